@@ -1,0 +1,189 @@
+-- connector: who is synced, from where, how often.
+
+CREATE TABLE @extschema@.tenants (
+    tenant_id uuid CONSTRAINT tenants_pkey PRIMARY KEY,
+    name text,
+    timezone text NOT NULL DEFAULT 'UTC',
+    currency text NOT NULL DEFAULT 'USD' CONSTRAINT tenants_currency_is_iso_code CHECK (currency ~ '^[A-Z]{3}$'),
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE @extschema@.tenants IS 'One row per customer whose data is kept apart. A tenant is registered when its first connector is inserted.';
+COMMENT ON COLUMN @extschema@.tenants.tenant_id IS 'Chosen by the application.';
+COMMENT ON COLUMN @extschema@.tenants.name IS 'For people; never interpreted.';
+COMMENT ON COLUMN @extschema@.tenants.timezone IS 'IANA name. Schedule slots and days are this zone''s.';
+COMMENT ON COLUMN @extschema@.tenants.currency IS 'ISO 4217 code that the tenant reports in.';
+COMMENT ON COLUMN @extschema@.tenants.created_at IS 'When the tenant was registered.';
+
+CREATE TABLE @extschema@.connectors (
+    connector_id uuid CONSTRAINT connectors_pkey PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
+    tenant_id uuid NOT NULL CONSTRAINT connectors_tenant_fkey REFERENCES @extschema@.tenants,
+    name text NOT NULL,
+    type text NOT NULL,
+    credentials jsonb NOT NULL DEFAULT '{}' CONSTRAINT connectors_credentials_is_object CHECK (pg_catalog.jsonb_typeof(credentials) = 'object'),
+    config jsonb NOT NULL DEFAULT '{}' CONSTRAINT connectors_config_is_object CHECK (pg_catalog.jsonb_typeof(config) = 'object'),
+    sync_frequency text NOT NULL DEFAULT 'hourly',
+    last_sync_at timestamptz,
+    next_sync_at timestamptz,
+    status text NOT NULL DEFAULT 'active',
+    error_message text,
+    failures integer NOT NULL DEFAULT 0 CONSTRAINT connectors_failures_not_negative CHECK (failures >= 0),
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    CONSTRAINT connectors_id_tenant_key UNIQUE (connector_id, tenant_id),
+    CONSTRAINT connectors_frequency_is_known CHECK (sync_frequency IN ('hourly', 'daily', 'weekly', 'manual')),
+    CONSTRAINT connectors_status_is_known CHECK (status IN ('active', 'paused', 'error'))
+);
+CREATE INDEX idx_connectors_tenant ON @extschema@.connectors (tenant_id);
+CREATE INDEX idx_connectors_next_sync ON @extschema@.connectors (next_sync_at) WHERE status = 'active';
+CREATE INDEX idx_connectors_probe ON @extschema@.connectors (next_sync_at) WHERE status = 'error';
+COMMENT ON TABLE @extschema@.connectors IS 'One row per source that is synced. Inserting a row is all it takes: an active connector is due at once.';
+COMMENT ON COLUMN @extschema@.connectors.tenant_id IS 'Whose data it is; registered in tenants on first use.';
+COMMENT ON COLUMN @extschema@.connectors.name IS 'For people; never interpreted.';
+COMMENT ON COLUMN @extschema@.connectors.type IS 'Kind of source: api, csv, excel, erpnext, mysql, postgres, quickbooks, salesforce, shopify, square, stripe or webhook.';
+COMMENT ON COLUMN @extschema@.connectors.credentials IS 'JSON object with what the source needs to let us in; templates of an api manifest see its keys under config.';
+COMMENT ON COLUMN @extschema@.connectors.config IS 'JSON object. Type api: "manifest" holds the declarative manifest, "start_date" (ISO 8601) where a first sync begins, default 30 days ago; other keys are what the manifest''s templates see as config.';
+COMMENT ON COLUMN @extschema@.connectors.sync_frequency IS 'hourly, daily, weekly or manual; on-demand and event-driven are stored as manual.';
+COMMENT ON COLUMN @extschema@.connectors.last_sync_at IS 'Start of the last run that succeeded: everything the source showed by then is stored.';
+COMMENT ON COLUMN @extschema@.connectors.next_sync_at IS 'When the connector is due: at once when new or resumed, then the next full hour, day or week of the tenant''s zone; after a failure, when it is tried again. NULL: only on demand.';
+COMMENT ON COLUMN @extschema@.connectors.status IS 'active; paused (by a person: nothing runs); error (something a person must mend: only probed now and then).';
+COMMENT ON COLUMN @extschema@.connectors.error_message IS 'What went wrong last and what to do; NULL after a success.';
+COMMENT ON COLUMN @extschema@.connectors.failures IS 'Failed runs since the last success.';
+COMMENT ON COLUMN @extschema@.connectors.updated_at IS 'When a person last changed the row; a sync does not move it.';
+
+CREATE FUNCTION @extschema@.connector_service_next_slot(p_frequency text, p_timezone text, p_after timestamptz)
+RETURNS timestamptz LANGUAGE sql STABLE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE p_frequency
+        -- Added as an absolute hour: a local hour is skipped or doubled when clocks change.
+        WHEN 'hourly' THEN date_trunc('hour', p_after, p_timezone) + interval '1 hour'
+        WHEN 'daily' THEN (date_trunc('day', p_after AT TIME ZONE p_timezone) + interval '1 day') AT TIME ZONE p_timezone
+        WHEN 'weekly' THEN (date_trunc('week', p_after AT TIME ZONE p_timezone) + interval '1 week') AT TIME ZONE p_timezone
+    END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_next_slot(text, text, timestamptz) IS 'The first full hour, day or week (Monday) of a time zone after a moment; NULL for manual.';
+
+CREATE FUNCTION @extschema@.connector_service_tenants_before() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_timezone_names z WHERE z.name = NEW.timezone) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('time zone "%s" is not known', NEW.timezone),
+            HINT = 'Use a name from pg_timezone_names, such as Europe/Berlin.';
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_tenants_before() IS 'Trigger of tenants: refuses a time zone that PostgreSQL does not know.';
+-- The default is not looked up: reading all zone files costs 100 ms, once for each tenant.
+CREATE TRIGGER tenants_before_insert BEFORE INSERT ON @extschema@.tenants
+    FOR EACH ROW WHEN (NEW.timezone <> 'UTC') EXECUTE FUNCTION @extschema@.connector_service_tenants_before();
+CREATE TRIGGER tenants_before_update BEFORE UPDATE OF timezone ON @extschema@.tenants
+    FOR EACH ROW WHEN (NEW.timezone <> OLD.timezone) EXECUTE FUNCTION @extschema@.connector_service_tenants_before();
+
+CREATE FUNCTION @extschema@.connector_service_connectors_before() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    was_active boolean := false;
+BEGIN
+    NEW.type := lower(btrim(NEW.type));
+    NEW.status := lower(btrim(NEW.status));
+    NEW.sync_frequency := lower(btrim(NEW.sync_frequency));
+    IF NEW.sync_frequency IN ('on-demand', 'on_demand', 'event-driven', 'event_driven') THEN
+        NEW.sync_frequency := 'manual';
+    END IF;
+    IF NEW.sync_frequency NOT IN ('hourly', 'daily', 'weekly', 'manual') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('sync frequency "%s" is not known', NEW.sync_frequency),
+            DETAIL = 'Known frequencies: daily, hourly, manual, weekly.',
+            HINT = 'Correct sync_frequency.';
+    END IF;
+    IF NEW.status NOT IN ('active', 'paused', 'error') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('connector status "%s" is not known', NEW.status),
+            DETAIL = 'Known statuses: active, error, paused.',
+            HINT = 'Correct status.';
+    END IF;
+
+    IF TG_OP = 'INSERT' THEN
+        PERFORM @extschema@.connector_service_check_connector(NEW.type, NEW.config, NEW.credentials);
+        INSERT INTO @extschema@.tenants (tenant_id) VALUES (NEW.tenant_id) ON CONFLICT DO NOTHING;
+    ELSE
+        IF (NEW.type, NEW.config, NEW.credentials) IS DISTINCT FROM (OLD.type, OLD.config, OLD.credentials) THEN
+            PERFORM @extschema@.connector_service_check_connector(NEW.type, NEW.config, NEW.credentials);
+        END IF;
+        was_active := OLD.status = 'active' AND OLD.sync_frequency <> 'manual';
+        -- Written only by a person: what a sync records about itself is no change of the connector.
+        IF (NEW.tenant_id, NEW.name, NEW.type, NEW.credentials, NEW.config, NEW.sync_frequency)
+            IS DISTINCT FROM (OLD.tenant_id, OLD.name, OLD.type, OLD.credentials, OLD.config, OLD.sync_frequency) THEN
+            NEW.updated_at := now();
+        END IF;
+        IF NEW.sync_frequency <> OLD.sync_frequency OR NEW.status <> OLD.status AND NEW.status = 'active' THEN
+            IF NEW.next_sync_at IS NOT DISTINCT FROM OLD.next_sync_at THEN
+                NEW.next_sync_at := NULL;
+            END IF;
+        END IF;
+    END IF;
+
+    IF NEW.status = 'active' AND NEW.sync_frequency <> 'manual' AND NEW.next_sync_at IS NULL THEN
+        NEW.next_sync_at := CASE
+            WHEN was_active THEN @extschema@.connector_service_next_slot(
+                NEW.sync_frequency, (SELECT t.timezone FROM @extschema@.tenants t WHERE t.tenant_id = NEW.tenant_id), now())
+            ELSE now()
+        END;
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_connectors_before() IS 'Trigger of connectors: normalises and checks type, status, frequency and definition; registers the tenant; makes a new or resumed connector due.';
+CREATE TRIGGER connectors_before BEFORE INSERT OR UPDATE ON @extschema@.connectors
+    FOR EACH ROW EXECUTE FUNCTION @extschema@.connector_service_connectors_before();
+
+-- Which installation this database is. Not dumped: a copy must not pass for its source.
+CREATE TABLE @extschema@.installation (
+    only_row boolean CONSTRAINT installation_pkey PRIMARY KEY DEFAULT true CONSTRAINT installation_has_one_row CHECK (only_row),
+    system_identifier bigint NOT NULL,
+    database_oid oid NOT NULL,
+    held_since timestamptz,
+    held_because text
+);
+COMMENT ON TABLE @extschema@.installation IS 'One row: the server and database that this installation belongs to. While it is held, or names another server or database, nothing is fetched: a restored or cloned copy must not call the vendors of its source. See connector_service_adopt().';
+COMMENT ON COLUMN @extschema@.installation.system_identifier IS 'From pg_control_system().';
+COMMENT ON COLUMN @extschema@.installation.database_oid IS 'From pg_database.';
+COMMENT ON COLUMN @extschema@.installation.held_since IS 'Since when syncing is held; NULL: it is not.';
+COMMENT ON COLUMN @extschema@.installation.held_because IS 'What looked like a copy.';
+INSERT INTO @extschema@.installation (system_identifier, database_oid)
+SELECT s.system_identifier, d.oid
+FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
+WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
+
+CREATE FUNCTION @extschema@.connector_service_connectors_after() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- A row that is older than its own transaction was not made here: a dump is being restored, and a
+    -- sync that starts in the middle would collide with the rows that are still to come.
+    IF TG_OP = 'INSERT' AND EXISTS (SELECT FROM added a WHERE a.created_at < now() - interval '1 minute') THEN
+        UPDATE @extschema@.installation
+        SET held_since = now(), held_because = 'connectors were restored from a dump'
+        WHERE held_since IS NULL;
+        IF FOUND THEN
+            RAISE WARNING USING
+                MESSAGE = 'the connectors look restored from a dump; nothing is synced until the copy is adopted',
+                HINT = format('When the restore is complete and this copy should call the vendors: SELECT %I.connector_service_adopt();', TG_TABLE_SCHEMA);
+        END IF;
+    END IF;
+    PERFORM @extschema@.connector_service_wake();
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_connectors_after() IS 'Trigger of connectors: wakes the worker at COMMIT, and holds syncing while a dump is being restored.';
+CREATE TRIGGER connectors_after_insert AFTER INSERT ON @extschema@.connectors
+    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_connectors_after();
+CREATE TRIGGER connectors_after_update AFTER UPDATE ON @extschema@.connectors
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_connectors_after();
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.tenants', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.connectors', '');

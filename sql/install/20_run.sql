@@ -1,0 +1,71 @@
+-- run: every sync as a row; one cursor per connector and stream.
+
+CREATE TABLE @extschema@.sync_runs (
+    run_id uuid CONSTRAINT sync_runs_pkey PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
+    connector_id uuid NOT NULL,
+    tenant_id uuid NOT NULL,
+    kind text NOT NULL DEFAULT 'sync' CONSTRAINT sync_runs_kind_is_known CHECK (kind IN ('sync', 'backfill', 'upload', 'webhook', 'check', 'preview')),
+    requested_by text NOT NULL DEFAULT session_user,
+    state text NOT NULL DEFAULT 'queued' CONSTRAINT sync_runs_state_is_known CHECK (state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')),
+    attempt integer NOT NULL DEFAULT 0,
+    token uuid,
+    window_from timestamptz,
+    window_to timestamptz,
+    requested_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    started_at timestamptz,
+    heartbeat_at timestamptz,
+    finished_at timestamptz,
+    pages bigint NOT NULL DEFAULT 0,
+    received bigint NOT NULL DEFAULT 0,
+    inserted bigint NOT NULL DEFAULT 0,
+    updated bigint NOT NULL DEFAULT 0,
+    unchanged bigint NOT NULL DEFAULT 0,
+    quarantined bigint NOT NULL DEFAULT 0,
+    deleted bigint NOT NULL DEFAULT 0,
+    bytes bigint NOT NULL DEFAULT 0,
+    error_code text,
+    error_message text,
+    retry_at timestamptz,
+    CONSTRAINT sync_runs_connector_fkey FOREIGN KEY (connector_id, tenant_id)
+        REFERENCES @extschema@.connectors (connector_id, tenant_id) ON DELETE CASCADE,
+    CONSTRAINT sync_runs_counters_add_up CHECK (received = inserted + updated + unchanged + quarantined + deleted),
+    CONSTRAINT sync_runs_running_has_token CHECK ((state = 'running') = (token IS NOT NULL))
+-- Half empty pages: the counters of a run are updated with every page, in place.
+) WITH (fillfactor = 50);
+CREATE UNIQUE INDEX sync_runs_one_active ON @extschema@.sync_runs (connector_id) WHERE state IN ('queued', 'running') AND kind = 'sync';
+CREATE INDEX sync_runs_waiting ON @extschema@.sync_runs (requested_at) WHERE state = 'queued';
+CREATE INDEX sync_runs_going ON @extschema@.sync_runs (heartbeat_at) WHERE state = 'running';
+CREATE INDEX sync_runs_history ON @extschema@.sync_runs (connector_id, requested_at);
+COMMENT ON TABLE @extschema@.sync_runs IS 'Every sync as a row, kept as history. received = inserted + updated + unchanged + quarantined + deleted, always: the counters commit in one transaction with the rows they count.';
+COMMENT ON COLUMN @extschema@.sync_runs.kind IS 'sync, backfill, upload, webhook, check or preview.';
+COMMENT ON COLUMN @extschema@.sync_runs.requested_by IS 'Role that asked; "schedule" or "retry" where the worker did.';
+COMMENT ON COLUMN @extschema@.sync_runs.state IS 'queued, running, succeeded, failed or cancelled.';
+COMMENT ON COLUMN @extschema@.sync_runs.attempt IS 'How often a worker took the run up; above 1 only when a worker ended in the middle.';
+COMMENT ON COLUMN @extschema@.sync_runs.token IS 'Fencing token of the worker that has the run; there only while it is running. Every write of that worker names it.';
+COMMENT ON COLUMN @extschema@.sync_runs.window_from IS 'Earliest moment the run asked its source for; NULL: everything.';
+COMMENT ON COLUMN @extschema@.sync_runs.window_to IS 'Latest moment the run asked its source for.';
+COMMENT ON COLUMN @extschema@.sync_runs.heartbeat_at IS 'When the run last stored a page.';
+COMMENT ON COLUMN @extschema@.sync_runs.pages IS 'Pages stored.';
+COMMENT ON COLUMN @extschema@.sync_runs.received IS 'Records received.';
+COMMENT ON COLUMN @extschema@.sync_runs.inserted IS 'Records seen for the first time.';
+COMMENT ON COLUMN @extschema@.sync_runs.updated IS 'Known records whose content differs.';
+COMMENT ON COLUMN @extschema@.sync_runs.unchanged IS 'Records that needed no write: equal to what is stored, or followed by a newer version in the same page.';
+COMMENT ON COLUMN @extschema@.sync_runs.quarantined IS 'Records that could not be stored; see quarantine.';
+COMMENT ON COLUMN @extschema@.sync_runs.deleted IS 'Records the source reported as deleted.';
+COMMENT ON COLUMN @extschema@.sync_runs.bytes IS 'Bytes of all bodies, decompressed.';
+COMMENT ON COLUMN @extschema@.sync_runs.error_code IS 'Stable word for what went wrong, such as rate_limited; on a run that goes on, what interrupted it.';
+COMMENT ON COLUMN @extschema@.sync_runs.error_message IS 'What went wrong, in our own words, without secrets.';
+COMMENT ON COLUMN @extschema@.sync_runs.retry_at IS 'When a failed run''s connector is tried again by itself.';
+
+CREATE TABLE @extschema@.sync_state (
+    connector_id uuid CONSTRAINT sync_state_connector_fkey REFERENCES @extschema@.connectors ON DELETE CASCADE,
+    stream text,
+    cursor jsonb NOT NULL,
+    updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    CONSTRAINT sync_state_pkey PRIMARY KEY (connector_id, stream)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE @extschema@.sync_state IS 'Where each stream stands; commits in one transaction with the rows it speaks of. Delete a row to read its stream from the start again.';
+COMMENT ON COLUMN @extschema@.sync_state.cursor IS '"at": the greatest source value of all that is stored; "pass": there while a pass is unfinished, with the next page to ask for.';
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.sync_runs', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.sync_state', '');

@@ -1,0 +1,78 @@
+-- raw: every record as it came; every record that could not be stored, with its reason.
+
+CREATE TABLE @extschema@.raw_connector_data (
+    raw_id uuid CONSTRAINT raw_connector_data_pkey PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
+    tenant_id uuid NOT NULL,
+    connector_id uuid NOT NULL,
+    source_type text NOT NULL,
+    stream text NOT NULL,
+    source_record_id text COLLATE "C" NOT NULL,
+    data jsonb NOT NULL,
+    content_hash bytea,
+    ingested_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    processed boolean NOT NULL DEFAULT false,
+    deleted boolean NOT NULL DEFAULT false,
+    CONSTRAINT raw_connector_data_record_key UNIQUE (connector_id, source_record_id),
+    CONSTRAINT raw_connector_data_connector_fkey FOREIGN KEY (connector_id, tenant_id)
+        REFERENCES @extschema@.connectors (connector_id, tenant_id)
+);
+CREATE INDEX idx_raw_tenant ON @extschema@.raw_connector_data (tenant_id, ingested_at);
+CREATE INDEX idx_raw_unprocessed ON @extschema@.raw_connector_data (connector_id, ingested_at) WHERE NOT processed;
+COMMENT ON TABLE @extschema@.raw_connector_data IS 'Every record of every source, once, as it came. A record that is read again updates its row only if its content differs.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.raw_id IS 'Time-ordered (UUIDv7) where the worker made it.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.source_type IS 'The connector''s type.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.stream IS 'Which of the source''s streams the record belongs to, such as orders.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.source_record_id IS 'The stream, a slash, and the vendor''s id (orders/4711); where there is none, # and a hash of the key columns or the content.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.data IS 'The record. Numbers are exact: its text went from the wire to jsonb without passing through a float.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.content_hash IS 'First 16 bytes of the SHA-256 of the record''s text: tells an unchanged record without reading it. NULL where the row was not written by the worker.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.ingested_at IS 'When this version of the record was stored.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.processed IS 'Whether the stages to the right have used this version.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.deleted IS 'The source says that the record is gone; the row stays.';
+
+CREATE FUNCTION @extschema@.connector_service_raw_before_update() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    NEW.content_hash := NULL;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_raw_before_update() IS 'Trigger of raw_connector_data: a hash speaks only for the text it was made of, so data changed by hand loses it.';
+CREATE TRIGGER raw_connector_data_before_update BEFORE UPDATE OF data ON @extschema@.raw_connector_data
+    FOR EACH ROW WHEN (NEW.content_hash = OLD.content_hash AND NEW.data IS DISTINCT FROM OLD.data)
+    EXECUTE FUNCTION @extschema@.connector_service_raw_before_update();
+
+CREATE TABLE @extschema@.quarantine (
+    quarantine_id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT quarantine_pkey PRIMARY KEY,
+    run_id uuid,
+    connector_id uuid NOT NULL,
+    tenant_id uuid NOT NULL,
+    stream text NOT NULL,
+    source_record_id text COLLATE "C",
+    reason_code text NOT NULL,
+    reason text NOT NULL,
+    raw bytea NOT NULL CONSTRAINT quarantine_raw_is_bounded CHECK (pg_catalog.octet_length(raw) <= 65536),
+    content_hash bytea NOT NULL,
+    occurrences bigint NOT NULL DEFAULT 1,
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    last_seen_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    replayed_at timestamptz,
+    CONSTRAINT quarantine_record_key UNIQUE (connector_id, stream, content_hash),
+    CONSTRAINT quarantine_run_fkey FOREIGN KEY (run_id) REFERENCES @extschema@.sync_runs ON DELETE SET NULL,
+    CONSTRAINT quarantine_connector_fkey FOREIGN KEY (connector_id, tenant_id)
+        REFERENCES @extschema@.connectors (connector_id, tenant_id) ON DELETE CASCADE
+);
+CREATE INDEX quarantine_run ON @extschema@.quarantine (run_id);
+COMMENT ON TABLE @extschema@.quarantine IS 'Every record that could not be stored, once, with its reason. One bad record costs one record.';
+COMMENT ON COLUMN @extschema@.quarantine.run_id IS 'The last run that met it.';
+COMMENT ON COLUMN @extschema@.quarantine.source_record_id IS 'As in raw_connector_data, where the id could still be read.';
+COMMENT ON COLUMN @extschema@.quarantine.reason_code IS 'Stable word: invalid_json, nul_character, lone_surrogate, invalid_utf8, too_deep, too_large, number_out_of_range, key_too_long, not_an_object or refused_by_postgres.';
+COMMENT ON COLUMN @extschema@.quarantine.reason IS 'Where and what, for people.';
+COMMENT ON COLUMN @extschema@.quarantine.raw IS 'The first 64 KiB as they came.';
+COMMENT ON COLUMN @extschema@.quarantine.content_hash IS 'Of the whole record: the same one met again counts an occurrence.';
+COMMENT ON COLUMN @extschema@.quarantine.occurrences IS 'In how many pages the record was met.';
+COMMENT ON COLUMN @extschema@.quarantine.replayed_at IS 'When the record was stored after all.';
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.raw_connector_data', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.quarantine', '');
+SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('@extschema@.quarantine', 'quarantine_id')::pg_catalog.regclass, '');

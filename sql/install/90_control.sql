@@ -1,0 +1,88 @@
+-- control: what people type into psql.
+
+CREATE FUNCTION @extschema@.connector_service_adopt() RETURNS void LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    UPDATE @extschema@.installation i
+    SET system_identifier = s.system_identifier, database_oid = d.oid, held_since = NULL, held_because = NULL
+    FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
+    WHERE d.datname = pg_catalog.current_database();
+    SELECT @extschema@.connector_service_wake();
+END;
+COMMENT ON FUNCTION @extschema@.connector_service_adopt() IS 'Says that this copy of an installation (restored, cloned, made from a template) may call the vendors; the worker starts at COMMIT.';
+
+CREATE PROCEDURE @extschema@.connector_service_sync_wait(p_connector_id uuid, p_timeout interval DEFAULT '10 min')
+LANGUAGE plpgsql
+-- No SET search_path here: a procedure that has one cannot COMMIT. Everything is qualified instead.
+AS $$
+DECLARE
+    v_run @extschema@.sync_runs;
+    v_run_id uuid;
+    v_name text;
+    v_pages bigint := 0;
+    v_seconds numeric;
+    v_deadline timestamptz := pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) p_timeout;
+    v_shown timestamptz := pg_catalog.clock_timestamp();
+BEGIN
+    v_run_id := @extschema@.connector_service_sync(p_connector_id);
+    IF v_run_id IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = pg_catalog.format('connector "%s" was not queued', p_connector_id),
+            HINT = 'The notice above says why.';
+    END IF;
+    SELECT c.name INTO v_name FROM @extschema@.connectors c WHERE c.connector_id OPERATOR(pg_catalog.=) p_connector_id;
+    COMMIT;
+
+    LOOP
+        SELECT r.* INTO v_run FROM @extschema@.sync_runs r WHERE r.run_id OPERATOR(pg_catalog.=) v_run_id;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+                MESSAGE = pg_catalog.format('run "%s" is gone', v_run_id),
+                HINT = 'Its connector was deleted.';
+        END IF;
+        EXIT WHEN v_run.state OPERATOR(pg_catalog.=) ANY ('{succeeded,failed,cancelled}'::text[]);
+        v_seconds := greatest(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) coalesce(v_run.started_at, pg_catalog.clock_timestamp())), 0.001);
+        IF v_run.pages OPERATOR(pg_catalog.>) v_pages AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>=) v_shown OPERATOR(pg_catalog.+) '1 s'::interval THEN
+            v_pages := v_run.pages;
+            v_shown := pg_catalog.clock_timestamp();
+            RAISE NOTICE '%: % pages, % records, % records/s', v_name, v_run.pages, v_run.received,
+                pg_catalog.round(v_run.received OPERATOR(pg_catalog./) v_seconds);
+        END IF;
+        IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) v_deadline THEN
+            RAISE EXCEPTION USING ERRCODE = 'query_canceled',
+                MESSAGE = pg_catalog.format('run "%s" is still %s after %s', v_run_id, v_run.state, p_timeout),
+                HINT = 'It goes on in the background; see sync_runs, or wait longer with p_timeout.';
+        END IF;
+        COMMIT;
+        PERFORM pg_catalog.pg_sleep(0.05);
+    END LOOP;
+
+    IF v_run.state OPERATOR(pg_catalog.=) 'failed' THEN
+        RAISE EXCEPTION USING ERRCODE = 'connection_failure',
+            MESSAGE = pg_catalog.format('%s: %s', v_name, v_run.error_message),
+            DETAIL = pg_catalog.format('Run %s failed with %s after %s pages and %s records, which are stored.%s', v_run_id, v_run.error_code, v_run.pages, v_run.received,
+                CASE WHEN v_run.retry_at IS NOT NULL THEN pg_catalog.format(' It is tried again at %s.', pg_catalog.date_trunc('second', v_run.retry_at)) ELSE '' END),
+            HINT = @extschema@.connector_service_hint(v_run.error_code);
+    ELSIF v_run.state OPERATOR(pg_catalog.=) 'cancelled' THEN
+        RAISE EXCEPTION USING ERRCODE = 'query_canceled',
+            MESSAGE = pg_catalog.format('%s: run "%s" was cancelled', v_name, v_run_id);
+    END IF;
+    v_seconds := greatest(EXTRACT(epoch FROM v_run.finished_at OPERATOR(pg_catalog.-) v_run.started_at), 0.001);
+    RAISE NOTICE '%: succeeded in % s: % pages, % records (% inserted, % updated, % unchanged, % quarantined), % records/s',
+        v_name, pg_catalog.round(v_seconds, 2), v_run.pages, v_run.received, v_run.inserted, v_run.updated, v_run.unchanged, v_run.quarantined,
+        pg_catalog.round(v_run.received OPERATOR(pg_catalog./) v_seconds);
+    IF v_run.window_from IS NOT NULL THEN
+        RAISE NOTICE '%: asked for % to %', v_name, pg_catalog.date_trunc('second', v_run.window_from), pg_catalog.date_trunc('second', v_run.window_to);
+    END IF;
+END
+$$;
+COMMENT ON PROCEDURE @extschema@.connector_service_sync_wait(uuid, interval) IS 'For psql: queues a sync, commits, shows its progress as notices and ends with one summary line. Raises 08006 if the run failed (what is stored stays), 57014 if it was cancelled or outlasted p_timeout (it goes on), 55000 if it could not be queued.';
+
+COMMENT ON FUNCTION @extschema@.connector_service_sync(uuid) IS 'Queues a sync and returns its run id; the active run''s id if one is queued or running. NULL and a notice for a connector that is unknown, paused or being changed by another transaction. The worker starts it at COMMIT. Raises 55000 if the library was not preloaded.';
+COMMENT ON FUNCTION @extschema@.connector_service_sync_due() IS 'Queues every connector that is due and has no active run; returns the new run ids. Safe from many sessions at once. Raises 55000 if the library was not preloaded.';
+COMMENT ON FUNCTION @extschema@.connector_service_cancel(uuid) IS 'Ends a queued or running sync; what it has stored stays. False if it had ended already or is not known.';
+COMMENT ON FUNCTION @extschema@.connector_service_wake() IS 'Wakes this database''s sync worker at COMMIT, or has one started.';
+COMMENT ON FUNCTION @extschema@.connector_service_check_connector(text, jsonb, jsonb) IS 'Raises 22023 with a hint for a type, config or credentials that make no sense; warns of a type that this version cannot sync.';
+COMMENT ON FUNCTION @extschema@.connector_service_hint(text) IS 'What to do about an error_code of sync_runs; NULL for an unknown code.';
+
+SELECT @extschema@.connector_service_wake();

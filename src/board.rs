@@ -1,0 +1,240 @@
+//! The board: the little that processes tell each other through shared memory.
+//!
+//! It holds addresses of latches (in PostgreSQL's own shared memory, the same in every process), process ids
+//! and database oids, and nothing that work depends on: it is new after every crash, and the tables alone say
+//! what is to be done. A latch of a process that is gone may belong to another by now; setting it is a
+//! spurious wake-up, which every process stands.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pgrx::prelude::pg_guard;
+use pgrx::{
+    PGRXSharedMemory, PgLwLock, PgXactCallbackEvent, pg_shmem_init, pg_sys, register_xact_callback,
+};
+
+/// Databases that can have a worker at once, and oids that can wait for the launcher. Larger costs 16 bytes of
+/// shared memory each; smaller and a server with more databases would not serve them all.
+const PLACES: usize = 256;
+
+static BOARD: PgLwLock<Board> = unsafe { PgLwLock::new(c"connector_service") };
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+
+#[derive(Clone, Copy)]
+struct Board {
+    launcher: usize,
+    workers: [Worker; PLACES],
+    /// Databases the launcher should look at: the extension was just created, or a worker is missed.
+    asked: [u32; PLACES],
+    /// Databases whose worker found no extension.
+    empty: [u32; PLACES],
+    holds: [Hold; PLACES],
+}
+
+#[derive(Clone, Copy)]
+struct Worker {
+    database: u32,
+    pid: i32,
+    latch: usize,
+}
+
+/// While a command such as DROP DATABASE runs, the database gets no worker.
+#[derive(Clone, Copy)]
+struct Hold {
+    database: u32,
+    by: i32,
+}
+
+const FREE: u32 = 0;
+
+// SAFETY: plain numbers, no pointer is ever followed but to PostgreSQL's own latches.
+unsafe impl PGRXSharedMemory for Board {}
+
+impl Default for Board {
+    fn default() -> Self {
+        Board {
+            launcher: 0,
+            workers: [Worker {
+                database: FREE,
+                pid: 0,
+                latch: 0,
+            }; PLACES],
+            asked: [FREE; PLACES],
+            empty: [FREE; PLACES],
+            holds: [Hold {
+                database: FREE,
+                by: 0,
+            }; PLACES],
+        }
+    }
+}
+
+pub fn install() {
+    pg_shmem_init!(BOARD);
+    INSTALLED.store(true, Ordering::Relaxed);
+}
+
+/// Whether the library was preloaded; without that there is no board and no worker.
+pub fn is_installed() -> bool {
+    INSTALLED.load(Ordering::Relaxed)
+}
+
+pub fn enter_launcher() {
+    // SAFETY: a process's own latch.
+    BOARD.exclusive().launcher = unsafe { pg_sys::MyLatch } as usize;
+}
+
+/// Takes the place of a database's worker. False: the database is held, has a worker, or no place is free.
+pub fn enter_worker(database: pg_sys::Oid) -> bool {
+    let database = database.to_u32();
+    let mut board = BOARD.exclusive();
+    if board.workers.iter().any(|w| w.database == database) || is_held(&mut board, database) {
+        return false;
+    }
+    let Some(place) = board.workers.iter_mut().find(|w| w.database == FREE) else {
+        return false;
+    };
+    // SAFETY: this process's own pid and latch.
+    *place = unsafe {
+        Worker {
+            database,
+            pid: pg_sys::MyProcPid,
+            latch: pg_sys::MyLatch as usize,
+        }
+    };
+    true
+}
+
+pub fn leave_worker() {
+    // SAFETY: this process's own pid.
+    let me = unsafe { pg_sys::MyProcPid };
+    if let Some(place) = BOARD
+        .exclusive()
+        .workers
+        .iter_mut()
+        .find(|w| w.database != FREE && w.pid == me)
+    {
+        place.database = FREE;
+    }
+}
+
+/// The process id of a database's worker.
+pub fn worker(database: pg_sys::Oid) -> Option<i32> {
+    let board = BOARD.share();
+    board
+        .workers
+        .iter()
+        .find(|w| w.database == database.to_u32())
+        .map(|w| w.pid)
+}
+
+/// Wakes a database's worker, or asks the launcher for one.
+pub fn wake(database: pg_sys::Oid) {
+    let database = database.to_u32();
+    let mut board = BOARD.exclusive();
+    let latch = match board.workers.iter().find(|w| w.database == database) {
+        Some(worker) => worker.latch,
+        None => {
+            note(&mut board.asked, database);
+            board.launcher
+        }
+    };
+    drop(board);
+    set_latch(latch);
+}
+
+/// Wakes the worker of this session's database once this transaction has committed; nothing on ROLLBACK.
+pub fn wake_at_commit() {
+    thread_local! {
+        static PLANNED: Cell<bool> = const { Cell::new(false) };
+    }
+    if !is_installed() || PLANNED.replace(true) {
+        return;
+    }
+    // SAFETY: fixed for the life of a session.
+    let database = unsafe { pg_sys::MyDatabaseId };
+    register_xact_callback(PgXactCallbackEvent::Commit, move || {
+        PLANNED.set(false);
+        wake(database);
+    });
+    register_xact_callback(PgXactCallbackEvent::Abort, || PLANNED.set(false));
+}
+
+/// Called by a worker that found no extension in its database.
+pub fn report_empty(database: pg_sys::Oid) {
+    note(&mut BOARD.exclusive().empty, database.to_u32());
+}
+
+/// What the launcher was told since it last asked: databases to look at, and databases without the extension.
+pub fn take_news() -> (Vec<u32>, Vec<u32>) {
+    let take = |places: &mut [u32; PLACES]| {
+        let taken = places.iter().copied().filter(|&oid| oid != FREE).collect();
+        *places = [FREE; PLACES];
+        taken
+    };
+    let mut board = BOARD.exclusive();
+    (take(&mut board.asked), take(&mut board.empty))
+}
+
+pub fn hold(database: pg_sys::Oid) {
+    let mut board = BOARD.exclusive();
+    if let Some(place) = board.holds.iter_mut().find(|h| h.database == FREE) {
+        // SAFETY: this process's own pid.
+        *place = Hold {
+            database: database.to_u32(),
+            by: unsafe { pg_sys::MyProcPid },
+        };
+    }
+}
+
+pub fn release_holds() {
+    // SAFETY: this process's own pid.
+    let me = unsafe { pg_sys::MyProcPid };
+    let mut board = BOARD.exclusive();
+    let mut released = Vec::new();
+    for hold in board
+        .holds
+        .iter_mut()
+        .filter(|h| h.database != FREE && h.by == me)
+    {
+        released.push(hold.database);
+        hold.database = FREE;
+    }
+    for database in released {
+        note(&mut board.asked, database);
+    }
+    let launcher = board.launcher;
+    drop(board);
+    set_latch(launcher);
+}
+
+pub fn held(database: u32) -> bool {
+    is_held(&mut BOARD.exclusive(), database)
+}
+
+fn is_held(board: &mut Board, database: u32) -> bool {
+    // A session that ended in the middle of its command left its hold behind.
+    for hold in board.holds.iter_mut().filter(|h| h.database == database) {
+        // SAFETY: looks a pid up in the array of processes.
+        if unsafe { pg_sys::BackendPidGetProc(hold.by) }.is_null() {
+            hold.database = FREE;
+        }
+    }
+    board.holds.iter().any(|h| h.database == database)
+}
+
+/// A full list drops the note: the launcher also looks around by itself.
+fn note(places: &mut [u32; PLACES], database: u32) {
+    if !places.contains(&database)
+        && let Some(place) = places.iter_mut().find(|oid| **oid == FREE)
+    {
+        *place = database;
+    }
+}
+
+fn set_latch(latch: usize) {
+    if latch != 0 {
+        // SAFETY: the address of a latch in PostgreSQL's shared memory, which is never unmapped.
+        unsafe { pg_sys::SetLatch(latch as *mut pg_sys::Latch) };
+    }
+}

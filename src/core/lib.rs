@@ -1,0 +1,14 @@
+//! Everything of `connector_service` that does not need PostgreSQL.
+//!
+//! This is a crate, not a module, so that nothing that runs on a network thread can name `pgrx`: only the
+//! worker's main thread may call PostgreSQL, and here the compiler holds that rule.
+//!
+//! Data flows one way: a [`source`] says what to request and reads what came, [`fetch`] does every risky
+//! thing once (time-outs, limits, retries, threads), and what leaves is a [`record::Page`].
+
+pub mod error;
+pub mod fetch;
+pub mod json;
+pub mod record;
+pub mod source;
+pub mod template;

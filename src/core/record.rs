@@ -1,0 +1,112 @@
+//! What flows: records, pages and stream states.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One record, ready to be stored: PostgreSQL will accept its text as `jsonb`.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// `source_record_id`: the stream, a slash, then the vendor's id, or `#` and a hash where there is none.
+    pub id: String,
+    /// The record's text as it came from the wire: valid UTF-8, valid JSON, never re-serialised.
+    pub json: Bytes,
+    /// The first 16 bytes of the SHA-256 of `json`: tells an unchanged record without reading it as jsonb.
+    pub hash: [u8; 16],
+}
+
+/// Why one record cannot be stored. The words are public: users match on `quarantine.reason_code`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// not valid JSON by itself
+    InvalidJson,
+    /// `\u0000` or a raw NUL byte: PostgreSQL text cannot hold it
+    Nul,
+    /// half of a UTF-16 surrogate pair: not a character
+    LoneSurrogate,
+    /// bytes that are not UTF-8
+    InvalidUtf8,
+    TooDeep,
+    TooLarge,
+    /// a number outside of what `numeric` holds, or whose exponent would inflate it beyond reason
+    NumberOutOfRange,
+    KeyTooLong,
+    /// not a JSON object
+    NotAnObject,
+    /// passed every check of ours and PostgreSQL still refused it
+    Refused,
+}
+
+impl Reason {
+    pub fn word(self) -> &'static str {
+        match self {
+            Reason::InvalidJson => "invalid_json",
+            Reason::Nul => "nul_character",
+            Reason::LoneSurrogate => "lone_surrogate",
+            Reason::InvalidUtf8 => "invalid_utf8",
+            Reason::TooDeep => "too_deep",
+            Reason::TooLarge => "too_large",
+            Reason::NumberOutOfRange => "number_out_of_range",
+            Reason::KeyTooLong => "key_too_long",
+            Reason::NotAnObject => "not_an_object",
+            Reason::Refused => "refused_by_postgres",
+        }
+    }
+}
+
+/// One record that goes to quarantine.
+#[derive(Debug, Clone)]
+pub struct Rejected {
+    /// Known only where the id could still be read.
+    pub id: Option<String>,
+    pub reason: Reason,
+    /// Where and what, in our own words: `record 17 of the page, byte 1042: ...`.
+    pub detail: String,
+    /// The bytes as they came; the store keeps the first [`RAW_KEPT`] of them.
+    pub raw: Bytes,
+    pub hash: [u8; 16],
+}
+
+/// How much of a quarantined record is kept. Larger: one hostile vendor fills the disk with rejects.
+/// Smaller: a person cannot see what was wrong, and a replay has nothing to replay.
+pub const RAW_KEPT: usize = 64 * 1024;
+
+/// One page as its source read it.
+#[derive(Debug, Default)]
+pub struct Page {
+    pub records: Vec<Record>,
+    pub rejected: Vec<Rejected>,
+    /// How to ask for the next page; the source's own shape, opaque to everything else. `None`: the pass ends.
+    pub next: Option<Value>,
+    /// The greatest cursor value of this pass so far, this page included (see [`crate::source::Position::high`]).
+    pub high: Option<Value>,
+}
+
+/// What `sync_state.cursor` holds for one stream.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StreamState {
+    /// The data position proven stored: where the next pass starts, less its lookback. The source's own shape.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Value>,
+    /// There while a pass is unfinished: a run that was cut off goes on at `next`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass: Option<Pass>,
+}
+
+/// An unfinished pass over a stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pass {
+    pub next: Value,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high: Option<Value>,
+    pub window: Window,
+    /// Fingerprint of type and config: a token of one definition means nothing to another.
+    pub definition: String,
+}
+
+/// The span of data one pass asks for. `from` is `None` for a stream that is always read whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    pub from: Option<chrono::DateTime<chrono::Utc>>,
+    pub to: chrono::DateTime<chrono::Utc>,
+}

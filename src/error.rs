@@ -1,0 +1,102 @@
+//! From every error of ours to what PostgreSQL shows: SQLSTATE, message, detail, hint. Nowhere else.
+
+use connector_service_core::error::Failure;
+use connector_service_core::source::TYPES;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgSqlErrorCode, function_name};
+use uuid::Uuid;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Definition(#[from] Failure),
+    #[error("connector type \"{0}\" is not known")]
+    UnknownType(String),
+    #[error("connector_service was not loaded when the server started")]
+    NotPreloaded,
+    #[error("the extension connector_service is not installed in this database")]
+    NotInstalled,
+    /// The run was cancelled, deleted or taken by another worker: nothing may be written for it.
+    #[error("run \"{0}\" is not ours any more")]
+    Fenced(Uuid),
+    /// Deliberate: undoes a trial.
+    #[error("trial rolled back")]
+    RolledBack,
+    /// An error raised by PostgreSQL, caught by `store::tx`.
+    #[error("{message}")]
+    Sql {
+        code: PgSqlErrorCode,
+        message: String,
+    },
+    #[error("unexpected result of a statement: {0}")]
+    Spi(#[from] pgrx::spi::Error),
+}
+
+impl Error {
+    /// Whether the same transaction may well succeed when tried again at once.
+    pub fn is_momentary(&self) -> bool {
+        matches!(
+            self,
+            Error::Sql {
+                code: PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE
+                    | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
+                    | PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+                    | PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
+                ..
+            }
+        )
+    }
+
+    /// Whether a value of the data is to blame: SQLSTATE class 22 and 23, program limits, and what a trigger
+    /// of the user's own raises.
+    pub fn is_about_data(&self) -> bool {
+        let Error::Sql { code, .. } = self else {
+            return false;
+        };
+        matches!(sqlstate(*code).get(..2), Some("22" | "23" | "54" | "P0"))
+    }
+
+    /// The SQLSTATE, for messages of ours.
+    pub fn sqlstate(&self) -> String {
+        match self {
+            Error::Sql { code, .. } => sqlstate(*code),
+            _ => sqlstate(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR),
+        }
+    }
+}
+
+/// PostgreSQL packs the five characters into six bits each, the first one lowest.
+fn sqlstate(code: PgSqlErrorCode) -> String {
+    let bits = code as u32;
+    (0..5)
+        .map(|i| char::from(((bits >> (6 * i)) & 0x3F) as u8 + b'0'))
+        .collect()
+}
+
+impl From<Error> for ErrorReport {
+    fn from(error: Error) -> ErrorReport {
+        let message = error.to_string();
+        let report = |code| ErrorReport::new(code, message, function_name!());
+        match error {
+            Error::Definition(failure) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+                .set_hint(failure.code.hint()),
+            Error::UnknownType(_) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+                .set_detail(format!("Known types: {}.", TYPES.join(", ")))
+                .set_hint("Correct the type."),
+            Error::NotPreloaded => report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                .set_detail("No worker runs, so nothing would be synced.")
+                .set_hint(
+                    "Add connector_service to shared_preload_libraries and restart the server.",
+                ),
+            Error::NotInstalled => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT)
+                .set_hint("CREATE EXTENSION connector_service;"),
+            Error::Sql { code, .. } => report(code),
+            Error::Fenced(_) | Error::RolledBack | Error::Spi(_) => {
+                report(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR)
+                    .set_hint("Please report this with the server log.")
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Every setting: its definition, and a typed reader. No secret is ever a setting.
+//!
+//! Only the main thread may read them; a run gets a copy of its limits when it is handed out.
+
+use std::time::Duration;
+
+use connector_service_core::fetch::Limits;
+use connector_service_core::json::RecordLimits;
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+
+#[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+pub enum Scheduler {
+    #[name = c"auto"]
+    Auto,
+    #[name = c"pg_cron"]
+    PgCron,
+    #[name = c"worker"]
+    Worker,
+}
+
+static MAX_CONCURRENT_SYNCS: GucSetting<i32> = GucSetting::<i32>::new(32);
+static CONNECT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+static READ_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
+static REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(120_000);
+static MAX_RESPONSE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(32 * 1024);
+static MAX_RECORD_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024);
+static MAX_PAGES: GucSetting<i32> = GucSetting::<i32>::new(100_000);
+static REQUEST_RETRIES: GucSetting<i32> = GucSetting::<i32>::new(4);
+static RETRY_PAUSE: GucSetting<i32> = GucSetting::<i32>::new(500);
+static LONGEST_PAUSE: GucSetting<i32> = GucSetting::<i32>::new(30_000);
+static SCHEDULER: GucSetting<Scheduler> = GucSetting::<Scheduler>::new(Scheduler::Auto);
+
+/// Deepest nesting of a stored record. Deeper: PostgreSQL's recursive functions over jsonb come near
+/// max_stack_depth. Shallower: real documents would be turned away.
+const MAX_DEPTH: usize = 512;
+
+/// Longest vendor id in bytes. Longer: stream and id together no longer fit an index row (2,704 bytes).
+const MAX_KEY: usize = 1024;
+
+pub fn define() {
+    let int = |name, short, long, setting, min, max, flags| {
+        GucRegistry::define_int_guc(
+            name,
+            short,
+            long,
+            setting,
+            min,
+            max,
+            GucContext::Sighup,
+            flags,
+        );
+    };
+    let none = GucFlags::default();
+    let ms = GucFlags::UNIT_MS;
+    let kb = GucFlags::UNIT_KB;
+    int(
+        c"connector_service.max_concurrent_syncs",
+        c"How many connectors one database syncs at once.",
+        c"More than this wait in the queue.",
+        &MAX_CONCURRENT_SYNCS,
+        1,
+        1000,
+        none,
+    );
+    int(
+        c"connector_service.connect_timeout",
+        c"Longest wait for a connection to a source.",
+        c"Covers name resolution, TCP and TLS.",
+        &CONNECT_TIMEOUT,
+        10,
+        600_000,
+        ms,
+    );
+    int(
+        c"connector_service.read_timeout",
+        c"Longest silence of a source while a response is awaited or read.",
+        c"",
+        &READ_TIMEOUT,
+        10,
+        3_600_000,
+        ms,
+    );
+    int(
+        c"connector_service.request_timeout",
+        c"Longest time of one whole request and response.",
+        c"Ends a source that sends, but too slowly.",
+        &REQUEST_TIMEOUT,
+        10,
+        86_400_000,
+        ms,
+    );
+    int(
+        c"connector_service.max_response_size",
+        c"Largest response body, after decompression.",
+        c"The worker holds at most two bodies of more than 1 MB at once.",
+        &MAX_RESPONSE_SIZE,
+        64,
+        262_144,
+        kb,
+    );
+    int(
+        c"connector_service.max_record_size",
+        c"Largest record that is stored; a larger one goes to quarantine.",
+        c"",
+        &MAX_RECORD_SIZE,
+        1,
+        65_536,
+        kb,
+    );
+    int(
+        c"connector_service.max_pages",
+        c"Most pages one run reads of one stream.",
+        c"Stops a source whose paging never ends.",
+        &MAX_PAGES,
+        1,
+        i32::MAX,
+        none,
+    );
+    int(
+        c"connector_service.request_retries",
+        c"How often a failed request is tried again within a run.",
+        c"When they are used up the run fails, and is tried again later by itself.",
+        &REQUEST_RETRIES,
+        0,
+        20,
+        none,
+    );
+    int(
+        c"connector_service.retry_pause",
+        c"First pause before a request is tried again.",
+        c"It doubles with every try, with jitter.",
+        &RETRY_PAUSE,
+        1,
+        60_000,
+        ms,
+    );
+    int(
+        c"connector_service.longest_pause",
+        c"Longest pause within a run.",
+        c"Where a source asks for a longer one, the run ends and is taken up when it is over.",
+        &LONGEST_PAUSE,
+        0,
+        3_600_000,
+        ms,
+    );
+    GucRegistry::define_enum_guc(
+        c"connector_service.scheduler",
+        c"Who starts the runs that are due.",
+        c"auto: pg_cron where it is installed in the database, else the worker itself.",
+        &SCHEDULER,
+        GucContext::Sighup,
+        none,
+    );
+}
+
+pub fn max_concurrent_syncs() -> usize {
+    whole(&MAX_CONCURRENT_SYNCS)
+}
+
+pub fn scheduler() -> Scheduler {
+    SCHEDULER.get()
+}
+
+pub fn limits() -> Limits {
+    let ms = |setting| Duration::from_millis(whole(setting) as u64);
+    Limits {
+        connect_timeout: ms(&CONNECT_TIMEOUT),
+        read_timeout: ms(&READ_TIMEOUT),
+        request_timeout: ms(&REQUEST_TIMEOUT),
+        response_bytes: whole(&MAX_RESPONSE_SIZE) * 1024,
+        retries: whole(&REQUEST_RETRIES) as u32,
+        retry_pause: ms(&RETRY_PAUSE),
+        longest_pause: ms(&LONGEST_PAUSE),
+        pages: whole(&MAX_PAGES) as u64,
+    }
+}
+
+pub fn record_limits() -> RecordLimits {
+    RecordLimits {
+        bytes: whole(&MAX_RECORD_SIZE) * 1024,
+        depth: MAX_DEPTH,
+        key: MAX_KEY,
+    }
+}
+
+/// The definitions allow no negative value.
+fn whole(setting: &GucSetting<i32>) -> usize {
+    usize::try_from(setting.get()).unwrap_or(0)
+}

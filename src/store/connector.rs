@@ -1,0 +1,135 @@
+//! `connectors`: which are due, and what a finished run means for them.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{Db, read_uuid, uuid};
+use crate::error::Result;
+
+/// What keeps a connector from being queued now.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Readiness {
+    Ready,
+    Unknown,
+    Paused,
+    /// Another session is queueing it or changing its row at this very moment.
+    Busy,
+}
+
+/// Locks a connector's row without waiting, so that no two sessions queue it at once and none can deadlock.
+pub fn lock(db: &mut Db, connector: Uuid) -> Result<Readiness> {
+    let rows = db.run(
+        "SELECT status FROM @extschema@.connectors WHERE connector_id = $1 FOR NO KEY UPDATE SKIP LOCKED",
+        &[uuid(connector).into()],
+    )?;
+    if let Some(status) = rows.get::<String>(0, 1)? {
+        return Ok(if status == "paused" {
+            Readiness::Paused
+        } else {
+            Readiness::Ready
+        });
+    }
+    let rows = db.run(
+        "SELECT true FROM @extschema@.connectors WHERE connector_id = $1",
+        &[uuid(connector).into()],
+    )?;
+    Ok(if rows.count == 0 {
+        Readiness::Unknown
+    } else {
+        Readiness::Busy
+    })
+}
+
+/// Which connectors to look for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    All,
+    /// Only those whose last run failed: trying again is the worker's own affair, whoever keeps the schedule.
+    FailedOnly,
+}
+
+/// Queues a run for every connector that is due and has none, skipping those that another session is
+/// queueing. Safe from many sessions at once.
+pub fn queue_due(db: &mut Db, due: Due, requested_by: &str) -> Result<Vec<Uuid>> {
+    let rows = db.run(
+        "WITH due AS MATERIALIZED (
+            SELECT c.connector_id, c.tenant_id FROM @extschema@.connectors c
+            WHERE (c.status = 'active' AND c.next_sync_at <= now() OR c.status = 'error' AND c.next_sync_at <= now())
+              AND (c.failures > 0 OR $1)
+              AND NOT EXISTS (SELECT FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id
+                              AND r.state IN ('queued', 'running') AND r.kind = 'sync')
+            ORDER BY c.next_sync_at
+            FOR NO KEY UPDATE OF c SKIP LOCKED)
+         INSERT INTO @extschema@.sync_runs (connector_id, tenant_id, requested_by)
+         SELECT due.connector_id, due.tenant_id, $2 FROM due
+         ON CONFLICT (connector_id) WHERE state IN ('queued', 'running') AND kind = 'sync' DO NOTHING
+         RETURNING run_id",
+        &[(due == Due::All).into(), requested_by.into()],
+    )?;
+    (0..rows.count)
+        .map(|row| Ok(read_uuid(rows.need(row, 1)?)))
+        .collect()
+}
+
+/// How long until the next connector is due, by the database's clock.
+pub fn next_due(db: &mut Db, due: Due) -> Result<Option<Duration>> {
+    let rows = db.run(
+        "SELECT extract(epoch FROM least(
+            (SELECT c.next_sync_at FROM @extschema@.connectors c WHERE c.status = 'active' AND c.next_sync_at > now()
+             AND (c.failures > 0 OR $1) ORDER BY c.next_sync_at LIMIT 1),
+            (SELECT c.next_sync_at FROM @extschema@.connectors c WHERE c.status = 'error' AND c.next_sync_at > now()
+             ORDER BY c.next_sync_at LIMIT 1)) - now())::float8",
+        &[(due == Due::All).into()],
+    )?;
+    Ok(rows
+        .get::<f64>(0, 1)?
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
+}
+
+/// A run succeeded: the connector is due again at its next slot, and an error is healed. A pause stays.
+pub fn succeeded(db: &mut Db, connector: Uuid, run: Uuid) -> Result<()> {
+    db.run(
+        "UPDATE @extschema@.connectors c
+         SET last_sync_at = r.started_at, failures = 0, error_message = NULL,
+             status = CASE c.status WHEN 'error' THEN 'active' ELSE c.status END,
+             next_sync_at = @extschema@.connector_service_next_slot(c.sync_frequency, t.timezone, now())
+         FROM @extschema@.sync_runs r, @extschema@.tenants t
+         WHERE c.connector_id = $1 AND r.run_id = $2 AND t.tenant_id = c.tenant_id",
+        &[uuid(connector).into(), uuid(run).into()],
+    )?;
+    Ok(())
+}
+
+/// A run failed. `mend`: a person must act, so the connector goes to `error` and is only probed.
+pub fn failed(
+    db: &mut Db,
+    connector: Uuid,
+    message: &str,
+    mend: bool,
+    wait: Duration,
+) -> Result<()> {
+    db.run(
+        "UPDATE @extschema@.connectors
+         SET failures = failures + 1, error_message = $2,
+             status = CASE WHEN $3 AND status = 'active' THEN 'error' ELSE status END,
+             next_sync_at = now() + make_interval(secs => $4)
+         WHERE connector_id = $1",
+        &[
+            uuid(connector).into(),
+            message.into(),
+            mend.into(),
+            wait.as_secs_f64().into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Failed runs since the last success.
+pub fn failures(db: &mut Db, connector: Uuid) -> Result<u32> {
+    let rows = db.run(
+        "SELECT failures FROM @extschema@.connectors WHERE connector_id = $1",
+        &[uuid(connector).into()],
+    )?;
+    Ok(rows.get::<i32>(0, 1)?.unwrap_or(0).unsigned_abs())
+}

@@ -1,0 +1,72 @@
+//! `installation`: what is installed here, and whether this database is what it says it is.
+
+use super::Db;
+use crate::error::{Error, Result};
+
+/// What the worker finds when it looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installation {
+    pub version: String,
+    /// Why nothing may be fetched: `None` if it may.
+    pub held: Option<String>,
+    pub has_pg_cron: bool,
+}
+
+/// The schema of the extension, quoted.
+pub fn schema(db: &mut Db) -> Result<String> {
+    let rows = db.run(
+        "SELECT pg_catalog.quote_ident(n.nspname)
+         FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
+         WHERE e.extname OPERATOR(pg_catalog.=) 'connector_service'",
+        &[],
+    )?;
+    rows.get::<String>(0, 1)?.ok_or(Error::NotInstalled)
+}
+
+pub fn look(db: &mut Db) -> Result<Installation> {
+    let rows = db.run(
+        "SELECT e.extversion, EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_cron'),
+            CASE
+                WHEN i.held_since IS NOT NULL THEN i.held_because
+                WHEN i.system_identifier <> s.system_identifier THEN 'this server is not the one it was installed on'
+                WHEN i.database_oid <> d.oid THEN 'this database is a copy of another one'
+            END
+         FROM pg_catalog.pg_extension e, @extschema@.installation i, pg_catalog.pg_control_system() s,
+            pg_catalog.pg_database d
+         WHERE e.extname = 'connector_service' AND d.datname = pg_catalog.current_database()",
+        &[],
+    )?;
+    Ok(Installation {
+        version: rows.need(0, 1)?,
+        has_pg_cron: rows.need(0, 2)?,
+        held: rows.get(0, 3)?,
+    })
+}
+
+/// Waits for no one: the worker of this database, if there is one already, keeps the lock until its process
+/// is gone, and then every run that is still `running` is an orphan. That is known, not guessed by a time-out.
+pub fn lock_worker(db: &mut Db) -> Result<bool> {
+    // The key is the extension's name in ASCII.
+    db.run(
+        "SELECT pg_catalog.pg_try_advisory_lock(x'636f6e6e65637476'::bigint)",
+        &[],
+    )?
+    .need(0, 1)
+}
+
+/// Settings of the worker's session: every statement it runs goes by key, so plans are pinned to indexes. A
+/// table that is growing fast has no statistics yet, and one wrong plan is ten times slower.
+pub fn prepare_session() -> Result<()> {
+    super::tx(|db| {
+        db.run(
+            "SELECT pg_catalog.set_config(name, value, false) FROM (VALUES
+                ('search_path', 'pg_catalog, pg_temp'), ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'),
+                ('enable_mergejoin', 'off'), ('jit', 'off'), ('lock_timeout', '10s'), ('statement_timeout', '0'),
+                ('idle_in_transaction_session_timeout', '0'), ('default_transaction_isolation', 'read committed'),
+                ('default_transaction_read_only', 'off'), ('DateStyle', 'ISO'), ('TimeZone', 'UTC')
+            ) AS setting(name, value)",
+            &[],
+        )?;
+        Ok(())
+    })
+}

@@ -1,0 +1,194 @@
+//! The only place that speaks SQL: one file per table.
+//!
+//! Statements are constants that name our tables through `@extschema@`; [`Db::run`] puts the schema in and
+//! keeps the plan. The worker wraps each unit of work in [`tx`], which commits on `Ok` and rolls back on
+//! `Err`, on any ERROR that PostgreSQL raises and on any panic: the process lives on.
+
+pub mod connector;
+pub mod installation;
+pub mod page;
+pub mod quarantine;
+pub mod raw;
+pub mod run;
+pub mod state;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::panic::AssertUnwindSafe;
+use std::ptr::NonNull;
+
+use pgrx::datum::{DatumWithOid, FromDatum};
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::prelude::*;
+
+use crate::error::{Error, Result};
+
+thread_local! {
+    /// Kept plans, by schema and statement (a constant, so its address names it).
+    static PLANS: RefCell<HashMap<(String, usize), NonNull<pg_sys::_SPI_plan>>> = RefCell::default();
+}
+
+/// A connection to this very database, inside a transaction.
+pub struct Db {
+    schema: String,
+}
+
+/// The rows of one statement. They live as long as the connection.
+pub struct Rows {
+    table: Option<NonNull<pg_sys::SPITupleTable>>,
+    /// Rows returned, or written where the statement returns none.
+    pub count: u64,
+}
+
+/// Runs `body` with a connection, inside the caller's transaction.
+pub fn with<T>(body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
+    // SAFETY: inside a transaction. On an ERROR or panic PostgreSQL itself cleans the connection up.
+    unsafe { pg_sys::SPI_connect() };
+    let mut db = Db {
+        schema: String::new(),
+    };
+    let result = installation::schema(&mut db).and_then(|schema| {
+        db.schema = schema;
+        body(&mut db)
+    });
+    // SAFETY: connected above; nothing that was read outlives it: `Rows::get` copies.
+    unsafe { pg_sys::SPI_finish() };
+    result
+}
+
+/// One unit of work of the worker, in a transaction of its own.
+pub fn tx<T>(body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
+    // SAFETY: the worker's main thread, outside of any transaction.
+    unsafe {
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::StartTransactionCommand();
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+    }
+    let work = AssertUnwindSafe(|| {
+        let value = with(body)?;
+        // SAFETY: pushed above. A COMMIT can fail too (deferred constraints), so it belongs inside.
+        unsafe {
+            pg_sys::PopActiveSnapshot();
+            pg_sys::CommitTransactionCommand();
+        }
+        Ok(value)
+    });
+    let result = PgTryBuilder::new(work)
+        .catch_others(|cause| Err(caught(cause)))
+        .execute();
+    // SAFETY: after an error the transaction is still open and must go; statistics are sent because
+    // autovacuum lives on them, and they are not sent by themselves in a background worker.
+    unsafe {
+        if result.is_err() {
+            pg_sys::AbortCurrentTransaction();
+        }
+        pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
+        pg_sys::pgstat_report_stat(true);
+        pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, std::ptr::null());
+    }
+    result
+}
+
+fn caught(cause: CaughtError) -> Error {
+    let report = match &cause {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
+        CaughtError::RustPanic { ereport, .. } => ereport,
+    };
+    Error::Sql {
+        code: report.sql_error_code(),
+        message: report.message().to_owned(),
+    }
+}
+
+impl Db {
+    /// Runs a statement. Always sees what has committed by now, as a command typed into psql would.
+    pub fn run(&mut self, sql: &'static str, args: &[DatumWithOid]) -> Result<Rows> {
+        let plan = self.plan(sql, args);
+        let mut values: Vec<pg_sys::Datum> = args
+            .iter()
+            .map(|arg| {
+                arg.datum()
+                    .map_or(pg_sys::Datum::null(), |d| d.sans_lifetime())
+            })
+            .collect();
+        let nulls: Vec<std::ffi::c_char> = args
+            .iter()
+            .map(|arg| if arg.datum().is_none() { b'n' } else { b' ' } as std::ffi::c_char)
+            .collect();
+        // SAFETY: plan, values and nulls are of the same length, and live for the call.
+        let (status, table, count) = unsafe {
+            let status = pg_sys::SPI_execute_plan(
+                plan.as_ptr(),
+                values.as_mut_ptr(),
+                nulls.as_ptr(),
+                false,
+                0,
+            );
+            (
+                status,
+                NonNull::new(pg_sys::SPI_tuptable),
+                pg_sys::SPI_processed,
+            )
+        };
+        Spi::check_status(status)?;
+        Ok(Rows { table, count })
+    }
+
+    fn plan(&self, sql: &'static str, args: &[DatumWithOid]) -> NonNull<pg_sys::_SPI_plan> {
+        PLANS.with_borrow_mut(|plans| {
+            *plans
+                .entry((self.schema.clone(), sql.as_ptr() as usize))
+                .or_insert_with(|| {
+                    let text = sql.replace("@extschema@", &self.schema);
+                    let mut types: Vec<pg_sys::Oid> = args.iter().map(|arg| arg.oid()).collect();
+                    // SAFETY: the text has no NUL, the types live for the call; a kept plan lives as long as the
+                    // process. SPI_prepare raises on a wrong statement and returns NULL only for wrong arguments.
+                    unsafe {
+                        let text = CString::new(text).unwrap_or_default();
+                        let plan = pg_sys::SPI_prepare(
+                            text.as_ptr(),
+                            types.len() as i32,
+                            types.as_mut_ptr(),
+                        );
+                        pg_sys::SPI_keepplan(plan);
+                        NonNull::new(plan)
+                            .unwrap_or_else(|| unreachable!("SPI_prepare returned NULL"))
+                    }
+                })
+        })
+    }
+}
+
+impl Rows {
+    /// A value of row `row` (from 0) and column `column` (from 1), copied.
+    pub fn get<T: FromDatum>(&self, row: u64, column: i32) -> Result<Option<T>> {
+        let Some(table) = self.table.filter(|_| row < self.count) else {
+            return Ok(None);
+        };
+        // SAFETY: row is within what SPI returned, and the table lives until SPI_finish.
+        unsafe {
+            let table = table.as_ref();
+            let tuple = *table.vals.add(row as usize);
+            let mut is_null = false;
+            let datum = pg_sys::SPI_getbinval(tuple, table.tupdesc, column, &mut is_null);
+            Ok(T::from_datum(datum, is_null))
+        }
+    }
+
+    /// The same for a column that is never NULL.
+    pub fn need<T: FromDatum>(&self, row: u64, column: i32) -> Result<T> {
+        self.get(row, column)?
+            .ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))
+    }
+}
+
+/// A UUID as an argument of a statement.
+pub fn uuid(value: uuid::Uuid) -> pgrx::Uuid {
+    pgrx::Uuid::from_bytes(*value.as_bytes())
+}
+
+/// A UUID that a statement returned.
+pub fn read_uuid(value: pgrx::Uuid) -> uuid::Uuid {
+    uuid::Uuid::from_bytes(*value.as_bytes())
+}

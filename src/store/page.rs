@@ -1,0 +1,79 @@
+//! A page: its rows, its cursor, its quarantine and its run's counters, all in the caller's one transaction.
+
+use connector_service_core::fetch::FetchedPage;
+use connector_service_core::record::{Reason, Record, Rejected};
+use uuid::Uuid;
+
+use super::run::Claimed;
+use super::{Db, quarantine, raw, run, state, tx};
+use crate::error::{Error, Result};
+use crate::fault;
+
+pub fn store(
+    db: &mut Db,
+    claimed: &Claimed,
+    token: Uuid,
+    page: &FetchedPage,
+    expect_known: &mut bool,
+) -> Result<()> {
+    let mut counts = raw::upsert(db, claimed, &page.stream, &page.records, expect_known)?;
+    quarantine::add(db, claimed, &page.stream, &page.rejected)?;
+    counts.quarantined = page.rejected.len() as u64;
+    counts.received += counts.quarantined;
+    counts.bytes = page.bytes;
+    state::write(db, claimed.connector, &page.stream, &page.state)?;
+    run::add_page(db, claimed.run, token, counts, page.window)?;
+    fault::point("before_commit");
+    Ok(())
+}
+
+/// Commits of pages need not wait for the disk: rows, cursor and counters are lost together or kept together,
+/// and what a crash takes back is fetched again. The end of a run does wait, and everything before it is then
+/// on disk too.
+pub fn commit_without_waiting(db: &mut Db) -> Result<()> {
+    db.run(
+        "SELECT pg_catalog.set_config('synchronous_commit', 'off', true)",
+        &[],
+    )?;
+    Ok(())
+}
+
+/// Finds the records that PostgreSQL refuses although they passed every check of ours (a trigger or constraint
+/// of the user's, say), by storing each alone in a transaction that is rolled back, and moves them to the
+/// rejected ones. True: some were found.
+pub fn reject_refused(claimed: &Claimed, page: &mut FetchedPage) -> bool {
+    let before = page.records.len();
+    let mut refused = Vec::new();
+    page.records
+        .retain(|record| match try_alone(claimed, &page.stream, record) {
+            Err(error @ Error::Sql { .. }) if error.is_about_data() => {
+                refused.push(Rejected {
+                    id: Some(record.id.clone()),
+                    reason: Reason::Refused,
+                    detail: format!(
+                        "PostgreSQL refused the record with SQLSTATE {}",
+                        error.sqlstate()
+                    ),
+                    raw: record.json.clone(),
+                    hash: record.hash,
+                });
+                false
+            }
+            _ => true,
+        });
+    page.rejected.extend(refused);
+    page.records.len() < before
+}
+
+fn try_alone(claimed: &Claimed, stream: &str, record: &Record) -> Result<()> {
+    tx(|db| {
+        raw::upsert(
+            db,
+            claimed,
+            stream,
+            std::slice::from_ref(record),
+            &mut false,
+        )?;
+        Err(Error::RolledBack)
+    })
+}

@@ -1,0 +1,212 @@
+//! `sync_runs`: from queued to its end.
+//!
+//! A run that is going belongs to one worker by its fencing token. Every write of the worker names run, token
+//! and the state `running`; where that finds no row, the run was cancelled, deleted or taken, and the whole
+//! transaction is undone.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use connector_service_core::error::Failure;
+use connector_service_core::record::Window;
+use uuid::Uuid;
+
+use super::{Db, Rows, read_uuid, uuid};
+use crate::error::{Error, Result};
+
+/// A run that this worker took up.
+pub struct Claimed {
+    pub run: Uuid,
+    pub connector: Uuid,
+    pub tenant: Uuid,
+    pub source: String,
+    pub config: String,
+    pub credentials: String,
+    pub now: DateTime<Utc>,
+}
+
+/// What a page adds to its run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub received: u64,
+    pub inserted: u64,
+    pub updated: u64,
+    pub unchanged: u64,
+    pub quarantined: u64,
+    pub bytes: u64,
+}
+
+/// The run of a connector that is queued or going.
+pub fn active(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
+    let rows = db.run(
+        "SELECT run_id FROM @extschema@.sync_runs
+         WHERE connector_id = $1 AND state IN ('queued', 'running') AND kind = 'sync'",
+        &[uuid(connector).into()],
+    )?;
+    Ok(rows.get(0, 1)?.map(read_uuid))
+}
+
+/// Queues a run. `None`: one was there already.
+pub fn queue(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
+    let rows = db.run(
+        "INSERT INTO @extschema@.sync_runs (connector_id, tenant_id)
+         SELECT c.connector_id, c.tenant_id FROM @extschema@.connectors c WHERE c.connector_id = $1
+         ON CONFLICT (connector_id) WHERE state IN ('queued', 'running') AND kind = 'sync' DO NOTHING
+         RETURNING run_id",
+        &[uuid(connector).into()],
+    )?;
+    Ok(rows.get(0, 1)?.map(read_uuid))
+}
+
+/// Ends a run that is queued or going. False: it had ended already, or is not known.
+pub fn cancel(db: &mut Db, run: Uuid) -> Result<bool> {
+    let rows = db.run(
+        "UPDATE @extschema@.sync_runs
+         SET state = 'cancelled', token = NULL, finished_at = clock_timestamp(), error_code = 'cancelled',
+             error_message = 'cancelled by ' || session_user
+         WHERE run_id = $1 AND state IN ('queued', 'running')",
+        &[uuid(run).into()],
+    )?;
+    Ok(rows.count > 0)
+}
+
+/// Takes up to `most` queued runs, the oldest first.
+pub fn claim(db: &mut Db, token: Uuid, most: usize) -> Result<Vec<Claimed>> {
+    let rows = db.run(
+        "WITH waiting AS MATERIALIZED (
+            SELECT run_id FROM @extschema@.sync_runs WHERE state = 'queued'
+            ORDER BY requested_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+         UPDATE @extschema@.sync_runs r
+         SET state = 'running', token = $1, attempt = r.attempt + 1, heartbeat_at = clock_timestamp(),
+             started_at = coalesce(r.started_at, clock_timestamp())
+         FROM waiting, @extschema@.connectors c
+         WHERE r.run_id = waiting.run_id AND c.connector_id = r.connector_id
+         RETURNING r.run_id, r.connector_id, r.tenant_id, c.type, c.config::text, c.credentials::text,
+            (extract(epoch FROM now()) * 1000000)::bigint",
+        &[uuid(token).into(), (most as i64).into()],
+    )?;
+    (0..rows.count)
+        .map(|row| read_claimed(&rows, row))
+        .collect()
+}
+
+fn read_claimed(rows: &Rows, row: u64) -> Result<Claimed> {
+    Ok(Claimed {
+        run: read_uuid(rows.need(row, 1)?),
+        connector: read_uuid(rows.need(row, 2)?),
+        tenant: read_uuid(rows.need(row, 3)?),
+        source: rows.need(row, 4)?,
+        config: rows.need(row, 5)?,
+        credentials: rows.need(row, 6)?,
+        now: DateTime::from_timestamp_micros(rows.need(row, 7)?).unwrap_or_default(),
+    })
+}
+
+/// Adds a page to its run; fails with [`Error::Fenced`] if the run is not this worker's any more.
+pub fn add_page(db: &mut Db, run: Uuid, token: Uuid, counts: Counts, window: Window) -> Result<()> {
+    let n = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let micros = |at: DateTime<Utc>| at.timestamp_micros() as f64 / 1e6;
+    let rows = db.run(
+        "UPDATE @extschema@.sync_runs
+         SET pages = pages + 1, received = received + $3, inserted = inserted + $4, updated = updated + $5,
+             unchanged = unchanged + $6, quarantined = quarantined + $7, bytes = bytes + $8,
+             window_from = least(window_from, to_timestamp($9)), window_to = greatest(window_to, to_timestamp($10)),
+             heartbeat_at = clock_timestamp()
+         WHERE run_id = $1 AND token = $2 AND state = 'running'",
+        &[
+            uuid(run).into(),
+            uuid(token).into(),
+            n(counts.received).into(),
+            n(counts.inserted).into(),
+            n(counts.updated).into(),
+            n(counts.unchanged).into(),
+            n(counts.quarantined).into(),
+            n(counts.bytes).into(),
+            window.from.map(micros).into(),
+            micros(window.to).into(),
+        ],
+    )?;
+    if rows.count == 0 {
+        Err(Error::Fenced(run))
+    } else {
+        Ok(())
+    }
+}
+
+pub fn succeed(db: &mut Db, run: Uuid, token: Uuid) -> Result<()> {
+    let rows = db.run(
+        "UPDATE @extschema@.sync_runs
+         SET state = 'succeeded', token = NULL, finished_at = clock_timestamp(), error_code = NULL, error_message = NULL
+         WHERE run_id = $1 AND token = $2 AND state = 'running'",
+        &[uuid(run).into(), uuid(token).into()],
+    )?;
+    if rows.count == 0 {
+        Err(Error::Fenced(run))
+    } else {
+        Ok(())
+    }
+}
+
+pub fn fail(db: &mut Db, run: Uuid, token: Uuid, failure: &Failure, wait: Duration) -> Result<()> {
+    let rows = db.run(
+        "UPDATE @extschema@.sync_runs
+         SET state = 'failed', token = NULL, finished_at = clock_timestamp(), error_code = $3, error_message = $4,
+             retry_at = now() + make_interval(secs => $5)
+         WHERE run_id = $1 AND token = $2 AND state = 'running'",
+        &[
+            uuid(run).into(),
+            uuid(token).into(),
+            failure.code.word().into(),
+            failure.message.as_str().into(),
+            wait.as_secs_f64().into(),
+        ],
+    )?;
+    if rows.count == 0 {
+        Err(Error::Fenced(run))
+    } else {
+        Ok(())
+    }
+}
+
+/// Gives every run that a dead worker left behind back to the queue. Exact, because the caller holds the lock
+/// that a living worker would hold. A run that ended `most_attempts` workers is not taken up again.
+pub fn requeue_orphans(db: &mut Db, failure: &Failure, most_attempts: i32) -> Result<u64> {
+    let rows = db.run(
+        "UPDATE @extschema@.sync_runs
+         SET token = NULL, error_code = $1, error_message = $2,
+             state = CASE WHEN attempt < $3 THEN 'queued' ELSE 'failed' END,
+             finished_at = CASE WHEN attempt < $3 THEN NULL ELSE clock_timestamp() END
+         WHERE state = 'running'",
+        &[
+            failure.code.word().into(),
+            failure.message.as_str().into(),
+            most_attempts.into(),
+        ],
+    )?;
+    Ok(rows.count)
+}
+
+/// Which of these runs are no longer going under this token.
+pub fn lost(db: &mut Db, runs: Vec<Uuid>, token: Uuid) -> Result<Vec<Uuid>> {
+    let runs: Vec<pgrx::Uuid> = runs.into_iter().map(uuid).collect();
+    let rows = db.run(
+        "SELECT mine.run_id FROM unnest($1) AS mine(run_id)
+         WHERE NOT EXISTS (SELECT FROM @extschema@.sync_runs r
+                           WHERE r.run_id = mine.run_id AND r.token = $2 AND r.state = 'running')",
+        &[runs.into(), uuid(token).into()],
+    )?;
+    (0..rows.count)
+        .map(|row| Ok(read_uuid(rows.need(row, 1)?)))
+        .collect()
+}
+
+/// Whether more runs wait than were taken.
+pub fn is_queue_empty(db: &mut Db) -> Result<bool> {
+    Ok(db
+        .run(
+            "SELECT true FROM @extschema@.sync_runs WHERE state = 'queued' LIMIT 1",
+            &[],
+        )?
+        .count
+        == 0)
+}

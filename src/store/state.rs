@@ -1,0 +1,43 @@
+//! `sync_state`: where each stream stands.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use connector_service_core::fetch::Stored;
+use connector_service_core::record::StreamState;
+use uuid::Uuid;
+
+use super::{Db, read_uuid, uuid};
+use crate::error::{Error, Result};
+
+/// The states of some connectors, by connector and stream. One that does not read as ours (a person edited
+/// it) is left out: the stream is then read from the start, which costs time and loses nothing.
+pub fn read(db: &mut Db, connectors: Vec<Uuid>) -> Result<HashMap<Uuid, HashMap<String, Stored>>> {
+    let connectors: Vec<pgrx::Uuid> = connectors.into_iter().map(uuid).collect();
+    let rows = db.run(
+        "SELECT connector_id, stream, cursor::text, extract(epoch FROM now() - updated_at)::float8
+         FROM @extschema@.sync_state WHERE connector_id = ANY ($1)",
+        &[connectors.into()],
+    )?;
+    let mut states: HashMap<Uuid, HashMap<String, Stored>> = HashMap::new();
+    for row in 0..rows.count {
+        let Ok(state) = serde_json::from_str::<StreamState>(&rows.need::<String>(row, 3)?) else {
+            continue;
+        };
+        let age = Duration::try_from_secs_f64(rows.need(row, 4)?).unwrap_or_default();
+        let connector = states.entry(read_uuid(rows.need(row, 1)?)).or_default();
+        connector.insert(rows.need(row, 2)?, Stored { state, age });
+    }
+    Ok(states)
+}
+
+pub fn write(db: &mut Db, connector: Uuid, stream: &str, state: &StreamState) -> Result<()> {
+    let text =
+        serde_json::to_string(state).map_err(|_| Error::Spi(pgrx::spi::Error::InvalidPosition))?;
+    db.run(
+        "INSERT INTO @extschema@.sync_state AS s (connector_id, stream, cursor) VALUES ($1, $2, $3::jsonb)
+         ON CONFLICT (connector_id, stream) DO UPDATE SET cursor = excluded.cursor, updated_at = now()",
+        &[uuid(connector).into(), stream.into(), text.into()],
+    )?;
+    Ok(())
+}

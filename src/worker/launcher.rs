@@ -1,0 +1,227 @@
+//! The launcher: one process for the server, which sees to it that every database with the extension has a
+//! sync worker.
+//!
+//! It is connected to no database, so it stands in nobody's way, and cannot see where the extension is. A
+//! database that it does not know gets a worker, which ends at once if there is nothing for it; CREATE
+//! EXTENSION asks for one. What it is asked only shortens the wait: it also looks around by itself.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use pgrx::bgworkers::{
+    BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker,
+};
+use pgrx::prelude::*;
+
+use super::{SYNC_WORKER, signals};
+use crate::board;
+use crate::wait::Waiter;
+
+/// How often the launcher looks around unasked. Longer: a database made from a template that has the extension
+/// waits longer for its worker. Shorter: a scan of pg_database more often.
+const LOOK_AROUND: Duration = Duration::from_secs(60);
+
+/// How long a database counts as having no extension. Shorter: a process start per database more often.
+const BELIEVE_EMPTY: Duration = Duration::from_secs(15 * 60);
+
+/// First pause before a worker that ended is started again; doubled each time, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// A worker that lived this long did not fail at its start.
+const HEALTHY: Duration = Duration::from_secs(30);
+
+/// How often the hint about worker slots is repeated.
+const REMIND: Duration = Duration::from_secs(10 * 60);
+
+pub fn register() {
+    BackgroundWorkerBuilder::new("connector_service launcher")
+        .set_library("connector_service")
+        .set_function("connector_service_launcher")
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(Some(Duration::from_secs(1)))
+        .enable_spi_access()
+        .load();
+}
+
+/// What the launcher knows of one database.
+struct Known {
+    worker: Option<DynamicBackgroundWorker>,
+    /// When the worker was started, or the database found empty.
+    since: Instant,
+    not_before: Instant,
+    pause: Duration,
+}
+
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn connector_service_launcher(_arg: pg_sys::Datum) {
+    signals::install();
+    // SAFETY: once, at the start of a background worker; without a database only shared catalogs are there.
+    unsafe { pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0) };
+    board::enter_launcher();
+    let mut waiter = match Waiter::new() {
+        Ok(waiter) => waiter,
+        Err(error) => error!("connector_service launcher cannot make its wake-up pipe: {error}"),
+    };
+    let mut launcher = Launcher {
+        known: HashMap::new(),
+        reminded: None,
+    };
+    loop {
+        signals::answer();
+        let next = launcher.look_around();
+        waiter.sleep(next);
+    }
+}
+
+struct Launcher {
+    known: HashMap<u32, Known>,
+    reminded: Option<Instant>,
+}
+
+impl Launcher {
+    /// Starts what is missing; returns how long there is nothing to do.
+    fn look_around(&mut self) -> Duration {
+        let now = Instant::now();
+        let (asked, empty) = board::take_news();
+        for database in empty {
+            if let Some(known) = self.known.get_mut(&database) {
+                *known = Known {
+                    worker: None,
+                    since: now,
+                    not_before: now + BELIEVE_EMPTY,
+                    pause: FIRST_PAUSE,
+                };
+            }
+        }
+        for database in asked {
+            if let Some(known) = self.known.get_mut(&database) {
+                known.not_before = now;
+            }
+        }
+        let databases = databases();
+        self.known
+            .retain(|oid, _| databases.iter().any(|d| d.oid.to_u32() == *oid));
+        let mut next = LOOK_AROUND;
+        for database in databases.iter().filter(|d| d.can_be_served) {
+            next = next.min(self.attend(database.oid, now));
+        }
+        next
+    }
+
+    /// Sees to one database; returns when it should be seen to again.
+    fn attend(&mut self, database: pg_sys::Oid, now: Instant) -> Duration {
+        let known = self
+            .known
+            .entry(database.to_u32())
+            .or_insert_with(|| Known {
+                worker: None,
+                since: now,
+                not_before: now,
+                pause: FIRST_PAUSE,
+            });
+        if let Some(worker) = &known.worker {
+            if !matches!(worker.pid(), Err(BackgroundWorkerStatus::Stopped)) {
+                return LOOK_AROUND;
+            }
+            known.worker = None;
+            known.pause = if now - known.since > HEALTHY {
+                FIRST_PAUSE
+            } else {
+                (known.pause * 2).min(LONGEST_PAUSE)
+            };
+            known.not_before = known.not_before.max(now + known.pause);
+        }
+        if now < known.not_before {
+            return known.not_before - now;
+        }
+        if board::held(database.to_u32()) {
+            return FIRST_PAUSE;
+        }
+        let started = BackgroundWorkerBuilder::new(SYNC_WORKER)
+            .set_library("connector_service")
+            .set_function("connector_service_sync_worker")
+            .set_argument(Some(pg_sys::Datum::from(database.to_u32() as usize)))
+            .set_start_time(BgWorkerStartTime::RecoveryFinished)
+            .set_restart_time(None)
+            // SAFETY: this process's own pid.
+            .set_notify_pid(unsafe { pg_sys::MyProcPid })
+            .enable_spi_access()
+            .load_dynamic();
+        match started {
+            Ok(worker) => {
+                known.worker = Some(worker);
+                known.since = now;
+                LOOK_AROUND
+            }
+            Err(_) => {
+                known.not_before = now + Duration::from_secs(5);
+                self.remind(now);
+                Duration::from_secs(5)
+            }
+        }
+    }
+
+    fn remind(&mut self, now: Instant) {
+        if self.reminded.is_none_or(|at| now - at > REMIND) {
+            self.reminded = Some(now);
+            ereport!(
+                PgLogLevel::WARNING,
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
+                "connector_service found no free background worker slot for a database; its connectors are not synced",
+                "Raise max_worker_processes and restart the server; the launcher goes on trying."
+            );
+        }
+    }
+}
+
+pub struct Database {
+    pub oid: pg_sys::Oid,
+    pub name: String,
+    pub owner: pg_sys::Oid,
+    pub can_be_served: bool,
+}
+
+/// All databases, from the shared catalog. Needs no connection to any of them.
+fn databases() -> Vec<Database> {
+    // SAFETY: outside of a transaction, in a process that answers errors by ending.
+    unsafe { pg_sys::StartTransactionCommand() };
+    let databases = scan_databases();
+    // SAFETY: started above.
+    unsafe { pg_sys::CommitTransactionCommand() };
+    databases
+}
+
+/// The same within a transaction.
+pub fn scan_databases() -> Vec<Database> {
+    let mut databases = Vec::new();
+    // SAFETY: a catalog scan as PostgreSQL's own launchers do it; the rows are of the catalog's type and are
+    // copied before the scan ends.
+    unsafe {
+        let relation =
+            pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
+        let scan = pg_sys::table_beginscan_catalog(relation, 0, std::ptr::null_mut());
+        loop {
+            let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
+            if tuple.is_null() {
+                break;
+            }
+            let row = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>();
+            databases.push(Database {
+                oid: row.oid,
+                name: std::ffi::CStr::from_ptr(row.datname.data.as_ptr())
+                    .to_string_lossy()
+                    .into_owned(),
+                owner: row.datdba,
+                // -2 marks a database whose DROP was interrupted.
+                can_be_served: row.datallowconn && !row.datistemplate && row.datconnlimit != -2,
+            });
+        }
+        if let Some(end) = (*(*relation).rd_tableam).scan_end {
+            end(scan);
+        }
+        pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
+    }
+    databases
+}

@@ -1,0 +1,54 @@
+//! The processes.
+//!
+//! A [`launcher`] sees to it that each database with the extension has one sync worker. The worker's main
+//! thread goes round in [`turn`]: it claims queued runs, hands them out to tokio threads, collects the pages
+//! they fetch, and stores them. It holds no transaction, snapshot or lock while a request is in flight.
+//! [`standdown`] takes the worker out of the way of commands on its whole database.
+
+pub mod launcher;
+pub mod signals;
+pub mod standdown;
+mod turn;
+
+use pgrx::prelude::*;
+
+use crate::board;
+use crate::error::Error;
+use crate::store::{self, installation};
+
+/// What pg_stat_activity shows as backend_type.
+const SYNC_WORKER: &str = "connector_service sync worker";
+
+/// Entry point of the sync worker of one database; its oid is the argument.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn connector_service_sync_worker(arg: pg_sys::Datum) {
+    let database = pg_sys::Oid::from_u32(arg.value() as u32);
+    signals::install();
+    // SAFETY: once, at the start of a background worker. It connects as the bootstrap superuser.
+    unsafe { pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0) };
+    if !board::enter_worker(database) {
+        return;
+    }
+    leave_board_at_exit();
+
+    let prepared = installation::prepare_session().and_then(|()| {
+        store::tx(|db| Ok(installation::lock_worker(db)? && installation::look(db).is_ok()))
+    });
+    match prepared {
+        Ok(true) => turn::run(),
+        // A worker that was killed may still be leaving; the launcher tries again.
+        Ok(false) => {}
+        Err(Error::NotInstalled) => board::report_empty(database),
+        Err(error) => warning!("connector_service cannot start in this database: {error}"),
+    }
+}
+
+fn leave_board_at_exit() {
+    #[pg_guard]
+    unsafe extern "C-unwind" fn leave(_code: i32, _arg: pg_sys::Datum) {
+        board::leave_worker();
+    }
+    // SAFETY: registers a function that lives as long as the library.
+    unsafe { pg_sys::before_shmem_exit(Some(leave), pg_sys::Datum::from(0)) };
+}

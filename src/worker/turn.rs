@@ -1,0 +1,376 @@
+//! The worker's turn: claim, hand out, collect, store.
+//!
+//! Each step is one short transaction, and none is open while a request is in flight. Due work is found by
+//! looking at the tables with the database's clock; wake-ups only shorten the wait.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use connector_service_core::error::{Class, Code, Failure};
+use connector_service_core::fetch::{Engine, Event, FetchedPage, Job, What};
+use connector_service_core::source::Definition;
+use pgrx::prelude::*;
+use uuid::Uuid;
+
+use super::signals;
+use crate::error::{Error, Result};
+use crate::fault;
+use crate::guc::{self, Scheduler};
+use crate::store::connector::Due;
+use crate::store::installation::{self, Installation};
+use crate::store::run::Claimed;
+use crate::store::{connector, page, run, state, tx};
+use crate::wait::Waiter;
+
+/// Longest time between two looks at the tables. Longer: what no signal told is found later. Shorter: an idle
+/// database does more work.
+const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
+
+/// Pause after a look that failed, for instance because the extension was being dropped at that moment.
+const AFTER_TROUBLE: Duration = Duration::from_secs(1);
+
+/// Pages of one transaction. More: a longer transaction, and more to do again if one of them fails.
+const PAGES_AT_ONCE: usize = 8;
+/// Records of one transaction, beyond which no further page is added to it.
+const RECORDS_AT_ONCE: usize = 4_000;
+
+/// A run that ended this many workers is not taken up again by itself at once.
+const MOST_ATTEMPTS: i32 = 20;
+
+/// How often a page whose transaction met a deadlock, a lock time-out or the like is tried again.
+const STORE_TRIES: u32 = 5;
+
+/// Pause before a failed connector is tried again: doubled with every failure, with jitter.
+const FIRST_BACKOFF: Duration = Duration::from_secs(30);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60 * 60);
+/// Pause before a connector that a person must mend is probed.
+const PROBE: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// A run of ours that is going.
+struct Going {
+    claimed: Claimed,
+    /// Whether the next page likely holds records that are stored already.
+    expect_known: bool,
+}
+
+struct Turn {
+    engine: Engine,
+    /// Fencing token of this worker's life.
+    token: Uuid,
+    going: HashMap<Uuid, Going>,
+    /// The last reason for which nothing is fetched, said once.
+    said: Option<String>,
+}
+
+pub fn run() {
+    let mut waiter = match Waiter::new() {
+        Ok(waiter) => waiter,
+        Err(error) => error!("connector_service sync worker cannot make its wake-up pipe: {error}"),
+    };
+    let waker = waiter.waker();
+    let engine = match Engine::start(Arc::new(move || waker.wake())) {
+        Ok(engine) => engine,
+        Err(error) => {
+            error!("connector_service sync worker cannot start its network threads: {error}")
+        }
+    };
+    let mut turn = Turn {
+        engine,
+        token: Uuid::new_v4(),
+        going: HashMap::new(),
+        said: None,
+    };
+    turn.take_over();
+    let mut look_at = Instant::now();
+    loop {
+        signals::answer();
+        let stored = turn.collect();
+        if stored.freed || Instant::now() >= look_at {
+            match turn.look() {
+                Ok(wait) => look_at = Instant::now() + wait,
+                Err(Error::NotInstalled) => return,
+                Err(error) => {
+                    warning!("connector_service could not look for work: {error}");
+                    look_at = Instant::now() + AFTER_TROUBLE;
+                }
+            }
+        }
+        if !stored.any && waiter.sleep(look_at.saturating_duration_since(Instant::now())) {
+            look_at = Instant::now();
+        }
+    }
+}
+
+/// What one call of [`Turn::collect`] did.
+struct Collected {
+    any: bool,
+    /// A run ended, so another may begin.
+    freed: bool,
+}
+
+impl Turn {
+    /// Gives the runs of a dead worker back to the queue.
+    fn take_over(&self) {
+        let failure = Failure::new(
+            Code::WorkerRestarted,
+            "the worker ended while the run was going",
+        );
+        match tx(|db| run::requeue_orphans(db, &failure, MOST_ATTEMPTS)) {
+            Ok(0) => {}
+            Ok(count) => log!("connector_service takes {count} interrupted runs up again"),
+            Err(error) => warning!("connector_service could not requeue interrupted runs: {error}"),
+        }
+    }
+
+    /// Looks at the tables: what is due, what was cancelled, what can be claimed. Returns how long there will
+    /// be nothing to look for.
+    fn look(&mut self) -> Result<Duration> {
+        let installation = tx(installation::look)?;
+        if let Some(reason) = reason_to_idle(&installation) {
+            if self.said.as_ref() != Some(&reason) {
+                warning!("connector_service syncs nothing in this database: {reason}");
+                self.said = Some(reason);
+            }
+            return Ok(LOOK_AT_LEAST);
+        }
+        self.said = None;
+        self.drop_lost()?;
+        let due = match guc::scheduler() {
+            Scheduler::Worker => Due::All,
+            Scheduler::Auto if !installation.has_pg_cron => Due::All,
+            Scheduler::Auto | Scheduler::PgCron => Due::FailedOnly,
+        };
+        let next_due = tx(|db| {
+            connector::queue_due(db, due, if due == Due::All { "schedule" } else { "retry" })?;
+            connector::next_due(db, due)
+        })?;
+        self.claim()?;
+        // Rounded up: a look just before the time finds nothing.
+        Ok(next_due
+            .map_or(LOOK_AT_LEAST, |wait| wait + Duration::from_millis(2))
+            .min(LOOK_AT_LEAST))
+    }
+
+    /// Ends the fetching of runs that were cancelled or whose connector is gone.
+    fn drop_lost(&mut self) -> Result<()> {
+        if self.going.is_empty() {
+            return Ok(());
+        }
+        let runs = self.going.keys().copied().collect();
+        for run in tx(|db| run::lost(db, runs, self.token))? {
+            self.forget(run);
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, run: Uuid) {
+        self.engine.abort(run);
+        self.going.remove(&run);
+    }
+
+    /// Takes queued runs as far as there is room, and hands them out once that has committed.
+    fn claim(&mut self) -> Result<()> {
+        let room = guc::max_concurrent_syncs().saturating_sub(self.going.len());
+        if room == 0 || tx(run::is_queue_empty)? {
+            return Ok(());
+        }
+        let token = self.token;
+        let (claimed, mut states) = tx(|db| {
+            let claimed = run::claim(db, token, room)?;
+            let states = state::read(db, claimed.iter().map(|c| c.connector).collect())?;
+            Ok((claimed, states))
+        })?;
+        fault::point("after_claim");
+        for claimed in claimed {
+            let states = states.remove(&claimed.connector).unwrap_or_default();
+            let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
+            let expect_known = !states.is_empty();
+            self.engine.submit(Job {
+                run: claimed.run,
+                source: claimed.source.clone(),
+                definition: Definition {
+                    config: json(&claimed.config),
+                    credentials: json(&claimed.credentials),
+                    limits: guc::record_limits(),
+                },
+                states,
+                now: claimed.now,
+                default_from: claimed.now - FIRST_SYNC_READS,
+                limits: guc::limits(),
+            });
+            self.going.insert(
+                claimed.run,
+                Going {
+                    claimed,
+                    expect_known,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// Stores what the tasks have fetched, as far as it is there.
+    fn collect(&mut self) -> Collected {
+        let mut collected = Collected {
+            any: false,
+            freed: false,
+        };
+        let mut pages = Vec::new();
+        let mut records = 0;
+        let mut ended = None;
+        while pages.len() < PAGES_AT_ONCE && records < RECORDS_AT_ONCE {
+            let Some(Event { run, what }) = self.engine.try_next() else {
+                break;
+            };
+            collected.any = true;
+            match what {
+                What::Page(page) => {
+                    fault::point("after_fetch");
+                    records += page.records.len();
+                    pages.push((run, page));
+                }
+                What::Finished(result) => {
+                    ended = Some((run, result));
+                    break;
+                }
+            }
+        }
+        if !pages.is_empty() {
+            self.store(pages);
+            fault::point("after_commit");
+        }
+        if let Some((run, result)) = ended {
+            fault::point("before_finish");
+            self.finish(run, result);
+            collected.freed = true;
+        }
+        collected
+    }
+
+    /// Stores pages, together if that works, else one by one, so that one page's trouble stays its own.
+    fn store(&mut self, mut pages: Vec<(Uuid, FetchedPage)>) {
+        if pages.len() > 1 && self.store_together(&mut pages).is_ok() {
+            return;
+        }
+        for (run, page) in pages {
+            if let Err(error) = self.store_alone(run, page) {
+                if matches!(error, Error::Fenced(_)) {
+                    self.forget(run);
+                    continue;
+                }
+                warning!("connector_service could not store a page: {error}");
+                let message = format!(
+                    "the page could not be stored (SQLSTATE {})",
+                    error.sqlstate()
+                );
+                self.engine.abort(run);
+                self.finish(run, Err(Failure::new(Code::StoreFailed, message)));
+            }
+        }
+    }
+
+    fn store_together(&mut self, pages: &mut [(Uuid, FetchedPage)]) -> Result<()> {
+        let token = self.token;
+        let going = &mut self.going;
+        tx(|db| {
+            page::commit_without_waiting(db)?;
+            for (run, page) in pages.iter() {
+                // A page of a run that was forgotten meanwhile.
+                let Some(going) = going.get_mut(run) else {
+                    continue;
+                };
+                page::store(db, &going.claimed, token, page, &mut going.expect_known)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn store_alone(&mut self, run: Uuid, mut page: FetchedPage) -> Result<()> {
+        let Some(going) = self.going.get_mut(&run) else {
+            return Ok(());
+        };
+        let mut tries = 0;
+        loop {
+            let token = self.token;
+            let stored = tx(|db| {
+                page::commit_without_waiting(db)?;
+                page::store(db, &going.claimed, token, &page, &mut going.expect_known)
+            });
+            match stored {
+                Err(error) if error.is_momentary() && tries < STORE_TRIES => tries += 1,
+                Err(error)
+                    if error.is_about_data() && page::reject_refused(&going.claimed, &mut page) => {
+                }
+                other => return other,
+            }
+            signals::answer();
+        }
+    }
+
+    /// Writes down how a run ended, and when its connector is due again.
+    fn finish(&mut self, run: Uuid, result: std::result::Result<(), Failure>) {
+        let Some(going) = self.going.remove(&run) else {
+            return;
+        };
+        let connector = going.claimed.connector;
+        let token = self.token;
+        let written = tx(|db| match &result {
+            Ok(()) => {
+                run::succeed(db, run, token)?;
+                connector::succeeded(db, connector, run)
+            }
+            Err(failure) => {
+                let mend = failure.code.class() == Class::Mend;
+                let wait = pause(failure, connector::failures(db, connector)?);
+                let hint = failure.code.hint();
+                run::fail(db, run, token, failure, wait)?;
+                connector::failed(
+                    db,
+                    connector,
+                    &format!("{}. {hint}", failure.message),
+                    mend,
+                    wait,
+                )
+            }
+        });
+        match written {
+            Ok(()) | Err(Error::Fenced(_)) => {}
+            Err(error) => {
+                // The run stays `running` under our token; the queue gets it back when this worker ends.
+                warning!("connector_service could not write down how a run ended: {error}");
+            }
+        }
+    }
+}
+
+/// How far back a first sync reads when the connector's config does not say.
+const FIRST_SYNC_READS: chrono::TimeDelta = chrono::TimeDelta::days(30);
+
+fn reason_to_idle(installation: &Installation) -> Option<String> {
+    let library = env!("CARGO_PKG_VERSION");
+    if installation.version != library {
+        return Some(format!(
+            "the library is version {library} and the installed SQL is version {}; ALTER EXTENSION connector_service UPDATE brings them together",
+            installation.version
+        ));
+    }
+    installation
+        .held
+        .as_ref()
+        .map(|why| format!("{why}; SELECT connector_service_adopt() lets it call the vendors"))
+}
+
+/// How long a connector rests after a failure. The vendor's own wish counts where it is longer.
+fn pause(failure: &Failure, failures: u32) -> Duration {
+    let base = match failure.code.class() {
+        Class::Mend => PROBE,
+        Class::Transient => FIRST_BACKOFF
+            .saturating_mul(1 << failures.min(16))
+            .min(LONGEST_BACKOFF),
+    };
+    // Between 0.8 and 1.2 of it: connectors that failed together do not come back together.
+    let [byte, ..] = *Uuid::new_v4().as_bytes();
+    let jittered = base.mul_f64(0.8 + 0.4 * f64::from(byte) / 255.0);
+    jittered.max(failure.retry_after.unwrap_or_default())
+}
