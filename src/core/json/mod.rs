@@ -1,0 +1,252 @@
+//! From a body to records, without ever re-serialising one.
+//!
+//! The fast path is serde_json with `RawValue`: each record stays a slice of the body. Where a page is not
+//! valid JSON because of one record (a raw NUL, bytes that are not UTF-8, an invalid escape), the page is cut
+//! along its structure instead, so that this record is rejected and its neighbours are kept.
+
+mod inspect;
+mod pick;
+mod salvage;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Code, Failure};
+use crate::record::{Reason, Record, Rejected};
+use pick::pick;
+
+/// Bounds on one record. Every one of them guards memory in a process whose death restarts the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordLimits {
+    /// Longest text of one record, in bytes.
+    pub bytes: usize,
+    /// Deepest nesting of arrays and objects. PostgreSQL's JSON parser recurses.
+    pub depth: usize,
+    /// Longest vendor id, in bytes: an index row must hold it.
+    pub key: usize,
+}
+
+/// Where records lie in a body and what identifies them.
+#[derive(Debug, Clone)]
+pub struct Spec<'a> {
+    pub stream: &'a str,
+    /// Keys from the top of the body to the records; `*` is every item of an array or object. Empty: the body
+    /// itself. A list found there gives its items, any other value one record.
+    pub path: &'a [String],
+    /// Paths inside a record whose values identify it. Empty: the content does.
+    pub key: &'a [Vec<String>],
+    /// Path inside a record of its cursor value.
+    pub cursor: Option<&'a [String]>,
+    pub limits: RecordLimits,
+}
+
+/// What a body held.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub records: Vec<Record>,
+    pub rejected: Vec<Rejected>,
+    /// The cursor values of the records that have one, as text: a string without quotes and escapes, a number
+    /// as written.
+    pub cursors: Vec<String>,
+    /// The last record of the page in its own text, for templates that look at it.
+    pub last: Option<Bytes>,
+}
+
+/// All records of a body. A path that leads nowhere is `unexpected_shape`, for an error must not pass for an
+/// empty page; a body cut short is `truncated_response`; one that is not JSON beyond a record `invalid_json`.
+pub fn records(body: &Bytes, spec: &Spec) -> Result<Found, Failure> {
+    let body = match body.strip_prefix(b"\xEF\xBB\xBF") {
+        Some(rest) => body.slice_ref(rest),
+        None => body.clone(),
+    };
+    let mut found = Found::default();
+    let mut items = Vec::new();
+    match std::str::from_utf8(&body).map(|text| pick::items(text, spec.path, &mut items)) {
+        Ok(Ok(true)) => {
+            for (position, item) in items.into_iter().enumerate() {
+                found.take(&body, item.as_bytes(), Some(item), position, spec);
+            }
+        }
+        Ok(Ok(false)) => return Err(no_records(spec)),
+        Ok(Err(error)) if error.is_eof() => {
+            return Err(Failure::new(
+                Code::TruncatedResponse,
+                format!("the body ends after {} bytes", body.len()),
+            ));
+        }
+        Ok(Err(_)) | Err(_) => {
+            let items = match salvage::items(&body, spec.path) {
+                Some(Some(items)) => items,
+                Some(None) => return Err(no_records(spec)),
+                None => {
+                    let message = format!("the body of {} bytes is not JSON", body.len());
+                    return Err(Failure::new(Code::InvalidJson, message));
+                }
+            };
+            for (position, item) in items.into_iter().enumerate() {
+                let text = std::str::from_utf8(item).ok();
+                let sound = text.and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
+                found.take(&body, item, sound.map(RawValue::get), position, spec);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn no_records(spec: &Spec) -> Failure {
+    let message = format!(
+        "stream \"{}\": nothing at \"{}\" in the body",
+        spec.stream,
+        spec.path.join(".")
+    );
+    Failure::new(Code::UnexpectedShape, message)
+}
+
+/// First 16 bytes of the SHA-256.
+pub fn hash(bytes: &[u8]) -> [u8; 16] {
+    let mut hash = [0; 16];
+    hash.iter_mut()
+        .zip(Sha256::digest(bytes))
+        .for_each(|(to, from)| *to = from);
+    hash
+}
+
+impl Found {
+    /// Judges one item of the page. `text` is the item where it is sound JSON.
+    fn take(&mut self, body: &Bytes, raw: &[u8], text: Option<&str>, position: usize, spec: &Spec) {
+        let raw = body.slice_ref(raw);
+        self.last = Some(raw.clone());
+        let hash = hash(&raw);
+        match text
+            .ok_or_else(|| unsound(&raw))
+            .and_then(|text| identify(text, &hash, spec))
+        {
+            Ok((id, cursor)) => {
+                self.records.push(Record {
+                    id,
+                    json: raw,
+                    hash,
+                });
+                self.cursors.extend(cursor);
+            }
+            Err((reason, id)) => {
+                let detail = format!(
+                    "record {} of the page: {}",
+                    position + 1,
+                    explain(reason, &spec.limits)
+                );
+                self.rejected.push(Rejected {
+                    id,
+                    reason,
+                    detail,
+                    raw,
+                    hash,
+                });
+            }
+        }
+    }
+}
+
+type Unstorable = (Reason, Option<String>);
+
+/// Why an item that is not JSON is not.
+fn unsound(raw: &[u8]) -> Unstorable {
+    let reason = if std::str::from_utf8(raw).is_err() {
+        Reason::InvalidUtf8
+    } else if memchr::memchr(0, raw).is_some() {
+        Reason::Nul
+    } else {
+        Reason::InvalidJson
+    };
+    (reason, None)
+}
+
+fn explain(reason: Reason, limits: &RecordLimits) -> String {
+    match reason {
+        Reason::InvalidJson => "not valid JSON".to_owned(),
+        Reason::Nul => "a NUL character cannot be stored as text".to_owned(),
+        Reason::LoneSurrogate => "half of a surrogate pair is not a character".to_owned(),
+        Reason::InvalidUtf8 => "not UTF-8".to_owned(),
+        Reason::TooDeep => format!("nested deeper than {} levels", limits.depth),
+        Reason::TooLarge => format!("larger than {} bytes", limits.bytes),
+        Reason::NumberOutOfRange => "a number outside of what numeric holds".to_owned(),
+        Reason::KeyTooLong => format!("its id is longer than {} bytes", limits.key),
+        Reason::NotAnObject => "not an object".to_owned(),
+        Reason::Refused => "refused by PostgreSQL".to_owned(),
+    }
+}
+
+/// The id of a sound item, and its cursor value; or why PostgreSQL could not store it.
+fn identify(
+    text: &str,
+    hash: &[u8; 16],
+    spec: &Spec,
+) -> Result<(String, Option<String>), Unstorable> {
+    if !text.starts_with('{') {
+        return Err((Reason::NotAnObject, None));
+    }
+    if text.len() > spec.limits.bytes {
+        return Err((Reason::TooLarge, None));
+    }
+    let inspected = inspect::inspect(text, spec.limits.depth);
+    let paths = spec.key.iter().map(Vec::as_slice).chain(spec.cursor);
+    let mut values = pick(text, &paths.collect::<Vec<_>>());
+    let cursor = spec
+        .cursor
+        .and_then(|_| values.pop())
+        .flatten()
+        .and_then(scalar);
+    let id = format!("{}/{}", spec.stream, key(&values, hash));
+    match inspected {
+        Err(reason) => Err((reason, Some(id))),
+        Ok(()) if id.len() > spec.stream.len() + 1 + spec.limits.key => {
+            Err((Reason::KeyTooLong, Some(id)))
+        }
+        Ok(()) => Ok((id, cursor)),
+    }
+}
+
+/// The vendor's id; `#` and a hash where there is none or where it has several parts.
+fn key(values: &[Option<&RawValue>], hash: &[u8; 16]) -> String {
+    match values {
+        [single] => single.and_then(scalar).unwrap_or_else(|| hex(hash)),
+        several if several.iter().any(|value| value.and_then(scalar).is_some()) => {
+            // Lengths frame the parts: ("a", "bc") and ("ab", "c") are two keys.
+            let framed: String = several
+                .iter()
+                .map(|value| {
+                    value.map_or("-;".to_owned(), |v| {
+                        format!("{};{}", v.get().len(), v.get())
+                    })
+                })
+                .collect();
+            hex(&self::hash(framed.as_bytes()))
+        }
+        _ => hex(hash),
+    }
+}
+
+/// A string without its quotes, or a number as written; anything else, and nothing at all, identifies nothing.
+fn scalar(value: &RawValue) -> Option<String> {
+    let text = value.get();
+    match text.as_bytes().first()? {
+        b'"' => serde_json::from_str(text)
+            .ok()
+            .filter(|text: &String| !text.is_empty()),
+        b'-' | b'0'..=b'9' => Some(text.to_owned()),
+        _ => None,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    std::iter::once('#')
+        .chain(bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(digit))
+        .collect()
+}
+
+fn digit(nibble: u8) -> char {
+    char::from_digit(u32::from(nibble), 16).unwrap_or('0')
+}
