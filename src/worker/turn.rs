@@ -228,7 +228,7 @@ impl Turn {
                 What::Page(page) => {
                     fault::point("after_fetch");
                     records += page.records.len();
-                    pages.push((run, page));
+                    pages.push((run, *page));
                 }
                 What::Finished(result) => {
                     ended = Some((run, result));

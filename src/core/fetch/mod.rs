@@ -5,15 +5,24 @@
 //! a bounded channel. The worker's main thread, the only one that may call PostgreSQL, takes events and stores
 //! them; a full channel stops the fetch. No event carries foreign error text.
 
+mod client;
+mod run;
+#[cfg(test)]
+mod tests;
+mod threads;
+
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use futures_util::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::record::{Record, Rejected, StreamState, Window};
 use crate::source::Definition;
 
@@ -69,7 +78,7 @@ pub struct Event {
 }
 
 pub enum What {
-    Page(FetchedPage),
+    Page(Box<FetchedPage>),
     /// Always the last event of a run that was not aborted.
     Finished(Result<(), Failure>),
 }
@@ -89,34 +98,85 @@ pub struct FetchedPage {
 }
 
 /// A share of the bytes that may be in flight at once.
-pub struct Budget(#[allow(dead_code)] Option<tokio::sync::OwnedSemaphorePermit>);
+#[derive(Default)]
+pub struct Budget(Option<OwnedSemaphorePermit>);
 
 /// The tokio side of a worker. Build it in the worker's process, after fork.
 pub struct Engine {
-    _private: (),
+    /// `Some` until the engine is dropped.
+    runtime: Option<tokio::runtime::Runtime>,
+    client: Arc<client::Client>,
+    outbox: run::Outbox,
+    inbox: mpsc::Receiver<Event>,
+    tasks: HashMap<Uuid, AbortHandle>,
 }
+
+/// Events that wait for the main thread. More: pages of small bodies pile up in memory. Fewer: the fetch
+/// stops while the main thread commits.
+const EVENTS_IN_FLIGHT: usize = 32;
 
 impl Engine {
     /// `wake` is called from tokio threads after an event was sent, and must not block.
-    pub fn start(_wake: Arc<dyn Fn() + Send + Sync>) -> std::io::Result<Engine> {
-        Ok(Engine { _private: () })
+    pub fn start(wake: Arc<dyn Fn() + Send + Sync>) -> std::io::Result<Engine> {
+        let (sender, inbox) = mpsc::channel(EVENTS_IN_FLIGHT);
+        Ok(Engine {
+            runtime: Some(threads::runtime()?),
+            client: Arc::new(client::Client::new()),
+            outbox: run::Outbox { sender, wake },
+            inbox,
+            tasks: HashMap::new(),
+        })
     }
 
-    pub fn submit(&mut self, _job: Job) {}
+    pub fn submit(&mut self, job: Job) {
+        let run = job.run;
+        let (client, outbox) = (self.client.clone(), self.outbox.clone());
+        let task = async move {
+            // A bug in a source ends its run, never the process, and never silently.
+            let fetched = AssertUnwindSafe(run::fetch(job, &client, &outbox))
+                .catch_unwind()
+                .await;
+            let result = fetched
+                .unwrap_or_else(|_| Err(Failure::new(Code::Internal, "the fetch task panicked")));
+            outbox
+                .send(Event {
+                    run,
+                    what: What::Finished(result),
+                })
+                .await;
+        };
+        if let Some(runtime) = &self.runtime {
+            self.tasks.insert(run, runtime.spawn(task).abort_handle());
+        }
+    }
 
     /// The next event, if one is there. Never blocks.
     pub fn try_next(&mut self) -> Option<Event> {
-        None
+        loop {
+            let event = self.inbox.try_recv().ok()?;
+            let known = match event.what {
+                What::Page(_) => self.tasks.contains_key(&event.run),
+                What::Finished(_) => self.tasks.remove(&event.run).is_some(),
+            };
+            if known {
+                return Some(event);
+            }
+        }
     }
 
     /// Ends a run's task; events of it that are already in the channel are dropped by [`Engine::try_next`].
-    pub fn abort(&mut self, _run: Uuid) {}
-
-    /// Runs that were submitted and have neither sent `Finished` nor been aborted.
-    pub fn running(&self) -> usize {
-        0
+    pub fn abort(&mut self, run: Uuid) {
+        if let Some(task) = self.tasks.remove(&run) {
+            task.abort();
+        }
     }
 }
 
-#[allow(dead_code)]
-fn unused(_: Value) {}
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Waiting for threads that wait for a network would hold up the end of the process.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

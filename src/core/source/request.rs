@@ -78,6 +78,68 @@ pub fn verdict_by_status(got: &Response) -> Verdict {
     }
 }
 
-fn retry_after(_got: &Response) -> Option<Duration> {
-    None // filled in by the fetch part
+/// The `Retry-After` header: whole or decimal seconds, or an HTTP date. What does not read is not there.
+fn retry_after(got: &Response) -> Option<Duration> {
+    let value = got.header("retry-after")?.trim();
+    let wait = match value.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok()?,
+        Err(_) => {
+            let until = httpdate::parse_http_date(value).ok()?;
+            // Measured by the vendor's own clock: ours may differ.
+            let now = httpdate::parse_http_date(got.header("date")?).ok()?;
+            until.duration_since(now).unwrap_or_default()
+        }
+    };
+    Some(wait.min(LONGEST_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_within_bounds() {
+        let wait = |value: &str| {
+            let headers = vec![
+                (
+                    "date".to_owned(),
+                    "Sun, 06 Nov 1994 08:49:30 GMT".to_owned(),
+                ),
+                ("retry-after".to_owned(), value.to_owned()),
+            ];
+            retry_after(&Response {
+                status: 429,
+                headers,
+                body: Bytes::new(),
+            })
+        };
+        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait(" 2.5 "), Some(Duration::from_millis(2_500)));
+        assert_eq!(
+            wait("Sun, 06 Nov 1994 08:49:37 GMT"),
+            Some(Duration::from_secs(7))
+        );
+        assert_eq!(wait("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("99999999999"), Some(LONGEST_RETRY_AFTER));
+        for nonsense in ["-1", "", "soon", "NaN", "inf", "1e400"] {
+            assert_eq!(wait(nonsense), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn only_a_success_is_read() {
+        let got = |status| Response {
+            status,
+            headers: vec![],
+            body: Bytes::new(),
+        };
+        for status in 0..=999 {
+            let verdict = verdict_by_status(&got(status));
+            assert_eq!(
+                verdict == Verdict::Read,
+                (200..300).contains(&status),
+                "{status}"
+            );
+        }
+    }
 }

@@ -1,0 +1,192 @@
+//! One exchange with a vendor, within every limit: the only place that touches reqwest.
+//!
+//! Redirects are not followed and no proxy is taken from the environment: either would carry credentials to
+//! somewhere else. The size limit counts decompressed bytes while they arrive. What goes wrong becomes a
+//! stable code and words of our own; the library's text may quote a URL, so it is never used.
+
+use std::error::Error as StdError;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use super::{Budget, Limits};
+use crate::error::{Code, Failure};
+use crate::source::{Method, Request, Response};
+
+/// A body up to this size needs no permit. Larger: memory grows with the number of connectors. Smaller: pages
+/// of ordinary size wait for each other.
+pub const SMALL_BODY: usize = 1024 * 1024;
+
+/// How many larger bodies may be in flight at once, read but not yet stored included.
+const LARGE_BODIES: usize = 2;
+
+pub struct Client {
+    /// Rebuilt when the connect time-out changes: reqwest has it per client.
+    http: Mutex<Option<(Duration, reqwest::Client)>>,
+    large: Arc<Semaphore>,
+}
+
+impl Client {
+    pub fn new() -> Client {
+        // Only the first of a process is taken; every other is the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Client {
+            http: Mutex::new(None),
+            large: Arc::new(Semaphore::new(LARGE_BODIES)),
+        }
+    }
+
+    pub async fn exchange(
+        &self,
+        request: &Request,
+        limits: &Limits,
+    ) -> Result<(Response, Budget), Failure> {
+        let mut deadline = Instant::now() + limits.request_timeout;
+        let http = self.http(limits.connect_timeout)?;
+        let method = match request.method {
+            Method::Get => reqwest::Method::GET,
+            Method::Post => reqwest::Method::POST,
+        };
+        let mut builder = http.request(method, request.url.clone());
+        for (name, value) in &request.headers {
+            builder = builder.header(name, value);
+        }
+        if let Some(body) = &request.body {
+            builder = builder.body(body.clone());
+        }
+        let longest = limits.connect_timeout + limits.read_timeout;
+        let mut response = within(longest, deadline, builder.send())
+            .await?
+            .map_err(|error| explain(&error))?;
+
+        let mut budget = Budget::default();
+        let expected = response
+            .content_length()
+            .map_or(0, |length| length as usize);
+        let mut body = BytesMut::with_capacity(expected.min(SMALL_BODY));
+        loop {
+            let chunk = within(limits.read_timeout, deadline, response.chunk()).await?;
+            let Some(chunk) = chunk.map_err(|error| explain(&error))? else {
+                break;
+            };
+            let size = body.len() + chunk.len();
+            if size > limits.response_bytes {
+                let message = format!("the body is larger than {} bytes", limits.response_bytes);
+                return Err(Failure::new(Code::ResponseTooLarge, message));
+            }
+            if size > SMALL_BODY && budget.0.is_none() {
+                let waited = Instant::now();
+                budget.0 = self.large.clone().acquire_owned().await.ok();
+                deadline += waited.elapsed();
+                // All at once: growing by doubling would hold twice the limit.
+                body.reserve(expected.clamp(size, limits.response_bytes) - body.len());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok((read_head(&response, body.freeze()), budget))
+    }
+
+    fn http(&self, connect_timeout: Duration) -> Result<reqwest::Client, Failure> {
+        let mut kept = self.http.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, client)) = kept
+            .as_ref()
+            .filter(|(timeout, _)| *timeout == connect_timeout)
+        {
+            return Ok(client.clone());
+        }
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .referer(false)
+            .connect_timeout(connect_timeout)
+            .tcp_nodelay(true)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .user_agent(concat!("connector_service/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|_| Failure::new(Code::Internal, "the HTTP client could not be built"))?;
+        *kept = Some((connect_timeout, client.clone()));
+        Ok(client)
+    }
+}
+
+fn read_head(response: &reqwest::Response, body: Bytes) -> Response {
+    let text = |(name, value): (&reqwest::header::HeaderName, &reqwest::header::HeaderValue)| {
+        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+    };
+    Response {
+        status: response.status().as_u16(),
+        headers: response.headers().iter().filter_map(text).collect(),
+        body,
+    }
+}
+
+/// Waits for `step` as long as one step may take and the whole exchange has time left.
+async fn within<T>(
+    longest: Duration,
+    deadline: Instant,
+    step: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    timeout(longest.min(left), step).await.map_err(|_| {
+        if longest < left {
+            Failure::new(
+                Code::ReadTimeout,
+                format!("nothing came for {} s", longest.as_secs_f64()),
+            )
+        } else {
+            Failure::new(Code::RequestTimeout, "the exchange took too long")
+        }
+    })
+}
+
+/// A code and words of our own for an error of reqwest's, by what lies at its root.
+fn explain(error: &reqwest::Error) -> Failure {
+    let causes = || causes(error);
+    let hyper = || causes().find_map(|cause| cause.downcast_ref::<hyper::Error>());
+    let (code, message) = if error.is_builder() {
+        (
+            Code::InvalidConfig,
+            "a header or URL of the request is not valid",
+        )
+    } else if error.is_connect() && error.is_timeout() {
+        (Code::ConnectTimeout, "no connection in time")
+    } else if error.is_connect() && causes().any(is_tls) {
+        (Code::TlsFailed, "no secure connection: TLS failed")
+    } else if error.is_connect() && causes().any(|cause| cause.to_string().starts_with("dns error"))
+    {
+        (Code::DnsFailed, "the host name could not be resolved")
+    } else if error.is_connect() {
+        (Code::ConnectFailed, "no connection")
+    } else if hyper().is_some_and(hyper::Error::is_parse) {
+        (Code::ConnectFailed, "what answered does not speak HTTP")
+    } else if (error.is_decode() || error.is_body()) && hyper().is_none() && !causes().any(is_cut) {
+        (Code::BadEncoding, "the body does not decompress")
+    } else {
+        (
+            Code::TruncatedResponse,
+            "the connection ended before the response was complete",
+        )
+    };
+    Failure::new(code, message)
+}
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    let first: &(dyn StdError + 'static) = error;
+    std::iter::successors(Some(first), |&cause| cause.source())
+}
+
+fn is_tls(cause: &(dyn StdError + 'static)) -> bool {
+    let within_io = |io: &std::io::Error| {
+        io.get_ref()
+            .is_some_and(|inner| inner.is::<rustls::Error>())
+    };
+    cause.is::<rustls::Error>() || cause.downcast_ref().is_some_and(within_io)
+}
+
+fn is_cut(cause: &(dyn StdError + 'static)) -> bool {
+    let kind = |io: &std::io::Error| io.kind() == std::io::ErrorKind::UnexpectedEof;
+    cause.downcast_ref().is_some_and(kind)
+}

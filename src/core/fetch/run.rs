@@ -1,0 +1,302 @@
+//! One run: stream after stream, page after page, until there is no next one.
+//!
+//! A page that failed is asked for again within bounds. What was sent stays sent: each page carries the state
+//! that its stream has once it is stored, so a run that ends in the middle is gone on with where it was
+//! committed. `at`, the proven data position, moves with every page only where the source's order allows it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::client::{Client, SMALL_BODY};
+use super::{Budget, Event, FetchedPage, Job, Limits, RESUME_WITHIN, Stored, What};
+use crate::error::{Class, Code, Failure};
+use crate::json;
+use crate::record::{Page, Pass, StreamState, Window};
+use crate::source::{self, Position, Reader, Start, Stream, Verdict};
+
+#[derive(Clone)]
+pub struct Outbox {
+    pub sender: mpsc::Sender<Event>,
+    pub wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Outbox {
+    pub async fn send(&self, event: Event) {
+        // Closed only when the engine is gone, and this task with it.
+        let _ = self.sender.send(event).await;
+        (self.wake)();
+    }
+}
+
+pub async fn fetch(job: Job, client: &Client, outbox: &Outbox) -> Result<(), Failure> {
+    let reader = source::find(&job.source)?.open(&job.definition)?;
+    let definition = json::hash(format!("{} {}", job.source, job.definition.config).as_bytes());
+    let mut run = Run {
+        run: job.run,
+        reader: reader.as_ref(),
+        definition: definition
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect(),
+        states: job.states,
+        start: Start {
+            now: job.now,
+            default_from: job.default_from,
+        },
+        limits: job.limits,
+        client,
+        outbox,
+    };
+    run.all_streams().await
+}
+
+pub struct Run<'a> {
+    pub run: Uuid,
+    pub reader: &'a dyn Reader,
+    /// See [`Pass::definition`].
+    pub definition: String,
+    pub states: HashMap<String, Stored>,
+    pub start: Start,
+    pub limits: Limits,
+    pub client: &'a Client,
+    pub outbox: &'a Outbox,
+}
+
+/// Where a pass stands between two pages.
+struct Standing {
+    window: Window,
+    next: Option<Value>,
+    high: Option<Value>,
+}
+
+/// A failed try, and whether another one may help.
+enum Trouble {
+    Again(Failure),
+    Final(Failure),
+}
+
+impl Run<'_> {
+    /// Reads every stream. Trouble that is one stream's own does not keep the others from being read; the
+    /// first of it is what the run ends with.
+    pub async fn all_streams(&mut self) -> Result<(), Failure> {
+        let mut result = Ok(());
+        for stream in self.reader.streams() {
+            let Err(mut failure) = self.pass(stream).await else {
+                continue;
+            };
+            failure.message = format!("stream \"{}\": {}", stream.name, failure.message);
+            let own = matches!(
+                failure.code,
+                Code::NotFound
+                    | Code::RequestRefused
+                    | Code::UnexpectedShape
+                    | Code::InvalidJson
+                    | Code::ResponseTooLarge
+                    | Code::RepeatedPage
+                    | Code::TooManyPages
+                    | Code::ForeignNextPage
+                    | Code::TemplateFailed
+            );
+            if !own {
+                return Err(failure);
+            }
+            result = result.and(Err(failure));
+        }
+        result
+    }
+
+    async fn pass(&mut self, stream: &Stream) -> Result<(), Failure> {
+        let stored = self.states.remove(&stream.name);
+        let age = stored.as_ref().map_or(Duration::MAX, |stored| stored.age);
+        let state = stored.map_or_else(StreamState::default, |stored| stored.state);
+        let resumable = |pass: &Pass| pass.definition == self.definition && age <= RESUME_WITHIN;
+        let unfinished = state.pass.filter(resumable);
+        let mut resumed = unfinished.is_some();
+        let mut at = state.at;
+        let mut standing = match unfinished {
+            Some(pass) => Standing {
+                window: pass.window,
+                next: Some(pass.next),
+                high: pass.high,
+            },
+            None => self.begin(stream, at.as_ref())?,
+        };
+        let mut guard = Guard::default();
+        let mut pages = 0;
+        loop {
+            if pages == self.limits.pages {
+                return Err(Failure::new(
+                    Code::TooManyPages,
+                    format!("no end after {pages} pages"),
+                ));
+            }
+            pages += 1;
+            let (page, bytes, budget) = match self.page(stream, &standing).await {
+                // The token of an interrupted pass has expired: start again from the proven position.
+                Err(failure)
+                    if resumed && matches!(failure.code, Code::RequestRefused | Code::NotFound) =>
+                {
+                    resumed = false;
+                    standing = self.begin(stream, at.as_ref())?;
+                    continue;
+                }
+                other => other?,
+            };
+            resumed = false;
+            guard.check(&page)?;
+            standing.high = page.high.or(standing.high);
+            standing.next = page.next;
+            if (stream.ordered || standing.next.is_none()) && standing.high.is_some() {
+                at = standing.high.clone();
+            }
+            let pass = standing.next.clone().map(|next| Pass {
+                next,
+                high: standing.high.clone(),
+                window: standing.window,
+                definition: self.definition.clone(),
+            });
+            let ended = pass.is_none();
+            let fetched = FetchedPage {
+                stream: stream.name.clone(),
+                records: page.records,
+                rejected: page.rejected,
+                state: StreamState {
+                    at: at.clone(),
+                    pass,
+                },
+                window: standing.window,
+                bytes,
+                budget,
+            };
+            self.outbox
+                .send(Event {
+                    run: self.run,
+                    what: What::Page(Box::new(fetched)),
+                })
+                .await;
+            if ended {
+                return Ok(());
+            }
+        }
+    }
+
+    fn begin(&self, stream: &Stream, at: Option<&Value>) -> Result<Standing, Failure> {
+        Ok(Standing {
+            window: self.reader.window(stream, at, self.start)?,
+            next: None,
+            high: None,
+        })
+    }
+
+    /// Asks for a page until it is there, the tries are used up, or the wait is too long for a run.
+    async fn page(
+        &self,
+        stream: &Stream,
+        standing: &Standing,
+    ) -> Result<(Page, u64, Budget), Failure> {
+        let Start { now, default_from } = self.start;
+        let at = Position {
+            stream,
+            window: standing.window,
+            now,
+            default_from,
+            next: standing.next.as_ref(),
+            high: standing.high.as_ref(),
+        };
+        let mut pause = self.limits.retry_pause;
+        let mut tries = 0;
+        loop {
+            let failure = match self.try_page(&at).await {
+                Ok(page) => return Ok(page),
+                Err(Trouble::Final(failure)) => return Err(failure),
+                Err(Trouble::Again(failure)) => failure,
+            };
+            let wait = failure
+                .retry_after
+                .unwrap_or_else(|| jitter(pause.min(self.limits.longest_pause)));
+            if tries == self.limits.retries || wait > self.limits.longest_pause {
+                return Err(failure);
+            }
+            tries += 1;
+            pause = pause.saturating_mul(2);
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn try_page(&self, at: &Position<'_>) -> Result<(Page, u64, Budget), Trouble> {
+        let request = self.reader.request(at).map_err(Trouble::Final)?;
+        let host = request.url.host_str().unwrap_or_default().to_owned();
+        let named = |mut failure: Failure| {
+            failure.message = format!("{}: {}", host, failure.message);
+            failure
+        };
+        let again = |failure: Failure| match failure.code.class() {
+            Class::Transient => Trouble::Again(named(failure)),
+            Class::Mend => Trouble::Final(named(failure)),
+        };
+        let (response, budget) = self
+            .client
+            .exchange(&request, &self.limits)
+            .await
+            .map_err(again)?;
+        match self.reader.verdict(at, &response) {
+            Verdict::Read => {}
+            Verdict::Retry(failure) => return Err(Trouble::Again(named(failure))),
+            Verdict::Fail(failure) => return Err(Trouble::Final(named(failure))),
+        }
+        let read = || self.reader.page(at, &response);
+        // A long computation would keep this thread's other runs waiting.
+        let page = if response.body.len() > SMALL_BODY {
+            tokio::task::block_in_place(read)
+        } else {
+            read()
+        };
+        Ok((page.map_err(again)?, response.body.len() as u64, budget))
+    }
+}
+
+/// Between half of a pause and all of it: connectors that failed together do not come back together.
+fn jitter(pause: Duration) -> Duration {
+    let [byte, ..] = *Uuid::new_v4().as_bytes();
+    pause.mul_f64(0.5 + f64::from(byte) / 510.0)
+}
+
+/// Stops a source that would never end.
+#[derive(Default)]
+struct Guard {
+    tokens: HashSet<[u8; 16]>,
+    rows: Option<[u8; 16]>,
+}
+
+impl Guard {
+    fn check(&mut self, page: &Page) -> Result<(), Failure> {
+        let Some(next) = &page.next else {
+            return Ok(());
+        };
+        if !self.tokens.insert(json::hash(next.to_string().as_bytes())) {
+            return Err(Failure::new(
+                Code::RepeatedPage,
+                "the next page was read before",
+            ));
+        }
+        let records = page.records.iter().map(|record| record.hash);
+        let hashes: Vec<u8> = records
+            .chain(page.rejected.iter().map(|r| r.hash))
+            .flatten()
+            .collect();
+        let rows = (!hashes.is_empty()).then(|| json::hash(&hashes));
+        if rows.is_some() && rows == self.rows {
+            return Err(Failure::new(
+                Code::RepeatedPage,
+                "two pages in a row hold the same records",
+            ));
+        }
+        self.rows = rows;
+        Ok(())
+    }
+}
