@@ -6,6 +6,7 @@
 //! Data flows one way: a [`source`] says what to request and reads what came, [`fetch`] does every risky
 //! thing once (time-outs, limits, retries, threads), and what leaves is a [`record::Page`].
 
+pub mod datetime;
 pub mod error;
 pub mod fetch;
 pub mod json;
