@@ -1,6 +1,28 @@
-//! Filled in by the api part.
-use super::{Definition, Reader, Source};
+//! `api`: any REST API, described by a declarative manifest in `config.manifest`.
+//!
+//! The format is Airbyte's low-code one, as JSON, so that a connector is data and hundreds exist already. What
+//! a manifest may say is in [`manifest`]; a component or key that this version does not know is refused by
+//! name when the connector is saved, because skipping it would read other data than its author meant.
+
+mod component;
+mod cursor;
+mod manifest;
+mod paging;
+mod requester;
+#[cfg(test)]
+mod tests;
+
+use chrono::{DateTime, Utc};
+use minijinja::value::{Serde, Value as Template};
+use serde_json::{Map, Value};
+
+use self::manifest::StreamSpec;
+use super::{Definition, Position, Reader, Request, Response, Source, Start, Stream};
+use crate::datetime::Format;
 use crate::error::{Code, Failure};
+use crate::json::{self, RecordLimits};
+use crate::record::{Page, Window};
+use crate::template::macros;
 
 pub struct Api;
 
@@ -9,7 +31,154 @@ impl Source for Api {
         "api"
     }
 
-    fn open(&self, _connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
-        Err(Failure::new(Code::InvalidConfig, "not built"))
+    fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
+        let wrong = |what: &str| Failure::new(Code::InvalidConfig, what);
+        let mut config = connector.config.as_object().cloned().unwrap_or_default();
+        let Some(manifest) = config.remove("manifest") else {
+            return Err(wrong("config has no \"manifest\""));
+        };
+        let specs = manifest::read(manifest)?;
+        config.extend(
+            connector
+                .credentials
+                .as_object()
+                .cloned()
+                .unwrap_or_default(),
+        );
+        let streams = specs.iter().map(|spec| spec.stream.clone()).collect();
+        Ok(Box::new(ApiReader {
+            specs,
+            streams,
+            config,
+            limits: connector.limits,
+        }))
+    }
+}
+
+struct ApiReader {
+    specs: Vec<StreamSpec>,
+    streams: Vec<Stream>,
+    /// config without the manifest, and credentials: what templates see as `config`.
+    config: Map<String, Value>,
+    limits: RecordLimits,
+}
+
+impl Reader for ApiReader {
+    fn streams(&self) -> &[Stream] {
+        &self.streams
+    }
+
+    fn window(
+        &self,
+        stream: &Stream,
+        cursor: Option<&Value>,
+        start: Start,
+    ) -> Result<Window, Failure> {
+        let spec = self.spec(stream)?;
+        let Some(datetime) = &spec.cursor else {
+            return Ok(Window {
+                from: None,
+                to: start.now,
+            });
+        };
+        datetime.window(
+            cursor,
+            start,
+            &self.context(start.now, start.default_from, vec![]),
+        )
+    }
+
+    fn request(&self, at: &Position) -> Result<Request, Failure> {
+        let spec = self.spec(at.stream)?;
+        let slice = spec
+            .cursor
+            .as_ref()
+            .map_or_else(Vec::new, |cursor| cursor.slice(at.window));
+        let slice = Template::from_pairs(slice);
+        let token = at
+            .next
+            .map_or(Template::UNDEFINED, |next| Template::from(Serde(next)));
+        let names = ["stream_slice", "stream_partition", "stream_interval"]
+            .map(|name| (name, slice.clone()));
+        let mut seen = names.to_vec();
+        seen.push((
+            "next_page_token",
+            Template::from_pairs([("next_page_token", token)]),
+        ));
+        let context = self.context(at.now, at.default_from, seen);
+        let mut parts = spec.requester.parts(&context)?;
+        if let Some(cursor) = &spec.cursor {
+            cursor.inject(at.window, &mut parts);
+        }
+        if let Some(paging) = &spec.paging {
+            paging.inject(at.next, &mut parts)?;
+        }
+        parts.build()
+    }
+
+    fn page(&self, at: &Position, got: &Response) -> Result<Page, Failure> {
+        let spec = self.spec(at.stream)?;
+        let context = self.context(at.now, at.default_from, vec![]);
+        let path = spec
+            .field_path
+            .iter()
+            .map(|step| step.text(&context).map(Option::unwrap_or_default));
+        let path = path.collect::<Result<Vec<_>, _>>()?;
+        let cursor = spec
+            .cursor
+            .as_ref()
+            .map(|cursor| std::slice::from_ref(&cursor.field));
+        let found = json::records(
+            &got.body,
+            &json::Spec {
+                stream: &at.stream.name,
+                path: &path,
+                key: &spec.key,
+                cursor,
+                limits: self.limits,
+            },
+        )?;
+        let high = match &spec.cursor {
+            Some(cursor) => cursor.high(at, &found)?,
+            None => None,
+        };
+        let next = match &spec.paging {
+            Some(paging) => paging.next(at, got, &found, |seen| {
+                self.context(at.now, at.default_from, seen)
+            })?,
+            None => None,
+        };
+        Ok(Page {
+            records: found.records,
+            rejected: found.rejected,
+            next,
+            high,
+        })
+    }
+}
+
+impl ApiReader {
+    fn spec(&self, stream: &Stream) -> Result<&StreamSpec, Failure> {
+        self.specs
+            .iter()
+            .find(|spec| spec.stream.name == stream.name)
+            .ok_or_else(|| Failure::new(Code::Internal, format!("no stream \"{}\"", stream.name)))
+    }
+
+    /// What templates see: config, the macros, and what their place offers.
+    fn context(
+        &self,
+        now: DateTime<Utc>,
+        default_from: DateTime<Utc>,
+        seen: Vec<(&'static str, Template)>,
+    ) -> Template {
+        let mut config = self.config.clone();
+        if let Ok(format) = Format::new("%Y-%m-%dT%H:%M:%SZ") {
+            config
+                .entry("start_date")
+                .or_insert_with(|| format.write(default_from).into());
+        }
+        let config = ("config", Template::from(Serde(config)));
+        Template::from_pairs(macros(now).chain([config]).chain(seen))
     }
 }

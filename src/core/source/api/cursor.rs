@@ -1,0 +1,262 @@
+//! `DatetimeBasedCursor`: asking only for what changed since the last pass.
+//!
+//! The cursor is the greatest value that the source itself wrote, in its own spelling, never our clock. A
+//! pass starts a lookback before it, because sources stamp a record before it becomes visible; what is read
+//! twice changes nothing.
+
+use chrono::{DateTime, Utc};
+use minijinja::value::Value as Context;
+use serde_json::Value;
+
+use super::component::{Component, wrong};
+use super::requester::{Inject, Parts};
+use crate::datetime::{Format, Span};
+use crate::error::{Code, Failure};
+use crate::json::Found;
+use crate::record::Window;
+use crate::source::{Position, Start};
+use crate::template::{Template, parse_any};
+
+/// Where the manifest names no lookback. Longer: more is read again each time. Shorter: records that a slow
+/// transaction of the vendor makes visible late are never seen.
+const LOOKBACK: Span = Span::minutes(10);
+
+pub struct DatetimeCursor {
+    /// Key of the record that holds the value.
+    pub field: String,
+    start: Option<Moment>,
+    end: Option<Moment>,
+    written: Format,
+    read: Vec<Format>,
+    lookback: Span,
+    start_option: Option<Inject>,
+    end_option: Option<Inject>,
+    start_name: String,
+    end_name: String,
+}
+
+/// A template that gives a moment, and how its text reads.
+struct Moment {
+    template: Template,
+    format: Option<Format>,
+    least: Option<Template>,
+    most: Option<Template>,
+}
+
+impl DatetimeCursor {
+    pub fn read(component: Component) -> Result<DatetimeCursor, Failure> {
+        let mut cursor = component.expect("DatetimeBasedCursor")?;
+        let place = cursor.place("");
+        let format = |text: &str| {
+            Format::new(text).map_err(|code| {
+                wrong(format!(
+                    "\"{place}\": date format code \"{code}\" is not supported"
+                ))
+            })
+        };
+        let missing = |key: &str| wrong(format!("the manifest has no \"{place}{key}\""));
+        let field = cursor
+            .text("cursor_field")?
+            .ok_or_else(|| missing("cursor_field"))?;
+        let written = format(
+            &cursor
+                .text("datetime_format")?
+                .ok_or_else(|| missing("datetime_format"))?,
+        )?;
+        let mut read = Vec::new();
+        for text in cursor
+            .take("cursor_datetime_formats")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            read.push(format(text.as_str().unwrap_or_default())?);
+        }
+        read.push(written.clone());
+        let start = Moment::read(&mut cursor, "start_datetime")?;
+        let end = Moment::read(&mut cursor, "end_datetime")?;
+        let lookback = match cursor.text("lookback_window")? {
+            None => LOOKBACK,
+            Some(text) => Span::new(&text)
+                .ok_or_else(|| wrong(format!("lookback_window \"{text}\" is not a duration")))?,
+        };
+        let start_option = cursor
+            .child("start_time_option", "RequestOption")?
+            .map(Inject::read)
+            .transpose()?;
+        let end_option = cursor
+            .child("end_time_option", "RequestOption")?
+            .map(Inject::read)
+            .transpose()?;
+        let start_name = cursor
+            .text("partition_field_start")?
+            .unwrap_or_else(|| "start_time".to_owned());
+        let end_name = cursor
+            .text("partition_field_end")?
+            .unwrap_or_else(|| "end_time".to_owned());
+        // Only tells how slices are cut, and there is one.
+        cursor.harmless(&["cursor_granularity"]);
+        cursor.finish()?;
+        Ok(DatetimeCursor {
+            field,
+            start,
+            end,
+            written,
+            read,
+            lookback,
+            start_option,
+            end_option,
+            start_name,
+            end_name,
+        })
+    }
+
+    pub fn window(
+        &self,
+        cursor: Option<&Value>,
+        start: Start,
+        context: &Context,
+    ) -> Result<Window, Failure> {
+        let first = match &self.start {
+            Some(moment) => moment.value(context, &self.written)?,
+            None => start.default_from,
+        };
+        let reached = cursor
+            .and_then(Value::as_str)
+            .and_then(|text| self.parse(text));
+        // A first pass begins exactly where it was told to.
+        let from = reached.map_or(first, |reached| self.lookback.before(reached).max(first));
+        let to = match &self.end {
+            Some(moment) => moment.value(context, &self.written)?,
+            None => start.now,
+        };
+        Ok(Window {
+            from: Some(from.min(to)),
+            to,
+        })
+    }
+
+    /// What templates see as `stream_slice`.
+    pub fn slice(&self, window: Window) -> Vec<(String, Context)> {
+        let from = window.from.unwrap_or_default();
+        vec![
+            (
+                self.start_name.clone(),
+                Context::from(self.written.write(from)),
+            ),
+            (
+                self.end_name.clone(),
+                Context::from(self.written.write(window.to)),
+            ),
+        ]
+    }
+
+    pub fn inject(&self, window: Window, parts: &mut Parts) {
+        if let Some(option) = &self.start_option {
+            parts.add(
+                option,
+                self.written.write(window.from.unwrap_or_default()).into(),
+            );
+        }
+        if let Some(option) = &self.end_option {
+            parts.add(option, self.written.write(window.to).into());
+        }
+    }
+
+    /// The greatest value up to the end of the window. A stamp of the far future moves nothing: it would make
+    /// every later pass skip what lies before it.
+    pub fn high(&self, at: &Position, found: &Found) -> Result<Option<Value>, Failure> {
+        let mut high = at
+            .high
+            .and_then(Value::as_str)
+            .and_then(|text| Some((self.parse(text)?, text)));
+        let mut any_parsed = false;
+        for text in &found.cursors {
+            let Some(value) = self.parse(text) else {
+                continue;
+            };
+            any_parsed = true;
+            if value <= at.window.to && high.is_none_or(|(highest, _)| value > highest) {
+                high = Some((value, text));
+            }
+        }
+        if !found.records.is_empty() && !any_parsed {
+            let message = format!(
+                "no record has a date that reads as datetime_format in \"{}\"",
+                self.field
+            );
+            return Err(Failure::new(Code::UnexpectedShape, message));
+        }
+        Ok(high.map(|(_, text)| Value::String(text.to_owned())))
+    }
+
+    fn parse(&self, text: &str) -> Option<DateTime<Utc>> {
+        self.read
+            .iter()
+            .find_map(|format| format.read(text))
+            .or_else(|| parse_any(text))
+    }
+}
+
+impl Moment {
+    fn read(cursor: &mut Component, key: &'static str) -> Result<Option<Moment>, Failure> {
+        let value = cursor.take(key);
+        if !value.is_some_and(Value::is_object) {
+            let template = cursor.template(key, &["config"])?;
+            return Ok(template.map(|template| Moment {
+                template,
+                format: None,
+                least: None,
+                most: None,
+            }));
+        }
+        let Some(component) = cursor.child(key, "MinMaxDatetime")? else {
+            return Ok(None);
+        };
+        let mut moment = component.expect("MinMaxDatetime")?;
+        let place = moment.place("datetime");
+        let template = moment
+            .template("datetime", &["config"])?
+            .ok_or_else(|| wrong(format!("the manifest has no \"{place}\"")))?;
+        let format =
+            match moment.text("datetime_format")? {
+                None => None,
+                Some(text) => Some(Format::new(&text).map_err(|code| {
+                    wrong(format!("date format code \"{code}\" is not supported"))
+                })?),
+            };
+        let least = moment.template("min_datetime", &["config"])?;
+        let most = moment.template("max_datetime", &["config"])?;
+        moment.finish()?;
+        Ok(Some(Moment {
+            template,
+            format,
+            least,
+            most,
+        }))
+    }
+
+    fn value(&self, context: &Context, default: &Format) -> Result<DateTime<Utc>, Failure> {
+        let format = self.format.as_ref().unwrap_or(default);
+        let read = |template: &Template| {
+            let text = template.text(context)?.unwrap_or_default();
+            format
+                .read(&text)
+                .or_else(|| parse_any(&text))
+                .ok_or_else(|| {
+                    Failure::new(
+                        Code::InvalidConfig,
+                        "a start or end date of config or manifest does not read as a date",
+                    )
+                })
+        };
+        let mut value = read(&self.template)?;
+        if let Some(least) = &self.least {
+            value = value.max(read(least)?);
+        }
+        if let Some(most) = &self.most {
+            value = value.min(read(most)?);
+        }
+        Ok(value)
+    }
+}

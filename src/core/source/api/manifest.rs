@@ -1,0 +1,156 @@
+//! What a manifest may say: one function for each component.
+
+use serde_json::Value;
+
+use super::component::{Component, resolve, wrong};
+use super::cursor::DatetimeCursor;
+use super::paging::Paging;
+use super::requester::Requester;
+use crate::error::Failure;
+use crate::source::Stream;
+use crate::template::Template;
+
+/// One stream, ready to be read.
+pub struct StreamSpec {
+    pub stream: Stream,
+    pub key: Vec<Vec<String>>,
+    pub requester: Requester,
+    pub field_path: Vec<Template>,
+    pub paging: Option<Paging>,
+    pub cursor: Option<DatetimeCursor>,
+}
+
+pub fn read(manifest: Value) -> Result<Vec<StreamSpec>, Failure> {
+    let manifest = resolve(&manifest)?;
+    let mut source =
+        Component::root(&manifest, "DeclarativeSource")?.expect("DeclarativeSource")?;
+    source.harmless(&[
+        "version",
+        "spec",
+        "metadata",
+        "definitions",
+        "schemas",
+        "concurrency_level",
+    ]);
+    if let Some(mut check) = source.child("check", "CheckStream")? {
+        check = check.expect("CheckStream")?;
+        check.harmless(&["stream_names"]);
+        check.finish()?;
+    }
+    let streams = source.children("streams", "DeclarativeStream")?;
+    source.finish()?;
+    let specs = streams
+        .into_iter()
+        .map(stream)
+        .collect::<Result<Vec<_>, _>>()?;
+    if specs.is_empty() {
+        return Err(wrong("the manifest has no streams"));
+    }
+    let mut names: Vec<&str> = specs.iter().map(|spec| spec.stream.name.as_str()).collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair.first() == pair.last()) {
+        Some(pair) => Err(wrong(format!(
+            "two streams of the manifest are named \"{}\"",
+            pair.concat()
+        ))),
+        None => Ok(specs),
+    }
+}
+
+fn stream(component: Component) -> Result<StreamSpec, Failure> {
+    let mut stream = component.expect("DeclarativeStream")?;
+    let place = stream.place("name");
+    let name = match stream.text("name")? {
+        Some(name) if !name.is_empty() && name.len() <= 200 => name,
+        _ => {
+            return Err(wrong(format!(
+                "\"{place}\" of the manifest is missing, empty or too long"
+            )));
+        }
+    };
+    let place = stream.place("primary_key");
+    let key = match stream.take("primary_key") {
+        None => Vec::new(),
+        Some(value) => {
+            key_paths(value).ok_or_else(|| wrong(format!("\"{place}\" is not a key")))?
+        }
+    };
+    stream.harmless(&["schema_loader"]);
+    let cursor = stream
+        .child("incremental_sync", "DatetimeBasedCursor")?
+        .map(DatetimeCursor::read)
+        .transpose()?;
+    let place = stream.place("retriever");
+    let mut retriever = stream
+        .child("retriever", "SimpleRetriever")?
+        .ok_or_else(|| wrong(format!("the manifest has no \"{place}\"")))?
+        .expect("SimpleRetriever")?;
+    stream.finish()?;
+
+    if let Some(decoder) = retriever.child("decoder", "JsonDecoder")? {
+        decoder.expect("JsonDecoder")?.finish()?;
+    }
+    let place = retriever.place("requester");
+    let requester = retriever
+        .child("requester", "HttpRequester")?
+        .ok_or_else(|| wrong(format!("the manifest has no \"{place}\"")))?;
+    let requester = Requester::read(requester)?;
+    let paging = match retriever.child("paginator", "DefaultPaginator")? {
+        Some(paginator) => Paging::read(paginator)?,
+        None => None,
+    };
+    let field_path = match retriever.child("record_selector", "RecordSelector")? {
+        Some(selector) => field_path(selector)?,
+        None => Vec::new(),
+    };
+    retriever.finish()?;
+    // Airbyte promises no order, so the cursor moves when a pass is complete.
+    let stream = Stream {
+        name,
+        ordered: false,
+    };
+    Ok(StreamSpec {
+        stream,
+        key,
+        requester,
+        field_path,
+        paging,
+        cursor,
+    })
+}
+
+fn field_path(selector: Component) -> Result<Vec<Template>, Failure> {
+    let mut selector = selector.expect("RecordSelector")?;
+    let extractor = selector.child("extractor", "DpathExtractor")?;
+    if let Some(normalization) = selector.text("schema_normalization")?
+        && normalization != "None"
+    {
+        return Err(wrong(format!(
+            "schema_normalization \"{normalization}\" is not supported"
+        )));
+    }
+    selector.finish()?;
+    let Some(extractor) = extractor else {
+        return Ok(Vec::new());
+    };
+    let mut extractor = extractor.expect("DpathExtractor")?;
+    let path = extractor.templates("field_path", &["config"])?;
+    extractor.finish()?;
+    Ok(path)
+}
+
+/// `"id"`, `["a", "b"]` or `[["a", "deep"], ["b"]]`.
+fn key_paths(value: &Value) -> Option<Vec<Vec<String>>> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    match value {
+        Value::String(_) => Some(vec![vec![text(value)?]]),
+        Value::Array(parts) => parts
+            .iter()
+            .map(|part| match part {
+                Value::Array(path) => path.iter().map(text).collect(),
+                single => Some(vec![text(single)?]),
+            })
+            .collect(),
+        _ => None,
+    }
+}

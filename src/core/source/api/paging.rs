@@ -1,0 +1,310 @@
+//! `DefaultPaginator`: how to ask for the next page.
+//!
+//! [`crate::record::Page::next`] is here the offset, the page number, or the vendor's own token; two that are
+//! equal are the same page, which is what stops a source that would never end.
+
+use minijinja::value::{Serde, Value as Context};
+use serde_json::Value;
+
+use super::component::{Component, wrong};
+use super::requester::{Inject, Parts};
+use crate::error::{Code, Failure};
+use crate::json::Found;
+use crate::source::{Position, Response};
+use crate::template::Template;
+
+const OFFERED: [&str; 6] = [
+    "config",
+    "response",
+    "headers",
+    "last_record",
+    "last_page_size",
+    "last_page_token_value",
+];
+
+pub struct Paging {
+    strategy: Strategy,
+    size_option: Option<Inject>,
+    token_option: Option<TokenOption>,
+}
+
+enum TokenOption {
+    Inject(Inject),
+    Path,
+}
+
+enum Strategy {
+    /// Offset, page size.
+    Offset { size: Option<u64>, first: bool },
+    Page {
+        size: Option<u64>,
+        start: u64,
+        first: bool,
+    },
+    Cursor {
+        size: Option<u64>,
+        value: Template,
+        stop: Option<Template>,
+    },
+}
+
+impl Paging {
+    pub fn read(component: Component) -> Result<Option<Paging>, Failure> {
+        if component.kind() == "NoPagination" {
+            return component.finish().map(|()| None);
+        }
+        let mut paginator = component.expect("DefaultPaginator")?;
+        let place = paginator.place("pagination_strategy");
+        let strategy = paginator
+            .child("pagination_strategy", "")?
+            .ok_or_else(|| wrong(format!("the manifest has no \"{place}\"")))?;
+        let strategy = Strategy::read(strategy)?;
+        let size_option = paginator
+            .child("page_size_option", "RequestOption")?
+            .map(Inject::read)
+            .transpose()?;
+        let token_option = match paginator.child("page_token_option", "RequestOption")? {
+            Some(option) if option.kind() == "RequestPath" => {
+                option.finish()?;
+                Some(TokenOption::Path)
+            }
+            Some(option) => Some(TokenOption::Inject(Inject::read(option)?)),
+            None => None,
+        };
+        paginator.finish()?;
+        Ok(Some(Paging {
+            strategy,
+            size_option,
+            token_option,
+        }))
+    }
+
+    pub fn inject(&self, next: Option<&Value>, parts: &mut Parts) -> Result<(), Failure> {
+        if let (Some(option), Some(size)) = (&self.size_option, self.strategy.size()) {
+            parts.add(option, size.into());
+        }
+        let first = self.strategy.first_token();
+        let Some(token) = next.or(first.as_ref()) else {
+            return Ok(());
+        };
+        match &self.token_option {
+            Some(TokenOption::Inject(inject)) => parts.add(inject, token.clone()),
+            Some(TokenOption::Path) => match token.as_str() {
+                Some(target) => parts.go_to(target)?,
+                None => {
+                    return Err(Failure::new(
+                        Code::UnexpectedShape,
+                        "the next page's address is not text",
+                    ));
+                }
+            },
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// What to ask for next; `context` adds names to what templates see.
+    pub fn next(
+        &self,
+        at: &Position,
+        got: &Response,
+        found: &Found,
+        context: impl Fn(Vec<(&'static str, Context)>) -> Context,
+    ) -> Result<Option<Value>, Failure> {
+        let count = (found.records.len() + found.rejected.len()) as u64;
+        let is_last = |size: &Option<u64>| count == 0 || size.is_some_and(|size| count < size);
+        let reached = at.next.and_then(Value::as_u64);
+        match &self.strategy {
+            Strategy::Offset { size, .. } => {
+                Ok((!is_last(size)).then(|| reached.unwrap_or(0).saturating_add(count).into()))
+            }
+            Strategy::Page { size, start, .. } => {
+                Ok((!is_last(size)).then(|| reached.unwrap_or(*start).saturating_add(1).into()))
+            }
+            Strategy::Cursor { value, stop, .. } => {
+                let wants =
+                    |name| value.uses(name) || stop.as_ref().is_some_and(|stop| stop.uses(name));
+                let mut seen = vec![
+                    ("last_page_size", Context::from(count)),
+                    (
+                        "last_page_token_value",
+                        at.next
+                            .map_or(Context::from(()), |v| Context::from(Serde(v))),
+                    ),
+                ];
+                if wants("response") {
+                    seen.push(("response", parse(&got.body)?));
+                }
+                if wants("headers") {
+                    seen.push(("headers", headers(got)));
+                }
+                if wants("last_record") {
+                    seen.push((
+                        "last_record",
+                        found
+                            .last
+                            .as_ref()
+                            .map_or(Ok(Context::from(())), |b| parse(b))?,
+                    ));
+                }
+                let context = context(seen);
+                if let Some(stop) = stop
+                    && stop.truth(&context)?
+                {
+                    return Ok(None);
+                }
+                let token = serde_json::to_value(value.value(&context)?).unwrap_or(Value::Null);
+                Ok(Some(token).filter(|token| match token {
+                    Value::Null | Value::Bool(false) => false,
+                    Value::String(text) => !text.is_empty() && text != "None",
+                    _ => true,
+                }))
+            }
+        }
+    }
+}
+
+impl Strategy {
+    fn read(mut component: Component) -> Result<Strategy, Failure> {
+        let strategy = match component.kind() {
+            "OffsetIncrement" => Strategy::Offset {
+                size: size(&mut component)?,
+                first: flag(&mut component, "inject_on_first_request"),
+            },
+            "PageIncrement" => Strategy::Page {
+                size: size(&mut component)?,
+                start: component
+                    .take("start_from_page")
+                    .and_then(Value::as_u64)
+                    .unwrap_or(0),
+                first: flag(&mut component, "inject_on_first_request"),
+            },
+            "CursorPagination" => {
+                let place = component.place("cursor_value");
+                let value = component
+                    .template("cursor_value", &OFFERED)?
+                    .ok_or_else(|| wrong(format!("the manifest has no \"{place}\"")))?;
+                Strategy::Cursor {
+                    size: size(&mut component)?,
+                    value,
+                    stop: component.template("stop_condition", &OFFERED)?,
+                }
+            }
+            _ => return Err(component.unsupported()),
+        };
+        component.finish()?;
+        Ok(strategy)
+    }
+
+    fn size(&self) -> Option<u64> {
+        match self {
+            Strategy::Offset { size, .. }
+            | Strategy::Page { size, .. }
+            | Strategy::Cursor { size, .. } => *size,
+        }
+    }
+
+    fn first_token(&self) -> Option<Value> {
+        match self {
+            Strategy::Offset { first: true, .. } => Some(0.into()),
+            Strategy::Page {
+                first: true, start, ..
+            } => Some((*start).into()),
+            _ => None,
+        }
+    }
+}
+
+fn size(component: &mut Component) -> Result<Option<u64>, Failure> {
+    let place = component.place("page_size");
+    let whole = |value: &Value| {
+        value
+            .as_u64()
+            .or_else(|| value.as_str()?.parse().ok())
+            .filter(|size| *size > 0)
+    };
+    let value = component.take("page_size");
+    value
+        .map(|value| {
+            whole(value).ok_or_else(|| wrong(format!("\"{place}\" is not a whole number")))
+        })
+        .transpose()
+}
+
+fn flag(component: &mut Component, key: &'static str) -> bool {
+    component
+        .take(key)
+        .and_then(Value::as_bool)
+        .unwrap_or(false)
+}
+
+fn parse(body: &[u8]) -> Result<Context, Failure> {
+    serde_json::from_slice::<Value>(body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body))
+        .map(|value| Context::from(Serde(value)))
+        .map_err(|_| {
+            Failure::new(
+                Code::InvalidJson,
+                "the body cannot be read for its next page",
+            )
+        })
+}
+
+/// Headers by name, and the targets of the `Link` header under `link`.
+fn headers(got: &Response) -> Context {
+    let plain = got
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), Context::from(value.as_str())));
+    let link = got.header("link").map(|value| {
+        let links = links(value).into_iter().map(|(rel, url)| {
+            let url = Context::from(url);
+            (
+                rel.clone(),
+                Context::from_pairs([("url", url), ("rel", Context::from(rel))]),
+            )
+        });
+        ("link".to_owned(), Context::from_pairs(links))
+    });
+    Context::from_pairs(plain.chain(link))
+}
+
+/// The relations and targets of a `Link` header (RFC 8288): several links, quoted or bare values, parameters
+/// in any order.
+pub fn links(header: &str) -> Vec<(String, String)> {
+    let mut links = Vec::new();
+    let mut rest = header;
+    while let Some((_, after)) = rest.split_once('<') {
+        let Some((target, after)) = after.split_once('>') else {
+            break;
+        };
+        let (mut parameters, later) = cut(after, ',');
+        while !parameters.is_empty() {
+            let (parameter, others) = cut(parameters, ';');
+            if let Some((name, value)) = parameter.split_once('=')
+                && name.trim().eq_ignore_ascii_case("rel")
+            {
+                let relations = value.trim().trim_matches('"').split_whitespace();
+                links.extend(relations.map(|relation| (relation.to_owned(), target.to_owned())));
+            }
+            parameters = others;
+        }
+        rest = later;
+    }
+    links
+}
+
+/// Cuts at the first separator outside of quotes.
+fn cut(text: &str, separator: char) -> (&str, &str) {
+    let mut quoted = false;
+    let at = text.find(|c| {
+        quoted ^= c == '"';
+        c == separator && !quoted
+    });
+    match at {
+        Some(at) => (
+            text.get(..at).unwrap_or_default(),
+            text.get(at + 1..).unwrap_or_default(),
+        ),
+        None => (text, ""),
+    }
+}
