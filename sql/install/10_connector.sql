@@ -159,13 +159,13 @@ SELECT s.system_identifier, d.oid
 FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
 WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
 
-CREATE FUNCTION @extschema@.connector_service_connectors_after() RETURNS trigger LANGUAGE plpgsql
+CREATE FUNCTION @extschema@.connector_service_connectors_inserted() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     -- A row that is older than its own transaction was not made here: a dump is being restored, and a
     -- sync that starts in the middle would collide with the rows that are still to come.
-    IF TG_OP = 'INSERT' AND EXISTS (SELECT FROM added a WHERE a.created_at < now() - interval '1 minute') THEN
+    IF EXISTS (SELECT FROM added a WHERE a.created_at < now() - interval '1 minute') THEN
         UPDATE @extschema@.installation
         SET held_since = now(), held_because = 'connectors were restored from a dump'
         WHERE held_since IS NULL;
@@ -179,11 +179,21 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_connectors_after() IS 'Trigger of connectors: wakes the worker at COMMIT, and holds syncing while a dump is being restored.';
-CREATE TRIGGER connectors_after_insert AFTER INSERT ON @extschema@.connectors
-    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_connectors_after();
-CREATE TRIGGER connectors_after_update AFTER UPDATE ON @extschema@.connectors
-    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_connectors_after();
+COMMENT ON FUNCTION @extschema@.connector_service_connectors_inserted() IS 'Trigger of connectors: wakes the worker at COMMIT, and holds syncing while a dump is being restored.';
+CREATE TRIGGER connectors_inserted AFTER INSERT ON @extschema@.connectors
+    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_connectors_inserted();
+
+CREATE FUNCTION @extschema@.connector_service_connectors_changed() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM @extschema@.connector_service_wake();
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_connectors_changed() IS 'Trigger of connectors: wakes the worker at COMMIT.';
+CREATE TRIGGER connectors_changed AFTER UPDATE OR DELETE ON @extschema@.connectors
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_connectors_changed();
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.tenants', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.connectors', '');

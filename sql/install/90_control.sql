@@ -40,9 +40,10 @@ BEGIN
                 MESSAGE = pg_catalog.format('run "%s" is gone', v_run_id),
                 HINT = 'Its connector was deleted.';
         END IF;
-        EXIT WHEN v_run.state OPERATOR(pg_catalog.=) ANY ('{succeeded,failed,cancelled}'::text[]);
+        EXIT WHEN v_run.state OPERATOR(pg_catalog.=) ANY ('{succeeded,failed,cancelled}'::pg_catalog.text[]);
         v_seconds := greatest(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) coalesce(v_run.started_at, pg_catalog.clock_timestamp())), 0.001);
-        IF v_run.pages OPERATOR(pg_catalog.>) v_pages AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>=) v_shown OPERATOR(pg_catalog.+) '1 s'::interval THEN
+        IF v_run.pages OPERATOR(pg_catalog.>) v_pages
+            AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>=) (v_shown OPERATOR(pg_catalog.+) '1 s'::pg_catalog.interval) THEN
             v_pages := v_run.pages;
             v_shown := pg_catalog.clock_timestamp();
             RAISE NOTICE '%: % pages, % records, % records/s', v_name, v_run.pages, v_run.received,

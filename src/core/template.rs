@@ -142,6 +142,11 @@ impl Template {
         Ok(template)
     }
 
+    /// Whether a word stands in it; a word that does not cannot be looked up.
+    pub fn mentions(&self, word: &str) -> bool {
+        self.source.contains(word)
+    }
+
     pub fn uses(&self, name: &str) -> bool {
         self.uses.contains(name)
     }

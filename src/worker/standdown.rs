@@ -27,7 +27,26 @@ pub fn install() {
     }
 }
 
-#[pg_guard]
+/// The plain C function: pgrx's own declaration of it catches and rebuilds every ERROR.
+mod plain {
+    use pgrx::pg_sys;
+    unsafe extern "C-unwind" {
+        pub fn standard_ProcessUtility(
+            statement: *mut pg_sys::PlannedStmt,
+            query: *const std::ffi::c_char,
+            read_only_tree: bool,
+            context: pg_sys::ProcessUtilityContext::Type,
+            params: pg_sys::ParamListInfo,
+            environment: *mut pg_sys::QueryEnvironment,
+            destination: *mut pg_sys::DestReceiver,
+            completion: *mut pg_sys::QueryCompletion,
+        );
+    }
+}
+
+/// Every utility command of every session comes through here, so an ERROR must pass as it is, with its
+/// constraint name and position. There is no guard for that reason: what may raise jumps over this frame, which
+/// owns nothing.
 #[allow(clippy::too_many_arguments)]
 unsafe extern "C-unwind" fn process_utility(
     statement: *mut pg_sys::PlannedStmt,
@@ -39,22 +58,18 @@ unsafe extern "C-unwind" fn process_utility(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    // SAFETY: PostgreSQL hands over a valid statement.
-    let effect = unsafe { effect((*statement).utilityStmt) };
-    let held = match effect {
-        Effect::NeedsDatabase(name) => send_worker_away(&name),
-        Effect::MayDropExtension => {
-            board::wake_at_commit();
-            false
-        }
-        Effect::None => false,
-    };
-    PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
-        // SAFETY: passes on what was handed over. NEXT is written once, before any session exists.
-        unsafe {
-            match NEXT {
-                Some(next) => pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| {
-                    next(
+    // SAFETY: PostgreSQL hands over a valid statement, and what it handed over is passed on. NEXT is written
+    // once, before any session exists.
+    unsafe {
+        let held = prepare((*statement).utilityStmt);
+        let run = match NEXT {
+            Some(next) => next,
+            None => plain::standard_ProcessUtility,
+        };
+        if held {
+            PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
+                pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| {
+                    run(
                         statement,
                         query,
                         read_only_tree,
@@ -63,27 +78,38 @@ unsafe extern "C-unwind" fn process_utility(
                         environment,
                         destination,
                         completion,
-                    )
-                }),
-                None => pg_sys::standard_ProcessUtility(
-                    statement,
-                    query,
-                    read_only_tree,
-                    context,
-                    params,
-                    environment,
-                    destination,
-                    completion,
-                ),
-            }
+                    );
+                });
+            }))
+            .finally(board::release_holds)
+            .execute();
+        } else {
+            run(
+                statement,
+                query,
+                read_only_tree,
+                context,
+                params,
+                environment,
+                destination,
+                completion,
+            );
         }
-    }))
-    .finally(|| {
-        if held {
-            board::release_holds();
+    }
+}
+
+/// Does what a command needs before it runs; true if the hold on a database has to be released after it.
+#[pg_guard]
+unsafe extern "C-unwind" fn prepare(statement: *mut pg_sys::Node) -> bool {
+    // SAFETY: passes on what `process_utility` got.
+    match unsafe { effect(statement) } {
+        Effect::NeedsDatabase(name) => send_worker_away(&name),
+        Effect::MayDropExtension => {
+            board::wake_at_commit();
+            false
         }
-    })
-    .execute();
+        Effect::None => false,
+    }
 }
 
 enum Effect {

@@ -59,6 +59,8 @@ struct Turn {
     /// Fencing token of this worker's life.
     token: Uuid,
     going: HashMap<Uuid, Going>,
+    /// Ends of runs that could not be written down yet (the disk was full, say).
+    unwritten: Vec<(Uuid, std::result::Result<(), Failure>)>,
     /// The last reason for which nothing is fetched, said once.
     said: Option<String>,
 }
@@ -79,6 +81,7 @@ pub fn run() {
         engine,
         token: Uuid::new_v4(),
         going: HashMap::new(),
+        unwritten: Vec::new(),
         said: None,
     };
     turn.take_over();
@@ -135,6 +138,9 @@ impl Turn {
             return Ok(LOOK_AT_LEAST);
         }
         self.said = None;
+        for (run, result) in std::mem::take(&mut self.unwritten) {
+            self.finish(run, result);
+        }
         self.drop_lost()?;
         let due = match guc::scheduler() {
             Scheduler::Worker => Due::All,
@@ -147,9 +153,12 @@ impl Turn {
         })?;
         self.claim()?;
         // Rounded up: a look just before the time finds nothing.
-        Ok(next_due
-            .map_or(LOOK_AT_LEAST, |wait| wait + Duration::from_millis(2))
-            .min(LOOK_AT_LEAST))
+        let next = next_due.map_or(LOOK_AT_LEAST, |wait| wait + Duration::from_millis(2));
+        Ok(next.min(if self.unwritten.is_empty() {
+            LOOK_AT_LEAST
+        } else {
+            AFTER_TROUBLE
+        }))
     }
 
     /// Ends the fetching of runs that were cancelled or whose connector is gone.
@@ -310,7 +319,7 @@ impl Turn {
 
     /// Writes down how a run ended, and when its connector is due again.
     fn finish(&mut self, run: Uuid, result: std::result::Result<(), Failure>) {
-        let Some(going) = self.going.remove(&run) else {
+        let Some(going) = self.going.get(&run) else {
             return;
         };
         let connector = going.claimed.connector;
@@ -335,10 +344,12 @@ impl Turn {
             }
         });
         match written {
-            Ok(()) | Err(Error::Fenced(_)) => {}
+            Ok(()) | Err(Error::Fenced(_)) => {
+                self.going.remove(&run);
+            }
             Err(error) => {
-                // The run stays `running` under our token; the queue gets it back when this worker ends.
                 warning!("connector_service could not write down how a run ended: {error}");
+                self.unwritten.push((run, result));
             }
         }
     }

@@ -46,6 +46,11 @@ pub fn items<'a>(body: &'a [u8], path: &[String]) -> Option<Option<Vec<&'a [u8]>
     Some(Some(items))
 }
 
+/// The fields of a body that is an object: each key with its quotes, and its value.
+pub fn fields(body: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+    Text { rest: body }.fields()
+}
+
 struct Text<'a> {
     rest: &'a [u8],
 }

@@ -244,6 +244,19 @@ fn many_small_exponents_do_not_add_up_to_much_memory() {
 }
 
 #[test]
+fn an_envelope_is_the_body_without_its_records() {
+    let read =
+        |body: &str| serde_json::Value::Object(envelope(body.as_bytes(), "data")).to_string();
+    assert_eq!(
+        read(r#" {"data": [{"x": 1e999999}], "next": "a\u0041", "n": {"m": [1]}} "#),
+        r#"{"n":{"m":[1]},"next":"aA"}"#
+    );
+    assert_eq!(read("{\"data\": [\"\0\"], \"next\": 2}"), r#"{"next":2}"#);
+    assert_eq!(read("[1]"), "{}");
+    assert_eq!(read(""), "{}");
+}
+
+#[test]
 fn cursor_values_are_text() {
     let found = read(
         r#"{"data":[{"id":1,"updated":"2026-01-01T00:00:00Z"},{"id":2,"updated":17},{"id":3}]}"#,

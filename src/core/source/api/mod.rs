@@ -143,7 +143,7 @@ impl Reader for ApiReader {
             None => None,
         };
         let next = match &spec.paging {
-            Some(paging) => paging.next(at, got, &found, |seen| {
+            Some(paging) => paging.next(at, got, &found, path.first(), |seen| {
                 self.context(at.now, at.default_from, seen)
             })?,
             None => None,

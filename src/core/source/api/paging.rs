@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::component::{Component, wrong};
 use super::requester::{Inject, Parts};
 use crate::error::{Code, Failure};
-use crate::json::Found;
+use crate::json::{self, Found};
 use crate::source::{Position, Response};
 use crate::template::Template;
 
@@ -103,12 +103,14 @@ impl Paging {
         Ok(())
     }
 
-    /// What to ask for next; `context` adds names to what templates see.
+    /// What to ask for next. `records` is the first key of the way to the records; `context` adds names to what
+    /// templates see.
     pub fn next(
         &self,
         at: &Position,
         got: &Response,
         found: &Found,
+        records: Option<&String>,
         context: impl Fn(Vec<(&'static str, Context)>) -> Context,
     ) -> Result<Option<Value>, Failure> {
         let count = (found.records.len() + found.rejected.len()) as u64;
@@ -133,7 +135,17 @@ impl Paging {
                     ),
                 ];
                 if wants("response") {
-                    seen.push(("response", parse(&got.body)?));
+                    let mentions = |word: &String| {
+                        value.mentions(word)
+                            || stop.as_ref().is_some_and(|stop| stop.mentions(word))
+                    };
+                    let response = match records {
+                        Some(key) if !mentions(key) => {
+                            Context::from(Serde(json::envelope(&got.body, key)))
+                        }
+                        _ => parse(&got.body)?,
+                    };
+                    seen.push(("response", response));
                 }
                 if wants("headers") {
                     seen.push(("headers", headers(got)));

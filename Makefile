@@ -1,0 +1,57 @@
+# `make help` lists what there is to run. On a fresh Debian 12 with rustup's cargo, `make demo` and `make test`
+# do everything: root installs the packages that are missing; anybody else is told their names.
+#
+# PG_CONFIG   the server to build for and to run, PostgreSQL 14 to 18   (default: the pg_config in PATH)
+# KEEP=1      leaves the temporary servers' folders for a look
+# RECORDS, ROUNDS   size of `make bench`
+
+SHELL := /bin/bash
+export PATH := $(CURDIR)/target/tools/bin:$(PATH):$(HOME)/.cargo/bin
+export PG_CONFIG ?= pg_config
+
+# Expanded when a recipe needs them: before `prepare` there may be no pg_config.
+export PGRX_PG_CONFIG_PATH = $(shell command -v $(PG_CONFIG))
+MAJOR = $(shell $(PG_CONFIG) --version | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p')
+FEATURES = --no-default-features --features pg$(MAJOR)
+INSTALL = cargo pgrx install --release --pg-config $(PGRX_PG_CONFIG_PATH) $(FEATURES)
+
+# One profile and one selection of packages for everything that is tested: nothing is built twice.
+TESTED = -p connector_service_core -p connector_service_test
+E2E = --test sync --test upstream --test life --test kill --test load --test backup
+
+.PHONY: help prepare install install-test demo test test-core test-regress test-e2e bench lint
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
+
+prepare: ## install what this machine lacks for building: packages, cargo-pgrx
+	@pg_test/prepare.sh
+
+install: prepare ## build the extension and install it into the server of PG_CONFIG
+	$(INSTALL)
+
+demo: install ## a private server, a vendor, and a connector that is synced
+	cargo run --release -p connector_service_test --bin demo
+
+test: install-test ## everything below; ends with a line that counts
+	@pg_test/run_tests.sh $(TESTED)
+
+test-core: prepare ## what needs no server
+	@pg_test/run_tests.sh $(TESTED) --lib
+
+test-regress: install-test ## what a psql user types and sees; ACCEPT=1 takes what came as expected
+	@pg_test/run_tests.sh $(TESTED) --test regress
+
+test-e2e: install-test ## real servers, the real worker, scripted vendors
+	@pg_test/run_tests.sh $(TESTED) $(E2E)
+
+# The faults are places at which a test can kill the worker; `make install` builds without them.
+install-test: prepare
+	$(INSTALL) --features fault_points
+
+bench: install ## rows/s of the write path side by side with COPY; RECORDS and ROUNDS make it smaller
+	cargo run --release -p connector_service_test --bin bench
+
+lint: prepare ## formatting and clippy, both without mercy
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets --no-default-features --features pg$(MAJOR),fault_points -- -D warnings

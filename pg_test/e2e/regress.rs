@@ -1,0 +1,74 @@
+//! What a psql user types and sees: PostgreSQL's own pg_regress over `pg_test/regress`.
+//!
+//! A case is a file in `sql` and one of the same name in `expected`. With `ACCEPT=1` what came becomes what is
+//! expected.
+
+use std::path::Path;
+use std::process::Command;
+
+use connector_service_test::*;
+
+#[test]
+fn what_psql_shows_is_what_is_expected() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("regress");
+    let mut names: Vec<String> = std::fs::read_dir(cases.join("sql"))
+        .unwrap()
+        .map(|file| {
+            file.unwrap()
+                .path()
+                .file_stem()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    names.sort();
+    assert!(!names.is_empty());
+
+    // Each case sees a database as the one before it left it, so none leaves anything behind.
+    let cluster = Cluster::start("");
+    cluster.database("regress");
+    // The server's user may not be allowed to read the checkout.
+    let work = cluster.dir.join("regress");
+    cluster.command("mkdir", &[work.to_str().unwrap()]);
+    for folder in ["sql", "expected"] {
+        copy(&cases.join(folder), &work.join(folder));
+    }
+    let pgxs = Command::new(std::env::var("PG_CONFIG").unwrap_or_else(|_| "pg_config".into()))
+        .arg("--pgxs")
+        .output()
+        .unwrap();
+    let pgxs = String::from_utf8(pgxs.stdout).unwrap();
+    let program = Path::new(pgxs.trim()).join("../../test/regress/pg_regress");
+    let port = format!("--port={}", cluster.port);
+    let inputdir = format!("--inputdir={}", work.display());
+    let outputdir = format!("--outputdir={}", work.display());
+    let mut arguments = vec![
+        "--use-existing",
+        "--dbname=regress",
+        "--host=127.0.0.1",
+        "--user=postgres",
+        &port,
+        &inputdir,
+        &outputdir,
+    ];
+    let bindir = format!("--bindir={}", cluster.bin().display());
+    arguments.push(&bindir);
+    arguments.extend(names.iter().map(String::as_str));
+    let (ok, output) = cluster.try_command(program.to_str().unwrap(), &arguments);
+    println!("{output}");
+    if std::env::var_os("ACCEPT").is_some() {
+        copy(&work.join("results"), &cases.join("expected"));
+    }
+    let differences = std::fs::read_to_string(work.join("regression.diffs")).unwrap_or_default();
+    assert!(ok, "{output}\n{differences}");
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}

@@ -1,0 +1,41 @@
+//! What every whole-server test stands on: a private [`Cluster`] with the extension, and a [`Vendor`] that
+//! answers as it is told and remembers what it was asked.
+//!
+//! A failing step of a test panics with what it was doing: here that is the report.
+
+mod cluster;
+mod connector;
+mod vendor;
+
+pub use cluster::{Cluster, Stop};
+pub use connector::{
+    Shop, api, insert_connector, ledger_holds, manifest, order, run_of, sync, wait_for_run,
+};
+pub use vendor::{Asked, Reply, Vendor};
+
+use std::time::{Duration, Instant};
+
+/// Waits until `ready` gives a value; panics with `what` when `seconds` are over.
+pub fn wait_until<T>(seconds: u64, what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "not within {seconds} s: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Kilobytes of memory a process has, by the name of a line of its status (VmRSS, VmHWM, RssAnon).
+pub fn memory_kb(pid: i32, line: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|text| text.strip_prefix(line)?.strip_prefix(':'))
+        .unwrap_or("0");
+    line.split_whitespace()
+        .next()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0)
+}
