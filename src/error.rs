@@ -49,6 +49,17 @@ impl Error {
         )
     }
 
+    /// Whether a row with the same key was there already.
+    pub fn is_duplicate(&self) -> bool {
+        matches!(
+            self,
+            Error::Sql {
+                code: PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
+                ..
+            }
+        )
+    }
+
     /// Whether a value of the data is to blame: SQLSTATE class 22 and 23, program limits, and what a trigger
     /// of the user's own raises.
     pub fn is_about_data(&self) -> bool {

@@ -1,1 +1,129 @@
+//! A dump holds everything, and a copy made from it keeps quiet until somebody says that it may speak.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use connector_service_test::*;
+use postgres::Client;
+use serde_json::Value;
+
+/// Every row of every table of the extension, as JSON, in the order of its text.
+fn content(client: &mut Client) -> BTreeMap<String, Vec<Value>> {
+    let sql = "SELECT c.relname::text FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'r'
+               WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e' AND d.refobjid =
+                   (SELECT oid FROM pg_extension WHERE extname = 'connector_service')";
+    let tables: Vec<String> = client
+        .query(sql, &[])
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    let rows = |table: String| {
+        let sql = format!("SELECT to_jsonb(t) FROM {table} t ORDER BY to_jsonb(t)::text");
+        let rows = client.query(&sql, &[]).unwrap();
+        (table, rows.into_iter().map(|row| row.get(0)).collect())
+    };
+    tables.into_iter().map(rows).collect()
+}
+
+#[test]
+fn a_dump_restored_into_an_empty_cluster_holds_every_row_and_calls_nobody_until_adopted() {
+    let source = Cluster::start("");
+    let mut client = source.database("app");
+    let shop = Arc::new(Shop::new(500, 100));
+    let serving = shop.clone();
+    let vendor = Vendor::start(move |asked| match asked.path.as_str() {
+        "/orders" => serving.answer(asked),
+        "/bad" => Reply::Json(r#"{"data": [{"id": 1, "v": "\u0000"}, {"id": 2}]}"#.into()),
+        _ => Reply::status(404),
+    });
+    let good = insert_connector(&mut client, "shop", &Shop::config(&vendor.url()));
+    for (name, path) in [("bad", "bad"), ("gone", "gone")] {
+        insert_connector(&mut client, name, &api(&vendor.url(), path));
+    }
+    let runs: Vec<String> = client
+        .query(
+            "SELECT connector_service_sync(connector_id)::text FROM connectors",
+            &[],
+        )
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    for run in &runs {
+        wait_for_run(&mut client, run);
+    }
+    // As if it had all happened yesterday, and as a connector that is due.
+    client
+        .batch_execute("UPDATE connectors SET created_at = created_at - interval '1 day'")
+        .unwrap();
+    let expected = content(&mut client);
+    let counts = |content: &BTreeMap<String, Vec<Value>>| -> BTreeMap<String, usize> {
+        content
+            .iter()
+            .map(|(table, rows)| (table.clone(), rows.len()))
+            .collect()
+    };
+    for (table, rows) in [
+        ("connectors", 3),
+        ("quarantine", 1),
+        ("raw_connector_data", 501),
+        ("sync_runs", 3),
+        ("sync_state", 2),
+        ("tenants", 1),
+    ] {
+        assert_eq!(expected[table].len(), rows, "{table}");
+    }
+    let dump = source.dir.join("dump.sql").display().to_string();
+    source.command("pg_dump", &["-d", &source.url("app"), "-f", &dump]);
+
+    let copy = Cluster::start("");
+    copy.client("postgres")
+        .batch_execute("CREATE DATABASE app")
+        .unwrap();
+    let restored = copy.command(
+        "psql",
+        &[
+            "-X",
+            "-q",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-d",
+            &copy.url("app"),
+            "-f",
+            &dump,
+        ],
+    );
+    assert!(
+        restored.contains("nothing is synced until the copy is adopted"),
+        "{restored}"
+    );
+    let mut client = copy.client("app");
+    let mut kept = content(&mut client);
+    assert_eq!(counts(&kept), counts(&expected));
+    // The one table that says where it is.
+    let (mut here, there) = (kept.remove("installation"), &expected["installation"]);
+    assert_ne!(here.as_mut().unwrap(), there);
+    for (table, rows) in &kept {
+        assert_eq!(rows, &expected[table], "{table}");
+    }
+
+    // A run that is asked for stays queued: the worker is there, and calls nobody.
+    let before = vendor.asked().len();
+    copy.wait_worker("app");
+    let run = sync(&mut client, &good);
+    wait_until(10, "the worker says that it syncs nothing", || {
+        copy.log()
+            .contains("connector_service syncs nothing in this database")
+            .then_some(())
+    });
+    assert_eq!(run_of(&mut client, &run)["state"], "queued");
+    assert_eq!(vendor.asked().len(), before);
+    client
+        .batch_execute("SELECT connector_service_adopt()")
+        .unwrap();
+    assert_eq!(wait_for_run(&mut client, &run)["state"], "succeeded");
+    assert_eq!(Shop::stored(&mut client, &good), shop.served());
+    // The sequence came along: a reject that was met before counts, a new one gets a new number.
+    ledger_holds(&mut client);
+}

@@ -31,7 +31,7 @@ fn what_psql_shows_is_what_is_expected() {
     cluster.database("regress");
     // The server's user may not be allowed to read the checkout.
     let work = cluster.dir.join("regress");
-    cluster.command("mkdir", &[work.to_str().unwrap()]);
+    cluster.command("/bin/mkdir", &[work.to_str().unwrap()]);
     for folder in ["sql", "expected"] {
         copy(&cases.join(folder), &work.join(folder));
     }
@@ -40,7 +40,7 @@ fn what_psql_shows_is_what_is_expected() {
         .output()
         .unwrap();
     let pgxs = String::from_utf8(pgxs.stdout).unwrap();
-    let program = Path::new(pgxs.trim()).join("../../test/regress/pg_regress");
+    let program = Path::new(pgxs.trim()).with_file_name("../test/regress/pg_regress");
     let port = format!("--port={}", cluster.port);
     let inputdir = format!("--inputdir={}", work.display());
     let outputdir = format!("--outputdir={}", work.display());

@@ -200,8 +200,12 @@ impl Cluster {
 
     /// Waits through a crash and recovery.
     pub fn wait_ready(&self) -> Client {
+        self.wait_ready_in("postgres")
+    }
+
+    pub fn wait_ready_in(&self, database: &str) -> Client {
         wait_until(30, "the server accepts connections", || {
-            let mut client = self.try_client("postgres").ok()?;
+            let mut client = self.try_client(database).ok()?;
             client.simple_query("SELECT 1").ok()?;
             Some(client)
         })

@@ -1,6 +1,6 @@
 //! Whether a connector's definition makes sense, and what a failure means.
 
-use connector_service_core::error::Code;
+use connector_service_core::error::{Code, Failure};
 use connector_service_core::source::{self, Definition, TYPES};
 use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -19,6 +19,13 @@ fn connector_service_check_connector(
 ) -> Result<(), ErrorReport> {
     if !TYPES.contains(&p_type) {
         return Err(Error::UnknownType(p_type.to_owned()).into());
+    }
+    for (name, value) in [("config", &p_config.0), ("credentials", &p_credentials.0)] {
+        if !value.is_object() {
+            // Here and not by a constraint, whose message would show the row, credentials and all.
+            let failure = Failure::new(Code::InvalidConfig, format!("{name} is not a JSON object"));
+            return Err(Error::from(failure).into());
+        }
     }
     let definition = Definition {
         config: p_config.0,

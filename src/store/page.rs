@@ -14,9 +14,9 @@ pub fn store(
     claimed: &Claimed,
     token: Uuid,
     page: &FetchedPage,
-    expect_known: &mut bool,
+    search: &mut bool,
 ) -> Result<()> {
-    let mut counts = raw::upsert(db, claimed, &page.stream, &page.records, expect_known)?;
+    let mut counts = raw::store(db, claimed, &page.stream, &page.records, search)?;
     quarantine::add(db, claimed, &page.stream, &page.rejected)?;
     counts.quarantined = page.rejected.len() as u64;
     counts.received += counts.quarantined;
@@ -67,7 +67,7 @@ pub fn reject_refused(claimed: &Claimed, page: &mut FetchedPage) -> bool {
 
 fn try_alone(claimed: &Claimed, stream: &str, record: &Record) -> Result<()> {
     tx(|db| {
-        raw::upsert(
+        raw::store(
             db,
             claimed,
             stream,

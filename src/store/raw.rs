@@ -1,8 +1,9 @@
 //! `raw_connector_data`: the write path, where almost all of a sync's time goes.
 //!
-//! Three things are not done because they need not be. A record whose hash is stored already does not become
-//! jsonb at all. A stream that turned out to be new is not searched for known records. And `raw_id` is made
-//! in time order, so that its index grows at one end.
+//! What need not be done is not done. A record whose hash is stored already does not become jsonb at all. A
+//! stream that turned out to be new is not searched for known records. A record that is not stored yet is
+//! inserted plainly: ON CONFLICT would probe the index twice and write a second WAL record for each row. And
+//! `raw_id` is made in time order, so that its index grows at one end.
 
 use std::collections::HashMap;
 
@@ -17,38 +18,49 @@ use crate::fault;
 const BATCH_ROWS: usize = 1_000;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// Stores the records of one page. `expect_known` says whether to search for records that are stored
-/// unchanged, and is set for the next page by what this one showed; it changes the time, never the result.
-pub fn upsert(
+/// Stores the records of one page. `search` says whether to look for records that are stored already, and is
+/// set for the next page by what this one showed. Where it was wrong not to look, or somebody else stored the
+/// same record meanwhile, the plain insert fails with [`Error::is_duplicate`]: nothing is stored, and the
+/// caller tries again with `search` set.
+pub fn store(
     db: &mut Db,
     claimed: &Claimed,
     stream: &str,
     records: &[Record],
-    expect_known: &mut bool,
+    search: &mut bool,
 ) -> Result<Counts> {
+    let latest = latest_in_key_order(records);
+    let mut new = Vec::with_capacity(latest.len());
+    let mut known = Vec::new();
+    if *search {
+        let stored = look_up(db, claimed, &latest)?;
+        // A page of new records in a stream that had known ones: the rest is likely new as well.
+        *search = !stored.is_empty() || latest.is_empty();
+        let mut stored = stored.into_iter().peekable();
+        for (record, position) in latest.into_iter().zip(1..) {
+            match stored.next_if(|found| found.abs() == position) {
+                None => new.push(record),
+                Some(found) if found < 0 => known.push(record),
+                // Stored with this very text.
+                Some(_) => {}
+            }
+        }
+    } else {
+        new = latest;
+    }
     let mut counts = Counts {
         received: records.len() as u64,
         ..Counts::default()
     };
-    let mut latest = latest_in_key_order(records);
-    if *expect_known {
-        let known = unchanged(db, claimed, &latest)?;
-        *expect_known = !known.is_empty() || latest.is_empty();
-        let mut known = known.into_iter().peekable();
-        let mut position = 0;
-        latest.retain(|_| {
-            position += 1;
-            known.next_if_eq(&position).is_none()
-        });
+    for batch in batches(&new) {
+        counts.inserted += write(db, INSERT, claimed, stream, batch)?;
+        fault::point("mid_page_insert");
     }
-    for batch in batches(&latest) {
-        let (inserted, updated) = write(db, claimed, stream, batch)?;
-        counts.inserted += inserted;
-        counts.updated += updated;
+    for batch in batches(&known) {
+        counts.updated += write(db, UPDATE, claimed, stream, batch)?;
         fault::point("mid_page_insert");
     }
     counts.unchanged = counts.received - counts.inserted - counts.updated;
-    *expect_known |= counts.inserted < latest.len() as u64;
     Ok(counts)
 }
 
@@ -61,25 +73,57 @@ fn latest_in_key_order(records: &[Record]) -> Vec<&Record> {
     latest
 }
 
-/// The positions (from 1, ascending) of the records that are stored with the same text.
-fn unchanged(db: &mut Db, claimed: &Claimed, records: &[&Record]) -> Result<Vec<i64>> {
+/// The positions, from 1 and ascending, of the records that are stored: positive with this very text, negative
+/// with another one.
+fn look_up(db: &mut Db, claimed: &Claimed, records: &[&Record]) -> Result<Vec<i64>> {
     let ids: Vec<&str> = records.iter().map(|r| r.id.as_str()).collect();
     let hashes: Vec<&[u8]> = records.iter().map(|r| r.hash.as_slice()).collect();
     // OFFSET 0 keeps the look-up a look-up: one probe of the index for each record.
     let rows = db.run(
-        "SELECT array_agg(page.position ORDER BY page.position)
+        "SELECT array_agg(CASE WHEN stored.same THEN page.position ELSE -page.position END ORDER BY page.position)
          FROM unnest($2, $3) WITH ORDINALITY AS page(id, hash, position)
          CROSS JOIN LATERAL (
-            SELECT FROM @extschema@.raw_connector_data r
-            WHERE r.connector_id = $1 AND r.source_record_id = page.id AND r.content_hash = page.hash AND NOT r.deleted
+            SELECT r.content_hash IS NOT DISTINCT FROM page.hash AND NOT r.deleted AS same
+            FROM @extschema@.raw_connector_data r
+            WHERE r.connector_id = $1 AND r.source_record_id = page.id
             OFFSET 0) AS stored",
         &[uuid(claimed.connector).into(), ids.into(), hashes.into()],
     )?;
     Ok(rows.get(0, 1)?.unwrap_or_default())
 }
 
-/// Inserts new records and rewrites those whose content differs; returns how many of each.
-fn write(db: &mut Db, claimed: &Claimed, stream: &str, batch: &[&Record]) -> Result<(u64, u64)> {
+// unnest stands in the SELECT list and not in FROM, where PostgreSQL would first copy every array into a
+// tuplestore.
+macro_rules! insert {
+    ($on_conflict:literal) => {
+        concat!(
+            "INSERT INTO @extschema@.raw_connector_data AS r
+                (raw_id, tenant_id, connector_id, source_type, stream, source_record_id, data, content_hash)
+             SELECT page.raw_id, $1, $2, $3, $4, page.id, page.data::jsonb, page.hash
+             FROM (SELECT unnest($5) AS raw_id, unnest($6) AS id, unnest($7) AS data, unnest($8) AS hash) AS page ",
+            $on_conflict
+        )
+    };
+}
+
+const INSERT: &str = insert!("");
+
+/// By the index of the conflict, whatever the planner knows of the table.
+const UPDATE: &str = insert!(
+    "ON CONFLICT (connector_id, source_record_id) DO UPDATE
+     SET data = excluded.data, content_hash = excluded.content_hash, stream = excluded.stream,
+         ingested_at = excluded.ingested_at, processed = false, deleted = false
+     WHERE r.data IS DISTINCT FROM excluded.data OR r.deleted"
+);
+
+/// Runs one of the two statements; returns how many rows it wrote.
+fn write(
+    db: &mut Db,
+    sql: &'static str,
+    claimed: &Claimed,
+    stream: &str,
+    batch: &[&Record],
+) -> Result<u64> {
     let raw_ids: Vec<pgrx::Uuid> = batch.iter().map(|_| uuid(uuid::Uuid::now_v7())).collect();
     let ids: Vec<&str> = batch.iter().map(|r| r.id.as_str()).collect();
     let texts: Vec<&str> = batch
@@ -88,17 +132,7 @@ fn write(db: &mut Db, claimed: &Claimed, stream: &str, batch: &[&Record]) -> Res
         .collect();
     let hashes: Vec<&[u8]> = batch.iter().map(|r| r.hash.as_slice()).collect();
     let rows = db.run(
-        "WITH written AS (
-            INSERT INTO @extschema@.raw_connector_data AS r
-                (raw_id, tenant_id, connector_id, source_type, stream, source_record_id, data, content_hash)
-            SELECT page.raw_id, $1, $2, $3, $4, page.id, page.data::jsonb, page.hash
-            FROM unnest($5, $6, $7, $8) AS page(raw_id, id, data, hash)
-            ON CONFLICT (connector_id, source_record_id) DO UPDATE
-            SET data = excluded.data, content_hash = excluded.content_hash, stream = excluded.stream,
-                ingested_at = excluded.ingested_at, processed = false, deleted = false
-            WHERE r.data IS DISTINCT FROM excluded.data OR r.deleted
-            RETURNING r.xmax = 0 AS is_new)
-         SELECT count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM written",
+        sql,
         &[
             uuid(claimed.tenant).into(),
             uuid(claimed.connector).into(),
@@ -110,10 +144,7 @@ fn write(db: &mut Db, claimed: &Claimed, stream: &str, batch: &[&Record]) -> Res
             hashes.into(),
         ],
     )?;
-    Ok((
-        rows.need::<i64>(0, 1)?.unsigned_abs(),
-        rows.need::<i64>(0, 2)?.unsigned_abs(),
-    ))
+    Ok(rows.count)
 }
 
 /// Cuts records into statements of bounded size.

@@ -50,8 +50,8 @@ const PROBE: Duration = Duration::from_secs(6 * 60 * 60);
 /// A run of ours that is going.
 struct Going {
     claimed: Claimed,
-    /// Whether the next page likely holds records that are stored already.
-    expect_known: bool,
+    /// Whether to look for records of the next page that are stored already; see [`crate::store::raw`].
+    search: bool,
 }
 
 struct Turn {
@@ -194,7 +194,7 @@ impl Turn {
         for claimed in claimed {
             let states = states.remove(&claimed.connector).unwrap_or_default();
             let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
-            let expect_known = !states.is_empty();
+            let search = !states.is_empty();
             self.engine.submit(Job {
                 run: claimed.run,
                 source: claimed.source.clone(),
@@ -208,13 +208,7 @@ impl Turn {
                 default_from: claimed.now - FIRST_SYNC_READS,
                 limits: guc::limits(),
             });
-            self.going.insert(
-                claimed.run,
-                Going {
-                    claimed,
-                    expect_known,
-                },
-            );
+            self.going.insert(claimed.run, Going { claimed, search });
         }
         Ok(())
     }
@@ -289,7 +283,7 @@ impl Turn {
                 let Some(going) = going.get_mut(run) else {
                     continue;
                 };
-                page::store(db, &going.claimed, token, page, &mut going.expect_known)?;
+                page::store(db, &going.claimed, token, page, &mut going.search)?;
             }
             Ok(())
         })
@@ -304,9 +298,13 @@ impl Turn {
             let token = self.token;
             let stored = tx(|db| {
                 page::commit_without_waiting(db)?;
-                page::store(db, &going.claimed, token, &page, &mut going.expect_known)
+                page::store(db, &going.claimed, token, &page, &mut going.search)
             });
             match stored {
+                Err(error) if error.is_duplicate() && tries < STORE_TRIES => {
+                    going.search = true;
+                    tries += 1;
+                }
                 Err(error) if error.is_momentary() && tries < STORE_TRIES => tries += 1,
                 Err(error)
                     if error.is_about_data() && page::reject_refused(&going.claimed, &mut page) => {

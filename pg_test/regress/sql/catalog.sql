@@ -1,0 +1,21 @@
+-- What the extension owns: a change here is a change of the public surface.
+SELECT pg_describe_object(classid, objid, 0) AS object
+FROM pg_depend WHERE refobjid = (SELECT oid FROM pg_extension WHERE extname = 'connector_service') AND deptype = 'e'
+ORDER BY object COLLATE "C";
+-- Everything in it is explained.
+SELECT pg_describe_object(d.classid, d.objid, 0) AS not_explained
+FROM pg_depend d
+WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'connector_service') AND d.deptype = 'e'
+  AND d.classid IN ('pg_class'::regclass, 'pg_proc'::regclass)
+  AND obj_description(d.objid, d.classid::regclass::name) IS NULL
+  AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = d.objid AND c.relkind NOT IN ('r', 'v', 'm'));
+-- Every table with data of a user's is dumped.
+SELECT c.relname AS not_dumped
+FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND d.classid = 'pg_class'::regclass AND c.relkind = 'r'
+JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'connector_service'
+WHERE d.deptype = 'e' AND NOT c.oid = ANY (e.extconfig);
+-- No constraint has a name that PostgreSQL made up.
+SELECT conname FROM pg_constraint
+WHERE conrelid IN ('tenants'::regclass, 'connectors'::regclass, 'sync_runs'::regclass, 'sync_state'::regclass,
+    'raw_connector_data'::regclass, 'quarantine'::regclass, 'installation'::regclass)
+ORDER BY conname COLLATE "C";

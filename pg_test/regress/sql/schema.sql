@@ -1,0 +1,20 @@
+-- The extension lives in any schema, and nothing depends on the caller's search_path.
+DROP EXTENSION connector_service;
+CREATE SCHEMA elt;
+CREATE EXTENSION connector_service SCHEMA elt;
+SET search_path = pg_temp;
+SET client_min_messages = error;
+INSERT INTO elt.connectors (tenant_id, name, type) VALUES ('00000000-0000-4000-8000-000000000001', 'shop', 'stripe');
+UPDATE elt.connectors SET sync_frequency = 'manual';
+SELECT count(elt.connector_service_sync(connector_id)) FROM elt.connectors;
+RESET search_path;
+SELECT DISTINCT kind FROM elt.sync_runs;
+DROP EXTENSION connector_service;
+-- An object of ours that is there already is never adopted.
+CREATE TABLE public.connectors (mine text);
+CREATE EXTENSION connector_service;
+SELECT count(*) AS extensions FROM pg_extension WHERE extname = 'connector_service';
+SELECT to_regclass('public.tenants') AS nothing_left;
+DROP TABLE public.connectors;
+DROP SCHEMA elt;
+CREATE EXTENSION connector_service;
