@@ -65,10 +65,12 @@ impl Waiter {
             )
         };
         if woken & pg_sys::WL_SOCKET_READABLE as i32 != 0 {
-            // Cleared before the caller looks at what arrived: what comes later writes again.
-            self.waker.0.pending.store(false, Ordering::SeqCst);
+            // In this order, and before the caller looks at what arrived: a waker that comes in between has
+            // nothing to write, and what it announces is there already. The other way round its byte could be
+            // swallowed and every later waker would believe that one is on its way.
             let mut bytes = [0; 64];
             while matches!(self.reader.read(&mut bytes), Ok(1..)) {}
+            self.waker.0.pending.store(false, Ordering::SeqCst);
         }
         let latch = woken & pg_sys::WL_LATCH_SET as i32 != 0;
         if latch {

@@ -1,4 +1,5 @@
 -- What may be written into connectors, and what a person sees who got it wrong.
+\set SHOW_CONTEXT never
 \set tenant '''00000000-0000-4000-8000-000000000001'''
 
 -- An unknown type, frequency or status is refused with the list of known ones.
