@@ -31,7 +31,7 @@ install: prepare ## build the extension and install it into the server of PG_CON
 	$(INSTALL)
 
 demo: install ## a private server, a vendor, and a connector that is synced
-	cargo run --release -p connector_service_test --bin demo
+	cargo run -q -p connector_service_test --bin demo
 
 test: install-test ## everything below; ends with a line that counts
 	@pg_test/run_tests.sh $(TESTED)
@@ -54,4 +54,4 @@ bench: install ## rows/s of the write path side by side with COPY; RECORDS and R
 
 lint: prepare ## formatting and clippy, both without mercy
 	cargo fmt --all --check
-	cargo clippy --release --workspace --all-targets --no-default-features --features pg$(MAJOR),fault_points -- -D warnings
+	cargo clippy --workspace --all-targets --no-default-features --features pg$(MAJOR),fault_points -- -D warnings

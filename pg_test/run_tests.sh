@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Runs `cargo test --release` with the given arguments, and ends with one line that counts over all of it.
+# Runs `cargo test` with the given arguments, and ends with one line that counts over all of it.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p target
 log=target/test.log
-cargo test --release --no-fail-fast "$@" 2>&1 | tee "$log"
+cargo test --no-fail-fast "$@" 2>&1 | tee "$log"
 status=$?
 counts=$(awk '/^test result: / { for (i = 2; i <= NF; i++) { if ($i == "passed;") p += $(i-1); if ($i == "failed;") f += $(i-1) } }
     END { print p + 0, f + 0 }' "$log")

@@ -1,7 +1,7 @@
 -- What the extension owns: a change here is a change of the public surface.
 SELECT pg_describe_object(classid, objid, 0) AS object
 FROM pg_depend WHERE refobjid = (SELECT oid FROM pg_extension WHERE extname = 'connector_service') AND deptype = 'e'
-ORDER BY object COLLATE "C";
+ORDER BY pg_describe_object(classid, objid, 0) COLLATE "C";
 -- Everything in it is explained.
 SELECT pg_describe_object(d.classid, d.objid, 0) AS not_explained
 FROM pg_depend d

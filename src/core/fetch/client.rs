@@ -178,12 +178,11 @@ fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'stat
     std::iter::successors(Some(first), |&cause| cause.source())
 }
 
+/// An error of TLS itself, or of a peer that does not speak it: plain TCP has no broken or missing messages.
 fn is_tls(cause: &(dyn StdError + 'static)) -> bool {
-    let within_io = |io: &std::io::Error| {
-        io.get_ref()
-            .is_some_and(|inner| inner.is::<rustls::Error>())
-    };
-    cause.is::<rustls::Error>() || cause.downcast_ref().is_some_and(within_io)
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    let broken = |io: &std::io::Error| matches!(io.kind(), InvalidData | UnexpectedEof);
+    cause.is::<rustls::Error>() || cause.downcast_ref().is_some_and(broken)
 }
 
 fn is_cut(cause: &(dyn StdError + 'static)) -> bool {

@@ -189,7 +189,8 @@ impl Run<'_> {
         Ok(Standing {
             window: self.reader.window(stream, at, self.start)?,
             next: None,
-            high: None,
+            // A pass that finds only what lies within the lookback must not move the cursor back.
+            high: at.cloned(),
         })
     }
 

@@ -1,5 +1,6 @@
 //! Walking a manifest: references, parameters that flow down, and components that refuse what they do not know.
 
+use minijinja::value::{Serde, Value as Context};
 use serde_json::{Map, Value};
 
 use crate::error::{Code, Failure};
@@ -72,53 +73,59 @@ fn refer<'a>(root: &'a Value, target: &str) -> Result<&'a Value, Failure> {
 
 /// One object of the manifest, with its place and the parameters that reached it. Every key has to be taken or
 /// named as harmless, or [`Component::finish`] refuses it.
-pub struct Component<'a> {
-    fields: &'a Map<String, Value>,
+pub struct Component {
+    /// What nobody has taken yet.
+    fields: Map<String, Value>,
+    /// They stand in for keys that the component does not have, and its templates see them.
     parameters: Map<String, Value>,
+    /// What templates see that is settled when the connector is opened: config.
+    settled: Context,
     place: String,
     kind: String,
-    known: Vec<&'static str>,
 }
 
 /// Keys that any component may have and that change nothing.
 const HARMLESS: [&str; 5] = ["type", "$parameters", "description", "title", "$schema"];
 
-impl<'a> Component<'a> {
-    pub fn root(value: &'a Value, kind: &str) -> Result<Component<'a>, Failure> {
-        Component::new(value, &Map::new(), String::new(), kind)
+impl Component {
+    pub fn root(value: Value, kind: &str, settled: Context) -> Result<Component, Failure> {
+        Component::new(value, Map::new(), settled, String::new(), kind)
     }
 
-    /// `inferred`: the type where the manifest does not name one.
+    /// `parameters`: those of the component that this one is in. `inferred`: the type where the manifest does
+    /// not name one.
     fn new(
-        value: &'a Value,
-        above: &Map<String, Value>,
+        value: Value,
+        mut parameters: Map<String, Value>,
+        settled: Context,
         place: String,
         inferred: &str,
-    ) -> Result<Component<'a>, Failure> {
-        let fields = value
-            .as_object()
-            .ok_or_else(|| wrong(format!("\"{place}\" of the manifest is not an object")))?;
-        let mut parameters = above.clone();
-        if let Some(own) = fields.get("$parameters").and_then(Value::as_object) {
-            // A parameter from above wins: it was given by the one who uses this component.
-            own.iter().for_each(|(key, value)| {
-                parameters
-                    .entry(key.clone())
-                    .or_insert_with(|| value.clone());
-            });
+    ) -> Result<Component, Failure> {
+        let Value::Object(mut fields) = value else {
+            return Err(wrong(format!(
+                "\"{place}\" of the manifest is not an object"
+            )));
+        };
+        if let Some(Value::Object(own)) = fields.remove("$parameters") {
+            // The nearest one wins.
+            parameters.extend(own);
         }
-        let kind = fields
-            .get("type")
-            .and_then(Value::as_str)
-            .unwrap_or(inferred)
-            .to_owned();
+        let kind = fields.get("type").and_then(Value::as_str);
+        let kind = kind.unwrap_or(inferred).to_owned();
+        fields.retain(|key, _| !HARMLESS.contains(&key.as_str()));
         Ok(Component {
             fields,
             parameters,
+            settled,
             place,
             kind,
-            known: HARMLESS.to_vec(),
         })
+    }
+
+    /// A component inside of this one.
+    pub fn inner(&self, value: Value, place: String, inferred: &str) -> Result<Component, Failure> {
+        let (parameters, settled) = (self.parameters.clone(), self.settled.clone());
+        Component::new(value, parameters, settled, place, inferred)
     }
 
     pub fn kind(&self) -> &str {
@@ -131,6 +138,11 @@ impl<'a> Component<'a> {
         } else {
             format!("{}.{key}", self.place)
         }
+    }
+
+    /// What templates see that is settled when the connector is opened.
+    pub fn settled(&self) -> &Context {
+        &self.settled
     }
 
     /// The component is of a type that this version does not know.
@@ -146,7 +158,11 @@ impl<'a> Component<'a> {
         ))
     }
 
-    pub fn expect(self, kind: &str) -> Result<Component<'a>, Failure> {
+    pub fn missing(&self, key: &str) -> Failure {
+        wrong(format!("the manifest has no \"{}\"", self.place(key)))
+    }
+
+    pub fn expect(self, kind: &str) -> Result<Component, Failure> {
         if self.kind == kind {
             Ok(self)
         } else {
@@ -155,58 +171,41 @@ impl<'a> Component<'a> {
     }
 
     /// Keys that say nothing about what is read.
-    pub fn harmless(&mut self, keys: &[&'static str]) {
-        self.known.extend(keys);
+    pub fn harmless(&mut self, keys: &[&str]) {
+        self.fields.retain(|key, _| !keys.contains(&key.as_str()));
     }
 
-    /// The value of a key; a key that is `null` is not there.
-    pub fn take(&mut self, key: &'static str) -> Option<&'a Value> {
-        self.known.push(key);
-        self.fields.get(key).filter(|value| !value.is_null())
+    /// The value of a key, or the parameter of that name; one that is `null` is not there.
+    pub fn take(&mut self, key: &str) -> Option<Value> {
+        let own = self.fields.remove(key).filter(|value| !value.is_null());
+        own.or_else(|| self.parameters.get(key).cloned())
     }
 
-    pub fn child(
-        &mut self,
-        key: &'static str,
-        inferred: &str,
-    ) -> Result<Option<Component<'a>>, Failure> {
-        let place = self.place(key);
-        let value = self.take(key);
-        value
-            .map(|value| Component::new(value, &self.parameters, place, inferred))
+    pub fn child(&mut self, key: &str, inferred: &str) -> Result<Option<Component>, Failure> {
+        self.take(key)
+            .map(|value| self.inner(value, self.place(key), inferred))
             .transpose()
     }
 
-    pub fn children(
-        &mut self,
-        key: &'static str,
-        inferred: &str,
-    ) -> Result<Vec<Component<'a>>, Failure> {
+    pub fn children(&mut self, key: &str, inferred: &str) -> Result<Vec<Component>, Failure> {
         let place = self.place(key);
         let items = match self.take(key) {
             None => return Ok(Vec::new()),
-            Some(value) => value
-                .as_array()
-                .ok_or_else(|| wrong(format!("\"{place}\" is not a list")))?,
+            Some(Value::Array(items)) => items,
+            Some(_) => return Err(wrong(format!("\"{place}\" is not a list"))),
         };
-        let child =
-            |(i, item)| Component::new(item, &self.parameters, format!("{place}[{i}]"), inferred);
-        items.iter().enumerate().map(child).collect()
+        let child = |(i, item)| self.inner(item, format!("{place}[{i}]"), inferred);
+        items.into_iter().enumerate().map(child).collect()
     }
 
     /// A string, number or boolean as a template whose place offers `offered`.
-    pub fn template(
-        &mut self,
-        key: &'static str,
-        offered: &[&str],
-    ) -> Result<Option<Template>, Failure> {
-        let place = self.place(key);
+    pub fn template(&mut self, key: &str, offered: &[&str]) -> Result<Option<Template>, Failure> {
         self.take(key)
-            .map(|value| self.compile(value, &place, offered))
+            .map(|value| self.compile(&value, &self.place(key), offered))
             .transpose()
     }
 
-    /// A template for a value of this component. `parameters` are put in here, as the manifest is read.
+    /// A template for a value of this component.
     pub fn compile(
         &self,
         value: &Value,
@@ -214,76 +213,86 @@ impl<'a> Component<'a> {
         offered: &[&str],
     ) -> Result<Template, Failure> {
         let text = match value {
-            Value::String(text) => self.fill_in(text),
+            Value::String(text) => text.clone(),
             Value::Number(_) | Value::Bool(_) => value.to_string(),
             _ => return Err(wrong(format!("\"{place}\" of the manifest is not text"))),
         };
-        Template::new(&text, place, offered)
-    }
-
-    /// Replaces look-ups of parameters, the only use they have, by their values.
-    fn fill_in(&self, text: &str) -> String {
-        let mut filled = text.to_owned();
-        for (key, value) in &self.parameters {
-            let value = value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned);
-            for quote in ['\'', '"'] {
-                for spaces in ["", " "] {
-                    let lookup = format!("{{{{{spaces}parameters[{quote}{key}{quote}]{spaces}}}}}");
-                    filled = filled.replace(&lookup, &value);
-                }
-            }
-            for spaces in ["", " "] {
-                filled =
-                    filled.replace(&format!("{{{{{spaces}parameters.{key}{spaces}}}}}"), &value);
-            }
-        }
-        filled
-    }
-
-    pub fn text(&mut self, key: &'static str) -> Result<Option<String>, Failure> {
-        let place = self.place(key);
-        let value = self.take(key);
-        let text = |value: &Value| value.as_str().map(|text| self.fill_in(text));
-        value
-            .map(|value| text(value).ok_or_else(|| wrong(format!("\"{place}\" is not a string"))))
-            .transpose()
+        let parameters = Context::from(Serde(&self.parameters));
+        Template::new(&text, place, offered, parameters)
     }
 
     /// A list of templates; a single string is a list of one.
-    pub fn templates(
-        &mut self,
-        key: &'static str,
-        offered: &[&str],
-    ) -> Result<Vec<Template>, Failure> {
+    pub fn templates(&mut self, key: &str, offered: &[&str]) -> Result<Vec<Template>, Failure> {
         let place = self.place(key);
+        let items = match self.take(key) {
+            None => Vec::new(),
+            Some(Value::Array(items)) => items,
+            Some(single) => vec![single],
+        };
+        let compile = |item: &Value| self.compile(item, &place, offered);
+        items.iter().map(compile).collect()
+    }
+
+    /// What a value of this component says once config is known.
+    pub fn settle(&self, value: &Value, place: &str) -> Result<Option<String>, Failure> {
+        let template = self.compile(value, place, &["config"])?;
+        if template.is_settled() {
+            template.text(&self.settled)
+        } else {
+            Err(wrong(format!("\"{place}\" may only depend on config")))
+        }
+    }
+
+    pub fn text(&mut self, key: &str) -> Result<Option<String>, Failure> {
+        self.take(key)
+            .map_or(Ok(None), |value| self.settle(&value, &self.place(key)))
+    }
+
+    /// One of some words. No template: a word that is refused stands in the message.
+    pub fn word<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Result<Option<T>, Failure> {
+        let place = self.place(key);
+        let Some(value) = self.take(key) else {
+            return Ok(None);
+        };
+        let word = value.as_str().unwrap_or_default();
+        let found = words.iter().find(|(known, _)| *known == word);
+        found
+            .map(|(_, meaning)| Some(*meaning))
+            .ok_or_else(|| wrong(format!("\"{place}\" of the manifest cannot be \"{word}\"")))
+    }
+
+    /// A whole number, or the text of one.
+    pub fn number(&mut self, key: &str) -> Result<Option<u64>, Failure> {
+        let place = self.place(key);
+        let number = |text: String| text.trim().parse().ok();
+        self.text(key)?
+            .map(|text| {
+                number(text).ok_or_else(|| wrong(format!("\"{place}\" is not a whole number")))
+            })
+            .transpose()
+    }
+
+    pub fn flag(&mut self, key: &str) -> Result<bool, Failure> {
         match self.take(key) {
-            None => Ok(Vec::new()),
-            Some(Value::Array(items)) => items
-                .iter()
-                .map(|item| self.compile(item, &place, offered))
-                .collect(),
-            Some(single) => Ok(vec![self.compile(single, &place, offered)?]),
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(flag),
+            Some(_) => Err(wrong(format!(
+                "\"{}\" is neither true nor false",
+                self.place(key)
+            ))),
         }
     }
 
     /// Refuses keys that nobody took.
     pub fn finish(self) -> Result<(), Failure> {
-        match self
-            .fields
-            .keys()
-            .find(|key| !self.known.contains(&key.as_str()))
-        {
+        let left = self.fields.iter().find(|(_, value)| !is_nothing(value));
+        match left {
             None => Ok(()),
-            Some(key) if self.fields.get(key).is_some_and(is_nothing) => Ok(()),
-            Some(key) => {
-                let place = self.place(key);
-                Err(wrong(format!(
-                    "manifest key \"{place}\" of {} is not supported",
-                    self.kind
-                )))
-            }
+            Some((key, _)) => Err(wrong(format!(
+                "manifest key \"{}\" of {} is not supported",
+                self.place(key),
+                self.kind
+            ))),
         }
     }
 }

@@ -6,10 +6,10 @@
 
 use chrono::{DateTime, Utc};
 use minijinja::value::Value as Context;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::component::{Component, wrong};
-use super::requester::{Inject, Parts};
+use super::parts::{Inject, Parts};
 use crate::datetime::{Format, Span};
 use crate::error::{Code, Failure};
 use crate::json::Found;
@@ -35,6 +35,21 @@ pub struct DatetimeCursor {
     end_name: String,
 }
 
+/// The format that a component names.
+fn format(component: &mut Component) -> Result<Option<Format>, Failure> {
+    let place = component.place("datetime_format");
+    let text = component.text("datetime_format")?;
+    text.map(|text| parse_format(&text, &place)).transpose()
+}
+
+fn parse_format(text: &str, place: &str) -> Result<Format, Failure> {
+    Format::new(text).map_err(|code| {
+        wrong(format!(
+            "\"{place}\": date format code \"{code}\" is not supported"
+        ))
+    })
+}
+
 /// A template that gives a moment, and how its text reads.
 struct Moment {
     template: Template,
@@ -46,39 +61,25 @@ struct Moment {
 impl DatetimeCursor {
     pub fn read(component: Component) -> Result<DatetimeCursor, Failure> {
         let mut cursor = component.expect("DatetimeBasedCursor")?;
-        let place = cursor.place("");
-        let format = |text: &str| {
-            Format::new(text).map_err(|code| {
-                wrong(format!(
-                    "\"{place}\": date format code \"{code}\" is not supported"
-                ))
-            })
-        };
-        let missing = |key: &str| wrong(format!("the manifest has no \"{place}{key}\""));
         let field = cursor
             .text("cursor_field")?
-            .ok_or_else(|| missing("cursor_field"))?;
-        let written = format(
-            &cursor
-                .text("datetime_format")?
-                .ok_or_else(|| missing("datetime_format"))?,
-        )?;
+            .ok_or_else(|| cursor.missing("cursor_field"))?;
+        let written = format(&mut cursor)?.ok_or_else(|| cursor.missing("datetime_format"))?;
         let mut read = Vec::new();
-        for text in cursor
-            .take("cursor_datetime_formats")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
-            read.push(format(text.as_str().unwrap_or_default())?);
+        let place = cursor.place("cursor_datetime_formats");
+        for text in cursor.templates("cursor_datetime_formats", &["config"])? {
+            let text = text.text(cursor.settled())?.unwrap_or_default();
+            read.push(parse_format(&text, &place)?);
         }
         read.push(written.clone());
         let start = Moment::read(&mut cursor, "start_datetime")?;
         let end = Moment::read(&mut cursor, "end_datetime")?;
         let lookback = match cursor.text("lookback_window")? {
             None => LOOKBACK,
-            Some(text) => Span::new(&text)
-                .ok_or_else(|| wrong(format!("lookback_window \"{text}\" is not a duration")))?,
+            Some(text) => Span::new(&text).ok_or_else(|| {
+                let place = cursor.place("lookback_window");
+                wrong(format!("\"{place}\" is not a duration such as \"P1D\""))
+            })?,
         };
         let start_option = cursor
             .child("start_time_option", "RequestOption")?
@@ -111,23 +112,28 @@ impl DatetimeCursor {
         })
     }
 
+    /// `context` gives what templates see where the default start is the given one.
     pub fn window(
         &self,
         cursor: Option<&Value>,
         start: Start,
-        context: &Context,
+        context: impl Fn(DateTime<Utc>) -> Context,
     ) -> Result<Window, Failure> {
-        let first = match &self.start {
-            Some(moment) => moment.value(context, &self.written)?,
-            None => start.default_from,
-        };
         let reached = cursor
             .and_then(Value::as_str)
             .and_then(|text| self.parse(text));
+        // The default moves with the clock. It says where a first pass begins, and must not cut off what came
+        // since the cursor when the last pass is longer ago.
+        let default_from = reached.map_or(start.default_from, |_| DateTime::UNIX_EPOCH);
+        let context = context(default_from);
+        let first = match &self.start {
+            Some(moment) => moment.value(&context, &self.written)?,
+            None => default_from,
+        };
         // A first pass begins exactly where it was told to.
         let from = reached.map_or(first, |reached| self.lookback.before(reached).max(first));
         let to = match &self.end {
-            Some(moment) => moment.value(context, &self.written)?,
+            Some(moment) => moment.value(&context, &self.written)?,
             None => start.now,
         };
         Ok(Window {
@@ -180,7 +186,8 @@ impl DatetimeCursor {
                 high = Some((value, text));
             }
         }
-        if !found.records.is_empty() && !any_parsed {
+        // Values that are absent or null move nothing either, but a page may well hold none.
+        if !found.cursors.is_empty() && !any_parsed {
             let message = format!(
                 "no record has a date that reads as datetime_format in \"{}\"",
                 self.field
@@ -200,31 +207,18 @@ impl DatetimeCursor {
 
 impl Moment {
     fn read(cursor: &mut Component, key: &'static str) -> Result<Option<Moment>, Failure> {
-        let value = cursor.take(key);
-        if !value.is_some_and(Value::is_object) {
-            let template = cursor.template(key, &["config"])?;
-            return Ok(template.map(|template| Moment {
-                template,
-                format: None,
-                least: None,
-                most: None,
-            }));
-        }
-        let Some(component) = cursor.child(key, "MinMaxDatetime")? else {
-            return Ok(None);
+        let value = match cursor.take(key) {
+            None => return Ok(None),
+            // A text is the datetime itself.
+            Some(text @ Value::String(_)) => json!({"datetime": text}),
+            Some(other) => other,
         };
+        let component = cursor.inner(value, cursor.place(key), "MinMaxDatetime")?;
         let mut moment = component.expect("MinMaxDatetime")?;
-        let place = moment.place("datetime");
         let template = moment
             .template("datetime", &["config"])?
-            .ok_or_else(|| wrong(format!("the manifest has no \"{place}\"")))?;
-        let format =
-            match moment.text("datetime_format")? {
-                None => None,
-                Some(text) => Some(Format::new(&text).map_err(|code| {
-                    wrong(format!("date format code \"{code}\" is not supported"))
-                })?),
-            };
+            .ok_or_else(|| moment.missing("datetime"))?;
+        let format = format(&mut moment)?;
         let least = moment.template("min_datetime", &["config"])?;
         let most = moment.template("max_datetime", &["config"])?;
         moment.finish()?;

@@ -1,5 +1,6 @@
 //! What a manifest may say: one function for each component.
 
+use minijinja::value::Value as Context;
 use serde_json::Value;
 
 use super::component::{Component, resolve, wrong};
@@ -20,10 +21,11 @@ pub struct StreamSpec {
     pub cursor: Option<DatetimeCursor>,
 }
 
-pub fn read(manifest: Value) -> Result<Vec<StreamSpec>, Failure> {
-    let manifest = resolve(&manifest)?;
-    let mut source =
-        Component::root(&manifest, "DeclarativeSource")?.expect("DeclarativeSource")?;
+/// `settled`: what templates see that does not change while the connector is open.
+pub fn read(manifest: &Value, settled: Context) -> Result<Vec<StreamSpec>, Failure> {
+    let manifest = resolve(manifest)?;
+    let source = Component::root(manifest, "DeclarativeSource", settled)?;
+    let mut source = source.expect("DeclarativeSource")?;
     source.harmless(&[
         "version",
         "spec",
@@ -71,29 +73,28 @@ fn stream(component: Component) -> Result<StreamSpec, Failure> {
     let place = stream.place("primary_key");
     let key = match stream.take("primary_key") {
         None => Vec::new(),
-        Some(value) => {
-            key_paths(value).ok_or_else(|| wrong(format!("\"{place}\" is not a key")))?
-        }
+        Some(value) => key_paths(&value, &|part| {
+            let text = stream.settle(part, &place)?;
+            text.ok_or_else(|| wrong(format!("\"{place}\" is empty")))
+        })?,
     };
     stream.harmless(&["schema_loader"]);
     let cursor = stream
         .child("incremental_sync", "DatetimeBasedCursor")?
         .map(DatetimeCursor::read)
         .transpose()?;
-    let place = stream.place("retriever");
     let mut retriever = stream
         .child("retriever", "SimpleRetriever")?
-        .ok_or_else(|| wrong(format!("the manifest has no \"{place}\"")))?
+        .ok_or_else(|| stream.missing("retriever"))?
         .expect("SimpleRetriever")?;
     stream.finish()?;
 
     if let Some(decoder) = retriever.child("decoder", "JsonDecoder")? {
         decoder.expect("JsonDecoder")?.finish()?;
     }
-    let place = retriever.place("requester");
     let requester = retriever
         .child("requester", "HttpRequester")?
-        .ok_or_else(|| wrong(format!("the manifest has no \"{place}\"")))?;
+        .ok_or_else(|| retriever.missing("requester"))?;
     let requester = Requester::read(requester)?;
     let paging = match retriever.child("paginator", "DefaultPaginator")? {
         Some(paginator) => Paging::read(paginator)?,
@@ -122,13 +123,7 @@ fn stream(component: Component) -> Result<StreamSpec, Failure> {
 fn field_path(selector: Component) -> Result<Vec<Template>, Failure> {
     let mut selector = selector.expect("RecordSelector")?;
     let extractor = selector.child("extractor", "DpathExtractor")?;
-    if let Some(normalization) = selector.text("schema_normalization")?
-        && normalization != "None"
-    {
-        return Err(wrong(format!(
-            "schema_normalization \"{normalization}\" is not supported"
-        )));
-    }
+    selector.word("schema_normalization", &[("None", ())])?;
     selector.finish()?;
     let Some(extractor) = extractor else {
         return Ok(Vec::new());
@@ -139,18 +134,18 @@ fn field_path(selector: Component) -> Result<Vec<Template>, Failure> {
     Ok(path)
 }
 
-/// `"id"`, `["a", "b"]` or `[["a", "deep"], ["b"]]`.
-fn key_paths(value: &Value) -> Option<Vec<Vec<String>>> {
-    let text = |value: &Value| value.as_str().map(str::to_owned);
+/// `"id"`, `["a", "b"]` or `[["a", "deep"], ["b"]]`; `""` is no key. `text` reads one part.
+fn key_paths(
+    value: &Value,
+    text: &dyn Fn(&Value) -> Result<String, Failure>,
+) -> Result<Vec<Vec<String>>, Failure> {
+    let path = |part: &Value| match part {
+        Value::Array(path) => path.iter().map(text).collect(),
+        single => Ok(vec![text(single)?]),
+    };
     match value {
-        Value::String(_) => Some(vec![vec![text(value)?]]),
-        Value::Array(parts) => parts
-            .iter()
-            .map(|part| match part {
-                Value::Array(path) => path.iter().map(text).collect(),
-                single => Some(vec![text(single)?]),
-            })
-            .collect(),
-        _ => None,
+        Value::String(none) if none.is_empty() => Ok(Vec::new()),
+        Value::Array(parts) => parts.iter().map(path).collect(),
+        single => Ok(vec![path(single)?]),
     }
 }

@@ -8,6 +8,7 @@ mod component;
 mod cursor;
 mod manifest;
 mod paging;
+mod parts;
 mod requester;
 #[cfg(test)]
 mod tests;
@@ -20,8 +21,8 @@ use self::manifest::StreamSpec;
 use super::{Definition, Position, Reader, Request, Response, Source, Start, Stream};
 use crate::datetime::Format;
 use crate::error::{Code, Failure};
-use crate::json::{self, RecordLimits};
-use crate::record::{Page, Window};
+use crate::json::{self, Found, RecordLimits};
+use crate::record::{Page, Record, Window};
 use crate::template::macros;
 
 pub struct Api;
@@ -37,14 +38,10 @@ impl Source for Api {
         let Some(manifest) = config.remove("manifest") else {
             return Err(wrong("config has no \"manifest\""));
         };
-        let specs = manifest::read(manifest)?;
-        config.extend(
-            connector
-                .credentials
-                .as_object()
-                .cloned()
-                .unwrap_or_default(),
-        );
+        let credentials = connector.credentials.as_object().cloned();
+        config.extend(credentials.unwrap_or_default());
+        let settled = Template::from_pairs([("config", Template::from(Serde(&config)))]);
+        let specs = manifest::read(&manifest, settled)?;
         let streams = specs.iter().map(|spec| spec.stream.clone()).collect();
         Ok(Box::new(ApiReader {
             specs,
@@ -81,11 +78,9 @@ impl Reader for ApiReader {
                 to: start.now,
             });
         };
-        datetime.window(
-            cursor,
-            start,
-            &self.context(start.now, start.default_from, vec![]),
-        )
+        datetime.window(cursor, start, |default_from| {
+            self.context(start.now, default_from, vec![])
+        })
     }
 
     fn request(&self, at: &Position) -> Result<Request, Failure> {
@@ -95,16 +90,17 @@ impl Reader for ApiReader {
             .as_ref()
             .map_or_else(Vec::new, |cursor| cursor.slice(at.window));
         let slice = Template::from_pairs(slice);
-        let token = at
-            .next
-            .map_or(Template::UNDEFINED, |next| Template::from(Serde(next)));
+        let token = spec
+            .paging
+            .as_ref()
+            .and_then(|paging| paging.token(at.next));
+        let token = token.map_or(Template::UNDEFINED, |token| {
+            Template::from_pairs([("next_page_token", Template::from(Serde(token)))])
+        });
         let names = ["stream_slice", "stream_partition", "stream_interval"]
             .map(|name| (name, slice.clone()));
         let mut seen = names.to_vec();
-        seen.push((
-            "next_page_token",
-            Template::from_pairs([("next_page_token", token)]),
-        ));
+        seen.push(("next_page_token", token));
         let context = self.context(at.now, at.default_from, seen);
         let mut parts = spec.requester.parts(&context)?;
         if let Some(cursor) = &spec.cursor {
@@ -138,6 +134,9 @@ impl Reader for ApiReader {
                 limits: self.limits,
             },
         )?;
+        if path.is_empty() {
+            check_whole_body(without_mark(&got.body), &found, spec)?;
+        }
         let high = match &spec.cursor {
             Some(cursor) => cursor.high(at, &found)?,
             None => None,
@@ -181,4 +180,38 @@ impl ApiReader {
         let config = ("config", Template::from(Serde(config)));
         Template::from_pairs(macros(now).chain([config]).chain(seen))
     }
+}
+
+/// Where the body itself is the page, there is no path that could lead nowhere: text and numbers are no page,
+/// and an object that names an error, and has nothing that identifies it, is not a record.
+fn check_whole_body(body: &[u8], found: &Found, spec: &StreamSpec) -> Result<(), Failure> {
+    let wrong = |what: &str| {
+        let message = format!("the body is {what}");
+        Err(Failure::new(Code::UnexpectedShape, message))
+    };
+    match body.trim_ascii_start().first() {
+        Some(b'{') => {}
+        Some(b'[' | b'n') => return Ok(()),
+        _ => return wrong("neither an object nor a list"),
+    }
+    let prefix = format!("{}/#", spec.stream.name);
+    let is_unidentified = |record: &Record| record.id.starts_with(&prefix);
+    if !found.records.iter().all(is_unidentified) {
+        return Ok(());
+    }
+    let fields = json::envelope(body, "");
+    let names_error = ["error", "errors"].iter().any(|key| {
+        fields
+            .get(*key)
+            .is_some_and(|value| Template::from(Serde(value)).is_true())
+    });
+    if names_error {
+        return wrong("an error, not a record");
+    }
+    Ok(())
+}
+
+/// A body without the byte order mark that some vendors put before it.
+fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body)
 }

@@ -3,11 +3,15 @@
 //! [`crate::record::Page::next`] is here the offset, the page number, or the vendor's own token; two that are
 //! equal are the same page, which is what stops a source that would never end.
 
-use minijinja::value::{Serde, Value as Context};
+use std::fmt;
+use std::sync::Arc;
+
+use minijinja::value::{Enumerator, Object, Serde, Value as Context};
 use serde_json::Value;
 
 use super::component::{Component, wrong};
-use super::requester::{Inject, Parts};
+use super::parts::{Inject, Parts};
+use super::without_mark;
 use crate::error::{Code, Failure};
 use crate::json::{self, Found};
 use crate::source::{Position, Response};
@@ -43,8 +47,8 @@ enum Strategy {
     },
     Cursor {
         size: Option<u64>,
-        value: Template,
-        stop: Option<Template>,
+        value: Box<Template>,
+        stop: Option<Box<Template>>,
     },
 }
 
@@ -54,10 +58,9 @@ impl Paging {
             return component.finish().map(|()| None);
         }
         let mut paginator = component.expect("DefaultPaginator")?;
-        let place = paginator.place("pagination_strategy");
         let strategy = paginator
             .child("pagination_strategy", "")?
-            .ok_or_else(|| wrong(format!("the manifest has no \"{place}\"")))?;
+            .ok_or_else(|| paginator.missing("pagination_strategy"))?;
         let strategy = Strategy::read(strategy)?;
         let size_option = paginator
             .child("page_size_option", "RequestOption")?
@@ -79,16 +82,20 @@ impl Paging {
         }))
     }
 
+    /// The token that the request for a page carries.
+    pub fn token(&self, next: Option<&Value>) -> Option<Value> {
+        next.cloned().or_else(|| self.strategy.first_token())
+    }
+
     pub fn inject(&self, next: Option<&Value>, parts: &mut Parts) -> Result<(), Failure> {
         if let (Some(option), Some(size)) = (&self.size_option, self.strategy.size()) {
             parts.add(option, size.into());
         }
-        let first = self.strategy.first_token();
-        let Some(token) = next.or(first.as_ref()) else {
+        let Some(token) = self.token(next) else {
             return Ok(());
         };
         match &self.token_option {
-            Some(TokenOption::Inject(inject)) => parts.add(inject, token.clone()),
+            Some(TokenOption::Inject(inject)) => parts.add(inject, token),
             Some(TokenOption::Path) => match token.as_str() {
                 Some(target) => parts.go_to(target)?,
                 None => {
@@ -135,20 +142,26 @@ impl Paging {
                     ),
                 ];
                 if wants("response") {
+                    let body = without_mark(&got.body);
                     let mentions = |word: &String| {
-                        value.mentions(word)
-                            || stop.as_ref().is_some_and(|stop| stop.mentions(word))
+                        value.mentions("response", word)
+                            || stop
+                                .as_ref()
+                                .is_some_and(|stop| stop.mentions("response", word))
                     };
                     let response = match records {
                         Some(key) if !mentions(key) => {
-                            Context::from(Serde(json::envelope(&got.body, key)))
+                            Context::from(Serde(json::envelope(body, key)))
                         }
-                        _ => parse(&got.body)?,
+                        _ => parse(body)?,
                     };
                     seen.push(("response", response));
                 }
                 if wants("headers") {
-                    seen.push(("headers", headers(got)));
+                    seen.push((
+                        "headers",
+                        Context::from_object(Headers(got.headers.clone())),
+                    ));
                 }
                 if wants("last_record") {
                     seen.push((
@@ -165,12 +178,14 @@ impl Paging {
                 {
                     return Ok(None);
                 }
-                let token = serde_json::to_value(value.value(&context)?).unwrap_or(Value::Null);
-                Ok(Some(token).filter(|token| match token {
-                    Value::Null | Value::Bool(false) => false,
-                    Value::String(text) => !text.is_empty() && text != "None",
-                    _ => true,
-                }))
+                if !value.truth(&context)? {
+                    return Ok(None);
+                }
+                let token = serde_json::to_value(value.value(&context)?);
+                token.map(Some).map_err(|_| {
+                    let message = "the next page's token is not a value of JSON";
+                    Failure::new(Code::UnexpectedShape, message)
+                })
             }
         }
     }
@@ -181,25 +196,23 @@ impl Strategy {
         let strategy = match component.kind() {
             "OffsetIncrement" => Strategy::Offset {
                 size: size(&mut component)?,
-                first: flag(&mut component, "inject_on_first_request"),
+                first: component.flag("inject_on_first_request")?,
             },
             "PageIncrement" => Strategy::Page {
                 size: size(&mut component)?,
-                start: component
-                    .take("start_from_page")
-                    .and_then(Value::as_u64)
-                    .unwrap_or(0),
-                first: flag(&mut component, "inject_on_first_request"),
+                start: component.number("start_from_page")?.unwrap_or(0),
+                first: component.flag("inject_on_first_request")?,
             },
             "CursorPagination" => {
-                let place = component.place("cursor_value");
                 let value = component
                     .template("cursor_value", &OFFERED)?
-                    .ok_or_else(|| wrong(format!("the manifest has no \"{place}\"")))?;
+                    .ok_or_else(|| component.missing("cursor_value"))?;
                 Strategy::Cursor {
                     size: size(&mut component)?,
-                    value,
-                    stop: component.template("stop_condition", &OFFERED)?,
+                    value: Box::new(value),
+                    stop: component
+                        .template("stop_condition", &OFFERED)?
+                        .map(Box::new),
                 }
             }
             _ => return Err(component.unsupported()),
@@ -228,30 +241,15 @@ impl Strategy {
 }
 
 fn size(component: &mut Component) -> Result<Option<u64>, Failure> {
-    let place = component.place("page_size");
-    let whole = |value: &Value| {
-        value
-            .as_u64()
-            .or_else(|| value.as_str()?.parse().ok())
-            .filter(|size| *size > 0)
-    };
-    let value = component.take("page_size");
-    value
-        .map(|value| {
-            whole(value).ok_or_else(|| wrong(format!("\"{place}\" is not a whole number")))
-        })
-        .transpose()
-}
-
-fn flag(component: &mut Component, key: &'static str) -> bool {
-    component
-        .take(key)
-        .and_then(Value::as_bool)
-        .unwrap_or(false)
+    match component.number("page_size")? {
+        // Every page would be a full one.
+        Some(0) => Err(wrong(format!("\"{}\" is 0", component.place("page_size")))),
+        size => Ok(size),
+    }
 }
 
 fn parse(body: &[u8]) -> Result<Context, Failure> {
-    serde_json::from_slice::<Value>(body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body))
+    serde_json::from_slice::<Value>(body)
         .map(|value| Context::from(Serde(value)))
         .map_err(|_| {
             Failure::new(
@@ -261,23 +259,38 @@ fn parse(body: &[u8]) -> Result<Context, Failure> {
         })
 }
 
-/// Headers by name, and the targets of the `Link` header under `link`.
-fn headers(got: &Response) -> Context {
-    let plain = got
-        .headers
-        .iter()
-        .map(|(name, value)| (name.clone(), Context::from(value.as_str())));
-    let link = got.header("link").map(|value| {
-        let links = links(value).into_iter().map(|(rel, url)| {
-            let url = Context::from(url);
-            (
-                rel.clone(),
-                Context::from_pairs([("url", url), ("rel", Context::from(rel))]),
-            )
+/// What templates see as `headers`: a header by its name in any case, as manifests spell names as vendors
+/// document them, and under `link` the targets of the `Link` header by their relation.
+struct Headers(Vec<(String, String)>);
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Headers")
+    }
+}
+
+impl Object for Headers {
+    fn get_value(self: &Arc<Self>, key: &Context) -> Option<Context> {
+        let wanted = key.as_str()?;
+        let values = self.0.iter();
+        let values = values.filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        let values: Vec<&str> = values.map(|(_, value)| value.as_str()).collect();
+        let joined = (!values.is_empty()).then(|| values.join(", "))?;
+        if wanted != "link" {
+            return Some(joined.into());
+        }
+        let links = links(&joined).into_iter().map(|(rel, url)| {
+            let fields = [("url", Context::from(url)), ("rel", rel.as_str().into())];
+            let link = Context::from_pairs(fields);
+            (rel, link)
         });
-        ("link".to_owned(), Context::from_pairs(links))
-    });
-    Context::from_pairs(plain.chain(link))
+        Some(Context::from_pairs(links))
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        let names = self.0.iter().map(|(name, _)| name.as_str().into());
+        Enumerator::Values(names.collect())
+    }
 }
 
 /// The relations and targets of a `Link` header (RFC 8288): several links, quoted or bare values, parameters

@@ -1,14 +1,13 @@
-//! The request: URL, parameters, headers, body, and where credentials go.
+//! `HttpRequester`: what the manifest says of every request of a stream, and who asks.
 
 use base64::Engine;
-use bytes::Bytes;
 use minijinja::value::Value as Context;
 use serde_json::{Map, Value};
-use url::Url;
 
 use super::component::{Component, wrong};
+use super::parts::{Inject, Parts, join};
 use crate::error::{Code, Failure};
-use crate::source::{Method, Request};
+use crate::source::Method;
 use crate::template::Template;
 
 /// Names that the templates of a request may use.
@@ -52,79 +51,46 @@ enum Authenticator {
     Basic(Template, Option<Template>),
 }
 
-/// Where a value goes in a request.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Inject {
-    Parameter(String),
-    Header(String),
-    BodyJson(Vec<String>),
-    BodyForm(String),
-}
-
-impl Inject {
-    pub fn read(component: Component) -> Result<Inject, Failure> {
-        let mut option = component.expect("RequestOption")?;
-        let place = option.place("inject_into");
-        let into = option.text("inject_into")?.unwrap_or_default();
-        let name = option.text("field_name")?;
-        let path = option.take("field_path").and_then(Value::as_array);
-        let path: Option<Vec<String>> = path.map(|path| {
-            path.iter()
-                .filter_map(Value::as_str)
-                .map(str::to_owned)
-                .collect()
-        });
-        option.finish()?;
-        let missing = || wrong(format!("\"{place}\" of the manifest has no field_name"));
-        match into.as_str() {
-            "request_parameter" => Ok(Inject::Parameter(name.ok_or_else(missing)?)),
-            "header" => Ok(Inject::Header(name.ok_or_else(missing)?)),
-            "body_data" => Ok(Inject::BodyForm(name.ok_or_else(missing)?)),
-            "body_json" => match path.or_else(|| name.map(|name| vec![name])) {
-                Some(path) if !path.is_empty() => Ok(Inject::BodyJson(path)),
-                _ => Err(missing()),
-            },
-            _ => Err(wrong(format!(
-                "\"{place}\" of the manifest cannot be \"{into}\""
-            ))),
-        }
-    }
-}
-
 impl Requester {
     pub fn read(component: Component) -> Result<Requester, Failure> {
         let mut requester = component.expect("HttpRequester")?;
-        let place = requester.place("url_base");
         let base = match requester.template("url_base", &OFFERED)? {
             Some(base) => base,
             None => requester
                 .template("url", &OFFERED)?
-                .ok_or_else(|| wrong(format!("the manifest has no \"{place}\"")))?,
+                .ok_or_else(|| requester.missing("url_base"))?,
         };
+        if base.is_settled() {
+            join(&base.text(requester.settled())?.unwrap_or_default(), "")?;
+        }
         let path = requester.template("path", &OFFERED)?;
-        let method = match requester.text("http_method")?.as_deref() {
-            None | Some("GET") => Method::Get,
-            Some("POST") => Method::Post,
-            Some(other) => return Err(wrong(format!("http_method \"{other}\" is not supported"))),
-        };
+        let methods = [("GET", Method::Get), ("POST", Method::Post)];
+        let method = requester.word("http_method", &methods)?;
+        let method = method.unwrap_or(Method::Get);
         let authenticator = match requester.child("authenticator", "")? {
             Some(authenticator) => Authenticator::read(authenticator)?,
             None => Authenticator::None,
         };
-        let parameters = pairs(&mut requester, "request_parameters")?;
-        let headers = pairs(&mut requester, "request_headers")?;
+        let mut options = |key| {
+            let fields = requester.take(key).unwrap_or_else(|| Map::new().into());
+            pairs(&requester, &fields, &requester.place(key))
+        };
+        let parameters = options("request_parameters")?;
+        let headers = options("request_headers")?;
         let json = requester.place("request_body_json");
         let body = match (
             requester.take("request_body_json"),
             requester.take("request_body_data"),
         ) {
-            (Some(value), None) => Body::Json(Shape::read(&requester, value, &json)?),
-            (None, Some(Value::String(_))) => Body::Text(
-                requester
-                    .template("request_body_data", &OFFERED)?
-                    .ok_or_else(|| wrong("no body"))?,
-            ),
-            (None, Some(_)) => Body::Form(pairs(&mut requester, "request_body_data")?),
+            (Some(value), None) => Body::Json(Shape::read(&requester, &value, &json)?),
+            (None, Some(text @ Value::String(_))) => {
+                let place = requester.place("request_body_data");
+                Body::Text(requester.compile(&text, &place, &OFFERED)?)
+            }
+            (None, Some(fields)) => {
+                let place = requester.place("request_body_data");
+                Body::Form(pairs(&requester, &fields, &place)?)
+            }
             (None, None) => Body::None,
             (Some(_), Some(_)) => {
                 return Err(wrong(format!(
@@ -155,6 +121,7 @@ impl Requester {
             .unwrap_or_default();
         let mut parts = Parts {
             method: self.method,
+            base: join(&format!("{}/", base.trim_end_matches('/')), "")?,
             url: join(&base, &path)?,
             parameters: render(&self.parameters, context)?,
             headers: render(&self.headers, context)?,
@@ -172,14 +139,11 @@ impl Requester {
             Authenticator::None => {}
             Authenticator::ApiKey(inject, token) => {
                 let token = credential(token, context)?;
-                // A vendor that reads the first of two must not read another one than ours.
                 parts.add(inject, Value::String(token));
             }
             Authenticator::Bearer(token) => {
                 let token = credential(token, context)?;
-                parts
-                    .headers
-                    .push(("Authorization".to_owned(), format!("Bearer {token}")));
+                parts.authorize(format!("Bearer {token}"));
             }
             Authenticator::Basic(user, password) => {
                 let user = credential(user, context)?;
@@ -188,9 +152,7 @@ impl Requester {
                     .map_or(Ok(None), |password| password.text(context))?;
                 let pair = format!("{user}:{}", password.unwrap_or_default());
                 let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
-                parts
-                    .headers
-                    .push(("Authorization".to_owned(), format!("Basic {encoded}")));
+                parts.authorize(format!("Basic {encoded}"));
             }
         }
         Ok(parts)
@@ -199,14 +161,14 @@ impl Requester {
 
 impl Authenticator {
     fn read(mut component: Component) -> Result<Authenticator, Failure> {
-        let need = |template: Option<Template>, place: String| {
-            template.ok_or_else(|| wrong(format!("the manifest has no \"{place}\"")))
+        let need = |component: &mut Component, key: &str| {
+            let template = component.template(key, &["config"])?;
+            template.ok_or_else(|| component.missing(key))
         };
         let authenticator = match component.kind() {
             "NoAuth" => Authenticator::None,
             "ApiKeyAuthenticator" => {
-                let place = component.place("api_token");
-                let token = need(component.template("api_token", &["config"])?, place)?;
+                let token = need(&mut component, "api_token")?;
                 let inject = match component.child("inject_into", "RequestOption")? {
                     Some(option) => Inject::read(option)?,
                     None => {
@@ -216,13 +178,9 @@ impl Authenticator {
                 };
                 Authenticator::ApiKey(inject, token)
             }
-            "BearerAuthenticator" => {
-                let place = component.place("api_token");
-                Authenticator::Bearer(need(component.template("api_token", &["config"])?, place)?)
-            }
+            "BearerAuthenticator" => Authenticator::Bearer(need(&mut component, "api_token")?),
             "BasicHttpAuthenticator" => {
-                let place = component.place("username");
-                let user = need(component.template("username", &["config"])?, place)?;
+                let user = need(&mut component, "username")?;
                 Authenticator::Basic(user, component.template("password", &["config"])?)
             }
             _ => return Err(component.unsupported()),
@@ -242,11 +200,11 @@ fn credential(template: &Template, context: &Context) -> Result<String, Failure>
 }
 
 /// An object of templates. A list as value gives its name several times.
-fn pairs(component: &mut Component, key: &'static str) -> Result<Vec<(String, Template)>, Failure> {
-    let place = component.place(key);
-    let Some(value) = component.take(key) else {
-        return Ok(Vec::new());
-    };
+fn pairs(
+    component: &Component,
+    value: &Value,
+    place: &str,
+) -> Result<Vec<(String, Template)>, Failure> {
     let fields = value
         .as_object()
         .ok_or_else(|| wrong(format!("\"{place}\" of the manifest is not an object")))?;
@@ -304,9 +262,7 @@ impl Shape {
 
     fn render(&self, context: &Context) -> Result<Value, Failure> {
         Ok(match self {
-            Shape::Template(template) => {
-                serde_json::to_value(template.value(context)?).unwrap_or(Value::Null)
-            }
+            Shape::Template(template) => template.json(context)?,
             Shape::Array(items) => items
                 .iter()
                 .map(|item| item.render(context))
@@ -319,126 +275,4 @@ impl Shape {
             Shape::Other(value) => value.clone(),
         })
     }
-}
-
-/// A request that is being put together.
-pub struct Parts {
-    method: Method,
-    url: Url,
-    parameters: Vec<(String, String)>,
-    headers: Vec<(String, String)>,
-    json: Option<Value>,
-    form: Vec<(String, String)>,
-    text: Option<String>,
-}
-
-impl Parts {
-    /// Puts a value in; one of the same name that the requester set is replaced.
-    pub fn add(&mut self, inject: &Inject, value: Value) {
-        let text = value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned);
-        let replace = |pairs: &mut Vec<(String, String)>, name: &str| {
-            pairs.retain(|(other, _)| other != name);
-            pairs.push((name.to_owned(), text));
-        };
-        match inject {
-            Inject::Parameter(name) => replace(&mut self.parameters, name),
-            Inject::Header(name) => replace(&mut self.headers, name),
-            Inject::BodyForm(name) => replace(&mut self.form, name),
-            Inject::BodyJson(path) => {
-                let mut target = self.json.get_or_insert_with(|| Value::Object(Map::new()));
-                for key in path {
-                    if !target.is_object() {
-                        *target = Value::Object(Map::new());
-                    }
-                    let Some(fields) = target.as_object_mut() else {
-                        return;
-                    };
-                    target = fields.entry(key.clone()).or_insert(Value::Null);
-                }
-                *target = value;
-            }
-        }
-    }
-
-    /// Goes to another address: a path of the same host, or the same host's whole URL. Credentials never go
-    /// anywhere else.
-    pub fn go_to(&mut self, target: &str) -> Result<(), Failure> {
-        let url = self.url.join(target).map_err(|_| {
-            Failure::new(
-                Code::UnexpectedShape,
-                "the next page's address is not a URL",
-            )
-        })?;
-        if url.origin() != self.url.origin()
-            || !url.username().is_empty()
-            || url.password().is_some()
-        {
-            return Err(Failure::new(
-                Code::ForeignNextPage,
-                "the next page's address lies on another host",
-            ));
-        }
-        // What the address says itself is not said twice.
-        let said: Vec<String> = url
-            .query_pairs()
-            .map(|(name, _)| name.into_owned())
-            .collect();
-        self.parameters.retain(|(name, _)| !said.contains(name));
-        self.url = url;
-        Ok(())
-    }
-
-    pub fn build(self) -> Result<Request, Failure> {
-        let mut url = self.url;
-        if !self.parameters.is_empty() {
-            url.query_pairs_mut().extend_pairs(&self.parameters);
-        }
-        let mut headers = self.headers;
-        let mut typed = |kind: &str| {
-            if !headers
-                .iter()
-                .any(|(name, _)| name.eq_ignore_ascii_case("content-type"))
-            {
-                headers.push(("Content-Type".to_owned(), kind.to_owned()));
-            }
-        };
-        let body = if let Some(json) = self.json {
-            typed("application/json");
-            Some(Bytes::from(json.to_string()))
-        } else if !self.form.is_empty() {
-            typed("application/x-www-form-urlencoded");
-            let form = url::form_urlencoded::Serializer::new(String::new())
-                .extend_pairs(&self.form)
-                .finish();
-            Some(Bytes::from(form))
-        } else {
-            self.text.map(Bytes::from)
-        };
-        Ok(Request {
-            method: self.method,
-            url,
-            headers,
-            body,
-        })
-    }
-}
-
-/// Base and path with one slash between them; an empty path leaves the base as it is.
-fn join(base: &str, path: &str) -> Result<Url, Failure> {
-    let text = match path.trim_start_matches('/') {
-        "" => base.to_owned(),
-        path => format!("{}/{path}", base.trim_end_matches('/')),
-    };
-    let url = Url::parse(&text).map_err(|_| wrong("url_base and path do not make a URL"))?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(wrong("url_base is not an http or https URL with a host"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(wrong(
-            "url_base holds a user name; credentials belong in credentials",
-        ));
-    }
-    Ok(url)
 }

@@ -1,0 +1,288 @@
+use super::*;
+use crate::source::api::paging::links;
+use proptest::prelude::*;
+
+#[test]
+fn a_pass_asks_page_after_page() {
+    let mut pass = Pass::new(shop(), None);
+    assert_eq!(
+        pass.url(),
+        "https://acme.example.com/api/orders?expand=lines&since=2026-03-01T12%3A00%3A00Z&until=2026-03-31T12%3A00%3A00Z&limit=2"
+    );
+    let request = pass.asks().unwrap();
+    let header = |name: &str| {
+        request
+            .headers
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
+    };
+    assert_eq!(
+        header("Authorization"),
+        Some("Bearer sk_test_not_a_real_key")
+    );
+    assert_eq!(header("Accept"), Some("application/json"));
+
+    let orders = [
+        order(1, "2026-03-02T00:00:00Z"),
+        order(2, "2026-03-05T00:00:00Z"),
+    ];
+    assert_eq!(
+        pass.gets(json!({"data": orders, "next": "t/1", "more": true})),
+        Ok(2)
+    );
+    assert!(pass.url().ends_with("&limit=2&after=t%2F1"));
+    assert_eq!(pass.high, Some("2026-03-05T00:00:00Z".into()));
+    let orders = [order(3, "2026-03-04T00:00:00Z")];
+    assert_eq!(
+        pass.gets(json!({"data": orders, "next": "t/2", "more": false})),
+        Ok(1)
+    );
+    assert_eq!(pass.next, None);
+    assert_eq!(pass.high, Some("2026-03-05T00:00:00Z".into()));
+}
+
+#[test]
+fn offsets_and_pages_count_what_was_received() {
+    let paginator = |strategy: Value, name: &str| {
+        json!({"type": "DefaultPaginator", "pagination_strategy": strategy,
+               "page_token_option": {"inject_into": "request_parameter", "field_name": name}})
+    };
+    let asks = |strategy: Value, pages: &[usize]| {
+        let mut pass = Pass::new(shop_with(PAGINATOR, paginator(strategy, "p")), None);
+        let mut asked = Vec::new();
+        for count in pages {
+            let url = pass.asks().unwrap().url;
+            asked.push(
+                url.query_pairs()
+                    .find(|(n, _)| n == "p")
+                    .map_or(-1, |(_, v)| v.parse::<i64>().unwrap()),
+            );
+            let orders: Vec<_> = (0..*count)
+                .map(|i| order(i as u64, "2026-03-02T00:00:00Z"))
+                .collect();
+            pass.gets(json!({"data": orders})).unwrap();
+            if pass.next.is_none() {
+                break;
+            }
+        }
+        asked
+    };
+    assert_eq!(
+        asks(
+            json!({"type": "OffsetIncrement", "page_size": 3}),
+            &[3, 3, 2, 9]
+        ),
+        [-1, 3, 6]
+    );
+    assert_eq!(
+        asks(json!({"type": "OffsetIncrement"}), &[3, 2, 1, 0, 9]),
+        [-1, 3, 5, 6]
+    );
+    assert_eq!(
+        asks(
+            json!({"type": "OffsetIncrement", "page_size": 3, "inject_on_first_request": true}),
+            &[3, 0]
+        ),
+        [0, 3]
+    );
+    assert_eq!(
+        asks(
+            json!({"type": "PageIncrement", "page_size": "3"}),
+            &[3, 3, 0]
+        ),
+        [-1, 1, 2]
+    );
+    assert_eq!(
+        asks(
+            json!({"type": "PageIncrement", "page_size": 3, "start_from_page": 1, "inject_on_first_request": true}),
+            &[3, 3, 1]
+        ),
+        [1, 2, 3]
+    );
+}
+
+#[test]
+fn a_link_header_leads_to_the_next_page() {
+    let strategy =
+        json!({"type": "CursorPagination", "cursor_value": "{{ headers['link']['next']['url'] }}"});
+    let paginator = json!({"type": "DefaultPaginator", "pagination_strategy": strategy, "page_token_option": {"type": "RequestPath"}});
+    let mut pass = Pass::new(shop_with(PAGINATOR, paginator), None);
+    let orders = json!({"data": [order(1, "2026-03-02T00:00:00Z")]});
+    let link = r#"<https://acme.example.com/a>; rel="prev", </api/orders?page=2&since=x>; title="a,b"; rel=next"#;
+    pass.gets_with(&[("link", link)], orders.clone()).unwrap();
+    assert!(
+        pass.url()
+            .starts_with("https://acme.example.com/api/orders?page=2&since=x&expand=lines&until=")
+    );
+    pass.gets_with(&[], orders).unwrap();
+    assert_eq!(pass.next, None);
+}
+
+#[test]
+fn an_error_in_a_success_is_not_an_empty_page() {
+    let mut pass = Pass::new(shop(), None);
+    let failure = pass
+        .gets(json!({"errors": [{"message": "sk_test_not_a_real_key is wrong"}]}))
+        .unwrap_err();
+    assert_eq!(failure.code, Code::UnexpectedShape);
+    assert!(!failure.message.contains("sk_test"));
+}
+
+#[test]
+fn link_headers_are_read_in_every_shape() {
+    let read = |text: &str| {
+        links(text)
+            .into_iter()
+            .map(|(rel, url)| format!("{rel}={url}"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(read(r#"<a>; rel="next""#), ["next=a"]);
+    assert_eq!(
+        read(r#"<a>; title="x; rel=no"; rel=next, <b>;rel="prev first""#),
+        ["next=a", "prev=b", "first=b"]
+    );
+    assert_eq!(read("<a>, <b>; REL=next"), ["next=b"]);
+    assert_eq!(read("garbage"), Vec::<String>::new());
+}
+
+fn after_a_page_of_one(strategy: Value, headers: &[(&str, &str)], body: Value) -> Option<Value> {
+    let mut pass = Pass::new(shop_with(STRATEGY, strategy), None);
+    pass.gets_with(headers, body).unwrap();
+    pass.next
+}
+
+#[test]
+fn headers_are_found_in_any_case() {
+    for name in ["x-next", "X-Next", "X-NEXT"] {
+        let value = format!("{{{{ headers['{name}'] }}}}");
+        let strategy = json!({"type": "CursorPagination", "cursor_value": value});
+        let body = json!({"data": [order(1, "2026-03-02T00:00:00Z")]});
+        let next = after_a_page_of_one(strategy, &[("x-next", "7")], body);
+        assert_eq!(next, Some("7".into()), "{name}");
+    }
+}
+
+#[test]
+fn several_link_headers_are_one() {
+    let value = "{{ headers.link.next.url }}";
+    let strategy = json!({"type": "CursorPagination", "cursor_value": value});
+    let headers = [("link", "<a>; rel=prev"), ("link", "<b>; rel=next")];
+    let body = json!({"data": [order(1, "2026-03-02T00:00:00Z")]});
+    assert_eq!(
+        after_a_page_of_one(strategy, &headers, body),
+        Some("b".into())
+    );
+}
+
+#[test]
+fn a_condition_on_the_whole_response_sees_its_records() {
+    let strategy = json!({"type": "CursorPagination", "cursor_value": "{{ last_record.id }}",
+                          "stop_condition": "{{ not response }}"});
+    let body = json!({"data": [order(1, "2026-03-02T00:00:00Z")]});
+    assert_eq!(after_a_page_of_one(strategy, &[], body), Some(1.into()));
+}
+
+#[test]
+fn a_token_keeps_every_digit_and_what_is_empty_ends_the_pass() {
+    for (token, next) in [
+        (
+            json!(12345678901234567_u64),
+            Some(json!(12345678901234567_u64)),
+        ),
+        (
+            json!("12345678901234567890123"),
+            Some(json!("12345678901234567890123")),
+        ),
+        (json!(null), None),
+        (json!(""), None),
+        (json!(false), None),
+        (json!([]), None),
+        (json!({}), None),
+    ] {
+        let strategy = json!({"type": "CursorPagination", "cursor_value": "{{ response.next }}"});
+        let body = json!({"data": [order(1, "2026-03-02T00:00:00Z")], "next": token});
+        assert_eq!(after_a_page_of_one(strategy, &[], body), next);
+    }
+}
+
+#[test]
+fn one_damaged_record_does_not_end_the_paging() {
+    let pass = Pass::new(shop(), None);
+    for bad in [&b"\\ud800"[..], b"\0", b"\xff"] {
+        let mut body = br#"{"data":[{"id":1,"updated_at":"2026-03-02T00:00:00Z"},{"x":""#.to_vec();
+        body.extend_from_slice(bad);
+        body.extend_from_slice(br#""}],"next":"n","more":true}"#);
+        let got = Response {
+            status: 200,
+            headers: vec![],
+            body: body.into(),
+        };
+        let page = pass.reader.page(&pass.at(), &got).unwrap();
+        let read = (page.records.len(), page.rejected.len(), page.next);
+        assert_eq!(read, (1, 1, Some("n".into())), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_changes_nothing() {
+    let read = |manifest: Value, body: &str| {
+        let pass = Pass::new(manifest, None);
+        let got = Response {
+            status: 200,
+            headers: vec![],
+            body: format!("\u{feff}{body}").into(),
+        };
+        let page = pass.reader.page(&pass.at(), &got).unwrap();
+        (page.records.len(), page.next)
+    };
+    let order = r#"{"id": 1, "updated_at": "2026-03-02T00:00:00Z"}"#;
+    let body = format!(r#"{{"data": [{order}], "next": "n", "more": true}}"#);
+    assert_eq!(read(shop(), &body), (1, Some("n".into())));
+    let mut manifest = shop_with(
+        "/streams/0/retriever/record_selector/extractor/field_path",
+        json!([]),
+    );
+    manifest["streams"][0]["retriever"]["paginator"] = json!({"type": "NoPagination"});
+    assert_eq!(read(manifest.clone(), order), (1, None));
+    assert_eq!(read(manifest, &format!("[{order}]")), (1, None));
+}
+
+#[test]
+fn a_body_that_is_the_page_itself_is_judged_too() {
+    let mut manifest = shop_with(
+        "/streams/0/retriever/record_selector/extractor/field_path",
+        json!([]),
+    );
+    let stream = manifest["streams"][0].as_object_mut().unwrap();
+    stream.remove("incremental_sync");
+    let gets = |body: Value| {
+        let gets = Pass::new(manifest.clone(), None).gets(body);
+        gets.map_err(|failure| failure.code)
+    };
+    for body in [
+        json!({"errors": [{"message": "m"}]}),
+        json!({"error": "m", "status": 1}),
+        json!("maintenance"),
+        json!(7),
+        json!(true),
+    ] {
+        assert_eq!(gets(body.clone()), Err(Code::UnexpectedShape), "{body}");
+    }
+    for (body, count) in [
+        (json!([]), 0),
+        (json!(null), 0),
+        (json!([{"id": 1}, {"error": "m"}]), 2),
+        (json!({"id": 1, "errors": ["m"]}), 1),
+        (json!({"name": "no id", "errors": []}), 1),
+    ] {
+        assert_eq!(gets(body.clone()), Ok(count), "{body}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_header_makes_the_link_parser_panic(text in "[<>;,=\" a-z]{0,60}") {
+        let _ = links(&text);
+    }
+}
