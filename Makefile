@@ -50,6 +50,7 @@ install-test: prepare
 	$(INSTALL) --features fault_points
 
 bench: install ## rows/s of the write path side by side with COPY; RECORDS and ROUNDS make it smaller
+	@pg_test/prepare.sh nginx
 	cargo run --release -p connector_service_test --bin bench
 
 lint: prepare ## formatting and clippy, both without mercy

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sees to it that this machine can build the extension and run it: installs what is missing, and nothing when
-# nothing is. Packages are Debian's; on another system install their like by hand.
+# nothing is. Packages are Debian's; on another system install their like by hand. With the argument `nginx`
+# also what `make bench` serves pages with.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 pg_config=${PG_CONFIG:-pg_config}
@@ -48,6 +49,14 @@ if [ ${#missing[@]} -gt 0 ]; then
     apt-get install -y -qq --no-install-recommends "${missing[@]}"
 fi
 
+tools=target/tools
+if [ "${1:-}" = nginx ] && [ ! -x /usr/sbin/nginx ] && [ ! -x $tools/usr/sbin/nginx ]; then
+    # Unpacked, not installed: the package would start a web server.
+    mkdir -p $tools
+    [ "$(id -u)" != 0 ] || apt-get update -qq
+    (cd $tools && apt-get download -qq nginx && dpkg -x nginx_*.deb . && rm nginx_*.deb)
+fi
+
 if ! command -v cargo >/dev/null; then
     echo "missing: cargo; install it with rustup, see https://rustup.rs" >&2
     exit 2
@@ -59,5 +68,5 @@ done
 # Of exactly the version that the library is built with; in a folder of ours, so that nobody's own is replaced.
 wanted=$(sed -n 's/^pgrx = { version = "=\([0-9.]*\)".*/\1/p' Cargo.toml)
 if [ "$(cargo pgrx --version 2>/dev/null)" != "cargo-pgrx $wanted" ]; then
-    cargo install cargo-pgrx --version "=$wanted" --locked --debug --root target/tools
+    cargo install cargo-pgrx --version "=$wanted" --locked --debug --root $tools
 fi

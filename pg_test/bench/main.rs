@@ -262,7 +262,11 @@ impl Drop for Web {
 }
 
 fn nginx_program() -> PathBuf {
-    ["/usr/sbin/nginx", "/usr/bin/nginx"]
+    let unpacked = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../target/tools/usr/sbin/nginx"
+    );
+    ["/usr/sbin/nginx", "/usr/bin/nginx", unpacked]
         .iter()
         .map(PathBuf::from)
         .find(|path| path.exists())
