@@ -14,7 +14,7 @@ need() { # PACKAGE FILE
 where() { # OPTION
     "$pg_config" "$1" 2>/dev/null || echo /nonexistent
 }
-major=$("$pg_config" --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p')
+major=$("$pg_config" --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p') || true
 major=${major:-15}
 case $major in
 1[4-8]) ;;

@@ -173,16 +173,24 @@ fn explain(error: &reqwest::Error) -> Failure {
     Failure::new(code, message)
 }
 
+/// What an error was caused by, down to the root. An io::Error leaves the error inside of it out of its own
+/// chain, and that is where TLS reports.
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
     let first: &(dyn StdError + 'static) = error;
-    std::iter::successors(Some(first), |&cause| cause.source())
+    std::iter::successors(Some(first), |&cause| {
+        match cause
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+        {
+            Some(inner) => Some(inner as &(dyn StdError + 'static)),
+            None => cause.source(),
+        }
+    })
 }
 
-/// An error of TLS itself, or of a peer that does not speak it: plain TCP has no broken or missing messages.
+/// An error of TLS itself, or a peer that ends the handshake without a word.
 fn is_tls(cause: &(dyn StdError + 'static)) -> bool {
-    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
-    let broken = |io: &std::io::Error| matches!(io.kind(), InvalidData | UnexpectedEof);
-    cause.is::<rustls::Error>() || cause.downcast_ref().is_some_and(broken)
+    cause.is::<rustls::Error>() || is_cut(cause)
 }
 
 fn is_cut(cause: &(dyn StdError + 'static)) -> bool {
