@@ -11,7 +11,7 @@ export PG_CONFIG ?= pg_config
 
 # Expanded when a recipe needs them: before `prepare` there may be no pg_config.
 export PGRX_PG_CONFIG_PATH = $(shell command -v $(PG_CONFIG))
-MAJOR = $(shell $(PG_CONFIG) --version 2>&1 | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p')
+MAJOR = $(shell $(PG_CONFIG) --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p')
 FEATURES = --no-default-features --features pg$(MAJOR)
 INSTALL = cargo pgrx install --release --pg-config $(PGRX_PG_CONFIG_PATH) $(FEATURES)
 
@@ -31,7 +31,7 @@ install: prepare ## build the extension and install it into the server of PG_CON
 	$(INSTALL)
 
 demo: install ## a private server, a vendor, and a connector that is synced
-	cargo run -q -p connector_service_test --bin demo
+	cargo run -p connector_service_test --bin demo
 
 test: install-test ## everything below; ends with a line that counts
 	@pg_test/run_tests.sh $(TESTED)

@@ -49,6 +49,9 @@ if [ ${#missing[@]} -gt 0 ]; then
     apt-get install -y -qq --no-install-recommends "${missing[@]}"
 fi
 
+if [ ! -w "$(where --pkglibdir)" ]; then
+    echo "note: $(id -un) may not write to $(where --pkglibdir), so the extension can be built but not installed; root can" >&2
+fi
 tools=target/tools
 if [ "${1:-}" = nginx ] && [ ! -x /usr/sbin/nginx ] && [ ! -x $tools/usr/sbin/nginx ]; then
     # Unpacked, not installed: the package would start a web server.

@@ -17,6 +17,7 @@ use pgrx::{
 /// shared memory each; smaller and a server with more databases would not serve them all.
 const PLACES: usize = 256;
 
+// SAFETY: no other library names its lock so.
 static BOARD: PgLwLock<Board> = unsafe { PgLwLock::new(c"connector_service") };
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
@@ -180,9 +181,10 @@ pub fn hold(database: pg_sys::Oid) {
     let mut board = BOARD.exclusive();
     if let Some(place) = board.holds.iter_mut().find(|h| h.database == FREE) {
         // SAFETY: this process's own pid.
+        let by = unsafe { pg_sys::MyProcPid };
         *place = Hold {
             database: database.to_u32(),
-            by: unsafe { pg_sys::MyProcPid },
+            by,
         };
     }
 }

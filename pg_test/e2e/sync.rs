@@ -217,6 +217,44 @@ fn a_queued_sync_starts_at_commit_and_never_after_a_rollback() {
 }
 
 #[test]
+fn a_long_sync_does_not_keep_another_one_waiting() {
+    let cluster = Cluster::start("");
+    let mut client = cluster.database("app");
+    let vendor = Vendor::start(|asked| {
+        let page = asked.number("after");
+        let (first, pages) = if asked.path == "/long" {
+            (page * 1_000, 200)
+        } else {
+            (0, 1)
+        };
+        let records: Vec<String> = (first..first + 1_000).map(|id| order(id, 0)).collect();
+        let next = if page + 1 < pages {
+            json!(page + 1)
+        } else {
+            Value::Null
+        };
+        Reply::Json(format!(
+            r#"{{"data": [{}], "next": {next}}}"#,
+            records.join(",")
+        ))
+    });
+    let long = insert_connector(&mut client, "long", &api(&vendor.url(), "long"));
+    let short = insert_connector(&mut client, "short", &api(&vendor.url(), "short"));
+    let long = sync(&mut client, &long);
+    wait_until(20, "the long run stores pages", || {
+        (run_of(&mut client, &long)["pages"].as_u64() > Some(3)).then_some(())
+    });
+    let short = sync(&mut client, &short);
+    assert_eq!(wait_for_run(&mut client, &short)["state"], "succeeded");
+    let long = run_of(&mut client, &long);
+    assert_eq!(long["state"], "running", "{long}");
+    println!(
+        "the short sync ended when the long one was at page {} of 200",
+        long["pages"]
+    );
+}
+
+#[test]
 fn many_askers_get_one_run() {
     let cluster = Cluster::start("");
     let mut client = cluster.database("app");

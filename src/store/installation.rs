@@ -61,7 +61,7 @@ pub fn prepare_session() -> Result<()> {
         db.run(
             "SELECT pg_catalog.set_config(name, value, false) FROM (VALUES
                 ('search_path', 'pg_catalog, pg_temp'), ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'),
-                ('enable_mergejoin', 'off'), ('jit', 'off'), ('lock_timeout', '10s'), ('statement_timeout', '0'),
+                ('enable_mergejoin', 'off'), ('jit', 'off'), ('lock_timeout', '2s'), ('statement_timeout', '0'),
                 ('idle_in_transaction_session_timeout', '0'), ('default_transaction_isolation', 'read committed'),
                 ('default_transaction_read_only', 'off'), ('DateStyle', 'ISO'), ('TimeZone', 'UTC')
             ) AS setting(name, value)",

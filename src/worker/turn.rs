@@ -99,7 +99,9 @@ pub fn run() {
                 }
             }
         }
-        if !stored.any && waiter.sleep(look_at.saturating_duration_since(Instant::now())) {
+        // Also when there is more to store: a sync that is queued meanwhile must not wait for its end.
+        let wait = look_at.saturating_duration_since(Instant::now());
+        if waiter.sleep(if stored.any { Duration::ZERO } else { wait }) {
             look_at = Instant::now();
         }
     }
