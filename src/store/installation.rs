@@ -43,12 +43,12 @@ pub fn look(db: &mut Db) -> Result<Installation> {
     })
 }
 
-/// Waits for no one: the worker of this database, if there is one already, keeps the lock until its process
-/// is gone, and then every run that is still `running` is an orphan. That is known, not guessed by a time-out.
+/// Takes the lock that the worker of a database holds as long as its process lives; false if another one has it.
+/// With it, every run that is still `running` is an orphan: that is known, not guessed by a time-out.
 pub fn lock_worker(db: &mut Db) -> Result<bool> {
-    // The key is the extension's name in ASCII.
+    // The key is the beginning of the extension's name in ASCII.
     db.run(
-        "SELECT pg_catalog.pg_try_advisory_lock(x'636f6e6e65637476'::bigint)",
+        "SELECT pg_catalog.pg_try_advisory_lock(x'636f6e6e6563746f'::bigint)",
         &[],
     )?
     .need(0, 1)

@@ -32,9 +32,8 @@ pub extern "C-unwind" fn connector_service_sync_worker(arg: pg_sys::Datum) {
     }
     leave_board_at_exit();
 
-    let prepared = installation::prepare_session().and_then(|()| {
-        store::tx(|db| Ok(installation::lock_worker(db)? && installation::look(db).is_ok()))
-    });
+    let prepared =
+        installation::prepare_session().and_then(|()| store::tx(installation::lock_worker));
     match prepared {
         Ok(true) => turn::run(),
         // A worker that was killed may still be leaving; the launcher tries again.
