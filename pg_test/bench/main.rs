@@ -222,6 +222,8 @@ impl Web {
             "daemon off; pid {here}/pid; error_log {here}/error.log; worker_processes 1; user root;
              events {{}}
              http {{
+                 client_body_temp_path {here}; proxy_temp_path {here}; fastcgi_temp_path {here};
+                 uwsgi_temp_path {here}; scgi_temp_path {here};
                  access_log off; keepalive_requests 1000000; tcp_nodelay on; sendfile on;
                  default_type application/json;
                  map $arg_after $page {{ '' 0; default $arg_after; }}
