@@ -581,3 +581,43 @@ fn sync_wait_reports_and_raises() {
     assert_eq!(row.get::<_, String>(0), "error");
     assert!(row.get::<_, String>(1).contains("HTTP 401"));
 }
+
+#[test]
+fn the_sql_at_the_top_of_the_readme_ends_in_a_number() {
+    let readme =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let (_, from_sql) = readme.split_once("```sql\n").unwrap();
+    let (sql, _) = from_sql.split_once("```").unwrap();
+    let vendor = Vendor::start(|asked| match asked.path.as_str() {
+        "/api/orders" => Reply::Json(
+            r#"{"data": [{"id": 1, "total": 19.90}, {"id": 2, "total": "22.10"}]}"#.into(),
+        ),
+        _ => Reply::status(404),
+    });
+    let sql = sql.replace("https://shop.example.com", &vendor.url());
+    assert!(sql.contains("127.0.0.1"));
+    let cluster = Cluster::start("");
+    cluster
+        .client("postgres")
+        .batch_execute("CREATE DATABASE app")
+        .unwrap();
+    let file = cluster.dir.join("readme.sql");
+    std::fs::write(&file, sql).unwrap();
+    let url = cluster.url("app");
+    let arguments = [
+        "-X",
+        "-At",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-d",
+        &url,
+        "-f",
+        file.to_str().unwrap(),
+    ];
+    let shown = cluster.command("psql", &arguments);
+    assert_eq!(shown.lines().last(), Some("42.00"), "{shown}");
+    assert_eq!(
+        vendor.asked()[0].headers["authorization"],
+        "Bearer not_a_real_key"
+    );
+}
