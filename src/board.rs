@@ -133,7 +133,11 @@ pub fn worker(database: pg_sys::Oid) -> Option<i32> {
 pub fn wake(database: pg_sys::Oid) {
     let database = database.to_u32();
     let mut board = BOARD.exclusive();
+    // SAFETY: this process's own pid.
+    let me = unsafe { pg_sys::MyProcPid };
     let latch = match board.workers.iter().find(|w| w.database == database) {
+        // It knows what it does itself.
+        Some(worker) if worker.pid == me => return,
         Some(worker) => worker.latch,
         None => {
             note(&mut board.asked, database);

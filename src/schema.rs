@@ -18,4 +18,30 @@ extension_sql_file!(
     name = "raw",
     requires = ["run"]
 );
+extension_sql_file!(
+    "../sql/install/40_fact.sql",
+    name = "fact",
+    // Its statement is bound to them when it is created.
+    requires = ["raw", connector_service_amount, connector_service_day]
+);
+extension_sql_file!(
+    "../sql/install/45_mapping.sql",
+    name = "mapping",
+    requires = ["fact", connector_service_check_type, connector_service_wake]
+);
+extension_sql_file!(
+    "../sql/install/50_metric.sql",
+    name = "metric",
+    requires = ["fact"]
+);
+extension_sql_file!(
+    "../sql/install/60_alert.sql",
+    name = "alert",
+    requires = ["metric"]
+);
+extension_sql_file!(
+    "../sql/install/70_aggregate.sql",
+    name = "aggregate",
+    requires = ["alert"]
+);
 extension_sql_file!("../sql/install/90_control.sql", name = "control", finalize);

@@ -23,6 +23,7 @@ CREATE TABLE @extschema@.sync_runs (
     quarantined bigint NOT NULL DEFAULT 0,
     deleted bigint NOT NULL DEFAULT 0,
     bytes bigint NOT NULL DEFAULT 0,
+    unmapped bigint NOT NULL DEFAULT 0,
     error_code text,
     error_message text,
     retry_at timestamptz,
@@ -53,6 +54,7 @@ COMMENT ON COLUMN @extschema@.sync_runs.unchanged IS 'Records that needed no wri
 COMMENT ON COLUMN @extschema@.sync_runs.quarantined IS 'Records that could not be stored; see quarantine.';
 COMMENT ON COLUMN @extschema@.sync_runs.deleted IS 'Records the source reported as deleted.';
 COMMENT ON COLUMN @extschema@.sync_runs.bytes IS 'Bytes of all bodies, decompressed.';
+COMMENT ON COLUMN @extschema@.sync_runs.unmapped IS 'Of the records inserted and updated: those that a mapping could not read. They are stored, in quarantine too, and do not count.';
 COMMENT ON COLUMN @extschema@.sync_runs.error_code IS 'Stable word for what went wrong, such as rate_limited; on a run that goes on, what interrupted it.';
 COMMENT ON COLUMN @extschema@.sync_runs.error_message IS 'What went wrong, in our own words, without secrets.';
 COMMENT ON COLUMN @extschema@.sync_runs.retry_at IS 'When a failed run''s connector is tried again by itself.';

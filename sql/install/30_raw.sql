@@ -12,6 +12,7 @@ CREATE TABLE @extschema@.raw_connector_data (
     ingested_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     processed boolean NOT NULL DEFAULT false,
     deleted boolean NOT NULL DEFAULT false,
+    run_id uuid,
     CONSTRAINT raw_connector_data_record_key UNIQUE (connector_id, source_record_id),
     CONSTRAINT raw_connector_data_connector_fkey FOREIGN KEY (connector_id, tenant_id)
         REFERENCES @extschema@.connectors (connector_id, tenant_id)
@@ -28,19 +29,7 @@ COMMENT ON COLUMN @extschema@.raw_connector_data.content_hash IS 'First 16 bytes
 COMMENT ON COLUMN @extschema@.raw_connector_data.ingested_at IS 'When this version of the record was stored.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.processed IS 'Whether the stages to the right have used this version.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.deleted IS 'The source says that the record is gone; the row stays.';
-
-CREATE FUNCTION @extschema@.connector_service_raw_before_update() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    NEW.content_hash := NULL;
-    RETURN NEW;
-END
-$$;
-COMMENT ON FUNCTION @extschema@.connector_service_raw_before_update() IS 'Trigger of raw_connector_data: a hash speaks only for the text it was made of, so data changed by hand loses it.';
-CREATE TRIGGER raw_connector_data_before_update BEFORE UPDATE OF data ON @extschema@.raw_connector_data
-    FOR EACH ROW WHEN (NEW.content_hash = OLD.content_hash AND NEW.data IS DISTINCT FROM OLD.data)
-    EXECUTE FUNCTION @extschema@.connector_service_raw_before_update();
+COMMENT ON COLUMN @extschema@.raw_connector_data.run_id IS 'The run that stored this version; NULL where it was written by hand.';
 
 CREATE TABLE @extschema@.quarantine (
     quarantine_id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT quarantine_pkey PRIMARY KEY,
@@ -57,21 +46,30 @@ CREATE TABLE @extschema@.quarantine (
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     last_seen_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     replayed_at timestamptz,
+    raw_id uuid,
+    mapping_id integer,
+    retry_on date,
     CONSTRAINT quarantine_record_key UNIQUE (connector_id, stream, content_hash),
     CONSTRAINT quarantine_run_fkey FOREIGN KEY (run_id) REFERENCES @extschema@.sync_runs ON DELETE SET NULL,
     CONSTRAINT quarantine_connector_fkey FOREIGN KEY (connector_id, tenant_id)
         REFERENCES @extschema@.connectors (connector_id, tenant_id) ON DELETE CASCADE
 );
 CREATE INDEX quarantine_run ON @extschema@.quarantine (run_id);
-COMMENT ON TABLE @extschema@.quarantine IS 'Every record that could not be stored, once, with its reason. One bad record costs one record.';
+CREATE INDEX quarantine_unmapped ON @extschema@.quarantine (raw_id) WHERE raw_id IS NOT NULL AND replayed_at IS NULL;
+CREATE INDEX quarantine_retry ON @extschema@.quarantine (retry_on) WHERE retry_on IS NOT NULL AND replayed_at IS NULL;
+CREATE INDEX quarantine_open ON @extschema@.quarantine (connector_id, reason_code) WHERE replayed_at IS NULL;
+COMMENT ON TABLE @extschema@.quarantine IS 'Every record that could not be stored, or is stored and could not be read by its mapping, once, with its reason. One bad record costs one record.';
 COMMENT ON COLUMN @extschema@.quarantine.run_id IS 'The last run that met it.';
 COMMENT ON COLUMN @extschema@.quarantine.source_record_id IS 'As in raw_connector_data, where the id could still be read.';
-COMMENT ON COLUMN @extschema@.quarantine.reason_code IS 'Stable word: invalid_json, nul_character, lone_surrogate, invalid_utf8, too_deep, too_large, number_out_of_range, key_too_long, not_an_object or refused_by_postgres.';
+COMMENT ON COLUMN @extschema@.quarantine.reason_code IS 'Stable word: invalid_json, nul_character, lone_surrogate, invalid_utf8, too_deep, too_large, number_out_of_range, key_too_long, not_an_object or refused_by_postgres; of a stored record value_missing, value_ambiguous, value_unreadable, value_out_of_range, negative_value, date_missing, date_unreadable, date_in_future, date_out_of_range, category_unreadable, currency_missing, currency_unreadable or mapping_failed.';
 COMMENT ON COLUMN @extschema@.quarantine.reason IS 'Where and what, for people.';
 COMMENT ON COLUMN @extschema@.quarantine.raw IS 'The first 64 KiB as they came.';
-COMMENT ON COLUMN @extschema@.quarantine.content_hash IS 'Of the whole record: the same one met again counts an occurrence.';
+COMMENT ON COLUMN @extschema@.quarantine.content_hash IS 'Of the whole record, or the raw_id of a stored one: the same one met again counts an occurrence.';
 COMMENT ON COLUMN @extschema@.quarantine.occurrences IS 'In how many pages the record was met.';
-COMMENT ON COLUMN @extschema@.quarantine.replayed_at IS 'When the record was stored after all.';
+COMMENT ON COLUMN @extschema@.quarantine.replayed_at IS 'When the record was stored, or counted, after all.';
+COMMENT ON COLUMN @extschema@.quarantine.raw_id IS 'The stored record that a mapping could not read; NULL where the record could not be stored.';
+COMMENT ON COLUMN @extschema@.quarantine.mapping_id IS 'The mapping that could not read it.';
+COMMENT ON COLUMN @extschema@.quarantine.retry_on IS 'The future day that the record names: then it is tried again by itself.';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.raw_connector_data', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.quarantine', '');

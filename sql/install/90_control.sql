@@ -69,8 +69,9 @@ BEGIN
             MESSAGE = pg_catalog.format('%s: run "%s" was cancelled', v_name, v_run_id);
     END IF;
     v_seconds := greatest(EXTRACT(epoch FROM v_run.finished_at OPERATOR(pg_catalog.-) v_run.started_at), 0.001);
-    RAISE NOTICE '%: succeeded in % s: % pages, % records (% inserted, % updated, % unchanged, % quarantined), % records/s',
+    RAISE NOTICE '%: succeeded in % s: % pages, % records (% inserted, % updated, % unchanged, % quarantined%), % records/s',
         v_name, pg_catalog.round(v_seconds, 2), v_run.pages, v_run.received, v_run.inserted, v_run.updated, v_run.unchanged, v_run.quarantined,
+        CASE WHEN v_run.unmapped OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format(', %s stored but not readable by their mapping', v_run.unmapped) ELSE '' END,
         pg_catalog.round(v_run.received OPERATOR(pg_catalog./) v_seconds);
     IF v_run.window_from IS NOT NULL THEN
         RAISE NOTICE '%: asked for % to %', v_name, pg_catalog.date_trunc('second', v_run.window_from), pg_catalog.date_trunc('second', v_run.window_to);

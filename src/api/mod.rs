@@ -4,6 +4,7 @@
 #![allow(clippy::result_large_err)]
 
 mod definition;
+mod mapping;
 mod run;
 
 use crate::board;

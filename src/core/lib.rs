@@ -10,6 +10,7 @@ pub mod datetime;
 pub mod error;
 pub mod fetch;
 pub mod json;
+pub mod mapping;
 pub mod record;
 pub mod source;
 pub mod template;

@@ -87,7 +87,8 @@ pub fn next_due(db: &mut Db, due: Due) -> Result<Option<Duration>> {
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
 }
 
-/// A run succeeded: the connector is due again at its next slot, and an error is healed. A pause stays.
+/// A run succeeded: the connector is due again at its next slot, and an error is healed, with the alert over it.
+/// A pause stays.
 pub fn succeeded(db: &mut Db, connector: Uuid, run: Uuid) -> Result<()> {
     db.run(
         "UPDATE @extschema@.connectors c
@@ -97,6 +98,11 @@ pub fn succeeded(db: &mut Db, connector: Uuid, run: Uuid) -> Result<()> {
          FROM @extschema@.sync_runs r, @extschema@.tenants t
          WHERE c.connector_id = $1 AND r.run_id = $2 AND t.tenant_id = c.tenant_id",
         &[uuid(connector).into(), uuid(run).into()],
+    )?;
+    db.run(
+        "UPDATE @extschema@.data_quality_alerts SET resolved = true, resolved_by_data = true
+         WHERE connector_id = $1 AND alert_type = 'freshness' AND NOT resolved AND alert_key LIKE 'freshness:%'",
+        &[uuid(connector).into()],
     )?;
     Ok(())
 }

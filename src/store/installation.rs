@@ -63,7 +63,7 @@ pub fn prepare_session() -> Result<()> {
                 ('search_path', 'pg_catalog, pg_temp'), ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'),
                 ('enable_mergejoin', 'off'), ('jit', 'off'), ('lock_timeout', '2s'), ('statement_timeout', '0'),
                 ('idle_in_transaction_session_timeout', '0'), ('default_transaction_isolation', 'read committed'),
-                ('default_transaction_read_only', 'off'), ('DateStyle', 'ISO'), ('TimeZone', 'UTC')
+                ('default_transaction_read_only', 'off'), ('deadlock_timeout', '500ms'), ('DateStyle', 'ISO'), ('TimeZone', 'UTC')
             ) AS setting(name, value)",
             &[],
         )?;

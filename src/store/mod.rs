@@ -5,7 +5,9 @@
 //! `Err`, on any ERROR that PostgreSQL raises and on any panic: the process lives on.
 
 pub mod connector;
+pub mod fact;
 pub mod installation;
+pub mod metric;
 pub mod page;
 pub mod quarantine;
 pub mod raw;

@@ -1,4 +1,5 @@
-//! A page: its rows, its cursor, its quarantine and its run's counters, all in the caller's one transaction.
+//! A page: its rows, their facts, its cursor, its quarantine and its run's counters, all in the caller's one
+//! transaction.
 
 use connector_service_core::fetch::FetchedPage;
 use connector_service_core::record::{Reason, Record, Rejected};
@@ -9,14 +10,16 @@ use super::{Db, quarantine, raw, run, state, tx};
 use crate::error::{Error, Result};
 use crate::fault;
 
+/// `derive`: the transaction holds the lock of facts. Without it the rows are stored as unprocessed.
 pub fn store(
     db: &mut Db,
     claimed: &Claimed,
     token: Uuid,
     page: &FetchedPage,
     search: &mut bool,
+    derive: bool,
 ) -> Result<()> {
-    let mut counts = raw::store(db, claimed, &page.stream, &page.records, search)?;
+    let mut counts = raw::store(db, claimed, &page.stream, &page.records, search, derive)?;
     quarantine::add(db, claimed, &page.stream, &page.rejected)?;
     counts.quarantined = page.rejected.len() as u64;
     counts.received += counts.quarantined;
@@ -73,6 +76,7 @@ fn try_alone(claimed: &Claimed, stream: &str, record: &Record) -> Result<()> {
             stream,
             std::slice::from_ref(record),
             &mut false,
+            false,
         )?;
         Err(Error::RolledBack)
     })

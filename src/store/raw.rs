@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use connector_service_core::record::Record;
 
 use super::run::{Claimed, Counts};
-use super::{Db, uuid};
+use super::{Db, fact, uuid};
 use crate::error::Result;
 use crate::fault;
 
@@ -22,12 +22,15 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// set for the next page by what this one showed. Where it was wrong not to look, or somebody else stored the
 /// same record meanwhile, the plain insert fails with [`Error::is_duplicate`]: nothing is stored, and the
 /// caller tries again with `search` set.
+///
+/// With `derive`, the facts of what was written are written too.
 pub fn store(
     db: &mut Db,
     claimed: &Claimed,
     stream: &str,
     records: &[Record],
     search: &mut bool,
+    derive: bool,
 ) -> Result<Counts> {
     let latest = latest_in_key_order(records);
     let mut new = Vec::with_capacity(latest.len());
@@ -53,11 +56,19 @@ pub fn store(
         ..Counts::default()
     };
     for batch in batches(&new) {
-        counts.inserted += write(db, INSERT, claimed, stream, batch)?;
+        let written = write(db, INSERT, claimed, stream, batch, derive)?;
+        counts.inserted += written.len() as u64;
+        if derive {
+            counts.unmapped += fact::derive(db, claimed, written, true)?;
+        }
         fault::point("mid_page_insert");
     }
     for batch in batches(&known) {
-        counts.updated += write(db, UPDATE, claimed, stream, batch)?;
+        let written = write(db, UPDATE, claimed, stream, batch, derive)?;
+        counts.updated += written.len() as u64;
+        if derive && !written.is_empty() {
+            counts.unmapped += fact::derive(db, claimed, written, false)?;
+        }
         fault::point("mid_page_insert");
     }
     counts.unchanged = counts.received - counts.inserted - counts.updated;
@@ -98,8 +109,8 @@ macro_rules! insert {
     ($on_conflict:literal) => {
         concat!(
             "INSERT INTO @extschema@.raw_connector_data AS r
-                (raw_id, tenant_id, connector_id, source_type, stream, source_record_id, data, content_hash)
-             SELECT page.raw_id, $1, $2, $3, $4, page.id, page.data::jsonb, page.hash
+                (raw_id, tenant_id, connector_id, source_type, stream, source_record_id, data, content_hash, processed, run_id)
+             SELECT page.raw_id, $1, $2, $3, $4, page.id, page.data::jsonb, page.hash, $9, $10
              FROM (SELECT unnest($5) AS raw_id, unnest($6) AS id, unnest($7) AS data, unnest($8) AS hash) AS page ",
             $on_conflict
         )
@@ -112,18 +123,20 @@ const INSERT: &str = insert!("");
 const UPDATE: &str = insert!(
     "ON CONFLICT (connector_id, source_record_id) DO UPDATE
      SET data = excluded.data, content_hash = excluded.content_hash, stream = excluded.stream,
-         ingested_at = excluded.ingested_at, processed = false, deleted = false
-     WHERE r.data IS DISTINCT FROM excluded.data OR r.deleted"
+         ingested_at = excluded.ingested_at, processed = excluded.processed, deleted = false, run_id = excluded.run_id
+     WHERE r.data IS DISTINCT FROM excluded.data OR r.deleted
+     RETURNING r.raw_id"
 );
 
-/// Runs one of the two statements; returns how many rows it wrote.
+/// Runs one of the two statements; returns the `raw_id` of each row it wrote.
 fn write(
     db: &mut Db,
     sql: &'static str,
     claimed: &Claimed,
     stream: &str,
     batch: &[&Record],
-) -> Result<u64> {
+    processed: bool,
+) -> Result<Vec<pgrx::Uuid>> {
     let raw_ids: Vec<pgrx::Uuid> = batch.iter().map(|_| uuid(uuid::Uuid::now_v7())).collect();
     let ids: Vec<&str> = batch.iter().map(|r| r.id.as_str()).collect();
     let texts: Vec<&str> = batch
@@ -138,13 +151,19 @@ fn write(
             uuid(claimed.connector).into(),
             claimed.source.as_str().into(),
             stream.into(),
-            raw_ids.into(),
+            raw_ids.clone().into(),
             ids.into(),
             texts.into(),
             hashes.into(),
+            processed.into(),
+            uuid(claimed.run).into(),
         ],
     )?;
-    Ok(rows.count)
+    // A trigger of the user's may leave rows out, but a plain insert that wrote all of them says so by count.
+    if sql == INSERT && rows.count == raw_ids.len() as u64 {
+        return Ok(raw_ids);
+    }
+    (0..rows.count).map(|row| rows.need(row, 1)).collect()
 }
 
 /// Cuts records into statements of bounded size.

@@ -33,6 +33,8 @@ pub struct Counts {
     pub updated: u64,
     pub unchanged: u64,
     pub quarantined: u64,
+    /// Of what was stored: what a mapping could not read.
+    pub unmapped: u64,
     pub bytes: u64,
 }
 
@@ -109,7 +111,7 @@ pub fn add_page(db: &mut Db, run: Uuid, token: Uuid, counts: Counts, window: Win
     let rows = db.run(
         "UPDATE @extschema@.sync_runs
          SET pages = pages + 1, received = received + $3, inserted = inserted + $4, updated = updated + $5,
-             unchanged = unchanged + $6, quarantined = quarantined + $7, bytes = bytes + $8,
+             unchanged = unchanged + $6, quarantined = quarantined + $7, bytes = bytes + $8, unmapped = unmapped + $11,
              window_from = least(window_from, to_timestamp($9)), window_to = greatest(window_to, to_timestamp($10)),
              heartbeat_at = clock_timestamp()
          WHERE run_id = $1 AND token = $2 AND state = 'running'",
@@ -124,6 +126,7 @@ pub fn add_page(db: &mut Db, run: Uuid, token: Uuid, counts: Counts, window: Win
             n(counts.bytes).into(),
             window.from.map(micros).into(),
             micros(window.to).into(),
+            n(counts.unmapped).into(),
         ],
     )?;
     if rows.count == 0 {

@@ -9,6 +9,7 @@ pub mod launcher;
 pub mod signals;
 pub mod standdown;
 mod turn;
+mod upkeep;
 
 use pgrx::prelude::*;
 

@@ -14,13 +14,14 @@ use pgrx::prelude::*;
 use uuid::Uuid;
 
 use super::signals;
+use super::upkeep::Upkeep;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::guc::{self, Scheduler};
 use crate::store::connector::Due;
 use crate::store::installation::{self, Installation};
 use crate::store::run::Claimed;
-use crate::store::{connector, page, run, state, tx};
+use crate::store::{connector, fact, page, run, state, tx};
 use crate::wait::Waiter;
 
 /// Longest time between two looks at the tables. Longer: what no signal told is found later. Shorter: an idle
@@ -40,6 +41,10 @@ const MOST_ATTEMPTS: i32 = 20;
 
 /// How often a page whose transaction met a deadlock, a lock time-out or the like is tried again.
 const STORE_TRIES: u32 = 5;
+
+/// Records of one step of catching up, and days of one step of summing. More: the worker answers later. Fewer:
+/// more transactions.
+const PROCESS_AT_ONCE: u64 = 2_000;
 
 /// Pause before a failed connector is tried again: doubled with every failure, with jitter.
 const FIRST_BACKOFF: Duration = Duration::from_secs(30);
@@ -61,6 +66,9 @@ struct Turn {
     going: HashMap<Uuid, Going>,
     /// Ends of runs that could not be written down yet (the disk was full, say).
     unwritten: Vec<(Uuid, std::result::Result<(), Failure>)>,
+    /// Records wait for their facts.
+    behind: bool,
+    upkeep: Upkeep,
     /// The last reason for which nothing is fetched, said once.
     said: Option<String>,
 }
@@ -82,6 +90,8 @@ pub fn run() {
         token: Uuid::new_v4(),
         going: HashMap::new(),
         unwritten: Vec::new(),
+        behind: false,
+        upkeep: Upkeep::new(),
         said: None,
     };
     turn.take_over();
@@ -99,9 +109,10 @@ pub fn run() {
                 }
             }
         }
+        let more = stored.any || turn.catch_up();
         // Also when there is more to store: a sync that is queued meanwhile must not wait for its end.
         let wait = look_at.saturating_duration_since(Instant::now());
-        if waiter.sleep(if stored.any { Duration::ZERO } else { wait }) {
+        if waiter.sleep(if more { Duration::ZERO } else { wait }) {
             look_at = Instant::now();
         }
     }
@@ -144,6 +155,7 @@ impl Turn {
             self.finish(run, result);
         }
         self.drop_lost()?;
+        self.behind |= tx(fact::is_any_unprocessed)?;
         let due = match guc::scheduler() {
             Scheduler::Worker => Due::All,
             Scheduler::Auto if !installation.has_pg_cron => Due::All,
@@ -154,8 +166,12 @@ impl Turn {
             connector::next_due(db, due)
         })?;
         self.claim()?;
+        // After the claim: what was queued is being fetched meanwhile.
+        let upkeep = self.upkeep.run(!self.going.is_empty());
         // Rounded up: a look just before the time finds nothing.
-        let next = next_due.map_or(LOOK_AT_LEAST, |wait| wait + Duration::from_millis(2));
+        let next = next_due
+            .map_or(LOOK_AT_LEAST, |wait| wait + Duration::from_millis(2))
+            .min(upkeep);
         Ok(next.min(if self.unwritten.is_empty() {
             LOOK_AT_LEAST
         } else {
@@ -253,6 +269,26 @@ impl Turn {
         collected
     }
 
+    /// One step of writing the facts of records that wait for them; true: there may be more.
+    fn catch_up(&mut self) -> bool {
+        if !self.behind {
+            return false;
+        }
+        self.behind = match tx(|db| fact::process(db, PROCESS_AT_ONCE)) {
+            Ok(Some(taken)) => {
+                self.upkeep.metrics_changed();
+                taken >= PROCESS_AT_ONCE
+            }
+            // Whoever has the lock wakes this worker when it is free.
+            Ok(None) => false,
+            Err(error) => {
+                warning!("connector_service could not derive the facts of stored records: {error}");
+                false
+            }
+        };
+        self.behind
+    }
+
     /// Stores pages, together if that works, else one by one, so that one page's trouble stays its own.
     fn store(&mut self, mut pages: Vec<(Uuid, FetchedPage)>) {
         if pages.len() > 1 && self.store_together(&mut pages).is_ok() {
@@ -280,12 +316,13 @@ impl Turn {
         let going = &mut self.going;
         tx(|db| {
             page::commit_without_waiting(db)?;
+            let derive = fact::try_lock(db)?;
             for (run, page) in pages.iter() {
                 // A page of a run that was forgotten meanwhile.
                 let Some(going) = going.get_mut(run) else {
                     continue;
                 };
-                page::store(db, &going.claimed, token, page, &mut going.search)?;
+                page::store(db, &going.claimed, token, page, &mut going.search, derive)?;
             }
             Ok(())
         })
@@ -300,7 +337,8 @@ impl Turn {
             let token = self.token;
             let stored = tx(|db| {
                 page::commit_without_waiting(db)?;
-                page::store(db, &going.claimed, token, &page, &mut going.search)
+                let derive = fact::try_lock(db)?;
+                page::store(db, &going.claimed, token, &page, &mut going.search, derive)
             });
             match stored {
                 Err(error) if error.is_duplicate() && tries < STORE_TRIES => {
@@ -324,6 +362,8 @@ impl Turn {
         };
         let connector = going.claimed.connector;
         let token = self.token;
+        // Before the run is said to have ended: whoever waits for it reads its metrics next.
+        self.upkeep.settle();
         let written = tx(|db| match &result {
             Ok(()) => {
                 run::succeed(db, run, token)?;

@@ -1,0 +1,426 @@
+-- metric: one value per tenant, metric type and day, the sum of its facts.
+
+CREATE TABLE @extschema@.metrics (
+    metric_id uuid CONSTRAINT metrics_pkey PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
+    tenant_id uuid NOT NULL,
+    metric_type text NOT NULL,
+    metric_value numeric NOT NULL,
+    metric_date date NOT NULL,
+    data jsonb NOT NULL DEFAULT '{}',
+    derived_value numeric,
+    by_hand boolean NOT NULL DEFAULT true,
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    CONSTRAINT valid_metric_value CHECK (metric_value >= 0),
+    CONSTRAINT valid_metric_type CHECK (metric_type IN ('revenue', 'inventory', 'staffing', 'costs')),
+    CONSTRAINT metrics_day_key UNIQUE (tenant_id, metric_type, metric_date)
+);
+COMMENT ON TABLE @extschema@.metrics IS 'One value per tenant, metric type and day. Rows that the pipeline wrote follow the facts of their day; a row that a person inserted or changed is theirs and is never overwritten. Deleting a row has it derived again, if there are facts.';
+COMMENT ON COLUMN @extschema@.metrics.tenant_id IS 'Whose metric it is.';
+COMMENT ON COLUMN @extschema@.metrics.metric_type IS 'revenue, inventory, staffing or costs.';
+COMMENT ON COLUMN @extschema@.metrics.metric_value IS 'In the tenant''s currency; exact.';
+COMMENT ON COLUMN @extschema@.metrics.metric_date IS 'The tenant''s day.';
+COMMENT ON COLUMN @extschema@.metrics.data IS 'Of a derived metric: category (the day''s only one, or mixed), categories {category: amount}, sources {connector_id: {value, facts}}, facts (how many), currency, and unconverted {currency: amount} where an exchange rate is missing.';
+COMMENT ON COLUMN @extschema@.metrics.derived_value IS 'What the facts of the day say; differs from metric_value only where a person entered another one.';
+COMMENT ON COLUMN @extschema@.metrics.by_hand IS 'Whether a person wrote metric_value. Set it to false to have the derived value back.';
+COMMENT ON COLUMN @extschema@.metrics.updated_at IS 'When the value last changed.';
+
+CREATE TABLE @extschema@.metric_sources (
+    tenant_id uuid,
+    metric_type text,
+    connector_id uuid CONSTRAINT metric_sources_connector_fkey REFERENCES @extschema@.connectors ON DELETE CASCADE,
+    first_date date NOT NULL,
+    CONSTRAINT metric_sources_pkey PRIMARY KEY (tenant_id, metric_type, connector_id)
+);
+COMMENT ON TABLE @extschema@.metric_sources IS 'Which connectors contribute to which metrics, and since which day: no day before it can be missing.';
+
+CREATE FUNCTION @extschema@.connector_service_sums(p_tenant_ids uuid[], p_metric_types text[], p_metric_dates date[])
+RETURNS TABLE (tenant_id uuid, metric_type text, metric_date date, total numeric, data jsonb, sources jsonb, unconverted jsonb)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    WITH part AS MATERIALIZED (
+        SELECT grouped.*, CASE WHEN grouped.currency = grouped.home_currency THEN grouped.amount ELSE grouped.amount * x.rate END AS counted
+        FROM (
+            SELECT day.tenant_id, day.metric_type, day.metric_date, t.currency AS home_currency,
+                f.connector_id, coalesce(f.category, 'uncategorized') AS category, f.currency,
+                pg_catalog.sum(f.value) AS amount, pg_catalog.count(*) AS facts
+            FROM ROWS FROM (pg_catalog.unnest(p_tenant_ids), pg_catalog.unnest(p_metric_types), pg_catalog.unnest(p_metric_dates))
+                    AS day(tenant_id, metric_type, metric_date)
+                JOIN @extschema@.tenants t ON t.tenant_id = day.tenant_id
+                JOIN @extschema@.metric_facts f
+                    ON f.tenant_id = day.tenant_id AND f.metric_type = day.metric_type AND f.metric_date = day.metric_date
+            GROUP BY 1, 2, 3, 4, 5, 6, 7) AS grouped
+            LEFT JOIN @extschema@.fx_rates x
+                ON x.to_currency = grouped.home_currency AND x.rate_date = grouped.metric_date AND x.from_currency = grouped.currency),
+    -- The same parts three times, by what they are shown by.
+    shown AS (
+        SELECT part.tenant_id, part.metric_type, part.metric_date, 1 AS by, part.category AS name,
+            pg_catalog.to_jsonb(pg_catalog.sum(part.counted)) AS shown
+        FROM part WHERE part.counted IS NOT NULL GROUP BY 1, 2, 3, 5
+        UNION ALL
+        SELECT part.tenant_id, part.metric_type, part.metric_date, 2, part.connector_id::text,
+            pg_catalog.jsonb_build_object('value', pg_catalog.sum(part.counted), 'facts', pg_catalog.sum(part.facts))
+        FROM part GROUP BY 1, 2, 3, 5
+        UNION ALL
+        SELECT part.tenant_id, part.metric_type, part.metric_date, 3, part.currency,
+            pg_catalog.to_jsonb(pg_catalog.sum(part.amount))
+        FROM part WHERE part.counted IS NULL GROUP BY 1, 2, 3, 5),
+    named AS (
+        SELECT shown.tenant_id, shown.metric_type, shown.metric_date,
+            CASE pg_catalog.count(*) FILTER (WHERE shown.by = 1) WHEN 1 THEN pg_catalog.min(shown.name) FILTER (WHERE shown.by = 1) ELSE 'mixed' END AS category,
+            pg_catalog.jsonb_object_agg(shown.name, shown.shown) FILTER (WHERE shown.by = 1) AS categories,
+            pg_catalog.jsonb_object_agg(shown.name, shown.shown) FILTER (WHERE shown.by = 2) AS sources,
+            pg_catalog.jsonb_object_agg(shown.name, shown.shown) FILTER (WHERE shown.by = 3) AS unconverted
+        FROM shown GROUP BY 1, 2, 3),
+    summed AS (
+        SELECT part.tenant_id, part.metric_type, part.metric_date, part.home_currency,
+            pg_catalog.sum(part.counted) AS total, pg_catalog.sum(part.facts) AS facts
+        FROM part GROUP BY 1, 2, 3, 4)
+    SELECT summed.tenant_id, summed.metric_type, summed.metric_date, summed.total,
+        pg_catalog.jsonb_build_object('category', named.category, 'categories', named.categories, 'sources', named.sources,
+                'facts', summed.facts, 'currency', summed.home_currency)
+            || CASE WHEN named.unconverted IS NULL THEN '{}' ELSE pg_catalog.jsonb_build_object('unconverted', named.unconverted) END,
+        named.sources, named.unconverted
+    FROM summed JOIN named
+        ON named.tenant_id = summed.tenant_id AND named.metric_type = summed.metric_type AND named.metric_date = summed.metric_date;
+END;
+COMMENT ON FUNCTION @extschema@.connector_service_sums(uuid[], text[], date[]) IS 'What the facts of some days sum up to; no row for a day without facts. total is NULL where no fact could be converted into the tenant''s currency.';
+
+CREATE FUNCTION @extschema@.connector_service_settle(p_days integer DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+-- The worker's session goes by key everywhere else; here many days are joined with each other.
+SET enable_hashjoin = on
+AS $$
+DECLARE
+    v_tenants uuid[];
+    v_types text[];
+    v_dates date[];
+    v_trouble jsonb;
+BEGIN
+    IF NOT EXISTS (SELECT FROM @extschema@.metric_days_touched) THEN
+        RETURN 0;
+    END IF;
+    PERFORM @extschema@.connector_service_lock();
+    WITH day AS MATERIALIZED (
+        SELECT DISTINCT t.tenant_id, t.metric_type, t.metric_date FROM @extschema@.metric_days_touched t LIMIT p_days),
+    taken AS (
+        DELETE FROM @extschema@.metric_days_touched t USING day
+        WHERE t.tenant_id = day.tenant_id AND t.metric_type = day.metric_type AND t.metric_date = day.metric_date)
+    SELECT array_agg(day.tenant_id), array_agg(day.metric_type), array_agg(day.metric_date) INTO v_tenants, v_types, v_dates FROM day;
+
+    WITH summed AS MATERIALIZED (SELECT s.* FROM @extschema@.connector_service_sums(v_tenants, v_types, v_dates) s),
+    stored AS (
+        INSERT INTO @extschema@.metrics AS m (tenant_id, metric_type, metric_date, metric_value, derived_value, data, by_hand)
+        SELECT s.tenant_id, s.metric_type, s.metric_date, s.total, s.total, s.data, false FROM summed s WHERE s.total >= 0
+        ON CONFLICT (tenant_id, metric_type, metric_date) DO UPDATE
+        SET metric_value = CASE WHEN m.by_hand THEN m.metric_value ELSE excluded.metric_value END,
+            data = CASE WHEN m.by_hand THEN m.data ELSE excluded.data END,
+            derived_value = excluded.derived_value,
+            updated_at = CASE WHEN m.by_hand THEN m.updated_at ELSE now() END
+        WHERE m.derived_value IS DISTINCT FROM excluded.derived_value OR NOT m.by_hand AND m.data <> excluded.data),
+    empty AS MATERIALIZED (
+        SELECT day.* FROM ROWS FROM (unnest(v_tenants), unnest(v_types), unnest(v_dates)) AS day(tenant_id, metric_type, metric_date)
+        EXCEPT SELECT s.tenant_id, s.metric_type, s.metric_date FROM summed s WHERE s.total >= 0),
+    gone AS (
+        DELETE FROM @extschema@.metrics m USING empty e
+        WHERE m.tenant_id = e.tenant_id AND m.metric_type = e.metric_type AND m.metric_date = e.metric_date AND NOT m.by_hand),
+    unsaid AS (
+        UPDATE @extschema@.metrics m SET derived_value = NULL FROM empty e
+        WHERE m.tenant_id = e.tenant_id AND m.metric_type = e.metric_type AND m.metric_date = e.metric_date
+            AND m.by_hand AND m.derived_value IS NOT NULL),
+    source AS (
+        INSERT INTO @extschema@.metric_sources AS known (tenant_id, metric_type, connector_id, first_date)
+        SELECT s.tenant_id, s.metric_type, c.connector_id, min(s.metric_date)
+        FROM summed s CROSS JOIN LATERAL jsonb_object_keys(s.sources) AS key
+            JOIN @extschema@.connectors c ON c.connector_id = key::uuid
+        GROUP BY 1, 2, 3
+        ON CONFLICT (tenant_id, metric_type, connector_id) DO UPDATE SET first_date = excluded.first_date
+        WHERE excluded.first_date < known.first_date)
+    SELECT coalesce(jsonb_agg(to_jsonb(s) - '{data,sources}'::text[]), '[]') INTO v_trouble
+    FROM summed s WHERE s.total < 0 OR s.unconverted IS NOT NULL;
+
+    PERFORM @extschema@.connector_service_alert_days(v_tenants, v_types, v_dates, v_trouble);
+    RETURN cardinality(v_dates);
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_settle(integer) IS 'Sums the days whose facts changed, at most p_days of them, writes metrics and alerts; returns how many days it settled. Takes the lock of facts. The worker calls it at the end of every run.';
+
+CREATE FUNCTION @extschema@.connector_service_process(p_records bigint DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_connector_id uuid;
+    v_raw_ids uuid[];
+    v_count bigint := 0;
+BEGIN
+    PERFORM @extschema@.connector_service_lock();
+    -- Records whose day was still to come.
+    UPDATE @extschema@.raw_connector_data r SET processed = false
+    FROM @extschema@.quarantine q JOIN @extschema@.tenants t ON t.tenant_id = q.tenant_id
+    WHERE q.retry_on <= (now() AT TIME ZONE t.timezone)::date AND q.replayed_at IS NULL AND r.raw_id = q.raw_id AND r.processed;
+    WHILE p_records IS NULL OR v_count < p_records LOOP
+        SELECT batch.connector_id, array_agg(batch.raw_id) INTO v_connector_id, v_raw_ids
+        FROM (
+            SELECT r.connector_id, r.raw_id FROM @extschema@.raw_connector_data r
+            WHERE NOT r.processed AND r.connector_id = (
+                SELECT first.connector_id FROM @extschema@.raw_connector_data first WHERE NOT first.processed ORDER BY first.connector_id LIMIT 1)
+            LIMIT 1000) AS batch
+        GROUP BY batch.connector_id;
+        EXIT WHEN NOT FOUND;
+        PERFORM @extschema@.connector_service_derive(v_connector_id, NULL, v_raw_ids, false);
+        v_count := v_count + cardinality(v_raw_ids);
+    END LOOP;
+    PERFORM @extschema@.connector_service_settle();
+    RETURN v_count;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_process(bigint) IS 'Writes the facts of raw records that are not processed yet, at most about p_records of them, and settles the touched days; returns how many records it took. The worker does this by itself; call it to have it done now.';
+
+CREATE FUNCTION @extschema@.connector_service_reprocess(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_last text := '';
+    v_raw_ids uuid[];
+    v_count bigint := 0;
+    v_shown timestamptz := clock_timestamp();
+BEGIN
+    IF NOT EXISTS (SELECT FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id) THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+            MESSAGE = format('connector "%s" does not exist', p_connector_id),
+            HINT = 'See the table connectors.';
+    END IF;
+    PERFORM @extschema@.connector_service_lock();
+    LOOP
+        SELECT array_agg(page.raw_id), max(page.source_record_id) INTO v_raw_ids, v_last
+        FROM (
+            SELECT r.raw_id, r.source_record_id FROM @extschema@.raw_connector_data r
+            WHERE r.connector_id = p_connector_id AND r.source_record_id > v_last
+            ORDER BY r.source_record_id LIMIT 1000) AS page;
+        EXIT WHEN v_raw_ids IS NULL;
+        PERFORM @extschema@.connector_service_derive(p_connector_id, NULL, v_raw_ids, false);
+        v_count := v_count + cardinality(v_raw_ids);
+        IF clock_timestamp() > v_shown + interval '2 s' THEN
+            v_shown := clock_timestamp();
+            RAISE NOTICE '% records reprocessed', v_count;
+        END IF;
+    END LOOP;
+    PERFORM @extschema@.connector_service_settle();
+    RETURN v_count;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_reprocess(uuid) IS 'Derives facts and metrics of a connector again from its raw records, by the mappings as they are; fetches nothing. Only what differs is written. Returns the number of records. Raises 42704 for an unknown connector.';
+
+CREATE FUNCTION @extschema@.connector_service_replay(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_raw_ids uuid[];
+    v_refused record;
+    v_count bigint := 0;
+BEGIN
+    IF NOT EXISTS (SELECT FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id) THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+            MESSAGE = format('connector "%s" does not exist', p_connector_id),
+            HINT = 'See the table connectors.';
+    END IF;
+    PERFORM @extschema@.connector_service_lock();
+    -- Records that PostgreSQL refused, by a trigger or constraint of the user's: perhaps it is gone. All others that
+    -- are not stored cannot be: their text is no JSON that jsonb could hold, or more than what was kept of it.
+    FOR v_refused IN
+        SELECT q.*, c.type FROM @extschema@.quarantine q JOIN @extschema@.connectors c ON c.connector_id = q.connector_id
+        WHERE q.connector_id = p_connector_id AND q.replayed_at IS NULL AND q.raw_id IS NULL AND q.source_record_id IS NOT NULL
+            AND q.reason_code = 'refused_by_postgres' AND octet_length(q.raw) < 65536
+        ORDER BY q.last_seen_at
+    LOOP
+        BEGIN
+            -- Where a later version is stored, that one counts.
+            INSERT INTO @extschema@.raw_connector_data (tenant_id, connector_id, source_type, stream, source_record_id, data, content_hash, run_id)
+            VALUES (v_refused.tenant_id, v_refused.connector_id, v_refused.type, v_refused.stream, v_refused.source_record_id,
+                convert_from(v_refused.raw, 'UTF8')::jsonb, v_refused.content_hash, v_refused.run_id)
+            ON CONFLICT (connector_id, source_record_id) DO NOTHING;
+            UPDATE @extschema@.quarantine SET replayed_at = now() WHERE quarantine_id = v_refused.quarantine_id;
+            v_count := v_count + 1;
+        EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
+            UPDATE @extschema@.quarantine SET occurrences = occurrences + 1, last_seen_at = now() WHERE quarantine_id = v_refused.quarantine_id;
+        END;
+    END LOOP;
+    FOR v_raw_ids IN
+        SELECT array_agg(open.raw_id) FROM (
+            SELECT q.raw_id, (row_number() OVER (ORDER BY q.quarantine_id) - 1) / 1000 AS batch FROM @extschema@.quarantine q
+            WHERE q.connector_id = p_connector_id AND q.replayed_at IS NULL AND q.raw_id IS NOT NULL) AS open
+        GROUP BY open.batch
+    LOOP
+        v_count := v_count + cardinality(v_raw_ids) - @extschema@.connector_service_derive(p_connector_id, NULL, v_raw_ids, false);
+    END LOOP;
+    PERFORM @extschema@.connector_service_process();
+    RETURN v_count;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_replay(uuid) IS 'Tries the quarantined records of a connector again: those a mapping could not read, and those PostgreSQL refused. Returns how many are out of quarantine now. Raises 42704 for an unknown connector.';
+
+CREATE FUNCTION @extschema@.connector_service_verify(p_tenant_id uuid DEFAULT NULL)
+RETURNS TABLE (tenant_id uuid, metric_type text, metric_date date, item text, stored text, expected text) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET enable_hashjoin = on
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_connector_id uuid;
+    v_last text;
+    v_raw_ids uuid[];
+BEGIN
+    PERFORM @extschema@.connector_service_process();
+    FOR v_connector_id IN
+        SELECT c.connector_id FROM @extschema@.connectors c WHERE p_tenant_id IS NULL OR c.tenant_id = p_tenant_id ORDER BY c.connector_id
+    LOOP
+        v_last := '';
+        LOOP
+            SELECT array_agg(page.raw_id), max(page.source_record_id) INTO v_raw_ids, v_last
+            FROM (
+                SELECT r.raw_id, r.source_record_id FROM @extschema@.raw_connector_data r
+                WHERE r.connector_id = v_connector_id AND r.source_record_id > v_last
+                ORDER BY r.source_record_id LIMIT 10000) AS page;
+            EXIT WHEN v_raw_ids IS NULL;
+            RETURN QUERY
+            WITH wanted AS MATERIALIZED (
+                SELECT x.raw_id, x.mapping_id, x.item, x.tenant_id, x.metric_type, x.metric_date, x.category, x.currency, x.value
+                FROM @extschema@.connector_service_extract(v_connector_id, v_raw_ids) x WHERE NOT x.rejected),
+            present AS MATERIALIZED (
+                SELECT f.raw_id, f.mapping_id, f.item, f.tenant_id, f.metric_type, f.metric_date, f.category, f.currency, f.value
+                FROM @extschema@.metric_facts f WHERE f.raw_id = ANY (v_raw_ids)),
+            difference AS (
+                SELECT d.*, true AS is_stored FROM (SELECT * FROM present EXCEPT SELECT * FROM wanted) d
+                UNION ALL SELECT d.*, false FROM (SELECT * FROM wanted EXCEPT SELECT * FROM present) d)
+            SELECT d.tenant_id, d.metric_type, d.metric_date, format('fact of record %s, mapping %s, item %s', d.raw_id, d.mapping_id, d.item),
+                CASE WHEN d.is_stored THEN concat_ws(' ', d.value, d.currency, d.category) END,
+                CASE WHEN NOT d.is_stored THEN concat_ws(' ', d.value, d.currency, d.category) END
+            FROM difference d;
+        END LOOP;
+    END LOOP;
+    RETURN QUERY
+    SELECT f.tenant_id, f.metric_type, f.metric_date, format('fact of record %s, which is gone', f.raw_id), f.value::text, NULL
+    FROM @extschema@.metric_facts f
+    WHERE (p_tenant_id IS NULL OR f.tenant_id = p_tenant_id)
+        AND NOT EXISTS (SELECT FROM @extschema@.raw_connector_data r WHERE r.raw_id = f.raw_id);
+    RETURN QUERY
+    WITH day AS (
+        SELECT array_agg(d.tenant_id) AS tenant_ids, array_agg(d.metric_type) AS metric_types, array_agg(d.metric_date) AS metric_dates
+        FROM (SELECT DISTINCT f.tenant_id, f.metric_type, f.metric_date FROM @extschema@.metric_facts f
+              WHERE p_tenant_id IS NULL OR f.tenant_id = p_tenant_id) AS d),
+    summed AS (SELECT s.* FROM day, @extschema@.connector_service_sums(day.tenant_ids, day.metric_types, day.metric_dates) s WHERE s.total >= 0),
+    present AS (
+        SELECT m.* FROM @extschema@.metrics m
+        WHERE (p_tenant_id IS NULL OR m.tenant_id = p_tenant_id) AND (NOT m.by_hand OR m.derived_value IS NOT NULL))
+    SELECT coalesce(m.tenant_id, s.tenant_id), coalesce(m.metric_type, s.metric_type), coalesce(m.metric_date, s.metric_date),
+        'metric', m.derived_value::text || ' ' || m.data::text, s.total::text || ' ' || s.data::text
+    FROM present m FULL JOIN summed s
+        ON s.tenant_id = m.tenant_id AND s.metric_type = m.metric_type AND s.metric_date = m.metric_date
+    WHERE m.derived_value IS DISTINCT FROM s.total
+        OR NOT m.by_hand AND (m.metric_value IS DISTINCT FROM s.total OR m.data IS DISTINCT FROM s.data);
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_verify(uuid) IS 'Derives every fact and sum of a tenant, or of all, again from the raw records and returns what differs from what is stored: no row, always. First does what connector_service_process() does. Holds the lock of facts meanwhile.';
+
+CREATE FUNCTION @extschema@.connector_service_metric_before() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF OLD.by_hand AND NOT NEW.by_hand AND NEW.derived_value IS NOT NULL THEN
+        NEW.metric_value := NEW.derived_value;
+        -- The breakdown follows.
+        INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date) VALUES (NEW.tenant_id, NEW.metric_type, NEW.metric_date);
+        PERFORM @extschema@.connector_service_wake();
+    ELSE
+        NEW.by_hand := true;
+    END IF;
+    NEW.updated_at := now();
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_metric_before() IS 'Trigger of metrics: a value that a person changes is theirs, until they give it back with by_hand = false.';
+-- The pipeline changes metric_value and derived_value together.
+CREATE TRIGGER metrics_before BEFORE UPDATE ON @extschema@.metrics
+    FOR EACH ROW WHEN (NEW.derived_value IS NOT DISTINCT FROM OLD.derived_value
+        AND (NEW.metric_value <> OLD.metric_value OR OLD.by_hand AND NOT NEW.by_hand))
+    EXECUTE FUNCTION @extschema@.connector_service_metric_before();
+
+CREATE FUNCTION @extschema@.connector_service_metric_deleted() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
+    SELECT d.tenant_id, d.metric_type, d.metric_date FROM deleted_metrics d
+    WHERE EXISTS (SELECT FROM @extschema@.metric_facts f
+                  WHERE f.tenant_id = d.tenant_id AND f.metric_type = d.metric_type AND f.metric_date = d.metric_date);
+    IF FOUND THEN
+        PERFORM @extschema@.connector_service_wake();
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_metric_deleted() IS 'Trigger of metrics: a day that has facts is derived again.';
+CREATE TRIGGER metrics_deleted AFTER DELETE ON @extschema@.metrics
+    REFERENCING OLD TABLE AS deleted_metrics FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_metric_deleted();
+
+CREATE FUNCTION @extschema@.connector_service_metrics_truncated() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
+    SELECT DISTINCT f.tenant_id, f.metric_type, f.metric_date FROM @extschema@.metric_facts f;
+    PERFORM @extschema@.connector_service_wake();
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_metrics_truncated() IS 'Trigger of metrics: every day that has facts is derived again.';
+CREATE TRIGGER metrics_truncated AFTER TRUNCATE ON @extschema@.metrics
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_metrics_truncated();
+
+-- What else the sums depend on.
+
+CREATE FUNCTION @extschema@.connector_service_rates_changed() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM @extschema@.connector_service_lock();
+    INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
+    SELECT t.tenant_id, type.name, c.rate_date
+    FROM (SELECT DISTINCT c.to_currency, c.rate_date, c.from_currency FROM changed c) AS c
+        JOIN @extschema@.tenants t ON t.currency = c.to_currency
+        CROSS JOIN unnest('{revenue,inventory,staffing,costs}'::text[]) AS type(name)
+    WHERE EXISTS (SELECT FROM @extschema@.metric_facts f
+                  WHERE f.tenant_id = t.tenant_id AND f.metric_type = type.name AND f.metric_date = c.rate_date AND f.currency = c.from_currency);
+    IF FOUND THEN
+        PERFORM @extschema@.connector_service_settle();
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_rates_changed() IS 'Trigger of fx_rates: settles the days that use a changed rate.';
+CREATE TRIGGER fx_rates_inserted AFTER INSERT ON @extschema@.fx_rates
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_rates_changed();
+CREATE TRIGGER fx_rates_updated_old AFTER UPDATE ON @extschema@.fx_rates
+    REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_rates_changed();
+CREATE TRIGGER fx_rates_updated_new AFTER UPDATE ON @extschema@.fx_rates
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_rates_changed();
+CREATE TRIGGER fx_rates_deleted AFTER DELETE ON @extschema@.fx_rates
+    REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_rates_changed();
+
+CREATE FUNCTION @extschema@.connector_service_tenant_changed() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- Both change facts: the zone their days, the currency what an amount without a currency means.
+    PERFORM @extschema@.connector_service_reprocess(c.connector_id) FROM @extschema@.connectors c WHERE c.tenant_id = NEW.tenant_id;
+    INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
+    SELECT DISTINCT f.tenant_id, f.metric_type, f.metric_date FROM @extschema@.metric_facts f WHERE f.tenant_id = NEW.tenant_id;
+    PERFORM @extschema@.connector_service_settle();
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_tenant_changed() IS 'Trigger of tenants: another time zone or currency means other days and sums, derived again at once.';
+CREATE TRIGGER tenants_changed AFTER UPDATE OF timezone, currency ON @extschema@.tenants
+    FOR EACH ROW WHEN (NEW.timezone <> OLD.timezone OR NEW.currency <> OLD.currency) EXECUTE FUNCTION @extschema@.connector_service_tenant_changed();
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.metrics', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.metric_sources', '');

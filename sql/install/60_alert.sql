@@ -1,0 +1,393 @@
+-- alert: what a person should look at. One row for each trouble, however often it is found; it closes itself when
+-- the data is right again, and stays closed once a person has closed it.
+
+CREATE TABLE @extschema@.data_quality_alerts (
+    alert_id uuid CONSTRAINT data_quality_alerts_pkey PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
+    tenant_id uuid NOT NULL,
+    metric_id uuid CONSTRAINT data_quality_alerts_metric_fkey REFERENCES @extschema@.metrics ON DELETE CASCADE,
+    connector_id uuid CONSTRAINT data_quality_alerts_connector_fkey REFERENCES @extschema@.connectors ON DELETE CASCADE,
+    alert_type text NOT NULL CONSTRAINT data_quality_alerts_type_is_known CHECK (alert_type IN ('outlier', 'missing', 'schema_error', 'freshness', 'completeness')),
+    severity text NOT NULL DEFAULT 'warning' CONSTRAINT data_quality_alerts_severity_is_known CHECK (severity IN ('info', 'warning', 'critical')),
+    message text,
+    occurrences integer NOT NULL DEFAULT 1,
+    last_seen_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    resolved boolean NOT NULL DEFAULT false,
+    resolved_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    metric_type text,
+    metric_date date,
+    alert_key text COLLATE "C" NOT NULL,
+    resolved_by_data boolean NOT NULL DEFAULT false,
+    CONSTRAINT data_quality_alerts_once UNIQUE (tenant_id, alert_type, alert_key)
+);
+CREATE INDEX idx_dq_alerts ON @extschema@.data_quality_alerts (tenant_id, resolved, created_at);
+CREATE INDEX data_quality_alerts_day ON @extschema@.data_quality_alerts (tenant_id, metric_date, metric_type) WHERE NOT resolved;
+CREATE INDEX data_quality_alerts_metric ON @extschema@.data_quality_alerts (metric_id) WHERE metric_id IS NOT NULL;
+CREATE INDEX data_quality_alerts_connector ON @extschema@.data_quality_alerts (connector_id) WHERE connector_id IS NOT NULL;
+COMMENT ON TABLE @extschema@.data_quality_alerts IS 'What is wrong with the data, one row for each trouble. UPDATE ... SET resolved = true closes one for good: the same trouble does not open it again. An alert that closed itself opens again when its trouble comes back.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.metric_id IS 'The metric it is about.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.connector_id IS 'The connector it is about.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.alert_type IS 'outlier, missing (a day without data), schema_error (records a mapping cannot read), freshness (a connector that does not succeed) or completeness (a day with too little in it, or an amount that could not be counted).';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.severity IS 'info, warning or critical.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.message IS 'For people, as it was found last.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.occurrences IS 'How often it was found; for schema_error, how many records.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.last_seen_at IS 'When it was found last.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.resolved_at IS 'When it was closed.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.metric_type IS 'The metric type it is about.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.metric_date IS 'The day it is about.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.alert_key IS 'What makes it the same alert; of one inserted by hand, its message.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.resolved_by_data IS 'Whether it closed itself.';
+
+CREATE FUNCTION @extschema@.connector_service_alert_before() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        IF NEW.resolved AND NOT OLD.resolved THEN
+            NEW.resolved_at := coalesce(NEW.resolved_at, now());
+        ELSIF OLD.resolved AND NOT NEW.resolved THEN
+            NEW.resolved_at := NULL;
+            NEW.resolved_by_data := false;
+        END IF;
+        RETURN NEW;
+    END IF;
+    NEW.alert_key := coalesce(NEW.alert_key, 'message:' || md5(concat_ws('|', NEW.connector_id, NEW.metric_id, NEW.message)));
+    -- Two sessions that find the same trouble at once must not both insert it. One of 1,024 locks for each tenant,
+    -- and not one for each alert: a nightly statement inserts thousands.
+    PERFORM pg_advisory_xact_lock(x'616c6572'::integer, hashtext(NEW.tenant_id::text) & 1023);
+    UPDATE @extschema@.data_quality_alerts a
+    SET occurrences = a.occurrences + NEW.occurrences, last_seen_at = now(), message = NEW.message, severity = NEW.severity,
+        metric_id = coalesce(NEW.metric_id, a.metric_id), resolved = a.resolved AND NOT a.resolved_by_data
+    WHERE a.tenant_id = NEW.tenant_id AND a.alert_type = NEW.alert_type AND a.alert_key = NEW.alert_key;
+    RETURN CASE WHEN FOUND THEN NULL ELSE NEW END;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_alert_before() IS 'Trigger of data_quality_alerts: an alert that is there already counts an occurrence instead of being inserted again, and opens again if it had closed itself.';
+CREATE TRIGGER data_quality_alerts_before BEFORE INSERT OR UPDATE ON @extschema@.data_quality_alerts
+    FOR EACH ROW EXECUTE FUNCTION @extschema@.connector_service_alert_before();
+
+-- Rules.
+
+CREATE TABLE @extschema@.quality_rules (
+    rule_id integer CONSTRAINT quality_rules_pkey PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    tenant_id uuid CONSTRAINT quality_rules_tenant_fkey REFERENCES @extschema@.tenants ON DELETE CASCADE,
+    metric_type text CONSTRAINT quality_rules_metric_type_is_known CHECK (metric_type IN ('revenue', 'inventory', 'staffing', 'costs')),
+    min_value numeric,
+    max_value numeric,
+    outlier_factor numeric CONSTRAINT quality_rules_outlier_factor_is_positive CHECK (outlier_factor > 0),
+    outlier_min_history integer CONSTRAINT quality_rules_outlier_min_history_is_enough CHECK (outlier_min_history >= 3),
+    completeness_ratio numeric CONSTRAINT quality_rules_completeness_ratio_is_a_share CHECK (completeness_ratio BETWEEN 0 AND 1),
+    freshness interval CONSTRAINT quality_rules_freshness_is_positive CHECK (freshness > '0'),
+    closed_weekdays integer[] CONSTRAINT quality_rules_closed_weekdays_are_iso CHECK (closed_weekdays <@ '{1,2,3,4,5,6,7}'),
+    closed_days date[]
+);
+CREATE UNIQUE INDEX quality_rules_once ON @extschema@.quality_rules
+    ((coalesce(tenant_id, '00000000-0000-0000-0000-000000000000')), (coalesce(metric_type, '')));
+COMMENT ON TABLE @extschema@.quality_rules IS 'What is normal. Every setting is taken from the most specific row that has it: tenant and metric type, tenant, metric type, the row without both; then the default.';
+COMMENT ON COLUMN @extschema@.quality_rules.tenant_id IS 'NULL: all tenants.';
+COMMENT ON COLUMN @extschema@.quality_rules.metric_type IS 'NULL: all metric types. freshness is looked for only there.';
+COMMENT ON COLUMN @extschema@.quality_rules.min_value IS 'A metric below is an outlier. Default: none.';
+COMMENT ON COLUMN @extschema@.quality_rules.max_value IS 'A metric above is an outlier. Default: 1,000,000 for revenue, none for others; Infinity switches it off.';
+COMMENT ON COLUMN @extschema@.quality_rules.outlier_factor IS 'A metric is an outlier when it is further from the median of the same weekday than this many robust standard deviations (1.4826 times the median absolute deviation, at least 5 % of the median). Default: 5; Infinity switches it off.';
+COMMENT ON COLUMN @extschema@.quality_rules.outlier_min_history IS 'How many of the 26 same weekdays before must have a metric for that. Default: 8.';
+COMMENT ON COLUMN @extschema@.quality_rules.completeness_ratio IS 'A past day of a source is incomplete with less than this share of the records that the same weekday has in the median. Default: 0.5; 0 switches it off.';
+COMMENT ON COLUMN @extschema@.quality_rules.freshness IS 'How long a connector may go without a successful sync. Default: 3 hours, 2 days or 15 days by its frequency.';
+COMMENT ON COLUMN @extschema@.quality_rules.closed_weekdays IS 'Weekdays without business, 1 is Monday: never missing. Default: none.';
+COMMENT ON COLUMN @extschema@.quality_rules.closed_days IS 'Holidays and the like: never missing. Default: none.';
+
+CREATE FUNCTION @extschema@.connector_service_quality_rule(p_tenant_id uuid, p_metric_type text)
+RETURNS TABLE (min_value numeric, max_value numeric, outlier_factor numeric, outlier_min_history integer, completeness_ratio numeric,
+    freshness interval, closed_weekdays integer[], closed_days date[]) LANGUAGE sql STABLE
+BEGIN ATOMIC
+    -- array_agg keeps the order of specificity; the first that is set counts.
+    SELECT (pg_catalog.array_agg(r.min_value ORDER BY r.tenant_id, r.metric_type) FILTER (WHERE r.min_value IS NOT NULL))[1],
+        coalesce((pg_catalog.array_agg(r.max_value ORDER BY r.tenant_id, r.metric_type) FILTER (WHERE r.max_value IS NOT NULL))[1],
+            CASE p_metric_type WHEN 'revenue' THEN 1000000 END),
+        coalesce((pg_catalog.array_agg(r.outlier_factor ORDER BY r.tenant_id, r.metric_type) FILTER (WHERE r.outlier_factor IS NOT NULL))[1], 5),
+        coalesce((pg_catalog.array_agg(r.outlier_min_history ORDER BY r.tenant_id, r.metric_type) FILTER (WHERE r.outlier_min_history IS NOT NULL))[1], 8),
+        coalesce((pg_catalog.array_agg(r.completeness_ratio ORDER BY r.tenant_id, r.metric_type) FILTER (WHERE r.completeness_ratio IS NOT NULL))[1], 0.5),
+        (pg_catalog.array_agg(r.freshness ORDER BY r.tenant_id, r.metric_type) FILTER (WHERE r.freshness IS NOT NULL))[1],
+        coalesce((SELECT w.closed_weekdays FROM @extschema@.quality_rules w
+            WHERE w.closed_weekdays IS NOT NULL AND (w.tenant_id IS NULL OR w.tenant_id = p_tenant_id) AND (w.metric_type IS NULL OR w.metric_type = p_metric_type)
+            ORDER BY w.tenant_id, w.metric_type LIMIT 1), '{}'),
+        coalesce((SELECT d.closed_days FROM @extschema@.quality_rules d
+            WHERE d.closed_days IS NOT NULL AND (d.tenant_id IS NULL OR d.tenant_id = p_tenant_id) AND (d.metric_type IS NULL OR d.metric_type = p_metric_type)
+            ORDER BY d.tenant_id, d.metric_type LIMIT 1), '{}')
+    FROM @extschema@.quality_rules r
+    WHERE (r.tenant_id IS NULL OR r.tenant_id = p_tenant_id) AND (r.metric_type IS NULL OR r.metric_type = p_metric_type);
+END;
+COMMENT ON FUNCTION @extschema@.connector_service_quality_rule(uuid, text) IS 'The rules that count for a tenant and metric type, defaults filled in; one row. p_metric_type NULL: the rules for connectors.';
+
+-- Validation: of every metric, whoever writes it.
+
+CREATE FUNCTION @extschema@.validate_metric() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 0
+AS $$
+DECLARE
+    v_bad record;
+    v_outliers uuid[];
+BEGIN
+    SELECT c.*, (now() AT TIME ZONE zone.name)::date AS today, zone.name AS timezone INTO v_bad
+    FROM changed c LEFT JOIN @extschema@.tenants t ON t.tenant_id = c.tenant_id,
+        -- A row older than its transaction comes from a dump, perhaps before its tenant: the zone that is furthest ahead.
+        LATERAL (SELECT coalesce(t.timezone, CASE WHEN c.created_at < now() - interval '1 minute' THEN 'Pacific/Kiritimati' ELSE 'UTC' END)) AS zone(name)
+    WHERE c.metric_value IN ('NaN', 'Infinity') OR c.metric_date > (now() AT TIME ZONE zone.name)::date
+    LIMIT 1;
+    IF FOUND AND v_bad.metric_value IN ('NaN', 'Infinity') THEN
+        RAISE EXCEPTION USING ERRCODE = 'check_violation', TABLE = TG_TABLE_NAME, SCHEMA = TG_TABLE_SCHEMA, CONSTRAINT = TG_NAME,
+            MESSAGE = format('metric value %s is no amount', v_bad.metric_value),
+            DETAIL = format('%s of %s, tenant %s.', v_bad.metric_type, v_bad.metric_date, v_bad.tenant_id),
+            HINT = 'Leave the day out: a day without a metric is reported as missing.';
+    ELSIF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'check_violation', TABLE = TG_TABLE_NAME, SCHEMA = TG_TABLE_SCHEMA, CONSTRAINT = TG_NAME,
+            MESSAGE = format('metric date %s is in the future', v_bad.metric_date),
+            DETAIL = format('Today is %s in %s, the time zone of tenant %s.', v_bad.today, v_bad.timezone, v_bad.tenant_id),
+            HINT = 'Correct metric_date, or the tenant''s timezone.';
+    END IF;
+
+    INSERT INTO @extschema@.tenants (tenant_id)
+    SELECT DISTINCT c.tenant_id FROM changed c
+    WHERE c.created_at >= now() - interval '1 minute' AND NOT EXISTS (SELECT FROM @extschema@.tenants t WHERE t.tenant_id = c.tenant_id)
+    ON CONFLICT DO NOTHING;
+
+    WITH judged AS (
+        SELECT c.metric_id, c.tenant_id, c.metric_type, c.metric_date, c.metric_value, rule.min_value, rule.max_value,
+            history.days, history.median, spread.low, spread.high,
+            -- The day is not over: it can only be too high.
+            c.metric_date < (now() AT TIME ZONE t.timezone)::date AS is_over
+        FROM changed c JOIN @extschema@.tenants t ON t.tenant_id = c.tenant_id
+            CROSS JOIN LATERAL @extschema@.connector_service_quality_rule(c.tenant_id, c.metric_type) AS rule
+            CROSS JOIN LATERAL (
+                SELECT array_agg(h.metric_value::float8) AS values, count(*) AS days,
+                    percentile_cont(0.5) WITHIN GROUP (ORDER BY h.metric_value::float8) AS median
+                FROM @extschema@.metrics h
+                WHERE h.tenant_id = c.tenant_id AND h.metric_type = c.metric_type
+                    AND h.metric_date BETWEEN c.metric_date - 182 AND c.metric_date - 7 AND (c.metric_date - h.metric_date) % 7 = 0) AS history
+            LEFT JOIN LATERAL (
+                SELECT history.median - margin.width AS low, history.median + margin.width AS high
+                FROM (SELECT rule.outlier_factor::float8 * greatest(
+                        1.4826 * (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY abs(v - history.median)) FROM unnest(history.values) AS v),
+                        0.05 * history.median) AS width) AS margin
+            ) AS spread ON history.days >= rule.outlier_min_history AND rule.outlier_factor < 'Infinity'
+        -- What comes from a dump was judged when it was made.
+        WHERE TG_OP = 'UPDATE' OR c.created_at >= now() - interval '1 minute'),
+    found AS MATERIALIZED (
+        SELECT j.*, CASE
+                WHEN j.metric_value > j.max_value THEN format('over the bound of %s', j.max_value)
+                WHEN j.metric_value < j.min_value THEN format('under the bound of %s', j.min_value)
+                WHEN j.metric_value > j.high OR j.metric_value < j.low AND j.is_over
+                    THEN format('expected %s to %s (median %s of the %s %ss before it that have data)',
+                        greatest(round(j.low::numeric, 2), 0), round(j.high::numeric, 2), round(j.median::numeric, 2), j.days, to_char(j.metric_date, 'FMDay'))
+            END AS problem
+        FROM judged j),
+    alerted AS (
+        INSERT INTO @extschema@.data_quality_alerts (tenant_id, metric_id, alert_type, severity, message, alert_key, metric_type, metric_date)
+        SELECT f.tenant_id, f.metric_id, 'outlier', 'warning', format('%s of %s is %s, %s', f.metric_type, f.metric_date, f.metric_value, f.problem),
+            format('outlier:%s:%s', f.metric_type, f.metric_date), f.metric_type, f.metric_date
+        FROM found f WHERE f.problem IS NOT NULL)
+    SELECT coalesce(array_agg(f.metric_id), '{}') INTO v_outliers FROM found f WHERE f.problem IS NOT NULL;
+
+    UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
+    FROM changed c
+    WHERE a.metric_id = c.metric_id AND NOT a.resolved AND a.alert_key = format('outlier:%s:%s', c.metric_type, c.metric_date)
+        AND c.metric_id <> ALL (v_outliers);
+    UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
+    FROM changed c
+    WHERE a.tenant_id = c.tenant_id AND a.metric_date = c.metric_date AND a.metric_type = c.metric_type
+        AND a.alert_type = 'missing' AND NOT a.resolved AND (c.by_hand OR a.connector_id IS NULL);
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.validate_metric() IS 'Trigger of metrics: refuses NaN, Infinity and days in the future of the tenant''s zone with 23514; inserts an alert for an outlier and closes it when the value is normal again; closes the alert of a missing day.';
+CREATE TRIGGER validate_metric_trigger AFTER INSERT ON @extschema@.metrics
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.validate_metric();
+CREATE TRIGGER validate_metric_update_trigger AFTER UPDATE ON @extschema@.metrics
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.validate_metric();
+
+-- What settling a day finds.
+
+CREATE FUNCTION @extschema@.connector_service_alert_days(p_tenant_ids uuid[], p_metric_types text[], p_metric_dates date[], p_trouble jsonb) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    WITH day AS MATERIALIZED (
+        SELECT d.* FROM ROWS FROM (unnest(p_tenant_ids), unnest(p_metric_types), unnest(p_metric_dates)) AS d(tenant_id, metric_type, metric_date)),
+    trouble AS (
+        SELECT d.*, m.metric_id, m.metric_value, m.derived_value, m.by_hand, t.currency
+        FROM jsonb_to_recordset(p_trouble) AS d(tenant_id uuid, metric_type text, metric_date date, total numeric, unconverted jsonb)
+            JOIN @extschema@.tenants t ON t.tenant_id = d.tenant_id
+            LEFT JOIN @extschema@.metrics m ON m.tenant_id = d.tenant_id AND m.metric_type = d.metric_type AND m.metric_date = d.metric_date),
+    found AS MATERIALIZED (
+        SELECT t.tenant_id, t.metric_id, t.metric_type, t.metric_date, 'net' AS kind, 'outlier' AS alert_type, 'critical' AS severity,
+            format('%s of %s sums up to %s; a metric is never negative, so the day has none', t.metric_type, t.metric_date, t.total) AS message
+        FROM trouble t WHERE t.total < 0
+        UNION ALL
+        SELECT t.tenant_id, t.metric_id, t.metric_type, t.metric_date, 'fx', 'completeness', 'warning',
+            format('%s of %s lacks %s: fx_rates has no rate into %s for that day', t.metric_type, t.metric_date,
+                (SELECT string_agg(format('%s %s', u.value, u.key), ', ' ORDER BY u.key) FROM jsonb_each_text(t.unconverted) AS u), t.currency)
+        FROM trouble t WHERE t.unconverted <> '{}'
+        UNION ALL
+        SELECT m.tenant_id, m.metric_id, m.metric_type, m.metric_date, 'hand', 'completeness', 'info',
+            format('%s of %s stays %s as entered by hand; the records say %s', m.metric_type, m.metric_date, m.metric_value, m.derived_value)
+        FROM day JOIN @extschema@.metrics m ON m.tenant_id = day.tenant_id AND m.metric_type = day.metric_type AND m.metric_date = day.metric_date
+        WHERE m.by_hand AND m.derived_value <> m.metric_value),
+    alerted AS (
+        INSERT INTO @extschema@.data_quality_alerts (tenant_id, metric_id, alert_type, severity, message, alert_key, metric_type, metric_date)
+        SELECT f.tenant_id, f.metric_id, f.alert_type, f.severity, f.message, format('%s:%s:%s', f.kind, f.metric_type, f.metric_date), f.metric_type, f.metric_date
+        FROM found f)
+    UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
+    FROM day
+    WHERE a.tenant_id = day.tenant_id AND a.metric_date = day.metric_date AND a.metric_type = day.metric_type AND NOT a.resolved
+        AND CASE split_part(a.alert_key, ':', 1)
+            WHEN 'missing' THEN EXISTS (
+                SELECT FROM @extschema@.metric_facts f
+                WHERE f.tenant_id = day.tenant_id AND f.metric_type = day.metric_type AND f.metric_date = day.metric_date
+                    AND f.connector_id = a.connector_id)
+            WHEN 'outlier' THEN false
+            WHEN 'completeness' THEN false
+            ELSE NOT EXISTS (
+                SELECT FROM found f WHERE f.tenant_id = day.tenant_id AND a.alert_key = format('%s:%s:%s', f.kind, f.metric_type, f.metric_date))
+        END;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_alert_days(uuid[], text[], date[], jsonb) IS 'The alerts of days that were just settled: a negative sum, amounts without an exchange rate, a clash with a metric entered by hand; closes those that are over, and those of days that are not missing any more.';
+
+CREATE FUNCTION @extschema@.connector_service_close_schema_alerts(p_connector_id uuid) RETURNS void LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
+    WHERE a.connector_id = p_connector_id AND a.alert_type = 'schema_error' AND NOT a.resolved AND a.alert_key LIKE 'schema:%'
+        AND NOT EXISTS (
+            SELECT FROM @extschema@.quarantine q
+            WHERE q.connector_id = p_connector_id AND q.replayed_at IS NULL AND q.raw_id IS NOT NULL
+                AND q.reason_code = split_part(a.alert_key, ':', 3)
+                AND a.alert_key = format('schema:%s:%s:%s:%s', q.connector_id, q.reason_code, q.mapping_id, q.stream));
+END;
+COMMENT ON FUNCTION @extschema@.connector_service_close_schema_alerts(uuid) IS 'Closes the alerts of a connector over unreadable records of which none is left in quarantine.';
+
+-- What only looking finds.
+
+CREATE FUNCTION @extschema@.check_missing_data(p_days integer DEFAULT 30) RETURNS bigint LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on
+AS $$
+DECLARE
+    v_missing bigint;
+BEGIN
+    IF p_days IS NULL OR p_days NOT BETWEEN 1 AND 3660 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('cannot look back %s days', coalesce(p_days::text, 'NULL')),
+            HINT = 'p_days is between 1 and 3660.';
+    END IF;
+    PERFORM @extschema@.connector_service_lock();
+    WITH tenant AS MATERIALIZED (
+        SELECT t.tenant_id, t.timezone, (now() AT TIME ZONE t.timezone)::date AS today FROM @extschema@.tenants t),
+    source AS MATERIALIZED (
+        SELECT s.tenant_id, s.metric_type, s.connector_id, s.first_date, c.name, tenant.today,
+            -- Yesterday is missing only once its connector has been asked since.
+            CASE WHEN c.last_sync_at < tenant.today::timestamp AT TIME ZONE tenant.timezone THEN tenant.today - 2 ELSE tenant.today - 1 END AS last_date
+        FROM @extschema@.metric_sources s JOIN tenant ON tenant.tenant_id = s.tenant_id JOIN @extschema@.connectors c ON c.connector_id = s.connector_id
+        WHERE c.status <> 'paused'
+        UNION ALL
+        -- Metric types that only people enter.
+        SELECT tenant.tenant_id, type.name, NULL, first.metric_date, NULL, tenant.today, tenant.today - 1
+        FROM tenant CROSS JOIN unnest('{revenue,inventory,staffing,costs}'::text[]) AS type(name)
+            CROSS JOIN LATERAL (
+                SELECT min(m.metric_date) AS metric_date FROM @extschema@.metrics m
+                WHERE m.tenant_id = tenant.tenant_id AND m.metric_type = type.name) AS first
+        WHERE first.metric_date IS NOT NULL
+            AND NOT EXISTS (SELECT FROM @extschema@.metric_sources s WHERE s.tenant_id = tenant.tenant_id AND s.metric_type = type.name)),
+    missing AS MATERIALIZED (
+        SELECT s.*, day.metric_date
+        FROM source s
+            CROSS JOIN LATERAL @extschema@.connector_service_quality_rule(s.tenant_id, s.metric_type) AS rule
+            CROSS JOIN LATERAL (
+                SELECT generate_series(greatest(s.first_date, s.today - p_days), s.last_date, interval '1 day')::date AS metric_date) AS day
+        WHERE extract(isodow FROM day.metric_date)::integer <> ALL (rule.closed_weekdays) AND day.metric_date <> ALL (rule.closed_days)
+            AND NOT EXISTS (
+                SELECT FROM @extschema@.metrics m
+                WHERE m.tenant_id = s.tenant_id AND m.metric_type = s.metric_type AND m.metric_date = day.metric_date
+                    AND (s.connector_id IS NULL OR m.by_hand OR m.data -> 'sources' ? s.connector_id::text))
+            AND NOT EXISTS (
+                SELECT FROM @extschema@.metric_facts f
+                WHERE f.tenant_id = s.tenant_id AND f.metric_type = s.metric_type AND f.metric_date = day.metric_date AND f.connector_id = s.connector_id)),
+    keyed AS MATERIALIZED (
+        SELECT m.*, format('missing:%s:%s:%s', m.metric_type, m.metric_date, m.connector_id) AS alert_key FROM missing m),
+    alerted AS (
+        INSERT INTO @extschema@.data_quality_alerts (tenant_id, connector_id, alert_type, severity, message, alert_key, metric_type, metric_date)
+        SELECT k.tenant_id, k.connector_id, 'missing', 'warning',
+            format('no %s on %s%s', k.metric_type, to_char(k.metric_date, 'YYYY-MM-DD, a FMDay'), coalesce(format(' from %s', k.name), '')),
+            k.alert_key, k.metric_type, k.metric_date
+        FROM keyed k),
+    closed AS (
+        UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
+        FROM tenant
+        WHERE a.tenant_id = tenant.tenant_id AND NOT a.resolved AND a.alert_type = 'missing' AND a.alert_key LIKE 'missing:%'
+            AND a.metric_date >= tenant.today - p_days
+            AND NOT EXISTS (SELECT FROM keyed k WHERE k.tenant_id = a.tenant_id AND k.alert_key = a.alert_key))
+    SELECT count(*) INTO v_missing FROM keyed;
+    RETURN v_missing;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.check_missing_data(integer) IS 'Looks for days without data among the last p_days (1 to 3660) of every tenant, metric type and source; alerts each once and closes the alerts of days that are not missing any more. A source is missed only from its first day on, on days that quality_rules does not call closed, and not while its connector is paused. Returns how many days are missing. Raises 22023 for a wrong p_days. The worker calls it every hour.';
+
+CREATE FUNCTION @extschema@.connector_service_check_quality() RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET DateStyle = 'ISO'
+AS $$
+BEGIN
+    PERFORM @extschema@.check_missing_data();
+
+    WITH stale AS MATERIALIZED (
+        SELECT c.*, since.at AS since, limits.longest
+        FROM @extschema@.connectors c
+            CROSS JOIN LATERAL @extschema@.connector_service_quality_rule(c.tenant_id, NULL) AS rule
+            CROSS JOIN LATERAL (SELECT coalesce(c.last_sync_at, c.created_at)) AS since(at)
+            CROSS JOIN LATERAL (SELECT coalesce(rule.freshness,
+                CASE c.sync_frequency WHEN 'hourly' THEN interval '3 hours' WHEN 'daily' THEN interval '2 days' WHEN 'weekly' THEN interval '15 days' END)) AS limits(longest)
+        WHERE c.status <> 'paused' AND since.at < now() - limits.longest),
+    alerted AS (
+        INSERT INTO @extschema@.data_quality_alerts (tenant_id, connector_id, alert_type, severity, message, alert_key)
+        SELECT s.tenant_id, s.connector_id, 'freshness', CASE s.status WHEN 'error' THEN 'critical' ELSE 'warning' END,
+            format('%s has not been synced since %s, longer than %s%s', s.name, date_trunc('second', s.since), s.longest, coalesce(': ' || s.error_message, '')),
+            format('freshness:%s', s.connector_id)
+        FROM stale s)
+    UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
+    WHERE a.alert_type = 'freshness' AND NOT a.resolved AND a.alert_key LIKE 'freshness:%'
+        AND NOT EXISTS (SELECT FROM stale s WHERE s.connector_id = a.connector_id);
+
+    WITH tenant AS MATERIALIZED (
+        SELECT t.tenant_id, (now() AT TIME ZONE t.timezone)::date AS today FROM @extschema@.tenants t),
+    thin AS MATERIALIZED (
+        SELECT s.tenant_id, s.metric_type, s.connector_id, c.name, m.metric_id, m.metric_date, day.facts, usual.days, usual.median,
+            format('completeness:%s:%s:%s', s.metric_type, m.metric_date, s.connector_id) AS alert_key
+        FROM @extschema@.metric_sources s
+            JOIN tenant ON tenant.tenant_id = s.tenant_id
+            JOIN @extschema@.connectors c ON c.connector_id = s.connector_id
+            CROSS JOIN LATERAL @extschema@.connector_service_quality_rule(s.tenant_id, s.metric_type) AS rule
+            JOIN @extschema@.metrics m ON m.tenant_id = s.tenant_id AND m.metric_type = s.metric_type AND NOT m.by_hand
+                AND m.metric_date BETWEEN tenant.today - 7 AND tenant.today - 1 AND m.data -> 'sources' ? s.connector_id::text
+            CROSS JOIN LATERAL (SELECT (m.data #> ARRAY['sources', s.connector_id::text, 'facts'])::numeric) AS day(facts)
+            CROSS JOIN LATERAL (
+                SELECT count(*) AS days, percentile_cont(0.5) WITHIN GROUP (ORDER BY (h.data #> ARRAY['sources', s.connector_id::text, 'facts'])::float8) AS median
+                FROM @extschema@.metrics h
+                WHERE h.tenant_id = s.tenant_id AND h.metric_type = s.metric_type AND NOT h.by_hand AND h.data -> 'sources' ? s.connector_id::text
+                    AND h.metric_date BETWEEN m.metric_date - 182 AND m.metric_date - 7 AND (m.metric_date - h.metric_date) % 7 = 0) AS usual
+        WHERE usual.days >= rule.outlier_min_history AND day.facts < usual.median * rule.completeness_ratio::float8),
+    alerted AS (
+        INSERT INTO @extschema@.data_quality_alerts (tenant_id, metric_id, connector_id, alert_type, severity, message, alert_key, metric_type, metric_date)
+        SELECT t.tenant_id, t.metric_id, t.connector_id, 'completeness', 'warning',
+            format('%s of %s: %s records from %s, against a median of %s on the %s %ss before it that have data',
+                t.metric_type, t.metric_date, t.facts, t.name, t.median, t.days, to_char(t.metric_date, 'FMDay')),
+            t.alert_key, t.metric_type, t.metric_date
+        FROM thin t)
+    UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
+    FROM tenant
+    WHERE a.tenant_id = tenant.tenant_id AND a.alert_type = 'completeness' AND NOT a.resolved AND a.alert_key LIKE 'completeness:%'
+        AND a.metric_date >= tenant.today - 7
+        AND NOT EXISTS (SELECT FROM thin t WHERE t.tenant_id = a.tenant_id AND t.alert_key = a.alert_key);
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_check_quality() IS 'Everything that only looking finds: missing days, connectors that do not succeed, days with too few records. Alerts each trouble once and closes what is over. The worker calls it every hour.';
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.data_quality_alerts', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.quality_rules', '');
+SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('@extschema@.quality_rules', 'rule_id')::pg_catalog.regclass, '');

@@ -1,0 +1,148 @@
+-- aggregate: what people read.
+
+CREATE VIEW @extschema@.daily_revenue_by_category AS
+SELECT m.tenant_id, m.metric_date, c.category, c.amount AS total_revenue
+FROM @extschema@.metrics m
+    CROSS JOIN LATERAL (
+        SELECT part.key AS category, part.value::numeric AS amount
+        FROM pg_catalog.jsonb_each(CASE WHEN NOT m.by_hand THEN m.data -> 'categories' END) AS part
+        UNION ALL
+        SELECT coalesce(m.data ->> 'category', 'uncategorized'), m.metric_value WHERE m.by_hand) AS c
+WHERE m.metric_type = 'revenue';
+COMMENT ON VIEW @extschema@.daily_revenue_by_category IS 'Revenue by tenant, day and category. A metric entered by hand counts under the category that its data names.';
+COMMENT ON COLUMN @extschema@.daily_revenue_by_category.category IS '"uncategorized" where the record names none.';
+COMMENT ON COLUMN @extschema@.daily_revenue_by_category.total_revenue IS 'In the tenant''s currency; can be negative for one category of a day, where returns are summed.';
+
+CREATE MATERIALIZED VIEW @extschema@.monthly_revenue AS
+SELECT m.tenant_id, pg_catalog.date_trunc('month', m.metric_date::timestamp)::date AS month,
+    pg_catalog.sum(m.metric_value) AS total_revenue, pg_catalog.avg(m.metric_value) AS avg_daily_revenue, pg_catalog.count(*) AS days_with_data
+FROM @extschema@.metrics m
+WHERE m.metric_type = 'revenue'
+GROUP BY 1, 2;
+CREATE UNIQUE INDEX idx_monthly_revenue ON @extschema@.monthly_revenue (tenant_id, month);
+COMMENT ON MATERIALIZED VIEW @extschema@.monthly_revenue IS 'Revenue by tenant and month, as of the last refresh. The worker refreshes it after metrics changed, as long as that is quick; see refresh_monthly_revenue().';
+COMMENT ON COLUMN @extschema@.monthly_revenue.month IS 'Its first day.';
+COMMENT ON COLUMN @extschema@.monthly_revenue.avg_daily_revenue IS 'Over the days with data.';
+
+CREATE FUNCTION @extschema@.refresh_monthly_revenue() RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF (SELECT c.relispopulated FROM pg_class c WHERE c.oid = '@extschema@.monthly_revenue'::regclass) THEN
+        REFRESH MATERIALIZED VIEW CONCURRENTLY @extschema@.monthly_revenue;
+    ELSE
+        REFRESH MATERIALIZED VIEW @extschema@.monthly_revenue;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.refresh_monthly_revenue() IS 'Brings monthly_revenue up to date without blocking its readers.';
+
+CREATE FUNCTION @extschema@.connector_service_check_period(p_tenant_id uuid, p_metric_type text, p_start_date date, p_end_date date) RETURNS void LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF p_tenant_id IS NULL OR p_start_date IS NULL OR p_end_date IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
+            MESSAGE = 'tenant, start date and end date are needed',
+            HINT = 'Only p_metric_type may be NULL.';
+    ELSIF p_metric_type NOT IN ('revenue', 'inventory', 'staffing', 'costs') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('metric type "%s" is not known', p_metric_type),
+            DETAIL = 'Known metric types: costs, inventory, revenue, staffing.',
+            HINT = 'Correct p_metric_type.';
+    ELSIF p_start_date > p_end_date THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('the period ends on %s, before it starts on %s', p_end_date, p_start_date),
+            HINT = 'Both days belong to the period; swap them.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_check_period(uuid, text, date, date) IS 'Raises 22004 or 22023 with a hint for arguments that make no sense.';
+
+CREATE FUNCTION @extschema@.get_metrics(p_tenant_id uuid, p_metric_type text, p_start_date date, p_end_date date) RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM @extschema@.connector_service_check_period(p_tenant_id, p_metric_type, p_start_date, p_end_date);
+    RETURN (
+        SELECT jsonb_build_object(
+            'metrics', coalesce(jsonb_agg(jsonb_build_object(
+                'metric_id', m.metric_id, 'metric_type', m.metric_type, 'metric_value', m.metric_value, 'metric_date', m.metric_date, 'data', m.data)
+                ORDER BY m.metric_date, m.metric_type), '[]'),
+            'count', count(*),
+            'period', jsonb_build_object('start', p_start_date, 'end', p_end_date))
+        FROM @extschema@.metrics m
+        WHERE m.tenant_id = p_tenant_id AND m.metric_date BETWEEN p_start_date AND p_end_date
+            AND m.metric_type = ANY (CASE WHEN p_metric_type IS NULL THEN '{revenue,inventory,staffing,costs}' ELSE ARRAY[p_metric_type] END));
+END
+$$;
+COMMENT ON FUNCTION @extschema@.get_metrics(uuid, text, date, date) IS 'A tenant''s metrics from p_start_date to p_end_date, both included, as {"metrics": [{metric_id, metric_type, metric_value, metric_date, data}], "count": n, "period": {"start", "end"}}, by date. Numbers are exact. p_metric_type NULL: all types. Raises 22004 or 22023.';
+
+CREATE FUNCTION @extschema@.aggregate_metrics(p_tenant_id uuid, p_metric_type text, p_start_date date, p_end_date date, p_bucket text)
+RETURNS TABLE (metric_type text, period_start date, period_end date, total numeric, average numeric, minimum numeric, maximum numeric, days_with_data bigint)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_bucket text := lower(btrim(p_bucket));
+BEGIN
+    PERFORM @extschema@.connector_service_check_period(p_tenant_id, p_metric_type, p_start_date, p_end_date);
+    IF v_bucket IS NULL OR v_bucket NOT IN ('day', 'week', 'month', 'quarter', 'year') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('bucket "%s" is not known', p_bucket),
+            DETAIL = 'Known buckets: day, month, quarter, week, year.',
+            HINT = 'Correct p_bucket.';
+    END IF;
+    RETURN QUERY
+    SELECT b.metric_type, b.first_day,
+        (b.first_day + CASE v_bucket WHEN 'quarter' THEN interval '3 months' ELSE ('1 ' || v_bucket)::interval END - interval '1 day')::date,
+        b.total, b.average, b.minimum, b.maximum, b.days
+    FROM (
+        SELECT m.metric_type, date_trunc(v_bucket, m.metric_date::timestamp)::date AS first_day,
+            sum(m.metric_value) AS total, avg(m.metric_value) AS average, min(m.metric_value) AS minimum, max(m.metric_value) AS maximum, count(*) AS days
+        FROM @extschema@.metrics m
+        WHERE m.tenant_id = p_tenant_id AND m.metric_date BETWEEN p_start_date AND p_end_date
+            AND m.metric_type = ANY (CASE WHEN p_metric_type IS NULL THEN '{revenue,inventory,staffing,costs}' ELSE ARRAY[p_metric_type] END)
+        GROUP BY 1, 2) AS b
+    ORDER BY 1, 2;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.aggregate_metrics(uuid, text, date, date, text) IS 'A tenant''s metrics of a period, both days included, by day, week (from Monday), month, quarter or year: total, average, minimum and maximum over the days with data. period_start and period_end are the whole bucket''s, of which only days of the period count; a bucket without data has no row. p_metric_type NULL: all types. Raises 22004 or 22023.';
+
+CREATE FUNCTION @extschema@.connector_service_explain(p_metric_id uuid)
+RETURNS TABLE (raw_id uuid, connector_id uuid, connector text, source_record_id text, item integer, mapping_id integer, mapping_version integer, mapping jsonb,
+    category text, currency text, value numeric, rate numeric, counted numeric, data jsonb, ingested_at timestamptz, run_id uuid, run_finished_at timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_metric @extschema@.metrics;
+BEGIN
+    SELECT m.* INTO v_metric FROM @extschema@.metrics m WHERE m.metric_id = p_metric_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+            MESSAGE = format('metric "%s" does not exist', p_metric_id),
+            HINT = 'See metric_id in the table metrics.';
+    END IF;
+    IF v_metric.by_hand THEN
+        RAISE NOTICE '% of % was entered by hand as %; its records, if any, say %',
+            v_metric.metric_type, v_metric.metric_date, v_metric.metric_value, coalesce(v_metric.derived_value::text, 'nothing');
+    END IF;
+    RETURN QUERY
+    SELECT f.raw_id, f.connector_id, c.name, r.source_record_id, f.item, f.mapping_id, f.version, v.definition,
+        f.category, f.currency, f.value, rated.rate, f.value * rated.rate, r.data, r.ingested_at, r.run_id, run.finished_at
+    FROM @extschema@.metric_facts f
+        JOIN @extschema@.tenants t ON t.tenant_id = f.tenant_id
+        JOIN @extschema@.raw_connector_data r ON r.raw_id = f.raw_id
+        JOIN @extschema@.connectors c ON c.connector_id = f.connector_id
+        LEFT JOIN @extschema@.metric_mapping_versions v ON v.mapping_id = f.mapping_id AND v.version = f.version
+        LEFT JOIN @extschema@.fx_rates x ON x.to_currency = t.currency AND x.rate_date = f.metric_date AND x.from_currency = f.currency
+        LEFT JOIN @extschema@.sync_runs run ON run.run_id = r.run_id
+        CROSS JOIN LATERAL (SELECT CASE WHEN f.currency = t.currency THEN 1 ELSE x.rate END) AS rated(rate)
+    WHERE f.tenant_id = v_metric.tenant_id AND f.metric_type = v_metric.metric_type AND f.metric_date = v_metric.metric_date
+    ORDER BY c.name, r.source_record_id, f.mapping_id, f.item;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_explain(uuid) IS 'What a number is made of: one row for each fact, with the raw record, the mapping as it was in that version, the exchange rate, what counted (NULL: no rate), and the run that stored the record. The sum of counted is the metric, unless it was entered by hand, which a notice says. Raises 42704 for an unknown metric.';

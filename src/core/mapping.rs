@@ -1,0 +1,241 @@
+//! Judgement over one value that a mapping found in a record: is it an amount, is it a day?
+//!
+//! What is ambiguous is refused, never guessed: `12,5` is twelve and a half in one country and a typing error
+//! in another, `01/02/2026` is two different days. A wrong number that looks right costs more than a record
+//! in quarantine.
+
+use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime, Utc};
+
+/// Longest text of an amount. A longer one is no amount of money; its digits would only cost time in every sum.
+const LONGEST_AMOUNT: usize = 100;
+
+/// Reads a decimal amount: optional sign, digits, a decimal point, an exponent of up to two digits. Returns
+/// the text that PostgreSQL's numeric reads, exactly as it came. No thousands marks, no decimal comma, no
+/// currency sign, no NaN, no Infinity.
+pub fn amount(text: &str) -> Option<&str> {
+    let text = text.trim_matches(|c: char| c.is_ascii_whitespace());
+    if text.len() > LONGEST_AMOUNT {
+        return None;
+    }
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent)),
+        None => (unsigned, None),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let is_mantissa = is_digits(whole) && is_digits(fraction) && whole.len() + fraction.len() > 0;
+    let is_exponent = exponent.is_none_or(|exponent| {
+        let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+        is_digits(digits) && (1..=2).contains(&digits.len())
+    });
+    (is_mantissa && is_exponent).then_some(text)
+}
+
+/// What a record calls its date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// A day of the calendar, whatever the time zone: a plain date, or a local time without an offset.
+    Day(NaiveDate),
+    /// A moment; which day it belongs to is up to the tenant's time zone.
+    Moment(DateTime<Utc>),
+}
+
+/// Reads a date: ISO 8601 (a day, a local time, or a time with an offset), the year first in any case; eight
+/// digits are a day (20260131); 9 to 11 digits are seconds since 1970, 12 to 14 milliseconds, 15 to 17
+/// microseconds. Years 1 to 9999.
+pub fn when(text: &str) -> Option<When> {
+    let text = text.trim_matches(|c: char| c.is_ascii_whitespace());
+    if text.bytes().next().is_some_and(|b| b.is_ascii_digit())
+        && text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+    {
+        return count(text);
+    }
+    let (day, rest) = text.split_at_checked(10)?;
+    let day = match day.as_bytes() {
+        [_, _, _, _, b'-', _, _, b'-', _, _] => NaiveDate::parse_from_str(day, "%Y-%m-%d"),
+        [_, _, _, _, b'/', _, _, b'/', _, _] => NaiveDate::parse_from_str(day, "%Y/%m/%d"),
+        _ => return None,
+    }
+    .ok()
+    .filter(|day| is_in_range(*day))?;
+    if rest.is_empty() {
+        return Some(When::Day(day));
+    }
+    let rest = rest.strip_prefix(['T', 't', ' '])?;
+    let (time, offset) = match rest.find(['Z', 'z', '+', '-']) {
+        Some(at) => rest.split_at_checked(at)?,
+        None => (rest, ""),
+    };
+    let time = clock(time.trim_ascii_end())?;
+    if offset.is_empty() {
+        return Some(When::Day(day));
+    }
+    let moment = day.and_time(time).and_local_timezone(self::offset(offset)?);
+    Some(When::Moment(moment.single()?.to_utc()))
+}
+
+/// A number without separators.
+fn count(text: &str) -> Option<When> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if !is_digits(fraction) {
+        return None;
+    }
+    let n: i64 = whole.parse().ok()?;
+    let moment = match whole.len() {
+        8 if fraction.is_empty() => {
+            let day = NaiveDate::parse_from_str(whole, "%Y%m%d").ok()?;
+            return is_in_range(day).then_some(When::Day(day));
+        }
+        9..=11 => DateTime::from_timestamp_secs(n),
+        12..=14 => DateTime::from_timestamp_millis(n),
+        15..=17 => DateTime::from_timestamp_micros(n),
+        _ => None,
+    }?;
+    is_in_range(moment.date_naive()).then_some(When::Moment(moment))
+}
+
+/// PostgreSQL and JSON agree on these years.
+fn is_in_range(day: NaiveDate) -> bool {
+    use chrono::Datelike;
+    (1..=9999).contains(&day.year())
+}
+
+fn clock(text: &str) -> Option<NaiveTime> {
+    ["%H:%M:%S%.f", "%H:%M"]
+        .iter()
+        .find_map(|format| NaiveTime::parse_from_str(text, format).ok())
+}
+
+fn offset(text: &str) -> Option<FixedOffset> {
+    match text {
+        "Z" | "z" => FixedOffset::east_opt(0),
+        _ if text.len() == 3 => format!("{text}:00").parse().ok(),
+        _ => text.parse().ok(),
+    }
+}
+
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn amounts_are_taken_as_they_come() {
+        for text in [
+            "12.50", "-0.01", "+7", "0", ".5", "5.", "1e3", "1.5E-2", "  3.0 ",
+        ] {
+            assert_eq!(amount(text), Some(text.trim()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_plain_decimal_is_no_amount() {
+        for text in [
+            "", " ", "-", ".", "e5", "1e", "1e+", "1e100", "12,5", "1,234.56", "$5", "5 USD",
+            "NaN", "Infinity", "-inf", "0x10", "1_000", "١٢", "--1", "1.2.3", "(5)", "true",
+            "null",
+        ] {
+            assert_eq!(amount(text), None, "{text}");
+        }
+        assert_eq!(amount(&"9".repeat(LONGEST_AMOUNT + 1)), None);
+    }
+
+    fn day(y: i32, m: u32, d: u32) -> Option<When> {
+        Some(When::Day(NaiveDate::from_ymd_opt(y, m, d).unwrap()))
+    }
+
+    fn moment(text: &str) -> Option<When> {
+        Some(When::Moment(text.parse().unwrap()))
+    }
+
+    #[test]
+    fn a_day_is_a_day_in_every_zone() {
+        for text in [
+            "2026-01-31",
+            "2026/01/31",
+            "20260131",
+            "2026-01-31 23:59:59",
+            "2026-01-31T23:59",
+            "2026-01-31T23:59:59.123456",
+        ] {
+            assert_eq!(when(text), day(2026, 1, 31), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_offset_makes_a_moment() {
+        for text in [
+            "2026-01-31T23:30:00Z",
+            "2026-01-31t23:30:00z",
+            "2026-01-31 23:30:00 +0000",
+            "2026-01-31T23:30:00.000+0000",
+            "2026-02-01T00:30:00+01:00",
+            "2026-01-31T18:30:00-05",
+            "1769902200",
+            "1769902200.000",
+            "1769902200000",
+            "1769902200000000",
+        ] {
+            assert_eq!(when(text), moment("2026-01-31T23:30:00Z"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_ambiguous_or_impossible_date_is_none() {
+        for text in [
+            "",
+            "01/02/2026",
+            "31.01.2026",
+            "2026-13-01",
+            "2026-02-30",
+            "2026-1-1",
+            "0000-01-01",
+            "2026-01-31T",
+            "2026-01-31T25:00:00Z",
+            "2026-01-31T10:00:00 Europe/Berlin",
+            "20261331",
+            "1234567",
+            "yesterday",
+            "2026-01-31junk",
+            "1.2.3",
+            "99999999999999999999",
+        ] {
+            assert_eq!(when(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC*") {
+            if let Some(taken) = amount(&text) {
+                prop_assert!(taken.parse::<f64>().is_ok_and(f64::is_finite));
+            }
+            let _ = when(&text);
+        }
+
+        #[test]
+        fn text_of_the_alphabet_of_numbers_and_dates_is_read_or_refused(text in "[0-9TZ:.eE+/ -]{0,40}") {
+            if let Some(taken) = amount(&text) {
+                prop_assert!(taken.parse::<f64>().is_ok());
+            }
+            let _ = when(&text);
+        }
+
+        #[test]
+        fn every_moment_is_read_back(seconds in -62_135_596_800_i64..253_402_300_799) {
+            let at = DateTime::from_timestamp_secs(seconds).unwrap();
+            prop_assert_eq!(when(&at.to_rfc3339()), Some(When::Moment(at)));
+        }
+
+        #[test]
+        fn every_plain_number_is_an_amount(whole in 0_u64.., places in 0_usize..20) {
+            let text = format!("{whole}.{}", "7".repeat(places));
+            prop_assert_eq!(amount(&text), Some(text.as_str()));
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What follows the pages: touched days are summed, the data is looked over, the monthly aggregate refreshed.
+//!
+//! All of it happens on the main thread, between pages, so each piece is bounded: days are summed some at a
+//! time, and what cannot be cut rests for many times as long as it took.
+
+use std::time::{Duration, Instant};
+
+use pgrx::prelude::*;
+
+use super::signals;
+use crate::store::{metric, tx};
+
+/// Days of one transaction. More: the worker answers later. Fewer: more transactions.
+const DAYS_AT_ONCE: i32 = 200;
+
+/// Days that nobody finished are summed at the latest after this: a run that takes hours shows its numbers.
+const SETTLE_AT_LEAST: Duration = Duration::from_secs(60);
+
+/// Time between two looks over the data.
+const CHECK_EVERY: Duration = Duration::from_secs(60 * 60);
+/// Shortest time between two refreshes of the monthly aggregate.
+const REFRESH_AT_MOST_EVERY: Duration = Duration::from_secs(60);
+/// How many times as long as it took a piece of work rests: it takes at most one percent of the worker's time.
+const REST: u32 = 100;
+/// What takes longer than this is left to a person or to pg_cron: no queued sync should wait that long.
+const LONGEST_REFRESH: Duration = Duration::from_secs(1);
+
+/// Pause after something failed, or somebody else had the lock.
+const AFTER_TROUBLE: Duration = Duration::from_secs(60);
+
+pub struct Upkeep {
+    settled_at: Instant,
+    check_at: Instant,
+    /// There while metrics changed since the last refresh.
+    refresh_at: Option<Instant>,
+    refreshed_at: Option<Instant>,
+    /// How long the last refresh took.
+    refresh_took: Duration,
+}
+
+impl Upkeep {
+    pub fn new() -> Upkeep {
+        Upkeep {
+            settled_at: Instant::now(),
+            check_at: Instant::now(),
+            refresh_at: Some(Instant::now()),
+            refreshed_at: None,
+            refresh_took: Duration::ZERO,
+        }
+    }
+
+    /// Does what is due; returns how long there will be nothing to do. `busy`: runs are going, which settle
+    /// their days when they end.
+    pub fn run(&mut self, busy: bool) -> Duration {
+        if !busy || self.settled_at.elapsed() >= SETTLE_AT_LEAST {
+            self.settle();
+        }
+        if Instant::now() >= self.check_at {
+            self.check_at = Instant::now() + self.check();
+        }
+        if !busy && self.refresh_at.is_some_and(|at| Instant::now() >= at) {
+            self.refresh();
+        }
+        let next = self
+            .refresh_at
+            .map_or(self.check_at, |at| at.min(self.check_at));
+        // Not at once again while it waits for runs to end: their end is a look, too.
+        next.saturating_duration_since(Instant::now())
+            .max(Duration::from_secs(1))
+    }
+
+    /// Sums all days that were touched.
+    pub fn settle(&mut self) {
+        self.settled_at = Instant::now();
+        loop {
+            match tx(|db| match metric::is_any_touched(db)? {
+                true => metric::settle(db, DAYS_AT_ONCE),
+                false => Ok(Some(0)),
+            }) {
+                // Somebody has the lock, and wakes this worker when it is free.
+                Ok(Some(0) | None) => return,
+                Ok(Some(_)) => self.metrics_changed(),
+                Err(error) => {
+                    warning!("connector_service could not sum the days that changed: {error}");
+                    return;
+                }
+            }
+            signals::answer();
+        }
+    }
+
+    /// Metrics changed, so the monthly aggregate is to be refreshed.
+    pub fn metrics_changed(&mut self) {
+        let rest = REFRESH_AT_MOST_EVERY.max(self.refresh_took * REST);
+        let next = self.refreshed_at.map_or_else(Instant::now, |at| at + rest);
+        self.refresh_at.get_or_insert(next);
+    }
+
+    fn check(&self) -> Duration {
+        let began = Instant::now();
+        match tx(metric::check_quality) {
+            Ok(true) => CHECK_EVERY.max(began.elapsed() * REST),
+            Ok(false) => AFTER_TROUBLE,
+            Err(error) => {
+                warning!("connector_service could not look over the data: {error}");
+                CHECK_EVERY
+            }
+        }
+    }
+
+    fn refresh(&mut self) {
+        self.refresh_at = None;
+        if self.refresh_took > LONGEST_REFRESH {
+            return;
+        }
+        let began = Instant::now();
+        if let Err(error) = tx(metric::refresh_monthly) {
+            warning!("connector_service could not refresh monthly_revenue: {error}");
+            self.refresh_at = Some(Instant::now() + AFTER_TROUBLE);
+        }
+        self.refreshed_at = Some(began);
+        self.refresh_took = began.elapsed();
+        if self.refresh_took > LONGEST_REFRESH {
+            warning!(
+                "refreshing monthly_revenue took {} ms; from now on it is left to SELECT refresh_monthly_revenue(), by pg_cron for instance",
+                self.refresh_took.as_millis()
+            );
+        }
+    }
+}
