@@ -64,6 +64,24 @@ fn main() {
                 measure(&mut client, worker, &base, [0, changed, records - changed]),
             );
             take("COPY", copy(&mut client, &file));
+
+            // The same first sync once more, with a mapping: what facts and metrics add to raw storage.
+            client
+                .batch_execute("TRUNCATE connectors CASCADE; TRUNCATE raw_connector_data")
+                .expect("TRUNCATE");
+            let mapped =
+                insert_connector(&mut client, "mapped", &api(&url, &format!("base-{size}")));
+            client
+                .execute(
+                    "INSERT INTO metric_mappings (connector_id, stream, metric_type, value_path, date_path, category_path, currency_path, filter)
+                     VALUES ($1::text::uuid, 'orders', 'revenue', '$.total_price', '$.created_at', '$.customer.country', '$.currency', '$.test == false')",
+                    &[&mapped],
+                )
+                .expect("INSERT INTO metric_mappings");
+            take(
+                "first sync, with facts and metrics",
+                measure(&mut client, worker, &mapped, [records, 0, 0]),
+            );
         }
     }
     report(records, &pages, &times);
@@ -184,6 +202,7 @@ fn report(records: usize, pages: &[usize], times: &BTreeMap<(usize, &str), Vec<S
             "first sync",
             "second sync, unchanged",
             "sync, 1 % changed",
+            "first sync, with facts and metrics",
         ] {
             let seconds = median(what, |sample| sample.seconds);
             println!(
@@ -194,6 +213,14 @@ fn report(records: usize, pages: &[usize], times: &BTreeMap<(usize, &str), Vec<S
                 median(what, |sample| sample.fetch)
             );
         }
+        let seconds = |what| median(what, |sample| sample.seconds);
+        let main = |what| median(what, |sample| sample.main);
+        let (mapped, plain) = ("first sync, with facts and metrics", "first sync");
+        println!(
+            "facts and metrics cost {:.0} % on top of raw storage ({:.0} % of the main thread's CPU time)",
+            (seconds(mapped) / seconds(plain) - 1.0) * 100.0,
+            (main(mapped) / main(plain) - 1.0) * 100.0
+        );
     }
     println!();
 }

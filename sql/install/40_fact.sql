@@ -284,10 +284,12 @@ CREATE TABLE @extschema@.metric_days_touched (
 COMMENT ON TABLE @extschema@.metric_days_touched IS 'Days whose facts changed since they were summed; written in one transaction with the facts, emptied by connector_service_settle().';
 
 -- From raw to facts. The jsonpaths are read once for a call and not for each record; every path is evaluated
--- once for a record. The functions whose name ends in _tz are those that raise no error over time zones.
+-- once for a record, and each stage carries on only what a later one needs: this runs for every record. OFFSET 0
+-- keeps the stages apart, and a record one probe of the index, whatever the planner knows of a table that is
+-- growing. The functions whose name ends in _tz are those that raise no error over time zones.
 CREATE FUNCTION @extschema@.connector_service_extract(p_connector_id uuid, p_raw_ids uuid[])
 RETURNS TABLE (raw_id uuid, mapping_id integer, item integer, version integer, tenant_id uuid, connector_id uuid,
-    metric_type text, metric_date date, category text, currency text, value numeric, rejected boolean, problem text, path text, sample text)
+    metric_type text, metric_date date, category text, currency text, value numeric, problem text, sample text)
 LANGUAGE sql STABLE
 BEGIN ATOMIC
     WITH mapping AS MATERIALIZED (
@@ -305,16 +307,7 @@ BEGIN ATOMIC
         CASE WHEN judged.is_refund THEN 'refunds' ELSE pg_catalog.left(judged.category #>> '{}', 200) END,
         judged.currency,
         CASE WHEN judged.is_refund THEN -judged.value ELSE judged.value END,
-        -- A record of which a part is wrong counts with no part: half an order is a wrong number.
-        pg_catalog.bool_or(judged.problem IS NOT NULL) OVER (PARTITION BY judged.raw_id, judged.mapping_id),
         judged.problem,
-        CASE
-            WHEN judged.problem IS NULL THEN NULL
-            WHEN judged.problem LIKE 'date%' THEN judged.date_path
-            WHEN judged.problem LIKE 'currency%' THEN judged.currency_path
-            WHEN judged.problem LIKE 'category%' THEN judged.category_path
-            ELSE judged.value_path
-        END::text,
         CASE
             WHEN judged.problem IS NULL THEN NULL
             WHEN judged.problem LIKE 'date%' THEN judged.date_text
@@ -323,11 +316,12 @@ BEGIN ATOMIC
             ELSE judged.found::text
         END
     FROM (
-        SELECT read.*, read.value < 0 AND read.negative = 'costs' AS is_refund,
+        SELECT read.raw_id, read.mapping_id, read.item, read.version, read.tenant_id, read.connector_id, read.metric_type,
+            read.found, read.value, read.date_text, read.day, read.category, read.currency,
+            read.value < 0 AND read.negative = 'costs' AS is_refund,
             CASE
-                WHEN read.found = '[]' OR read.found = '[null]' THEN 'value_missing'
                 WHEN pg_catalog.jsonb_array_length(read.found) > 1 THEN 'value_ambiguous'
-                WHEN read.value IS NULL THEN 'value_unreadable'
+                WHEN read.value IS NULL THEN CASE WHEN read.found IN ('[]', '[null]') THEN 'value_missing' ELSE 'value_unreadable' END
                 WHEN pg_catalog.abs(read.value) >= 1e15 THEN 'value_out_of_range'
                 WHEN read.value < 0 AND read.negative = 'reject' THEN 'negative_value'
                 WHEN read.date_text IS NULL THEN 'date_missing'
@@ -339,28 +333,34 @@ BEGIN ATOMIC
                 WHEN read.currency <> read.home_currency AND read.currency !~ '^[A-Z]{3}$' THEN 'currency_unreadable'
             END AS problem
         FROM (
-            SELECT found.*,
+            SELECT found.raw_id, found.mapping_id, found.item, found.version, found.tenant_id, found.connector_id, found.metric_type,
+                found.negative, found.home_currency, found.today, found.found, found.date_text, found.category, found.currency,
                 @extschema@.connector_service_amount(found.found ->> 0) * found.factor
                     * CASE found.unit WHEN 'major' THEN 1 ELSE @extschema@.connector_service_scale(found.unit, found.currency) END AS value,
                 @extschema@.connector_service_day(found.date_text, found.timezone) AS day
             FROM (
-                SELECT part.*,
+                SELECT part.raw_id, part.item, part.mapping_id, part.version, part.tenant_id, part.connector_id, part.metric_type,
+                    part.negative, part.factor, part.unit, part.timezone, part.home_currency, part.today,
                     pg_catalog.jsonb_path_query_array_tz(part.part, part.value_path, part.variables, true) AS found,
                     pg_catalog.jsonb_path_query_first_tz(part.part, part.date_path, part.variables, true) #>> '{}' AS date_text,
                     pg_catalog.jsonb_path_query_first_tz(part.part, part.category_path, part.variables, true) AS category,
                     CASE WHEN part.currency_path IS NULL THEN part.home_currency
-                        ELSE pg_catalog.upper(pg_catalog.btrim(pg_catalog.jsonb_path_query_first_tz(part.part, part.currency_path, part.variables, true) #>> '{}'))
+                        ELSE pg_catalog.upper(pg_catalog.jsonb_path_query_first_tz(part.part, part.currency_path, part.variables, true) #>> '{}' COLLATE "C")
                     END AS currency
                 FROM (
                     SELECT m.*, r.raw_id, 1 AS item, r.data AS part, '{}'::jsonb AS variables
                     FROM pg_catalog.unnest(p_raw_ids) AS wanted(raw_id)
-                        JOIN @extschema@.raw_connector_data r ON r.raw_id = wanted.raw_id
+                        CROSS JOIN LATERAL (
+                            SELECT raw.raw_id, raw.connector_id, raw.stream, raw.data, raw.deleted
+                            FROM @extschema@.raw_connector_data raw WHERE raw.raw_id = wanted.raw_id OFFSET 0) AS r
                         JOIN mapping m ON m.stream = r.stream
                     WHERE NOT r.deleted AND r.connector_id = p_connector_id AND m.items_path IS NULL
                     UNION ALL
                     SELECT m.*, r.raw_id, items.item::integer, items.part, pg_catalog.jsonb_build_object('record', r.data)
                     FROM pg_catalog.unnest(p_raw_ids) AS wanted(raw_id)
-                        JOIN @extschema@.raw_connector_data r ON r.raw_id = wanted.raw_id
+                        CROSS JOIN LATERAL (
+                            SELECT raw.raw_id, raw.connector_id, raw.stream, raw.data, raw.deleted
+                            FROM @extschema@.raw_connector_data raw WHERE raw.raw_id = wanted.raw_id OFFSET 0) AS r
                         JOIN mapping m ON m.stream = r.stream
                         CROSS JOIN LATERAL pg_catalog.jsonb_path_query_tz(r.data, m.items_path, '{}', true) WITH ORDINALITY AS items(part, item)
                     WHERE NOT r.deleted AND r.connector_id = p_connector_id
@@ -373,9 +373,9 @@ BEGIN ATOMIC
             OFFSET 0) AS read
         OFFSET 0) AS judged;
 END;
-COMMENT ON FUNCTION @extschema@.connector_service_extract(uuid, uuid[]) IS 'What the mappings make of some records of a connector, one row for each contribution; those that are rejected do not count. problem says why a value cannot count (the reason_code of quarantine), path which path is concerned, sample what it found.';
+COMMENT ON FUNCTION @extschema@.connector_service_extract(uuid, uuid[]) IS 'What the mappings make of some records of a connector, one row for each contribution. problem says why it cannot count (the reason_code of quarantine) and sample what was found; then nothing of that record by that mapping counts.';
 
-CREATE FUNCTION @extschema@.connector_service_problem(p_problem text, p_path text, p_sample text) RETURNS text LANGUAGE sql IMMUTABLE
+CREATE FUNCTION @extschema@.connector_service_problem(p_problem text, p_mapping jsonb, p_sample text) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN pg_catalog.format(
     CASE p_problem
         WHEN 'value_missing' THEN 'there is no amount at %s'
@@ -390,9 +390,12 @@ RETURN pg_catalog.format(
         WHEN 'category_unreadable' THEN 'the category at %s is no plain value: %s'
         WHEN 'currency_missing' THEN 'there is no currency at %s'
         WHEN 'currency_unreadable' THEN 'the currency at %s is no ISO 4217 code: %s'
-        ELSE '%3$sthe mapping failed: %2$s'
-    END, p_path, pg_catalog.left(p_sample, 100), '');
-COMMENT ON FUNCTION @extschema@.connector_service_problem(text, text, text) IS 'A problem of connector_service_extract() in words.';
+        ELSE 'a path of the mapping could not be evaluated: %2$s'
+    END,
+    p_mapping ->> CASE pg_catalog.split_part(p_problem, '_', 1)
+        WHEN 'date' THEN 'date_path' WHEN 'category' THEN 'category_path' WHEN 'currency' THEN 'currency_path' ELSE 'value_path' END,
+    pg_catalog.left(p_sample, 100));
+COMMENT ON FUNCTION @extschema@.connector_service_problem(text, jsonb, text) IS 'A problem of connector_service_extract() in words.';
 
 CREATE FUNCTION @extschema@.connector_service_reject(p_connector_id uuid, p_run_id uuid, p_raw_ids uuid[], p_failure text DEFAULT NULL) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC'
@@ -400,8 +403,9 @@ AS $$
 BEGIN
     WITH bad AS MATERIALIZED (
         SELECT DISTINCT ON (x.raw_id) x.raw_id, x.mapping_id, x.version, x.problem, x.metric_date,
-            @extschema@.connector_service_problem(x.problem, x.path, x.sample) AS reason
+            @extschema@.connector_service_problem(x.problem, v.definition, x.sample) AS reason
         FROM @extschema@.connector_service_extract(p_connector_id, CASE WHEN p_failure IS NULL THEN p_raw_ids END) x
+            JOIN @extschema@.metric_mapping_versions v ON v.mapping_id = x.mapping_id AND v.version = x.version
         WHERE x.problem IS NOT NULL
         ORDER BY x.raw_id, x.mapping_id, x.item),
     rejected AS MATERIALIZED (
@@ -442,27 +446,29 @@ DECLARE
 BEGIN
     IF p_fresh THEN
         WITH extracted AS MATERIALIZED (SELECT x.* FROM @extschema@.connector_service_extract(p_connector_id, p_raw_ids) x),
+        -- A record of which a part is wrong counts with no part: half an order is a wrong number.
+        wrong AS MATERIALIZED (SELECT DISTINCT x.raw_id, x.mapping_id FROM extracted x WHERE x.problem IS NOT NULL),
         stored AS (
             INSERT INTO @extschema@.metric_facts (raw_id, mapping_id, item, version, tenant_id, connector_id, metric_type, metric_date, category, currency, value)
             SELECT x.raw_id, x.mapping_id, x.item, x.version, x.tenant_id, x.connector_id, x.metric_type, x.metric_date, x.category, x.currency, x.value
-            FROM extracted x WHERE NOT x.rejected
-            RETURNING tenant_id, metric_type, metric_date),
+            FROM extracted x WHERE NOT EXISTS (SELECT FROM wrong w WHERE w.raw_id = x.raw_id AND w.mapping_id = x.mapping_id)),
         touched AS (
             INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
-            SELECT DISTINCT stored.tenant_id, stored.metric_type, stored.metric_date FROM stored)
-        SELECT array_agg(DISTINCT x.raw_id) INTO v_rejected FROM extracted x WHERE x.rejected;
+            SELECT DISTINCT x.tenant_id, x.metric_type, x.metric_date FROM extracted x WHERE x.problem IS NULL)
+        SELECT array_agg(DISTINCT w.raw_id) INTO v_rejected FROM wrong w;
     ELSE
         -- What is stored and should not be goes, what should be and is not comes; the rest is not written.
         WITH extracted AS MATERIALIZED (SELECT x.* FROM @extschema@.connector_service_extract(p_connector_id, p_raw_ids) x),
+        wrong AS MATERIALIZED (SELECT DISTINCT x.raw_id, x.mapping_id FROM extracted x WHERE x.problem IS NOT NULL),
         wanted AS MATERIALIZED (
             SELECT x.raw_id, x.mapping_id, x.item, x.version, x.tenant_id, x.connector_id, x.metric_type, x.metric_date, x.category, x.currency, x.value
-            FROM extracted x WHERE NOT x.rejected),
+            FROM extracted x WHERE NOT EXISTS (SELECT FROM wrong w WHERE w.raw_id = x.raw_id AND w.mapping_id = x.mapping_id)),
         present AS MATERIALIZED (
             SELECT f.raw_id, f.mapping_id, f.item, f.version, f.tenant_id, f.connector_id, f.metric_type, f.metric_date, f.category, f.currency, f.value
             FROM @extschema@.metric_facts f WHERE f.raw_id = ANY (p_raw_ids)),
-        wrong AS MATERIALIZED (SELECT * FROM present EXCEPT SELECT * FROM wanted),
+        stale AS MATERIALIZED (SELECT * FROM present EXCEPT SELECT * FROM wanted),
         missing AS MATERIALIZED (SELECT * FROM wanted EXCEPT SELECT * FROM present),
-        -- A key that is both is changed in place; the other wrong ones are deleted, the other missing ones inserted.
+        -- A key that is both is changed in place; the other stale ones are deleted, the other missing ones inserted.
         written AS (
             INSERT INTO @extschema@.metric_facts AS f (raw_id, mapping_id, item, version, tenant_id, connector_id, metric_type, metric_date, category, currency, value)
             SELECT * FROM missing
@@ -472,13 +478,13 @@ BEGIN
                 currency = excluded.currency, value = excluded.value),
         gone AS (
             DELETE FROM @extschema@.metric_facts f USING (
-                SELECT w.raw_id, w.mapping_id, w.item FROM wrong w EXCEPT SELECT m.raw_id, m.mapping_id, m.item FROM missing m) AS w
-            WHERE f.raw_id = w.raw_id AND f.mapping_id = w.mapping_id AND f.item = w.item),
+                SELECT s.raw_id, s.mapping_id, s.item FROM stale s EXCEPT SELECT m.raw_id, m.mapping_id, m.item FROM missing m) AS old
+            WHERE f.raw_id = old.raw_id AND f.mapping_id = old.mapping_id AND f.item = old.item),
         touched AS (
             INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
-            SELECT w.tenant_id, w.metric_type, w.metric_date FROM wrong w
+            SELECT s.tenant_id, s.metric_type, s.metric_date FROM stale s
             UNION SELECT m.tenant_id, m.metric_type, m.metric_date FROM missing m)
-        SELECT array_agg(DISTINCT x.raw_id) INTO v_rejected FROM extracted x WHERE x.rejected;
+        SELECT array_agg(DISTINCT w.raw_id) INTO v_rejected FROM wrong w;
 
         UPDATE @extschema@.raw_connector_data SET processed = true WHERE raw_id = ANY (p_raw_ids) AND NOT processed;
         UPDATE @extschema@.quarantine q SET replayed_at = now()

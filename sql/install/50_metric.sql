@@ -39,19 +39,24 @@ RETURNS TABLE (tenant_id uuid, metric_type text, metric_date date, total numeric
 LANGUAGE sql STABLE
 BEGIN ATOMIC
     WITH part AS MATERIALIZED (
-        SELECT grouped.*, CASE WHEN grouped.currency = grouped.home_currency THEN grouped.amount ELSE grouped.amount * x.rate END AS counted
+        SELECT p_tenant_ids[grouped.n] AS tenant_id, p_metric_types[grouped.n] AS metric_type, p_metric_dates[grouped.n] AS metric_date,
+            t.currency AS home_currency, grouped.connector_id, coalesce(grouped.category, 'uncategorized') AS category,
+            grouped.currency, grouped.amount, grouped.facts,
+            CASE WHEN grouped.currency = t.currency THEN grouped.amount ELSE grouped.amount * x.rate END AS counted
         FROM (
-            SELECT day.tenant_id, day.metric_type, day.metric_date, t.currency AS home_currency,
-                f.connector_id, coalesce(f.category, 'uncategorized') AS category, f.currency,
-                pg_catalog.sum(f.value) AS amount, pg_catalog.count(*) AS facts
+            -- By the number of the day: every key costs, for every fact.
+            SELECT day.n, f.connector_id, f.category, f.currency, pg_catalog.sum(f.value) AS amount, pg_catalog.count(*) AS facts
             FROM ROWS FROM (pg_catalog.unnest(p_tenant_ids), pg_catalog.unnest(p_metric_types), pg_catalog.unnest(p_metric_dates))
-                    AS day(tenant_id, metric_type, metric_date)
-                JOIN @extschema@.tenants t ON t.tenant_id = day.tenant_id
-                JOIN @extschema@.metric_facts f
-                    ON f.tenant_id = day.tenant_id AND f.metric_type = day.metric_type AND f.metric_date = day.metric_date
-            GROUP BY 1, 2, 3, 4, 5, 6, 7) AS grouped
+                    WITH ORDINALITY AS day(tenant_id, metric_type, metric_date, n)
+                -- OFFSET 0 keeps it one look into the index for each day.
+                CROSS JOIN LATERAL (
+                    SELECT fact.* FROM @extschema@.metric_facts fact
+                    WHERE fact.tenant_id = day.tenant_id AND fact.metric_type = day.metric_type AND fact.metric_date = day.metric_date
+                    OFFSET 0) AS f
+            GROUP BY 1, 2, 3, 4) AS grouped
+            JOIN @extschema@.tenants t ON t.tenant_id = p_tenant_ids[grouped.n]
             LEFT JOIN @extschema@.fx_rates x
-                ON x.to_currency = grouped.home_currency AND x.rate_date = grouped.metric_date AND x.from_currency = grouped.currency),
+                ON x.to_currency = t.currency AND x.rate_date = p_metric_dates[grouped.n] AND x.from_currency = grouped.currency),
     -- The same parts three times, by what they are shown by.
     shown AS (
         SELECT part.tenant_id, part.metric_type, part.metric_date, 1 AS by, part.category AS name,
@@ -282,9 +287,11 @@ BEGIN
                 ORDER BY r.source_record_id LIMIT 10000) AS page;
             EXIT WHEN v_raw_ids IS NULL;
             RETURN QUERY
-            WITH wanted AS MATERIALIZED (
+            WITH extracted AS MATERIALIZED (SELECT x.* FROM @extschema@.connector_service_extract(v_connector_id, v_raw_ids) x),
+            wanted AS MATERIALIZED (
                 SELECT x.raw_id, x.mapping_id, x.item, x.tenant_id, x.metric_type, x.metric_date, x.category, x.currency, x.value
-                FROM @extschema@.connector_service_extract(v_connector_id, v_raw_ids) x WHERE NOT x.rejected),
+                FROM extracted x
+                WHERE NOT EXISTS (SELECT FROM extracted w WHERE w.problem IS NOT NULL AND w.raw_id = x.raw_id AND w.mapping_id = x.mapping_id)),
             present AS MATERIALIZED (
                 SELECT f.raw_id, f.mapping_id, f.item, f.tenant_id, f.metric_type, f.metric_date, f.category, f.currency, f.value
                 FROM @extschema@.metric_facts f WHERE f.raw_id = ANY (v_raw_ids)),

@@ -85,6 +85,9 @@ COMMENT ON FUNCTION @extschema@.connector_service_sync_due() IS 'Queues every co
 COMMENT ON FUNCTION @extschema@.connector_service_cancel(uuid) IS 'Ends a queued or running sync; what it has stored stays. False if it had ended already or is not known.';
 COMMENT ON FUNCTION @extschema@.connector_service_wake() IS 'Wakes this database''s sync worker at COMMIT, or has one started.';
 COMMENT ON FUNCTION @extschema@.connector_service_check_connector(text, jsonb, jsonb) IS 'Raises 22023 with a hint for a type, config or credentials that make no sense; warns of a type that this version cannot sync.';
+COMMENT ON FUNCTION @extschema@.connector_service_check_type(text) IS 'Raises 22023 for a connector type that is not known.';
+COMMENT ON FUNCTION @extschema@.connector_service_amount(text) IS 'The amount that a text stands for, exactly; NULL for anything but a plain decimal number: no thousands marks, decimal comma, currency sign, NaN or Infinity.';
+COMMENT ON FUNCTION @extschema@.connector_service_day(text, text) IS 'The day that a text stands for in a time zone; NULL for what is ambiguous or no date. ISO 8601 with an offset, or a count of (milli-, micro-)seconds since 1970, is a moment; a plain date or a time without offset is that day.';
 COMMENT ON FUNCTION @extschema@.connector_service_hint(text) IS 'What to do about an error_code of sync_runs; NULL for an unknown code.';
 
 SELECT @extschema@.connector_service_wake();

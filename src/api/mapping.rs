@@ -1,8 +1,15 @@
 //! Judgement over one value that a mapping found, for the statement that extracts facts.
+//!
+//! These are called for every record, and resolve no name: without a search_path of their own, whose setting
+//! would cost more than the work.
 
+use std::cell::RefCell;
+use std::ffi::CString;
+
+use chrono::Datelike;
 use connector_service_core::mapping::{self, When};
 use connector_service_core::source::TYPES;
-use pgrx::datum::{Date, TimestampWithTimeZone};
+use pgrx::datum::Date;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -10,29 +17,44 @@ use crate::error::Error;
 
 /// The amount that a text stands for, exactly; NULL for anything but a plain decimal number.
 #[pg_extern(immutable, parallel_safe, strict)]
-#[search_path(pg_catalog, pg_temp)]
 fn connector_service_amount(p_text: &str) -> Option<AnyNumeric> {
     AnyNumeric::try_from(mapping::amount(p_text)?).ok()
 }
 
 /// The day that a text stands for, in a time zone; NULL for what is ambiguous or no date.
 #[pg_extern(immutable, parallel_safe, strict)]
-#[search_path(pg_catalog, pg_temp)]
 fn connector_service_day(p_text: &str, p_timezone: &str) -> Option<Date> {
-    use chrono::Datelike;
-    let date = match mapping::when(p_text)? {
-        When::Day(day) => day,
-        When::Moment(moment) => {
-            let micros = moment.timestamp_micros() - MICROS_AT_2000;
-            let at = TimestampWithTimeZone::try_from(micros).ok()?;
-            return Some(at.at_timezone(p_timezone).ok()?.into());
-        }
+    let (year, month, day) = match mapping::when(p_text)? {
+        When::Day(day) => (day.year(), day.month(), day.day()),
+        When::Moment(moment) => local(moment.timestamp(), p_timezone)?,
     };
-    Date::new(date.year(), date.month() as u8, date.day() as u8).ok()
+    Date::new(year, month as u8, day as u8).ok()
 }
 
-/// PostgreSQL counts from 2000, everybody else from 1970.
-const MICROS_AT_2000: i64 = 946_684_800_000_000;
+/// Year, month and day of a moment, by PostgreSQL's own time zones. NULL for a zone that is not known: the
+/// tenant's was checked when it was saved.
+fn local(seconds: i64, timezone: &str) -> Option<(i32, u32, u32)> {
+    thread_local! {
+        /// The zone asked for last: it is the same one for thousands of records.
+        static LAST: RefCell<(String, *mut pg_sys::pg_tz)> = const { RefCell::new((String::new(), std::ptr::null_mut())) };
+    }
+    let zone = LAST.with_borrow_mut(|(name, zone)| {
+        if name != timezone || zone.is_null() {
+            let text = CString::new(timezone).ok()?;
+            // SAFETY: a string that ends in NUL. What it points to lives as long as the process.
+            *zone = unsafe { pg_sys::pg_tzset(text.as_ptr()) };
+            timezone.clone_into(name);
+        }
+        (!zone.is_null()).then_some(*zone)
+    })?;
+    // SAFETY: a known zone; the result points to memory of PostgreSQL's own, read before the next call.
+    let parts = unsafe { pg_sys::pg_localtime(&seconds, zone).as_ref() }?;
+    Some((
+        parts.tm_year + 1900,
+        u32::try_from(parts.tm_mon + 1).ok()?,
+        u32::try_from(parts.tm_mday).ok()?,
+    ))
+}
 
 /// Called by the trigger of `metric_mappings`: raises for a type that is not known.
 #[pg_extern(immutable, parallel_safe, strict)]

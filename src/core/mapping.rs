@@ -51,13 +51,7 @@ pub fn when(text: &str) -> Option<When> {
         return count(text);
     }
     let (day, rest) = text.split_at_checked(10)?;
-    let day = match day.as_bytes() {
-        [_, _, _, _, b'-', _, _, b'-', _, _] => NaiveDate::parse_from_str(day, "%Y-%m-%d"),
-        [_, _, _, _, b'/', _, _, b'/', _, _] => NaiveDate::parse_from_str(day, "%Y/%m/%d"),
-        _ => return None,
-    }
-    .ok()
-    .filter(|day| is_in_range(*day))?;
+    let day = date(day).filter(|day| is_in_range(*day))?;
     if rest.is_empty() {
         return Some(When::Day(day));
     }
@@ -100,10 +94,55 @@ fn is_in_range(day: NaiveDate) -> bool {
     (1..=9999).contains(&day.year())
 }
 
+/// `2026-01-31` or `2026/01/31`. By hand, as the time is: this runs for every record, and to read a format
+/// string each time costs three times as much.
+fn date(text: &str) -> Option<NaiveDate> {
+    let (year, month, day) = match text.as_bytes() {
+        [year @ .., b'-', m1, m2, b'-', d1, d2] | [year @ .., b'/', m1, m2, b'/', d1, d2]
+            if year.len() == 4 =>
+        {
+            (year, [*m1, *m2], [*d1, *d2])
+        }
+        _ => return None,
+    };
+    NaiveDate::from_ymd_opt(number(year)? as i32, number(&month)?, number(&day)?)
+}
+
+/// `23:59`, `23:59:59` or `23:59:59.123`; a leap second is the second before it.
 fn clock(text: &str) -> Option<NaiveTime> {
-    ["%H:%M:%S%.f", "%H:%M"]
-        .iter()
-        .find_map(|format| NaiveTime::parse_from_str(text, format).ok())
+    let (hour, minute, second) = match text.as_bytes() {
+        [h1, h2, b':', m1, m2] => ([*h1, *h2], [*m1, *m2], [b'0', b'0']),
+        [h1, h2, b':', m1, m2, b':', s1, s2, fraction @ ..] => {
+            let is_fraction = match fraction {
+                [] => true,
+                [b'.', digits @ ..] => !digits.is_empty() && digits.iter().all(u8::is_ascii_digit),
+                _ => false,
+            };
+            if !is_fraction {
+                return None;
+            }
+            ([*h1, *h2], [*m1, *m2], [*s1, *s2])
+        }
+        _ => return None,
+    };
+    let second = number(&second)?;
+    NaiveTime::from_hms_opt(
+        number(&hour)?,
+        number(&minute)?,
+        if second == 60 { 59 } else { second },
+    )
+}
+
+/// The number that one to nine digits are.
+fn number(digits: &[u8]) -> Option<u32> {
+    if digits.is_empty() || digits.len() > 9 {
+        return None;
+    }
+    digits.iter().try_fold(0, |number, digit| {
+        digit
+            .is_ascii_digit()
+            .then(|| number * 10 + u32::from(digit - b'0'))
+    })
 }
 
 fn offset(text: &str) -> Option<FixedOffset> {
@@ -119,6 +158,7 @@ fn is_digits(text: &str) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use proptest::prelude::*;
 
