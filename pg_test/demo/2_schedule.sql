@@ -1,5 +1,5 @@
 \echo
-\echo == 4. From here on pg_cron asks for what is due, every minute ==
+\echo == 5. From here on pg_cron asks for what is due, every minute ==
 SELECT cron.schedule('hourly connectors', '* * * * *', $$
     SELECT connector_service_sync(connector_id) FROM connectors
     WHERE status = 'active' AND sync_frequency = 'hourly' AND next_sync_at <= NOW()

@@ -1,6 +1,6 @@
 \echo
-\echo == 5. The job of pg_cron has run: only what had changed was asked for ==
-SELECT state, requested_by, pages, received, inserted, updated, unchanged, quarantined,
+\echo == 6. The job of pg_cron has run: only what had changed was asked for ==
+SELECT state, requested_by, pages, received, inserted, updated, unchanged, quarantined, unmapped,
     round(extract(epoch FROM finished_at - started_at), 2) AS seconds
 FROM sync_runs ORDER BY requested_at;
 

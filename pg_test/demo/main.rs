@@ -1,5 +1,6 @@
 //! `make demo`: a private server, a vendor over HTTP, and a connector that is synced, once by hand and once by
-//! pg_cron. The SQL is shown as it is typed; the numbers are checked.
+//! pg_cron; then the metrics that come of it, an alert, and the records behind one number. The SQL is shown as it
+//! is typed; the numbers are checked.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,7 +12,14 @@ const ORDERS: usize = 6_000;
 const PAGE: usize = 250;
 /// Orders that the shop changes and adds between the two syncs.
 const REFUNDED: usize = 40;
-const ADDED: usize = 25;
+const ADDED: usize = 220;
+
+/// The shop's orders are of so many days up to yesterday ...
+const DAYS: usize = 28;
+/// ... except this one, on which it took none: a day that will be missed.
+const QUIET: usize = 17;
+/// The order of which one amount cannot be read.
+const BROKEN: usize = ORDERS + 7;
 
 fn main() -> ExitCode {
     println!(
@@ -26,8 +34,20 @@ fn main() -> ExitCode {
         .client("postgres")
         .batch_execute("CREATE DATABASE shop")
         .expect("CREATE DATABASE");
+    let days: Vec<String> = cluster
+        .client("shop")
+        .query(
+            "SELECT to_char(current_date - $1::int + n, 'YYYY-MM-DD') FROM generate_series(0, $1::int - 1) AS n",
+            &[&(DAYS as i32)],
+        )
+        .expect("the days")
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
     let shop = Arc::new(Shop::new(0, PAGE));
-    put(&shop, 0..ORDERS, |id| order(id, "paid", 1 + id % 25));
+    put(&shop, 0..ORDERS, |id| {
+        order(&days, id, "paid", id % (DAYS - 1))
+    });
     let serving = shop.clone();
     let vendor = Vendor::start(move |asked| serving.answer(asked));
 
@@ -36,8 +56,12 @@ fn main() -> ExitCode {
     println!(
         "\n-- Meanwhile in the shop: {REFUNDED} orders are refunded, {ADDED} new ones come in."
     );
-    put(&shop, 0..REFUNDED, |id| order(id * 100, "refunded", 27));
-    put(&shop, ORDERS..ORDERS + ADDED, |id| order(id, "paid", 28));
+    put(&shop, 0..REFUNDED, |id| {
+        order(&days, id * 100, "refunded", DAYS - 1)
+    });
+    put(&shop, ORDERS..ORDERS + ADDED, |id| {
+        order(&days, id, "paid", DAYS - 1)
+    });
     psql(&cluster, "2_schedule.sql", &vendor.url());
     println!("\n-- Waiting for the minute to be full ...");
     let mut client = cluster.client("shop");
@@ -53,6 +77,7 @@ fn main() -> ExitCode {
         (count > 0).then_some(())
     });
     psql(&cluster, "3_result.sql", &vendor.url());
+    psql(&cluster, "4_metrics.sql", &vendor.url());
 
     let sql = "SELECT jsonb_agg(jsonb_build_array(inserted, updated, quarantined) ORDER BY requested_at) FROM sync_runs";
     let counted: serde_json::Value = client.query_one(sql, &[]).expect("sync_runs").get(0);
@@ -68,6 +93,24 @@ fn main() -> ExitCode {
         println!("What is stored is not what the shop served.");
         return ExitCode::FAILURE;
     }
+    let sql = "SELECT sum(metric_value)::text, (SELECT count(*) FROM connector_service_verify()),
+                   (SELECT jsonb_agg(alert_type ORDER BY alert_type) FROM data_quality_alerts WHERE NOT resolved)
+               FROM metrics WHERE metric_type = 'revenue'";
+    let row = client.query_one(sql, &[]).expect("metrics");
+    let (revenue, wrong, alerts): (String, i64, serde_json::Value) =
+        (row.get(0), row.get(1), row.get(2));
+    let cents: u64 = (0..ORDERS + ADDED)
+        .filter(|id| *id != BROKEN)
+        .map(|id| total(id) as u64)
+        .sum();
+    let sold = format!("{}.{:02}", cents / 100, cents % 100);
+    if revenue != sold || wrong != 0 || alerts != json!(["missing", "schema_error"]) {
+        println!("The shop sold for {sold}, not {revenue}; {wrong} differences; alerts {alerts}.");
+        return ExitCode::FAILURE;
+    }
+    println!(
+        "Revenue is {revenue} EUR, which is what the shop sold, without the one order that cannot be read."
+    );
     println!(
         "Every order of the shop is stored as it came, {} in all, after {} requests.",
         ORDERS + ADDED,
@@ -110,8 +153,40 @@ fn put(shop: &Shop, ids: std::ops::Range<usize>, order: impl Fn(usize) -> (usize
     shop.orders.lock().expect("no panic").extend(ids.map(order));
 }
 
-/// An order as a shop's API shows it: money with two decimals, lines within.
-fn order(id: usize, status: &str, day: usize) -> (usize, String) {
+const ARTICLES: [(&str, usize); 4] = [
+    ("House blend 500 g", 890),
+    ("Filter, box of 100", 349),
+    ("Espresso 1 kg", 2_190),
+    ("Hand grinder", 7_450),
+];
+
+/// Spread like chance would, and the same every time.
+fn chance(id: usize, n: usize) -> usize {
+    (id + 7_919 * n).wrapping_mul(2_654_435_761) >> 7
+}
+
+/// Article and quantity of each line of an order.
+fn lines(id: usize) -> Vec<(usize, usize)> {
+    (0..1 + chance(id, 0) % 3)
+        .map(|n| {
+            (
+                chance(id, 1 + n) % ARTICLES.len(),
+                1 + chance(id, 4 + n) % 4,
+            )
+        })
+        .collect()
+}
+
+/// What an order comes to, in cents.
+fn total(id: usize) -> usize {
+    lines(id)
+        .iter()
+        .map(|(article, quantity)| ARTICLES[*article].1 * quantity)
+        .sum()
+}
+
+/// An order as a shop's API shows it: money with two decimals, lines within. `changed`: the day of its last change.
+fn order(days: &[String], id: usize, status: &str, changed: usize) -> (usize, String) {
     const CITIES: [&str; 6] = [
         "Hamburg",
         "Bremen",
@@ -120,43 +195,36 @@ fn order(id: usize, status: &str, day: usize) -> (usize, String) {
         "Rostock",
         "Flensburg",
     ];
-    const ARTICLES: [(&str, usize); 4] = [
-        ("House blend 500 g", 890),
-        ("Filter, box of 100", 349),
-        ("Espresso 1 kg", 2_190),
-        ("Hand grinder", 7_450),
-    ];
-    // Spread like chance would, and the same every time.
-    let chance = |n: usize| (id + 7_919 * n).wrapping_mul(2_654_435_761) >> 7;
-    let lines: Vec<(usize, usize)> = (0..1 + chance(0) % 3)
-        .map(|n| (chance(1 + n) % ARTICLES.len(), 1 + chance(4 + n) % 4))
-        .collect();
-    let total: usize = lines
-        .iter()
-        .map(|(article, quantity)| ARTICLES[*article].1 * quantity)
-        .sum();
     let money = |cents: usize| format!("{}.{:02}", cents / 100, cents % 100);
-    let shown: Vec<String> = lines
+    let shown: Vec<String> = lines(id)
         .iter()
         .map(|(article, quantity)| {
             let (name, price) = ARTICLES[*article];
-            format!(
-                r#"{{"article": "{name}", "quantity": {quantity}, "price": {}}}"#,
+            let price = if id == BROKEN {
+                "\"on request\"".to_owned()
+            } else {
                 money(price)
-            )
+            };
+            format!(r#"{{"article": "{name}", "quantity": {quantity}, "price": {price}}}"#)
         })
         .collect();
+    let created = match id % (DAYS - 1) {
+        _ if id >= ORDERS => DAYS - 1,
+        QUIET => QUIET + 1,
+        day => day,
+    };
     let text = format!(
-        r#"{{"id": {id}, "number": "WS-{:06}", "status": "{status}", "created_at": "2025-03-{:02}T{:02}:{:02}:00Z", "updated_at": "2025-03-{day:02}T{:02}:{:02}:{:02}Z", "currency": "EUR", "total": {}, "city": "{}", "lines": [{}]}}"#,
+        r#"{{"id": {id}, "number": "WS-{:06}", "status": "{status}", "created_at": "{}T{:02}:{:02}:00Z", "updated_at": "{}T{:02}:{:02}:{:02}Z", "currency": "EUR", "total": {}, "city": "{}", "lines": [{}]}}"#,
         10_000 + id,
-        1 + id % 25,
+        days[created],
         8 + id % 12,
         id % 60,
+        days[changed.max(created)],
         8 + id % 12,
         id % 60,
         id % 57,
-        money(total),
-        CITIES[chance(9) % CITIES.len()],
+        money(total(id)),
+        CITIES[chance(id, 9) % CITIES.len()],
         shown.join(", ")
     );
     (id, text)

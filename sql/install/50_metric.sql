@@ -32,10 +32,10 @@ CREATE TABLE @extschema@.metric_sources (
     first_date date NOT NULL,
     CONSTRAINT metric_sources_pkey PRIMARY KEY (tenant_id, metric_type, connector_id)
 );
-COMMENT ON TABLE @extschema@.metric_sources IS 'Which connectors contribute to which metrics, and since which day: no day before it can be missing.';
+COMMENT ON TABLE @extschema@.metric_sources IS 'Which connectors contribute to which metrics, and since which day: no day before it can be missing. Refunds alone do not count: nobody misses a day without them.';
 
 CREATE FUNCTION @extschema@.connector_service_sums(p_tenant_ids uuid[], p_metric_types text[], p_metric_dates date[])
-RETURNS TABLE (tenant_id uuid, metric_type text, metric_date date, total numeric, data jsonb, sources jsonb, unconverted jsonb)
+RETURNS TABLE (tenant_id uuid, metric_type text, metric_date date, total numeric, data jsonb, sources uuid[], unconverted jsonb)
 LANGUAGE sql STABLE
 BEGIN ATOMIC
     WITH part AS MATERIALIZED (
@@ -79,17 +79,18 @@ BEGIN ATOMIC
         FROM shown GROUP BY 1, 2, 3),
     summed AS (
         SELECT part.tenant_id, part.metric_type, part.metric_date, part.home_currency,
-            pg_catalog.sum(part.counted) AS total, pg_catalog.sum(part.facts) AS facts
+            pg_catalog.sum(part.counted) AS total, pg_catalog.sum(part.facts) AS facts,
+            pg_catalog.array_agg(DISTINCT part.connector_id) FILTER (WHERE part.category <> 'refunds') AS sources
         FROM part GROUP BY 1, 2, 3, 4)
     SELECT summed.tenant_id, summed.metric_type, summed.metric_date, summed.total,
         pg_catalog.jsonb_build_object('category', named.category, 'categories', named.categories, 'sources', named.sources,
                 'facts', summed.facts, 'currency', summed.home_currency)
             || CASE WHEN named.unconverted IS NULL THEN '{}' ELSE pg_catalog.jsonb_build_object('unconverted', named.unconverted) END,
-        named.sources, named.unconverted
+        summed.sources, named.unconverted
     FROM summed JOIN named
         ON named.tenant_id = summed.tenant_id AND named.metric_type = summed.metric_type AND named.metric_date = summed.metric_date;
 END;
-COMMENT ON FUNCTION @extschema@.connector_service_sums(uuid[], text[], date[]) IS 'What the facts of some days sum up to; no row for a day without facts. total is NULL where no fact could be converted into the tenant''s currency.';
+COMMENT ON FUNCTION @extschema@.connector_service_sums(uuid[], text[], date[]) IS 'What the facts of some days sum up to; no row for a day without facts. total is NULL where no fact could be converted into the tenant''s currency; sources are the connectors that contribute more than refunds.';
 
 CREATE FUNCTION @extschema@.connector_service_settle(p_days integer DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -136,8 +137,7 @@ BEGIN
     source AS (
         INSERT INTO @extschema@.metric_sources AS known (tenant_id, metric_type, connector_id, first_date)
         SELECT s.tenant_id, s.metric_type, c.connector_id, min(s.metric_date)
-        FROM summed s CROSS JOIN LATERAL jsonb_object_keys(s.sources) AS key
-            JOIN @extschema@.connectors c ON c.connector_id = key::uuid
+        FROM summed s JOIN @extschema@.connectors c ON c.connector_id = ANY (s.sources)
         GROUP BY 1, 2, 3
         ON CONFLICT (tenant_id, metric_type, connector_id) DO UPDATE SET first_date = excluded.first_date
         WHERE excluded.first_date < known.first_date)

@@ -315,7 +315,7 @@ BEGIN
     alerted AS (
         INSERT INTO @extschema@.data_quality_alerts (tenant_id, connector_id, alert_type, severity, message, alert_key, metric_type, metric_date)
         SELECT k.tenant_id, k.connector_id, 'missing', 'warning',
-            format('no %s on %s%s', k.metric_type, to_char(k.metric_date, 'YYYY-MM-DD, a FMDay'), coalesce(format(' from %s', k.name), '')),
+            format('no %s%s on %s', k.metric_type, coalesce(format(' from %s', k.name), ''), to_char(k.metric_date, 'FMDay, YYYY-MM-DD')),
             k.alert_key, k.metric_type, k.metric_date
         FROM keyed k),
     closed AS (
