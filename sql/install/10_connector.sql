@@ -1,4 +1,6 @@
 -- connector: who is synced, from where, how often.
+-- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
 CREATE TABLE @extschema@.tenants (
     tenant_id uuid CONSTRAINT tenants_pkey PRIMARY KEY,
@@ -197,3 +199,5 @@ CREATE TRIGGER connectors_changed AFTER UPDATE OR DELETE ON @extschema@.connecto
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.tenants', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.connectors', '');
+
+SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

@@ -1,4 +1,6 @@
 -- run: every sync as a row; one cursor per connector and stream.
+-- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
 CREATE TABLE @extschema@.sync_runs (
     run_id uuid CONSTRAINT sync_runs_pkey PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
@@ -71,3 +73,5 @@ COMMENT ON COLUMN @extschema@.sync_state.cursor IS '"at": the greatest source va
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.sync_runs', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.sync_state', '');
+
+SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

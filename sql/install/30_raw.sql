@@ -1,4 +1,6 @@
 -- raw: every record as it came; every record that could not be stored, with its reason.
+-- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
 CREATE TABLE @extschema@.raw_connector_data (
     raw_id uuid CONSTRAINT raw_connector_data_pkey PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
@@ -55,13 +57,13 @@ CREATE TABLE @extschema@.quarantine (
         REFERENCES @extschema@.connectors (connector_id, tenant_id) ON DELETE CASCADE
 );
 CREATE INDEX quarantine_run ON @extschema@.quarantine (run_id);
-CREATE INDEX quarantine_unmapped ON @extschema@.quarantine (raw_id) WHERE raw_id IS NOT NULL AND replayed_at IS NULL;
+CREATE INDEX quarantine_unmapped ON @extschema@.quarantine (raw_id) WHERE raw_id IS NOT NULL;
 CREATE INDEX quarantine_retry ON @extschema@.quarantine (retry_on) WHERE retry_on IS NOT NULL AND replayed_at IS NULL;
 CREATE INDEX quarantine_open ON @extschema@.quarantine (connector_id, reason_code) WHERE replayed_at IS NULL;
 COMMENT ON TABLE @extschema@.quarantine IS 'Every record that could not be stored, or is stored and could not be read by its mapping, once, with its reason. One bad record costs one record.';
 COMMENT ON COLUMN @extschema@.quarantine.run_id IS 'The last run that met it.';
 COMMENT ON COLUMN @extschema@.quarantine.source_record_id IS 'As in raw_connector_data, where the id could still be read.';
-COMMENT ON COLUMN @extschema@.quarantine.reason_code IS 'Stable word: invalid_json, nul_character, lone_surrogate, invalid_utf8, too_deep, too_large, number_out_of_range, key_too_long, not_an_object or refused_by_postgres; of a stored record value_missing, value_ambiguous, value_unreadable, value_out_of_range, negative_value, date_missing, date_unreadable, date_in_future, date_out_of_range, category_unreadable, currency_missing, currency_unreadable or mapping_failed.';
+COMMENT ON COLUMN @extschema@.quarantine.reason_code IS 'Stable word: invalid_json, nul_character, lone_surrogate, invalid_utf8, too_deep, too_large, number_out_of_range, key_too_long, not_an_object or refused_by_postgres; of a stored record filter_unknown, value_missing, value_ambiguous, value_unreadable, value_out_of_range, negative_value, date_missing, date_unreadable, date_in_future, date_out_of_range, category_unreadable, currency_missing, currency_unreadable or mapping_failed.';
 COMMENT ON COLUMN @extschema@.quarantine.reason IS 'Where and what, for people.';
 COMMENT ON COLUMN @extschema@.quarantine.raw IS 'The first 64 KiB as they came.';
 COMMENT ON COLUMN @extschema@.quarantine.content_hash IS 'Of the whole record, or the raw_id of a stored one: the same one met again counts an occurrence.';
@@ -74,3 +76,5 @@ COMMENT ON COLUMN @extschema@.quarantine.retry_on IS 'The future day that the re
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.raw_connector_data', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.quarantine', '');
 SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('@extschema@.quarantine', 'quarantine_id')::pg_catalog.regclass, '');
+
+SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

@@ -4,6 +4,8 @@
 -- it (connector_service_lock). The worker only tries for it; where it is taken, pages are stored as unprocessed
 -- and their facts follow as soon as it is free. So no fact is ever derived by a mapping that is being changed,
 -- and no sum misses a fact that committed before it.
+-- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
 CREATE FUNCTION @extschema@.connector_service_try_lock() RETURNS boolean LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
@@ -16,12 +18,18 @@ CREATE FUNCTION @extschema@.connector_service_lock() RETURNS void LANGUAGE plpgs
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    -- An older snapshot than the lock would sum facts that are not there any more.
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION USING ERRCODE = 'active_sql_transaction',
+            MESSAGE = format('facts and metrics cannot follow in a transaction with isolation level %s', current_setting('transaction_isolation')),
+            HINT = 'Use READ COMMITTED for statements that change records, mappings, exchange rates or tenants.';
+    END IF;
     PERFORM pg_advisory_xact_lock(x'636f6e6e66616374'::bigint);
     -- What the worker could not do meanwhile it does at COMMIT.
     PERFORM @extschema@.connector_service_wake();
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_lock() IS 'Takes the lock of facts and metrics until the end of the transaction; waits for it.';
+COMMENT ON FUNCTION @extschema@.connector_service_lock() IS 'Takes the lock of facts and metrics until the end of the transaction; waits for it. Raises 25001 in a REPEATABLE READ or SERIALIZABLE transaction.';
 
 -- Mappings.
 
@@ -77,7 +85,7 @@ COMMENT ON COLUMN @extschema@.metric_mappings.value_path IS 'jsonpath of the amo
 COMMENT ON COLUMN @extschema@.metric_mappings.date_path IS 'jsonpath of the date: ISO 8601, or a count since 1970. A moment with an offset belongs to the tenant''s day.';
 COMMENT ON COLUMN @extschema@.metric_mappings.category_path IS 'jsonpath of the category; a literal such as "food" is a constant. NULL: no category.';
 COMMENT ON COLUMN @extschema@.metric_mappings.currency_path IS 'jsonpath of the ISO 4217 code, in any case. NULL: the tenant''s currency.';
-COMMENT ON COLUMN @extschema@.metric_mappings.filter IS 'jsonpath predicate ($.status == "paid") or filter; what does not pass contributes nothing. NULL: everything passes.';
+COMMENT ON COLUMN @extschema@.metric_mappings.filter IS 'jsonpath predicate ($.status == "paid") or filter; what does not pass contributes nothing. A predicate that is unknown, because it compares text with a number perhaps, puts the record into quarantine; a comparison within ? (...) cannot be told from one that is false. NULL: everything passes.';
 COMMENT ON COLUMN @extschema@.metric_mappings.negative IS 'What a negative amount does. costs: counts as costs of category refunds (the default for revenue); net: is summed (the default for inventory and costs); reject: the record goes to quarantine (the default for staffing).';
 COMMENT ON COLUMN @extschema@.metric_mappings.factor IS 'The amount is multiplied by it: -1 for what is given positive and reduces.';
 COMMENT ON COLUMN @extschema@.metric_mappings.unit IS 'major: as it is; minor: in the currency''s minor unit by ISO 4217 (cents); stripe: in Stripe''s minor unit, which differs for some currencies.';
@@ -87,15 +95,25 @@ COMMENT ON COLUMN @extschema@.metric_mappings.builtin IS 'Ships with the extensi
 COMMENT ON COLUMN @extschema@.metric_mappings.note IS 'For people; never interpreted.';
 COMMENT ON COLUMN @extschema@.metric_mappings.updated_at IS 'When this version was made.';
 
+CREATE FUNCTION @extschema@.connector_service_bare_path(p_path text) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN pg_catalog.regexp_replace(p_path::jsonpath::text, E'"(?:\\\\.|[^"\\\\])*"', '""', 'g');
+COMMENT ON FUNCTION @extschema@.connector_service_bare_path(text) IS 'A jsonpath in its own spelling, with every key and string emptied: what is left is syntax.';
+
 CREATE FUNCTION @extschema@.connector_service_check_path(p_column text, p_path text, p_variables text[]) RETURNS void LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_variable text;
 BEGIN
+    IF p_column IN ('items_path', 'value_path') AND @extschema@.connector_service_bare_path(p_path) LIKE '%.double()%' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('%s takes amounts through a binary float', p_column),
+            DETAIL = 'double() changes amounts of more than 15 digits.',
+            HINT = 'Leave .double() out: text of a decimal number is read exactly.';
+    END IF;
     -- In jsonpath's own spelling a variable is $"name", and every other quoted word is a key or a string.
     FOR v_variable IN
-        SELECT word[2] FROM regexp_matches(p_path::jsonpath::text, '(\$)?("(?:\\.|[^"\\])*")', 'g') AS word WHERE word[1] IS NOT NULL
+        SELECT word[2] FROM regexp_matches(p_path::jsonpath::text, E'(\\$)?("(?:\\\\.|[^"\\\\])*")', 'g') AS word WHERE word[1] IS NOT NULL
     LOOP
         IF NOT v_variable = ANY (p_variables) THEN
             RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
@@ -119,7 +137,7 @@ CREATE FUNCTION @extschema@.connector_service_mapping_before() RETURNS trigger L
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_variables text[] := CASE WHEN NEW.items_path IS NULL THEN '{}' ELSE '{"\"record\""}' END;
+    v_variables text[] := CASE WHEN NEW.items_path IS NULL THEN '{}' ELSE ARRAY['"record"'] END;
 BEGIN
     IF TG_OP = 'UPDATE' AND OLD.builtin THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -171,6 +189,11 @@ BEGIN
             NEW.updated_at := now();
         END IF;
     END IF;
+    -- An id that was used before goes on counting; a dump brings versions that are there already.
+    IF TG_OP = 'INSERT' AND EXISTS (SELECT FROM @extschema@.metric_mapping_versions v
+            WHERE v.mapping_id = NEW.mapping_id AND v.version = NEW.version AND v.definition <> to_jsonb(NEW)) THEN
+        NEW.version := 1 + (SELECT max(v.version) FROM @extschema@.metric_mapping_versions v WHERE v.mapping_id = NEW.mapping_id);
+    END IF;
     INSERT INTO @extschema@.metric_mapping_versions (mapping_id, version, definition)
     VALUES (NEW.mapping_id, NEW.version, to_jsonb(NEW)) ON CONFLICT DO NOTHING;
     RETURN NEW;
@@ -197,7 +220,9 @@ BEGIN
     END IF;
     SELECT array_agg(c.connector_id) INTO v_connectors FROM @extschema@.connectors c
     WHERE (c.connector_id = v_row.connector_id OR c.type = v_row.connector_type AND (v_row.tenant_id IS NULL OR c.tenant_id = v_row.tenant_id))
-        AND EXISTS (SELECT FROM @extschema@.raw_connector_data r WHERE r.connector_id = c.connector_id);
+        -- By the beginning of their ids, for which there is an index: "/" is followed by "0".
+        AND EXISTS (SELECT FROM @extschema@.raw_connector_data r
+                    WHERE r.connector_id = c.connector_id AND r.source_record_id >= v_row.stream || '/' AND r.source_record_id < v_row.stream || '0');
     IF cardinality(v_connectors) > 0 THEN
         RAISE NOTICE USING
             MESSAGE = format('records that are stored already keep their numbers until they are reprocessed (connectors concerned: %s)', cardinality(v_connectors)),
@@ -211,6 +236,21 @@ $$;
 COMMENT ON FUNCTION @extschema@.connector_service_mapping_after() IS 'Trigger of metric_mappings: says how stored records are brought after a change; protects the built-in mappings.';
 CREATE TRIGGER metric_mappings_after AFTER INSERT OR UPDATE OR DELETE ON @extschema@.metric_mappings
     FOR EACH ROW EXECUTE FUNCTION @extschema@.connector_service_mapping_after();
+
+CREATE FUNCTION @extschema@.connector_service_mappings_truncated() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    INSERT INTO @extschema@.metric_mappings
+    SELECT DISTINCT ON (v.mapping_id) (jsonb_populate_record(NULL::@extschema@.metric_mappings, v.definition)).*
+    FROM @extschema@.metric_mapping_versions v WHERE v.mapping_id < 1000
+    ORDER BY v.mapping_id, v.version DESC;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_mappings_truncated() IS 'Trigger of metric_mappings: TRUNCATE connectors CASCADE comes by here, and the built-in mappings stay.';
+CREATE TRIGGER metric_mappings_truncated AFTER TRUNCATE ON @extschema@.metric_mappings
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_mappings_truncated();
 
 CREATE FUNCTION @extschema@.connector_service_mappings_of(p_connector_id uuid) RETURNS SETOF @extschema@.metric_mappings LANGUAGE sql STABLE
 BEGIN ATOMIC
@@ -280,7 +320,8 @@ CREATE TABLE @extschema@.metric_days_touched (
     tenant_id uuid NOT NULL,
     metric_type text NOT NULL,
     metric_date date NOT NULL
-);
+-- It is emptied all the time.
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE @extschema@.metric_days_touched IS 'Days whose facts changed since they were summed; written in one transaction with the facts, emptied by connector_service_settle().';
 
 -- From raw to facts. The jsonpaths are read once for a call and not for each record; every path is evaluated
@@ -297,7 +338,10 @@ BEGIN ATOMIC
             c.tenant_id, c.connector_id, t.timezone, t.currency AS home_currency,
             (pg_catalog.now() AT TIME ZONE t.timezone)::date AS today,
             m.items_path::jsonpath AS items_path, m.value_path::jsonpath AS value_path, m.date_path::jsonpath AS date_path,
-            m.category_path::jsonpath AS category_path, m.currency_path::jsonpath AS currency_path, m.filter::jsonpath AS filter
+            m.category_path::jsonpath AS category_path, m.currency_path::jsonpath AS currency_path, m.filter::jsonpath AS filter,
+            -- A path that can fail after it has found something must say so: silence would count the half that it found.
+            @extschema@.connector_service_bare_path(m.items_path) !~ E'^strict|\\.[a-z]+\\(|[-+]' AS is_items_silent,
+            @extschema@.connector_service_bare_path(m.value_path) !~ E'^strict|\\.[a-z]+\\(|[-+]' AS is_value_silent
         FROM @extschema@.connectors c JOIN @extschema@.tenants t ON t.tenant_id = c.tenant_id,
             @extschema@.connector_service_mappings_of(p_connector_id) m
         WHERE c.connector_id = p_connector_id)
@@ -320,6 +364,7 @@ BEGIN ATOMIC
             read.found, read.value, read.date_text, read.day, read.category, read.currency,
             read.value < 0 AND read.negative = 'costs' AS is_refund,
             CASE
+                WHEN read.passes = 'null' THEN 'filter_unknown'
                 WHEN pg_catalog.jsonb_array_length(read.found) > 1 THEN 'value_ambiguous'
                 WHEN read.value IS NULL THEN CASE WHEN read.found IN ('[]', '[null]') THEN 'value_missing' ELSE 'value_unreadable' END
                 WHEN pg_catalog.abs(read.value) >= 1e15 THEN 'value_out_of_range'
@@ -334,21 +379,22 @@ BEGIN ATOMIC
             END AS problem
         FROM (
             SELECT found.raw_id, found.mapping_id, found.item, found.version, found.tenant_id, found.connector_id, found.metric_type,
-                found.negative, found.home_currency, found.today, found.found, found.date_text, found.category, found.currency,
+                found.passes, found.negative, found.home_currency, found.today, found.found, found.date_text, found.category, found.currency,
                 @extschema@.connector_service_amount(found.found ->> 0) * found.factor
                     * CASE found.unit WHEN 'major' THEN 1 ELSE @extschema@.connector_service_scale(found.unit, found.currency) END AS value,
                 @extschema@.connector_service_day(found.date_text, found.timezone) AS day
             FROM (
-                SELECT part.raw_id, part.item, part.mapping_id, part.version, part.tenant_id, part.connector_id, part.metric_type,
+                SELECT part.raw_id, part.item, part.passes, part.mapping_id, part.version, part.tenant_id, part.connector_id, part.metric_type,
                     part.negative, part.factor, part.unit, part.timezone, part.home_currency, part.today,
-                    pg_catalog.jsonb_path_query_array_tz(part.part, part.value_path, part.variables, true) AS found,
+                    pg_catalog.jsonb_path_query_array_tz(part.part, part.value_path, part.variables, part.is_value_silent) AS found,
                     pg_catalog.jsonb_path_query_first_tz(part.part, part.date_path, part.variables, true) #>> '{}' AS date_text,
                     pg_catalog.jsonb_path_query_first_tz(part.part, part.category_path, part.variables, true) AS category,
                     CASE WHEN part.currency_path IS NULL THEN part.home_currency
                         ELSE pg_catalog.upper(pg_catalog.jsonb_path_query_first_tz(part.part, part.currency_path, part.variables, true) #>> '{}' COLLATE "C")
                     END AS currency
                 FROM (
-                    SELECT m.*, r.raw_id, 1 AS item, r.data AS part, '{}'::jsonb AS variables
+                    SELECT m.*, r.raw_id, 1 AS item, r.data AS part, '{}'::jsonb AS variables,
+                        pg_catalog.jsonb_path_query_first_tz(r.data, m.filter, '{}', true) AS passes
                     FROM pg_catalog.unnest(p_raw_ids) AS wanted(raw_id)
                         CROSS JOIN LATERAL (
                             SELECT raw.raw_id, raw.connector_id, raw.stream, raw.data, raw.deleted
@@ -356,19 +402,20 @@ BEGIN ATOMIC
                         JOIN mapping m ON m.stream = r.stream
                     WHERE NOT r.deleted AND r.connector_id = p_connector_id AND m.items_path IS NULL
                     UNION ALL
-                    SELECT m.*, r.raw_id, items.item::integer, items.part, pg_catalog.jsonb_build_object('record', r.data)
+                    SELECT m.*, r.raw_id, items.item::integer, items.part, pg_catalog.jsonb_build_object('record', r.data),
+                        pg_catalog.jsonb_path_query_first_tz(items.part, m.filter, pg_catalog.jsonb_build_object('record', r.data), true)
                     FROM pg_catalog.unnest(p_raw_ids) AS wanted(raw_id)
                         CROSS JOIN LATERAL (
                             SELECT raw.raw_id, raw.connector_id, raw.stream, raw.data, raw.deleted
                             FROM @extschema@.raw_connector_data raw WHERE raw.raw_id = wanted.raw_id OFFSET 0) AS r
                         JOIN mapping m ON m.stream = r.stream
-                        CROSS JOIN LATERAL pg_catalog.jsonb_path_query_tz(r.data, m.items_path, '{}', true) WITH ORDINALITY AS items(part, item)
+                        CROSS JOIN LATERAL pg_catalog.jsonb_path_query_tz(r.data, m.items_path, '{}', m.is_items_silent) WITH ORDINALITY AS items(part, item)
                     WHERE NOT r.deleted AND r.connector_id = p_connector_id
                         -- Asked once: where no mapping has parts, the records are not read a second time.
                         AND EXISTS (SELECT FROM mapping WHERE mapping.items_path IS NOT NULL)
-                ) AS part
-                WHERE part.filter IS NULL
-                    OR pg_catalog.jsonb_path_query_first_tz(part.part, part.filter, part.variables, true) NOT IN ('false', 'null')
+                    OFFSET 0) AS part
+                -- A predicate is true, false or unknown; a filter finds something or nothing.
+                WHERE part.filter IS NULL OR part.passes <> 'false'
                 OFFSET 0) AS found
             OFFSET 0) AS read
         OFFSET 0) AS judged;
@@ -378,6 +425,7 @@ COMMENT ON FUNCTION @extschema@.connector_service_extract(uuid, uuid[]) IS 'What
 CREATE FUNCTION @extschema@.connector_service_problem(p_problem text, p_mapping jsonb, p_sample text) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN pg_catalog.format(
     CASE p_problem
+        WHEN 'filter_unknown' THEN 'the filter %s compares values of different kinds, or cannot be evaluated'
         WHEN 'value_missing' THEN 'there is no amount at %s'
         WHEN 'value_ambiguous' THEN '%s gives more than one amount: %s'
         WHEN 'value_unreadable' THEN 'the amount at %s is no plain decimal number: %s'
@@ -393,12 +441,12 @@ RETURN pg_catalog.format(
         ELSE 'a path of the mapping could not be evaluated: %2$s'
     END,
     p_mapping ->> CASE pg_catalog.split_part(p_problem, '_', 1)
-        WHEN 'date' THEN 'date_path' WHEN 'category' THEN 'category_path' WHEN 'currency' THEN 'currency_path' ELSE 'value_path' END,
+        WHEN 'date' THEN 'date_path' WHEN 'category' THEN 'category_path' WHEN 'currency' THEN 'currency_path' WHEN 'filter' THEN 'filter' ELSE 'value_path' END,
     pg_catalog.left(p_sample, 100));
 COMMENT ON FUNCTION @extschema@.connector_service_problem(text, jsonb, text) IS 'A problem of connector_service_extract() in words.';
 
 CREATE FUNCTION @extschema@.connector_service_reject(p_connector_id uuid, p_run_id uuid, p_raw_ids uuid[], p_failure text DEFAULT NULL) RETURNS void LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC'
+SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET jit = off
 AS $$
 BEGIN
     WITH bad AS MATERIALIZED (
@@ -429,7 +477,7 @@ BEGIN
     INSERT INTO @extschema@.data_quality_alerts (tenant_id, connector_id, alert_type, severity, message, occurrences, alert_key)
     SELECT r.tenant_id, r.connector_id, 'schema_error', 'warning',
         format('stream %s: %s (record %s%s); such records are kept and do not count', r.stream,
-            min(r.reason COLLATE "C"), min(r.source_record_id),
+            (array_agg(r.reason ORDER BY r.source_record_id))[1], min(r.source_record_id),
             coalesce(format(', mapping %s version %s', r.mapping_id, r.version), '')),
         count(*), format('schema:%s:%s:%s:%s', r.connector_id, r.problem, r.mapping_id, r.stream)
     FROM rejected r
@@ -439,7 +487,8 @@ $$;
 COMMENT ON FUNCTION @extschema@.connector_service_reject(uuid, uuid, uuid[], text) IS 'Puts records that a mapping cannot read into quarantine, with an alert for each kind of trouble. p_failure: what PostgreSQL raised over them.';
 
 CREATE FUNCTION @extschema@.connector_service_derive_batch(p_connector_id uuid, p_run_id uuid, p_raw_ids uuid[], p_fresh boolean) RETURNS bigint LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC'
+-- To compile a statement takes longer than to run it, and the estimates of paths are far too high.
+SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET jit = off
 AS $$
 DECLARE
     v_rejected uuid[];
@@ -488,7 +537,9 @@ BEGIN
 
         UPDATE @extschema@.raw_connector_data SET processed = true WHERE raw_id = ANY (p_raw_ids) AND NOT processed;
         UPDATE @extschema@.quarantine q SET replayed_at = now()
-        WHERE q.raw_id = ANY (p_raw_ids) AND q.replayed_at IS NULL AND q.raw_id <> ALL (coalesce(v_rejected, '{}'));
+        WHERE q.raw_id = ANY (p_raw_ids) AND q.replayed_at IS NULL
+            AND (q.raw_id <> ALL (coalesce(v_rejected, '{}'))
+                OR NOT EXISTS (SELECT FROM @extschema@.raw_connector_data r WHERE r.raw_id = q.raw_id AND r.stream = q.stream AND r.connector_id = q.connector_id));
     END IF;
     IF v_rejected IS NOT NULL THEN
         PERFORM @extschema@.connector_service_reject(p_connector_id, p_run_id, v_rejected);
@@ -533,19 +584,25 @@ CREATE FUNCTION @extschema@.connector_service_raw_before_update() RETURNS trigge
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF NEW.raw_id <> OLD.raw_id THEN
+        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+            MESSAGE = format('raw_id of record "%s" cannot be changed', OLD.source_record_id),
+            DETAIL = 'Facts and quarantine know the record by it.';
+    END IF;
     NEW.processed := false;
     -- A hash speaks only for the text it was made of.
-    IF NEW.data IS DISTINCT FROM OLD.data THEN
+    IF NEW.data IS DISTINCT FROM OLD.data AND NEW.content_hash IS NOT DISTINCT FROM OLD.content_hash THEN
         NEW.content_hash := NULL;
     END IF;
     RETURN NEW;
 END
 $$;
 COMMENT ON FUNCTION @extschema@.connector_service_raw_before_update() IS 'Trigger of raw_connector_data: a record that is changed by hand is to be processed again.';
--- A sync that changes a record changes its hash too, and writes its facts itself.
+-- A sync that changes a record names its run, and writes the facts itself.
 CREATE TRIGGER raw_connector_data_before_update BEFORE UPDATE ON @extschema@.raw_connector_data
-    FOR EACH ROW WHEN (NEW.content_hash IS NOT DISTINCT FROM OLD.content_hash
-        AND (NEW.deleted <> OLD.deleted OR NEW.stream <> OLD.stream OR NEW.data IS DISTINCT FROM OLD.data))
+    FOR EACH ROW WHEN (NEW.run_id IS NOT DISTINCT FROM OLD.run_id
+        AND (NEW.raw_id <> OLD.raw_id OR NEW.connector_id <> OLD.connector_id OR NEW.stream <> OLD.stream
+            OR NEW.deleted <> OLD.deleted OR NEW.data IS DISTINCT FROM OLD.data))
     EXECUTE FUNCTION @extschema@.connector_service_raw_before_update();
 
 CREATE FUNCTION @extschema@.connector_service_raw_unprocessed() RETURNS trigger LANGUAGE plpgsql
@@ -559,6 +616,18 @@ $$;
 COMMENT ON FUNCTION @extschema@.connector_service_raw_unprocessed() IS 'Trigger of raw_connector_data: has the worker process what is not processed.';
 CREATE TRIGGER raw_connector_data_unprocessed AFTER INSERT OR UPDATE ON @extschema@.raw_connector_data
     FOR EACH ROW WHEN (NOT NEW.processed) EXECUTE FUNCTION @extschema@.connector_service_raw_unprocessed();
+
+CREATE FUNCTION @extschema@.connector_service_type_changed() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE @extschema@.raw_connector_data SET processed = false WHERE connector_id = NEW.connector_id;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_type_changed() IS 'Trigger of connectors: with another type other mappings count.';
+CREATE TRIGGER connectors_type_changed AFTER UPDATE OF type ON @extschema@.connectors
+    FOR EACH ROW WHEN (NEW.type <> OLD.type) EXECUTE FUNCTION @extschema@.connector_service_type_changed();
 
 CREATE FUNCTION @extschema@.connector_service_raw_deleted() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -574,7 +643,7 @@ BEGIN
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT DISTINCT gone.tenant_id, gone.metric_type, gone.metric_date FROM gone;
     -- What was deleted on purpose, personal data perhaps, is not kept in quarantine either.
-    DELETE FROM @extschema@.quarantine q USING deleted_raw d WHERE q.raw_id = d.raw_id AND q.replayed_at IS NULL;
+    DELETE FROM @extschema@.quarantine q USING deleted_raw d WHERE q.raw_id = d.raw_id;
     PERFORM @extschema@.connector_service_settle();
     RETURN NULL;
 END
@@ -607,3 +676,5 @@ SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('@e
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.fx_rates', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.metric_facts', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.metric_days_touched', '');
+
+SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

@@ -10,6 +10,8 @@
 -- have goes to quarantine, where somebody sees it, instead of counting as nothing. For the same reason zero is
 -- left out by exists(... ? (@ == 0)): compared directly, a text would be neither zero nor not, and would not pass.
 -- Ids are fixed: 100 shopify, 200 square, 300 stripe, 400 quickbooks, 500 salesforce, 600 erpnext.
+-- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
 INSERT INTO @extschema@.metric_mappings (mapping_id, connector_type, stream, metric_type, items_path,
     value_path, date_path, category_path, currency_path, filter, negative, factor, unit, builtin, note) VALUES
@@ -232,3 +234,5 @@ INSERT INTO @extschema@.metric_mappings (mapping_id, connector_type, stream, met
     'exists($.Minutes) && !exists($.Minutes ? (@ == 0))',
     'reject', 1, 'major', true,
     'The minutes over the whole hours, as hours.');
+
+SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

@@ -1,4 +1,6 @@
 -- metric: one value per tenant, metric type and day, the sum of its facts.
+-- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
 CREATE TABLE @extschema@.metrics (
     metric_id uuid CONSTRAINT metrics_pkey PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
@@ -9,10 +11,12 @@ CREATE TABLE @extschema@.metrics (
     data jsonb NOT NULL DEFAULT '{}',
     derived_value numeric,
     by_hand boolean NOT NULL DEFAULT true,
+    settled_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     CONSTRAINT valid_metric_value CHECK (metric_value >= 0),
     CONSTRAINT valid_metric_type CHECK (metric_type IN ('revenue', 'inventory', 'staffing', 'costs')),
+    CONSTRAINT metrics_date_is_finite CHECK (pg_catalog.isfinite(metric_date)),
     CONSTRAINT metrics_day_key UNIQUE (tenant_id, metric_type, metric_date)
 );
 COMMENT ON TABLE @extschema@.metrics IS 'One value per tenant, metric type and day. Rows that the pipeline wrote follow the facts of their day; a row that a person inserted or changed is theirs and is never overwritten. Deleting a row has it derived again, if there are facts.';
@@ -23,6 +27,7 @@ COMMENT ON COLUMN @extschema@.metrics.metric_date IS 'The tenant''s day.';
 COMMENT ON COLUMN @extschema@.metrics.data IS 'Of a derived metric: category (the day''s only one, or mixed), categories {category: amount}, sources {connector_id: {value, facts}}, facts (how many), currency, and unconverted {currency: amount} where an exchange rate is missing.';
 COMMENT ON COLUMN @extschema@.metrics.derived_value IS 'What the facts of the day say; differs from metric_value only where a person entered another one.';
 COMMENT ON COLUMN @extschema@.metrics.by_hand IS 'Whether a person wrote metric_value. Set it to false to have the derived value back.';
+COMMENT ON COLUMN @extschema@.metrics.settled_at IS 'When the pipeline last wrote the row: what changes a metric without it is a person''s.';
 COMMENT ON COLUMN @extschema@.metrics.updated_at IS 'When the value last changed.';
 
 CREATE TABLE @extschema@.metric_sources (
@@ -32,7 +37,7 @@ CREATE TABLE @extschema@.metric_sources (
     first_date date NOT NULL,
     CONSTRAINT metric_sources_pkey PRIMARY KEY (tenant_id, metric_type, connector_id)
 );
-COMMENT ON TABLE @extschema@.metric_sources IS 'Which connectors contribute to which metrics, and since which day: no day before it can be missing. Refunds alone do not count: nobody misses a day without them.';
+COMMENT ON TABLE @extschema@.metric_sources IS 'Which connectors contribute to which metrics, and since which day: no day before it can be missing. Neither refunds nor inventory count: nobody misses a day on which nothing was refunded or no stock changed.';
 
 CREATE FUNCTION @extschema@.connector_service_sums(p_tenant_ids uuid[], p_metric_types text[], p_metric_dates date[])
 RETURNS TABLE (tenant_id uuid, metric_type text, metric_date date, total numeric, data jsonb, sources uuid[], unconverted jsonb)
@@ -95,7 +100,7 @@ COMMENT ON FUNCTION @extschema@.connector_service_sums(uuid[], text[], date[]) I
 CREATE FUNCTION @extschema@.connector_service_settle(p_days integer DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 -- The worker's session goes by key everywhere else; here many days are joined with each other.
-SET enable_hashjoin = on
+SET enable_hashjoin = on SET jit = off SET DateStyle = 'ISO'
 AS $$
 DECLARE
     v_tenants uuid[];
@@ -116,12 +121,13 @@ BEGIN
 
     WITH summed AS MATERIALIZED (SELECT s.* FROM @extschema@.connector_service_sums(v_tenants, v_types, v_dates) s),
     stored AS (
-        INSERT INTO @extschema@.metrics AS m (tenant_id, metric_type, metric_date, metric_value, derived_value, data, by_hand)
-        SELECT s.tenant_id, s.metric_type, s.metric_date, s.total, s.total, s.data, false FROM summed s WHERE s.total >= 0
+        INSERT INTO @extschema@.metrics AS m (tenant_id, metric_type, metric_date, metric_value, derived_value, data, by_hand, settled_at)
+        SELECT s.tenant_id, s.metric_type, s.metric_date, s.total, s.total, s.data, false, clock_timestamp() FROM summed s WHERE s.total >= 0
         ON CONFLICT (tenant_id, metric_type, metric_date) DO UPDATE
         SET metric_value = CASE WHEN m.by_hand THEN m.metric_value ELSE excluded.metric_value END,
             data = CASE WHEN m.by_hand THEN m.data ELSE excluded.data END,
             derived_value = excluded.derived_value,
+            settled_at = excluded.settled_at,
             updated_at = CASE WHEN m.by_hand THEN m.updated_at ELSE now() END
         WHERE m.derived_value IS DISTINCT FROM excluded.derived_value OR NOT m.by_hand AND m.data <> excluded.data),
     empty AS MATERIALIZED (
@@ -131,13 +137,15 @@ BEGIN
         DELETE FROM @extschema@.metrics m USING empty e
         WHERE m.tenant_id = e.tenant_id AND m.metric_type = e.metric_type AND m.metric_date = e.metric_date AND NOT m.by_hand),
     unsaid AS (
-        UPDATE @extschema@.metrics m SET derived_value = NULL FROM empty e
+        UPDATE @extschema@.metrics m SET derived_value = NULL, settled_at = clock_timestamp() FROM empty e
         WHERE m.tenant_id = e.tenant_id AND m.metric_type = e.metric_type AND m.metric_date = e.metric_date
             AND m.by_hand AND m.derived_value IS NOT NULL),
     source AS (
         INSERT INTO @extschema@.metric_sources AS known (tenant_id, metric_type, connector_id, first_date)
         SELECT s.tenant_id, s.metric_type, c.connector_id, min(s.metric_date)
         FROM summed s JOIN @extschema@.connectors c ON c.connector_id = ANY (s.sources)
+        -- A stock record is dated by its last change: a day without one is not missing.
+        WHERE s.metric_type <> 'inventory'
         GROUP BY 1, 2, 3
         ON CONFLICT (tenant_id, metric_type, connector_id) DO UPDATE SET first_date = excluded.first_date
         WHERE excluded.first_date < known.first_date)
@@ -163,15 +171,14 @@ BEGIN
     UPDATE @extschema@.raw_connector_data r SET processed = false
     FROM @extschema@.quarantine q JOIN @extschema@.tenants t ON t.tenant_id = q.tenant_id
     WHERE q.retry_on <= (now() AT TIME ZONE t.timezone)::date AND q.replayed_at IS NULL AND r.raw_id = q.raw_id AND r.processed;
-    WHILE p_records IS NULL OR v_count < p_records LOOP
-        SELECT batch.connector_id, array_agg(batch.raw_id) INTO v_connector_id, v_raw_ids
+    -- Found once, and not again for each batch: what is processed meanwhile stays in the index for a while.
+    FOR v_connector_id, v_raw_ids IN
+        SELECT waiting.connector_id, array_agg(waiting.raw_id)
         FROM (
-            SELECT r.connector_id, r.raw_id FROM @extschema@.raw_connector_data r
-            WHERE NOT r.processed AND r.connector_id = (
-                SELECT first.connector_id FROM @extschema@.raw_connector_data first WHERE NOT first.processed ORDER BY first.connector_id LIMIT 1)
-            LIMIT 1000) AS batch
-        GROUP BY batch.connector_id;
-        EXIT WHEN NOT FOUND;
+            SELECT r.connector_id, r.raw_id, (row_number() OVER (PARTITION BY r.connector_id ORDER BY r.ingested_at) - 1) / 1000 AS batch
+            FROM @extschema@.raw_connector_data r WHERE NOT r.processed LIMIT p_records) AS waiting
+        GROUP BY waiting.connector_id, waiting.batch
+    LOOP
         PERFORM @extschema@.connector_service_derive(v_connector_id, NULL, v_raw_ids, false);
         v_count := v_count + cardinality(v_raw_ids);
     END LOOP;
@@ -179,7 +186,7 @@ BEGIN
     RETURN v_count;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_process(bigint) IS 'Writes the facts of raw records that are not processed yet, at most about p_records of them, and settles the touched days; returns how many records it took. The worker does this by itself; call it to have it done now.';
+COMMENT ON FUNCTION @extschema@.connector_service_process(bigint) IS 'Writes the facts of raw records that are not processed yet, at most p_records of them, and settles the touched days; returns how many records it took. The worker does this by itself; call it to have it done now.';
 
 CREATE FUNCTION @extschema@.connector_service_reprocess(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -240,10 +247,13 @@ BEGIN
     LOOP
         BEGIN
             -- Where a later version is stored, that one counts.
-            INSERT INTO @extschema@.raw_connector_data (tenant_id, connector_id, source_type, stream, source_record_id, data, content_hash, run_id)
+            INSERT INTO @extschema@.raw_connector_data AS r (tenant_id, connector_id, source_type, stream, source_record_id, data, content_hash, run_id)
             VALUES (v_refused.tenant_id, v_refused.connector_id, v_refused.type, v_refused.stream, v_refused.source_record_id,
                 convert_from(v_refused.raw, 'UTF8')::jsonb, v_refused.content_hash, v_refused.run_id)
-            ON CONFLICT (connector_id, source_record_id) DO NOTHING;
+            ON CONFLICT (connector_id, source_record_id) DO UPDATE
+            SET data = excluded.data, content_hash = excluded.content_hash, stream = excluded.stream, run_id = excluded.run_id,
+                ingested_at = now(), processed = false, deleted = false
+            WHERE r.ingested_at < v_refused.last_seen_at;
             UPDATE @extschema@.quarantine SET replayed_at = now() WHERE quarantine_id = v_refused.quarantine_id;
             v_count := v_count + 1;
         EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
@@ -252,8 +262,9 @@ BEGIN
     END LOOP;
     FOR v_raw_ids IN
         SELECT array_agg(open.raw_id) FROM (
-            SELECT q.raw_id, (row_number() OVER (ORDER BY q.quarantine_id) - 1) / 1000 AS batch FROM @extschema@.quarantine q
-            WHERE q.connector_id = p_connector_id AND q.replayed_at IS NULL AND q.raw_id IS NOT NULL) AS open
+            SELECT q.raw_id, (row_number() OVER (ORDER BY q.raw_id) - 1) / 1000 AS batch FROM @extschema@.quarantine q
+            WHERE q.connector_id = p_connector_id AND q.replayed_at IS NULL AND q.raw_id IS NOT NULL
+            GROUP BY q.raw_id) AS open
         GROUP BY open.batch
     LOOP
         v_count := v_count + cardinality(v_raw_ids) - @extschema@.connector_service_derive(p_connector_id, NULL, v_raw_ids, false);
@@ -264,9 +275,32 @@ END
 $$;
 COMMENT ON FUNCTION @extschema@.connector_service_replay(uuid) IS 'Tries the quarantined records of a connector again: those a mapping could not read, and those PostgreSQL refused. Returns how many are out of quarantine now. Raises 42704 for an unknown connector.';
 
+CREATE FUNCTION @extschema@.connector_service_expected(p_connector_id uuid, p_raw_ids uuid[]) RETURNS SETOF @extschema@.metric_facts LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_middle integer := cardinality(p_raw_ids) / 2;
+    v_facts @extschema@.metric_facts[];
+BEGIN
+    WITH extracted AS MATERIALIZED (SELECT x.* FROM @extschema@.connector_service_extract(p_connector_id, p_raw_ids) x)
+    SELECT array_agg(ROW(x.raw_id, x.mapping_id, x.item, x.version, x.tenant_id, x.connector_id, x.metric_type, x.metric_date, x.category,
+        x.currency, x.value)::@extschema@.metric_facts) INTO v_facts
+    FROM extracted x
+    WHERE NOT EXISTS (SELECT FROM extracted w WHERE w.problem IS NOT NULL AND w.raw_id = x.raw_id AND w.mapping_id = x.mapping_id);
+    RETURN QUERY SELECT * FROM unnest(v_facts);
+EXCEPTION WHEN data_exception OR program_limit_exceeded OR undefined_object OR feature_not_supported OR statement_too_complex THEN
+    -- As connector_service_derive(): a record that a path cannot be evaluated on counts nothing.
+    IF v_middle > 0 THEN
+        RETURN QUERY SELECT * FROM @extschema@.connector_service_expected(p_connector_id, p_raw_ids[:v_middle]);
+        RETURN QUERY SELECT * FROM @extschema@.connector_service_expected(p_connector_id, p_raw_ids[v_middle + 1:]);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_expected(uuid, uuid[]) IS 'The facts that some records of a connector should have.';
+
 CREATE FUNCTION @extschema@.connector_service_verify(p_tenant_id uuid DEFAULT NULL)
 RETURNS TABLE (tenant_id uuid, metric_type text, metric_date date, item text, stored text, expected text) LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET enable_hashjoin = on
+SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET enable_hashjoin = on SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -287,11 +321,9 @@ BEGIN
                 ORDER BY r.source_record_id LIMIT 10000) AS page;
             EXIT WHEN v_raw_ids IS NULL;
             RETURN QUERY
-            WITH extracted AS MATERIALIZED (SELECT x.* FROM @extschema@.connector_service_extract(v_connector_id, v_raw_ids) x),
-            wanted AS MATERIALIZED (
+            WITH wanted AS MATERIALIZED (
                 SELECT x.raw_id, x.mapping_id, x.item, x.tenant_id, x.metric_type, x.metric_date, x.category, x.currency, x.value
-                FROM extracted x
-                WHERE NOT EXISTS (SELECT FROM extracted w WHERE w.problem IS NOT NULL AND w.raw_id = x.raw_id AND w.mapping_id = x.mapping_id)),
+                FROM @extschema@.connector_service_expected(v_connector_id, v_raw_ids) x),
             present AS MATERIALIZED (
                 SELECT f.raw_id, f.mapping_id, f.item, f.tenant_id, f.metric_type, f.metric_date, f.category, f.currency, f.value
                 FROM @extschema@.metric_facts f WHERE f.raw_id = ANY (v_raw_ids)),
@@ -332,23 +364,25 @@ CREATE FUNCTION @extschema@.connector_service_metric_before() RETURNS trigger LA
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF OLD.by_hand AND NOT NEW.by_hand AND NEW.derived_value IS NOT NULL THEN
-        NEW.metric_value := NEW.derived_value;
-        -- The breakdown follows.
-        INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date) VALUES (NEW.tenant_id, NEW.metric_type, NEW.metric_date);
-        PERFORM @extschema@.connector_service_wake();
+    IF OLD.by_hand AND NOT NEW.by_hand THEN
+        NEW.metric_value := coalesce(NEW.derived_value, NEW.metric_value);
     ELSE
         NEW.by_hand := true;
     END IF;
+    IF (NEW.tenant_id, NEW.metric_type, NEW.metric_date) IS DISTINCT FROM (OLD.tenant_id, OLD.metric_type, OLD.metric_date) THEN
+        NEW.derived_value := NULL;
+    END IF;
     NEW.updated_at := now();
+    INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
+    SELECT OLD.tenant_id, OLD.metric_type, OLD.metric_date UNION SELECT NEW.tenant_id, NEW.metric_type, NEW.metric_date;
+    PERFORM @extschema@.connector_service_wake();
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_metric_before() IS 'Trigger of metrics: a value that a person changes is theirs, until they give it back with by_hand = false.';
--- The pipeline changes metric_value and derived_value together.
-CREATE TRIGGER metrics_before BEFORE UPDATE ON @extschema@.metrics
-    FOR EACH ROW WHEN (NEW.derived_value IS NOT DISTINCT FROM OLD.derived_value
-        AND (NEW.metric_value <> OLD.metric_value OR OLD.by_hand AND NOT NEW.by_hand))
+COMMENT ON FUNCTION @extschema@.connector_service_metric_before() IS 'Trigger of metrics: what a person changes is theirs, until they give it back with by_hand = false; the days concerned are settled again.';
+-- By the columns that a statement sets, and not by their values: who enters the value that is there means it.
+CREATE TRIGGER metrics_before BEFORE UPDATE OF tenant_id, metric_type, metric_date, metric_value, data, by_hand ON @extschema@.metrics
+    FOR EACH ROW WHEN (NEW.settled_at IS NOT DISTINCT FROM OLD.settled_at)
     EXECUTE FUNCTION @extschema@.connector_service_metric_before();
 
 CREATE FUNCTION @extschema@.connector_service_metric_deleted() RETURNS trigger LANGUAGE plpgsql
@@ -431,3 +465,5 @@ CREATE TRIGGER tenants_changed AFTER UPDATE OF timezone, currency ON @extschema@
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.metrics', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.metric_sources', '');
+
+SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

@@ -1,5 +1,7 @@
 -- alert: what a person should look at. One row for each trouble, however often it is found; it closes itself when
 -- the data is right again, and stays closed once a person has closed it.
+-- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
 CREATE TABLE @extschema@.data_quality_alerts (
     alert_id uuid CONSTRAINT data_quality_alerts_pkey PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
@@ -21,16 +23,16 @@ CREATE TABLE @extschema@.data_quality_alerts (
     CONSTRAINT data_quality_alerts_once UNIQUE (tenant_id, alert_type, alert_key)
 );
 CREATE INDEX idx_dq_alerts ON @extschema@.data_quality_alerts (tenant_id, resolved, created_at);
-CREATE INDEX data_quality_alerts_day ON @extschema@.data_quality_alerts (tenant_id, metric_date, metric_type) WHERE NOT resolved;
+CREATE INDEX data_quality_alerts_day ON @extschema@.data_quality_alerts (tenant_id, metric_date, metric_type) WHERE NOT resolved_by_data;
 CREATE INDEX data_quality_alerts_metric ON @extschema@.data_quality_alerts (metric_id) WHERE metric_id IS NOT NULL;
 CREATE INDEX data_quality_alerts_connector ON @extschema@.data_quality_alerts (connector_id) WHERE connector_id IS NOT NULL;
-COMMENT ON TABLE @extschema@.data_quality_alerts IS 'What is wrong with the data, one row for each trouble. UPDATE ... SET resolved = true closes one for good: the same trouble does not open it again. An alert that closed itself opens again when its trouble comes back.';
+COMMENT ON TABLE @extschema@.data_quality_alerts IS 'What is wrong with the data, one row for each trouble. UPDATE ... SET resolved = true closes one for good: the trouble that goes on does not open it again. Trouble that was over and comes back does.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.metric_id IS 'The metric it is about.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.connector_id IS 'The connector it is about.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.alert_type IS 'outlier, missing (a day without data), schema_error (records a mapping cannot read), freshness (a connector that does not succeed) or completeness (a day with too little in it, or an amount that could not be counted).';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.severity IS 'info, warning or critical.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.message IS 'For people, as it was found last.';
-COMMENT ON COLUMN @extschema@.data_quality_alerts.occurrences IS 'How often it was found; for schema_error, how many records.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.occurrences IS 'How often it was found (what only looking finds counts twice a day at most); for schema_error, how many records.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.last_seen_at IS 'When it was found last.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.resolved_at IS 'When it was closed.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.metric_type IS 'The metric type it is about.';
@@ -51,7 +53,14 @@ BEGIN
         END IF;
         RETURN NEW;
     END IF;
-    NEW.alert_key := coalesce(NEW.alert_key, 'message:' || md5(concat_ws('|', NEW.connector_id, NEW.metric_id, NEW.message)));
+    IF NEW.alert_key IS NULL THEN
+        NEW.alert_key := 'message:' || md5(concat_ws('|', NEW.connector_id, NEW.metric_id, NEW.message));
+        -- A missing day that a person's statement reports closes itself like any other, if its message says which it is.
+        IF NEW.alert_type = 'missing' THEN
+            NEW.metric_date := coalesce(NEW.metric_date, @extschema@.connector_service_day(substring(NEW.message FROM '[0-9]{4}-[0-9]{2}-[0-9]{2}'), 'UTC'));
+            NEW.metric_type := coalesce(NEW.metric_type, lower(substring(NEW.message FROM '(?i)(revenue|inventory|staffing|costs)')));
+        END IF;
+    END IF;
     -- Two sessions that find the same trouble at once must not both insert it. One of 1,024 locks for each tenant,
     -- and not one for each alert: a nightly statement inserts thousands.
     PERFORM pg_advisory_xact_lock(x'616c6572'::integer, hashtext(NEW.tenant_id::text) & 1023);
@@ -121,7 +130,7 @@ COMMENT ON FUNCTION @extschema@.connector_service_quality_rule(uuid, text) IS 'T
 -- Validation: of every metric, whoever writes it.
 
 CREATE FUNCTION @extschema@.validate_metric() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 0
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 0 SET DateStyle = 'ISO' SET jit = off
 AS $$
 DECLARE
     v_bad record;
@@ -168,7 +177,7 @@ BEGIN
                 FROM (SELECT rule.outlier_factor::float8 * greatest(
                         1.4826 * (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY abs(v - history.median)) FROM unnest(history.values) AS v),
                         0.05 * history.median) AS width) AS margin
-            ) AS spread ON history.days >= rule.outlier_min_history AND rule.outlier_factor < 'Infinity'
+            ) AS spread ON history.days >= rule.outlier_min_history AND history.median > 0 AND rule.outlier_factor < 'Infinity'
         -- What comes from a dump was judged when it was made.
         WHERE TG_OP = 'UPDATE' OR c.created_at >= now() - interval '1 minute'),
     found AS MATERIALIZED (
@@ -189,12 +198,12 @@ BEGIN
 
     UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
     FROM changed c
-    WHERE a.metric_id = c.metric_id AND NOT a.resolved AND a.alert_key = format('outlier:%s:%s', c.metric_type, c.metric_date)
-        AND c.metric_id <> ALL (v_outliers);
+    WHERE a.metric_id = c.metric_id AND NOT a.resolved_by_data AND a.alert_key LIKE 'outlier:%'
+        AND (c.metric_id <> ALL (v_outliers) OR a.alert_key <> format('outlier:%s:%s', c.metric_type, c.metric_date));
     UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
     FROM changed c
-    WHERE a.tenant_id = c.tenant_id AND a.metric_date = c.metric_date AND a.metric_type = c.metric_type
-        AND a.alert_type = 'missing' AND NOT a.resolved AND (c.by_hand OR a.connector_id IS NULL);
+    WHERE a.tenant_id = c.tenant_id AND a.metric_date = c.metric_date AND coalesce(a.metric_type, c.metric_type) = c.metric_type
+        AND a.alert_type = 'missing' AND NOT a.resolved_by_data AND (c.by_hand OR a.connector_id IS NULL);
     RETURN NULL;
 END
 $$;
@@ -207,7 +216,7 @@ CREATE TRIGGER validate_metric_update_trigger AFTER UPDATE ON @extschema@.metric
 -- What settling a day finds.
 
 CREATE FUNCTION @extschema@.connector_service_alert_days(p_tenant_ids uuid[], p_metric_types text[], p_metric_dates date[], p_trouble jsonb) RETURNS void LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
+SET search_path = pg_catalog, pg_temp SET DateStyle = 'ISO' SET jit = off
 AS $$
 BEGIN
     WITH day AS MATERIALIZED (
@@ -237,7 +246,7 @@ BEGIN
         FROM found f)
     UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
     FROM day
-    WHERE a.tenant_id = day.tenant_id AND a.metric_date = day.metric_date AND a.metric_type = day.metric_type AND NOT a.resolved
+    WHERE a.tenant_id = day.tenant_id AND a.metric_date = day.metric_date AND a.metric_type = day.metric_type AND NOT a.resolved_by_data
         AND CASE split_part(a.alert_key, ':', 1)
             WHEN 'missing' THEN EXISTS (
                 SELECT FROM @extschema@.metric_facts f
@@ -256,7 +265,7 @@ CREATE FUNCTION @extschema@.connector_service_close_schema_alerts(p_connector_id
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
-    WHERE a.connector_id = p_connector_id AND a.alert_type = 'schema_error' AND NOT a.resolved AND a.alert_key LIKE 'schema:%'
+    WHERE a.connector_id = p_connector_id AND a.alert_type = 'schema_error' AND NOT a.resolved_by_data AND a.alert_key LIKE 'schema:%'
         AND NOT EXISTS (
             SELECT FROM @extschema@.quarantine q
             WHERE q.connector_id = p_connector_id AND q.replayed_at IS NULL AND q.raw_id IS NOT NULL
@@ -268,7 +277,7 @@ COMMENT ON FUNCTION @extschema@.connector_service_close_schema_alerts(uuid) IS '
 -- What only looking finds.
 
 CREATE FUNCTION @extschema@.check_missing_data(p_days integer DEFAULT 30) RETURNS bigint LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on
+SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET jit = off SET DateStyle = 'ISO'
 AS $$
 DECLARE
     v_missing bigint;
@@ -279,6 +288,20 @@ BEGIN
             HINT = 'p_days is between 1 and 3660.';
     END IF;
     PERFORM @extschema@.connector_service_lock();
+    -- A source whose first days are gone begins later; one without any is no source any more.
+    WITH actual AS MATERIALIZED (
+        SELECT s.tenant_id, s.metric_type, s.connector_id, (
+            SELECT f.metric_date FROM @extschema@.metric_facts f
+            WHERE f.tenant_id = s.tenant_id AND f.metric_type = s.metric_type AND f.metric_date >= s.first_date
+                AND f.connector_id = s.connector_id AND f.category IS DISTINCT FROM 'refunds'
+            ORDER BY f.metric_date LIMIT 1) AS first_date
+        FROM @extschema@.metric_sources s),
+    gone AS (
+        DELETE FROM @extschema@.metric_sources s USING actual a
+        WHERE s.tenant_id = a.tenant_id AND s.metric_type = a.metric_type AND s.connector_id = a.connector_id AND a.first_date IS NULL)
+    UPDATE @extschema@.metric_sources s SET first_date = a.first_date FROM actual a
+    WHERE s.tenant_id = a.tenant_id AND s.metric_type = a.metric_type AND s.connector_id = a.connector_id AND a.first_date > s.first_date;
+
     WITH tenant AS MATERIALIZED (
         SELECT t.tenant_id, t.timezone, (now() AT TIME ZONE t.timezone)::date AS today FROM @extschema@.tenants t),
     source AS MATERIALIZED (
@@ -315,13 +338,17 @@ BEGIN
     alerted AS (
         INSERT INTO @extschema@.data_quality_alerts (tenant_id, connector_id, alert_type, severity, message, alert_key, metric_type, metric_date)
         SELECT k.tenant_id, k.connector_id, 'missing', 'warning',
-            format('no %s%s on %s', k.metric_type, coalesce(format(' from %s', k.name), ''), to_char(k.metric_date, 'FMDay, YYYY-MM-DD')),
+            format('no %s%s on %s', k.metric_type, coalesce(' from ' || k.name, ''), to_char(k.metric_date, 'FMDay, YYYY-MM-DD')),
             k.alert_key, k.metric_type, k.metric_date
-        FROM keyed k),
+        FROM keyed k
+        WHERE NOT EXISTS (
+            SELECT FROM @extschema@.data_quality_alerts a
+            WHERE a.tenant_id = k.tenant_id AND a.alert_type = 'missing' AND a.alert_key = k.alert_key AND NOT a.resolved_by_data
+                AND a.last_seen_at > now() - interval '12 hours')),
     closed AS (
         UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
         FROM tenant
-        WHERE a.tenant_id = tenant.tenant_id AND NOT a.resolved AND a.alert_type = 'missing' AND a.alert_key LIKE 'missing:%'
+        WHERE a.tenant_id = tenant.tenant_id AND NOT a.resolved_by_data AND a.alert_type = 'missing' AND a.alert_key LIKE 'missing:%'
             AND a.metric_date >= tenant.today - p_days
             AND NOT EXISTS (SELECT FROM keyed k WHERE k.tenant_id = a.tenant_id AND k.alert_key = a.alert_key))
     SELECT count(*) INTO v_missing FROM keyed;
@@ -331,7 +358,7 @@ $$;
 COMMENT ON FUNCTION @extschema@.check_missing_data(integer) IS 'Looks for days without data among the last p_days (1 to 3660) of every tenant, metric type and source; alerts each once and closes the alerts of days that are not missing any more. A source is missed only from its first day on, on days that quality_rules does not call closed, and not while its connector is paused. Returns how many days are missing. Raises 22023 for a wrong p_days. The worker calls it every hour.';
 
 CREATE FUNCTION @extschema@.connector_service_check_quality() RETURNS void LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET DateStyle = 'ISO'
+SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET jit = off SET DateStyle = 'ISO'
 AS $$
 BEGIN
     PERFORM @extschema@.check_missing_data();
@@ -349,9 +376,13 @@ BEGIN
         SELECT s.tenant_id, s.connector_id, 'freshness', CASE s.status WHEN 'error' THEN 'critical' ELSE 'warning' END,
             format('%s has not been synced since %s, longer than %s%s', s.name, date_trunc('second', s.since), s.longest, coalesce(': ' || s.error_message, '')),
             format('freshness:%s', s.connector_id)
-        FROM stale s)
+        FROM stale s
+        WHERE NOT EXISTS (
+            SELECT FROM @extschema@.data_quality_alerts a
+            WHERE a.tenant_id = s.tenant_id AND a.alert_type = 'freshness' AND a.alert_key = format('freshness:%s', s.connector_id)
+                AND NOT a.resolved_by_data AND a.last_seen_at > now() - interval '12 hours'))
     UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
-    WHERE a.alert_type = 'freshness' AND NOT a.resolved AND a.alert_key LIKE 'freshness:%'
+    WHERE a.alert_type = 'freshness' AND NOT a.resolved_by_data AND a.alert_key LIKE 'freshness:%'
         AND NOT EXISTS (SELECT FROM stale s WHERE s.connector_id = a.connector_id);
 
     WITH tenant AS MATERIALIZED (
@@ -378,10 +409,14 @@ BEGIN
             format('%s of %s: %s records from %s, against a median of %s on the %s %ss before it that have data',
                 t.metric_type, t.metric_date, t.facts, t.name, t.median, t.days, to_char(t.metric_date, 'FMDay')),
             t.alert_key, t.metric_type, t.metric_date
-        FROM thin t)
+        FROM thin t
+        WHERE NOT EXISTS (
+            SELECT FROM @extschema@.data_quality_alerts a
+            WHERE a.tenant_id = t.tenant_id AND a.alert_type = 'completeness' AND a.alert_key = t.alert_key
+                AND NOT a.resolved_by_data AND a.last_seen_at > now() - interval '12 hours'))
     UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
     FROM tenant
-    WHERE a.tenant_id = tenant.tenant_id AND a.alert_type = 'completeness' AND NOT a.resolved AND a.alert_key LIKE 'completeness:%'
+    WHERE a.tenant_id = tenant.tenant_id AND a.alert_type = 'completeness' AND NOT a.resolved_by_data AND a.alert_key LIKE 'completeness:%'
         AND a.metric_date >= tenant.today - 7
         AND NOT EXISTS (SELECT FROM thin t WHERE t.tenant_id = a.tenant_id AND t.alert_key = a.alert_key);
 END
@@ -391,3 +426,5 @@ COMMENT ON FUNCTION @extschema@.connector_service_check_quality() IS 'Everything
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.data_quality_alerts', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.quality_rules', '');
 SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('@extschema@.quality_rules', 'rule_id')::pg_catalog.regclass, '');
+
+SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

@@ -1,4 +1,6 @@
 -- aggregate: what people read.
+-- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
 CREATE VIEW @extschema@.daily_revenue_by_category AS
 SELECT m.tenant_id, m.metric_date, c.category, c.amount AS total_revenue
@@ -146,3 +148,5 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.connector_service_explain(uuid) IS 'What a number is made of: one row for each fact, with the raw record, the mapping as it was in that version, the exchange rate, what counted (NULL: no rate), and the run that stored the record. The sum of counted is the metric, unless it was entered by hand, which a notice says. Raises 42704 for an unknown metric.';
+
+SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

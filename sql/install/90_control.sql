@@ -1,4 +1,6 @@
 -- control: what people type into psql.
+-- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
 CREATE FUNCTION @extschema@.connector_service_adopt() RETURNS void LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
@@ -91,3 +93,5 @@ COMMENT ON FUNCTION @extschema@.connector_service_day(text, text) IS 'The day th
 COMMENT ON FUNCTION @extschema@.connector_service_hint(text) IS 'What to do about an error_code of sync_runs; NULL for an unknown code.';
 
 SELECT @extschema@.connector_service_wake();
+
+SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

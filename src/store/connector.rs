@@ -101,7 +101,7 @@ pub fn succeeded(db: &mut Db, connector: Uuid, run: Uuid) -> Result<()> {
     )?;
     db.run(
         "UPDATE @extschema@.data_quality_alerts SET resolved = true, resolved_by_data = true
-         WHERE connector_id = $1 AND alert_type = 'freshness' AND NOT resolved AND alert_key LIKE 'freshness:%'",
+         WHERE connector_id = $1 AND alert_type = 'freshness' AND NOT resolved_by_data AND alert_key LIKE 'freshness:%'",
         &[uuid(connector).into()],
     )?;
     Ok(())

@@ -10,6 +10,7 @@ pub struct Installation {
     /// Why nothing may be fetched: `None` if it may.
     pub held: Option<String>,
     pub has_pg_cron: bool,
+    pub has_connectors: bool,
 }
 
 /// The schema of the extension, quoted.
@@ -30,7 +31,8 @@ pub fn look(db: &mut Db) -> Result<Installation> {
                 WHEN i.held_since IS NOT NULL THEN i.held_because
                 WHEN i.system_identifier <> s.system_identifier THEN 'this server is not the one it was installed on'
                 WHEN i.database_oid <> d.oid THEN 'this database is a copy of another one'
-            END
+            END,
+            EXISTS (SELECT FROM @extschema@.connectors)
          FROM pg_catalog.pg_extension e, @extschema@.installation i, pg_catalog.pg_control_system() s,
             pg_catalog.pg_database d
          WHERE e.extname = 'connector_service' AND d.datname = pg_catalog.current_database()",
@@ -40,6 +42,7 @@ pub fn look(db: &mut Db) -> Result<Installation> {
         version: rows.need(0, 1)?,
         has_pg_cron: rows.need(0, 2)?,
         held: rows.get(0, 3)?,
+        has_connectors: rows.need(0, 4)?,
     })
 }
 

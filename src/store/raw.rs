@@ -56,18 +56,18 @@ pub fn store(
         ..Counts::default()
     };
     for batch in batches(&new) {
-        let written = write(db, INSERT, claimed, stream, batch, derive)?;
-        counts.inserted += written.len() as u64;
+        let (count, raw_ids) = write(db, INSERT, claimed, stream, batch, derive)?;
+        counts.inserted += count;
         if derive {
-            counts.unmapped += fact::derive(db, claimed, written, true)?;
+            counts.unmapped += fact::derive(db, claimed, raw_ids, true)?;
         }
         fault::point("mid_page_insert");
     }
     for batch in batches(&known) {
-        let written = write(db, UPDATE, claimed, stream, batch, derive)?;
-        counts.updated += written.len() as u64;
-        if derive && !written.is_empty() {
-            counts.unmapped += fact::derive(db, claimed, written, false)?;
+        let (count, raw_ids) = write(db, UPDATE, claimed, stream, batch, derive)?;
+        counts.updated += count;
+        if derive && count > 0 {
+            counts.unmapped += fact::derive(db, claimed, raw_ids, false)?;
         }
         fault::point("mid_page_insert");
     }
@@ -128,7 +128,8 @@ const UPDATE: &str = insert!(
      RETURNING r.raw_id"
 );
 
-/// Runs one of the two statements; returns the `raw_id` of each row it wrote.
+/// Runs one of the two statements; returns how many rows it wrote, and their `raw_id`. (Of the plain insert: of
+/// all rows it was given. A trigger of the user's may leave some out, and what is not there has no facts.)
 fn write(
     db: &mut Db,
     sql: &'static str,
@@ -136,7 +137,7 @@ fn write(
     stream: &str,
     batch: &[&Record],
     processed: bool,
-) -> Result<Vec<pgrx::Uuid>> {
+) -> Result<(u64, Vec<pgrx::Uuid>)> {
     let raw_ids: Vec<pgrx::Uuid> = batch.iter().map(|_| uuid(uuid::Uuid::now_v7())).collect();
     let ids: Vec<&str> = batch.iter().map(|r| r.id.as_str()).collect();
     let texts: Vec<&str> = batch
@@ -159,11 +160,11 @@ fn write(
             uuid(claimed.run).into(),
         ],
     )?;
-    // A trigger of the user's may leave rows out, but a plain insert that wrote all of them says so by count.
-    if sql == INSERT && rows.count == raw_ids.len() as u64 {
-        return Ok(raw_ids);
+    if sql == INSERT {
+        return Ok((rows.count, raw_ids));
     }
-    (0..rows.count).map(|row| rows.need(row, 1)).collect()
+    let written: Result<_> = (0..rows.count).map(|row| rows.need(row, 1)).collect();
+    Ok((rows.count, written?))
 }
 
 /// Cuts records into statements of bounded size.

@@ -151,6 +151,11 @@ impl Turn {
             return Ok(LOOK_AT_LEAST);
         }
         self.said = None;
+        // Without a connector there is nothing to do, unless a dump is being restored whose connectors are still to
+        // come: then nothing must be done.
+        if !installation.has_connectors {
+            return Ok(LOOK_AT_LEAST);
+        }
         for (run, result) in std::mem::take(&mut self.unwritten) {
             self.finish(run, result);
         }

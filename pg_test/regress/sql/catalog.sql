@@ -16,6 +16,5 @@ JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'connector_service'
 WHERE d.deptype = 'e' AND NOT c.oid = ANY (e.extconfig);
 -- No constraint has a name that PostgreSQL made up.
 SELECT conname FROM pg_constraint
-WHERE conrelid IN ('tenants'::regclass, 'connectors'::regclass, 'sync_runs'::regclass, 'sync_state'::regclass,
-    'raw_connector_data'::regclass, 'quarantine'::regclass, 'installation'::regclass)
+WHERE conrelid IN (SELECT d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'connector_service' WHERE d.deptype = 'e')
 ORDER BY conname COLLATE "C";
