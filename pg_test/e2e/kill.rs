@@ -17,13 +17,14 @@ const CHANGED: usize = 12;
 const ADDED: usize = 2;
 
 /// What `src/fault.rs` is called with.
-const PLACES: [&str; 6] = [
+const PLACES: [&str; 7] = [
     "after_claim",
     "after_fetch",
     "mid_page_insert",
     "before_commit",
     "after_commit",
     "before_finish",
+    "after_settle",
 ];
 const ROUNDS_A_PLACE: usize = 10;
 const RANDOM_ROUNDS: usize = 40;
@@ -60,6 +61,13 @@ fn stage() -> Stage {
             )
         })
         .collect();
+    // Each order is a fact, so that there is something to settle between the last page and the end of a run.
+    client
+        .batch_execute(
+            "INSERT INTO metric_mappings (connector_type, stream, metric_type, value_path, date_path)
+             VALUES ('api', 'orders', 'revenue', '$.total', '$.updated_at')",
+        )
+        .unwrap();
     Stage {
         cluster,
         shop,
@@ -203,6 +211,10 @@ fn a_hundred_kills_lose_nothing_and_double_nothing() {
     }
     let mut client = stage.cluster.wait_ready_in("app");
     ledger_holds(&mut client);
+    let sql = "SELECT (SELECT count(*) FROM metric_facts), (SELECT count(*) FROM connector_service_verify())";
+    let row = client.query_one(sql, &[]).unwrap();
+    let facts = (stage.shop.served().len() * CONNECTORS) as i64;
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (facts, 0));
     let sql = "SELECT count(*), sum(attempt) FROM sync_runs";
     let row = client.query_one(sql, &[]).unwrap();
     println!(

@@ -1,4 +1,4 @@
-//! The built-in mappings: what a vendor's record contributes, case by case.
+//! Mappings: what a vendor's record contributes, case by case, and what becomes of one that cannot be read.
 //!
 //! A file of `vendors/<type>/<stream>.json` holds the cases of one stream: a record, the facts that come of it,
 //! and the reason where it is rejected.
@@ -165,4 +165,99 @@ fn every_built_in_mapping_yields_a_fact_and_every_file_belongs_to_one() {
         streams.iter().map(Stream::name).collect::<BTreeSet<_>>(),
         mapped
     );
+}
+
+#[test]
+fn records_that_a_mapping_cannot_read_are_kept_and_count_once_the_mapping_is_right() {
+    let cluster = Cluster::start("");
+    let mut client = cluster.database("app");
+    // 12 amounts with a decimal comma, 10 without a date, 15 whose amount stands elsewhere.
+    let record = |id: usize| match id {
+        0..12 => format!(r#"{{"id": {id}, "total": "1,50", "at": "2026-01-05"}}"#),
+        12..22 => format!(r#"{{"id": {id}, "total": 1.50}}"#),
+        22..37 => format!(r#"{{"id": {id}, "old_total": "1.50", "at": "2026-01-06"}}"#),
+        _ => format!(
+            r#"{{"id": {id}, "total": "1.50", "at": "2026-01-{:02}"}}"#,
+            id % 28 + 1
+        ),
+    };
+    let vendor = Vendor::start(move |asked| {
+        let from = asked.number("after");
+        // The bad ones are spread over the pages.
+        let records: Vec<String> = (from..from + 1_000)
+            .map(|i| record(i * 7 % 10_000))
+            .collect();
+        let next = (from < 9_000).then_some(from + 1_000);
+        Reply::Json(
+            json!({"data": [], "next": next})
+                .to_string()
+                .replace("[]", &format!("[{}]", records.join(","))),
+        )
+    });
+    let connector = insert_connector(&mut client, "shop", &api(&vendor.url(), "orders"));
+    let mapping =
+        "INSERT INTO metric_mappings (connector_id, stream, metric_type, value_path, date_path)
+                   VALUES ($1::text::uuid, 'orders', 'revenue', '$.total', '$.at')";
+    client.execute(mapping, &[&connector]).unwrap();
+    let run = sync(&mut client, &connector);
+    let run = wait_for_run(&mut client, &run);
+    assert_eq!(
+        [&run["inserted"], &run["quarantined"], &run["unmapped"]],
+        [10_000, 0, 37],
+        "{run}"
+    );
+    let standing = |client: &mut Client| -> (Vec<(String, i64)>, String, i64) {
+        let sql = "SELECT reason_code, count(*) FROM quarantine WHERE replayed_at IS NULL GROUP BY 1 ORDER BY 1";
+        let reasons = client.query(sql, &[]).unwrap();
+        let sql = "SELECT sum(metric_value)::text, sum((data ->> 'facts')::int) FROM metrics";
+        let sum = client.query_one(sql, &[]).unwrap();
+        let reasons = reasons.iter().map(|row| (row.get(0), row.get(1))).collect();
+        (reasons, sum.get(0), sum.get(1))
+    };
+    let reasons = |reasons: &[(&str, i64)]| -> Vec<(String, i64)> {
+        reasons
+            .iter()
+            .map(|(code, count)| ((*code).to_owned(), *count))
+            .collect()
+    };
+    assert_eq!(
+        standing(&mut client),
+        (
+            reasons(&[
+                ("date_missing", 10),
+                ("value_missing", 15),
+                ("value_unreadable", 12)
+            ]),
+            "14944.50".into(),
+            9_963
+        )
+    );
+    let alerts = "SELECT count(*) FROM data_quality_alerts WHERE alert_type = 'schema_error' AND NOT resolved";
+    assert_eq!(client.query_one(alerts, &[]).unwrap().get::<_, i64>(0), 3);
+    let fix = "UPDATE metric_mappings SET value_path = '$.total, $.old_total' WHERE connector_id = $1::text::uuid";
+    assert!(
+        client.execute(fix, &[&connector]).is_err(),
+        "a path that is none is refused"
+    );
+    let fix = "UPDATE metric_mappings SET value_path = '$.keyvalue() ? (@.key == \"total\" || @.key == \"old_total\").value' WHERE connector_id = $1::text::uuid";
+    client.execute(fix, &[&connector]).unwrap();
+    let replay = "SELECT connector_service_replay($1::text::uuid)";
+    assert_eq!(
+        client
+            .query_one(replay, &[&connector])
+            .unwrap()
+            .get::<_, i64>(0),
+        15
+    );
+    assert_eq!(
+        standing(&mut client),
+        (
+            reasons(&[("date_missing", 10), ("value_unreadable", 12)]),
+            "14967.00".into(),
+            9_978
+        )
+    );
+    assert_eq!(client.query_one(alerts, &[]).unwrap().get::<_, i64>(0), 2);
+    let verify = "SELECT count(*) FROM connector_service_verify()";
+    assert_eq!(client.query_one(verify, &[]).unwrap().get::<_, i64>(0), 0);
 }

@@ -155,13 +155,16 @@ fn data_changed_by_hand_is_put_right_by_the_next_sync() {
 #[test]
 fn the_cursor_is_the_source_s_greatest_value_and_credentials_go_along() {
     let mut stage = stage(300, 100);
-    stage.sync();
+    let run = stage.sync();
     let cursor: Value = stage
         .client
         .query_one("SELECT cursor FROM sync_state", &[])
         .unwrap()
         .get(0);
-    assert_eq!(cursor, json!({"at": "2026-01-28T00:00:00Z"}));
+    assert_eq!(
+        cursor,
+        json!({"at": "2026-01-28T00:00:00Z", "finished_by": run["run_id"]})
+    );
     let run = stage.sync();
     let asked = stage.vendor.asked();
     assert_eq!(asked.last().unwrap().query["since"], "2026-01-27T23:50:00Z");
@@ -412,6 +415,7 @@ fn one_bad_record_costs_one_record() {
         "{\"id\": 2, \"v\": \"\0\"}",
         r#"{"id": 3, "v": "\ud800"}"#,
         r#"{"id": 4, "v": 1e999999}"#,
+        r#"{"id": "\u0000x", "v": 1}"#,
     ];
     let deep = format!(
         r#"{{"id": 5, "v": {}{}}}"#,
@@ -424,6 +428,7 @@ fn one_bad_record_costs_one_record() {
         "nul_character",
         "lone_surrogate",
         "number_out_of_range",
+        "nul_character",
         "too_deep",
         "key_too_long",
     ];
@@ -436,7 +441,7 @@ fn one_bad_record_costs_one_record() {
         let page = asked.number("after");
         let good = (0..1_000).map(|i| order(100 + page * 1_000 + i, 0));
         let records: Vec<String> = good
-            .chain(if page < 6 {
+            .chain(if page < 7 {
                 vec![bad[page].clone()]
             } else {
                 vec![]
@@ -462,11 +467,11 @@ fn one_bad_record_costs_one_record() {
             counters(&run),
             [
                 10,
-                10_006,
+                10_007,
                 if first { 10_000 } else { 0 },
                 0,
                 if first { 0 } else { 10_000 },
-                6
+                7
             ]
         );
         let sql = "SELECT reason_code, occurrences FROM quarantine ORDER BY quarantine_id";

@@ -25,8 +25,6 @@ BEGIN
             HINT = 'Use READ COMMITTED for statements that change records, mappings, exchange rates or tenants.';
     END IF;
     PERFORM pg_advisory_xact_lock(x'636f6e6e66616374'::bigint);
-    -- What the worker could not do meanwhile it does at COMMIT.
-    PERFORM @extschema@.connector_service_wake();
 END
 $$;
 COMMENT ON FUNCTION @extschema@.connector_service_lock() IS 'Takes the lock of facts and metrics until the end of the transaction; waits for it. Raises 25001 in a REPEATABLE READ or SERIALIZABLE transaction.';
@@ -506,6 +504,8 @@ BEGIN
             SELECT DISTINCT x.tenant_id, x.metric_type, x.metric_date FROM extracted x WHERE x.problem IS NULL)
         SELECT array_agg(DISTINCT w.raw_id) INTO v_rejected FROM wrong w;
     ELSE
+        -- Before anything is read: who changes one of these records from here on waits, and has it processed again.
+        UPDATE @extschema@.raw_connector_data SET processed = true WHERE raw_id = ANY (p_raw_ids) AND NOT processed;
         -- What is stored and should not be goes, what should be and is not comes; the rest is not written.
         WITH extracted AS MATERIALIZED (SELECT x.* FROM @extschema@.connector_service_extract(p_connector_id, p_raw_ids) x),
         wrong AS MATERIALIZED (SELECT DISTINCT x.raw_id, x.mapping_id FROM extracted x WHERE x.problem IS NOT NULL),
@@ -535,7 +535,6 @@ BEGIN
             UNION SELECT m.tenant_id, m.metric_type, m.metric_date FROM missing m)
         SELECT array_agg(DISTINCT w.raw_id) INTO v_rejected FROM wrong w;
 
-        UPDATE @extschema@.raw_connector_data SET processed = true WHERE raw_id = ANY (p_raw_ids) AND NOT processed;
         UPDATE @extschema@.quarantine q SET replayed_at = now()
         WHERE q.raw_id = ANY (p_raw_ids) AND q.replayed_at IS NULL
             AND (q.raw_id <> ALL (coalesce(v_rejected, '{}'))
@@ -629,6 +628,22 @@ COMMENT ON FUNCTION @extschema@.connector_service_type_changed() IS 'Trigger of 
 CREATE TRIGGER connectors_type_changed AFTER UPDATE OF type ON @extschema@.connectors
     FOR EACH ROW WHEN (NEW.type <> OLD.type) EXECUTE FUNCTION @extschema@.connector_service_type_changed();
 
+CREATE FUNCTION @extschema@.connector_service_lock_first() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM @extschema@.connector_service_lock();
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_lock_first() IS 'Trigger: takes the lock of facts before the rows that are deleted, in the order in which everybody else takes them.';
+CREATE TRIGGER raw_connector_data_before_delete BEFORE DELETE ON @extschema@.raw_connector_data
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_lock_first();
+CREATE TRIGGER connectors_before_delete BEFORE DELETE ON @extschema@.connectors
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_lock_first();
+CREATE TRIGGER tenants_before_delete BEFORE DELETE ON @extschema@.tenants
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_lock_first();
+
 CREATE FUNCTION @extschema@.connector_service_raw_deleted() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -636,7 +651,6 @@ BEGIN
     IF NOT EXISTS (SELECT FROM deleted_raw) THEN
         RETURN NULL;
     END IF;
-    PERFORM @extschema@.connector_service_lock();
     WITH gone AS (
         DELETE FROM @extschema@.metric_facts f USING deleted_raw d WHERE f.raw_id = d.raw_id
         RETURNING f.tenant_id, f.metric_type, f.metric_date)

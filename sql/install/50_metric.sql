@@ -106,6 +106,7 @@ DECLARE
     v_tenants uuid[];
     v_types text[];
     v_dates date[];
+    v_empty uuid[];
     v_trouble jsonb;
 BEGIN
     IF NOT EXISTS (SELECT FROM @extschema@.metric_days_touched) THEN
@@ -133,13 +134,11 @@ BEGIN
     empty AS MATERIALIZED (
         SELECT day.* FROM ROWS FROM (unnest(v_tenants), unnest(v_types), unnest(v_dates)) AS day(tenant_id, metric_type, metric_date)
         EXCEPT SELECT s.tenant_id, s.metric_type, s.metric_date FROM summed s WHERE s.total >= 0),
-    gone AS (
-        DELETE FROM @extschema@.metrics m USING empty e
-        WHERE m.tenant_id = e.tenant_id AND m.metric_type = e.metric_type AND m.metric_date = e.metric_date AND NOT m.by_hand),
     unsaid AS (
         UPDATE @extschema@.metrics m SET derived_value = NULL, settled_at = clock_timestamp() FROM empty e
         WHERE m.tenant_id = e.tenant_id AND m.metric_type = e.metric_type AND m.metric_date = e.metric_date
-            AND m.by_hand AND m.derived_value IS NOT NULL),
+            AND m.derived_value IS NOT NULL
+        RETURNING m.metric_id, m.by_hand),
     source AS (
         INSERT INTO @extschema@.metric_sources AS known (tenant_id, metric_type, connector_id, first_date)
         SELECT s.tenant_id, s.metric_type, c.connector_id, min(s.metric_date)
@@ -149,8 +148,12 @@ BEGIN
         GROUP BY 1, 2, 3
         ON CONFLICT (tenant_id, metric_type, connector_id) DO UPDATE SET first_date = excluded.first_date
         WHERE excluded.first_date < known.first_date)
-    SELECT coalesce(jsonb_agg(to_jsonb(s) - '{data,sources}'::text[]), '[]') INTO v_trouble
-    FROM summed s WHERE s.total < 0 OR s.unconverted IS NOT NULL;
+    SELECT (SELECT array_agg(u.metric_id) FROM unsaid u WHERE NOT u.by_hand),
+        (SELECT coalesce(jsonb_agg(to_jsonb(s) - '{data,sources}'::text[]), '[]') FROM summed s WHERE s.total < 0 OR s.unconverted IS NOT NULL)
+    INTO v_empty, v_trouble;
+    IF v_empty IS NOT NULL THEN
+        DELETE FROM @extschema@.metrics m WHERE m.metric_id = ANY (v_empty);
+    END IF;
 
     PERFORM @extschema@.connector_service_alert_days(v_tenants, v_types, v_dates, v_trouble);
     RETURN cardinality(v_dates);
@@ -176,7 +179,10 @@ BEGIN
         SELECT waiting.connector_id, array_agg(waiting.raw_id)
         FROM (
             SELECT r.connector_id, r.raw_id, (row_number() OVER (PARTITION BY r.connector_id ORDER BY r.ingested_at) - 1) / 1000 AS batch
-            FROM @extschema@.raw_connector_data r WHERE NOT r.processed LIMIT p_records) AS waiting
+            FROM (
+                -- What another transaction is changing follows when that has ended.
+                SELECT u.connector_id, u.raw_id, u.ingested_at FROM @extschema@.raw_connector_data u
+                WHERE NOT u.processed LIMIT p_records FOR NO KEY UPDATE SKIP LOCKED) AS r) AS waiting
         GROUP BY waiting.connector_id, waiting.batch
     LOOP
         PERFORM @extschema@.connector_service_derive(v_connector_id, NULL, v_raw_ids, false);
@@ -391,7 +397,8 @@ AS $$
 BEGIN
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT d.tenant_id, d.metric_type, d.metric_date FROM deleted_metrics d
-    WHERE EXISTS (SELECT FROM @extschema@.metric_facts f
+    -- A derived metric that is not derived any more: connector_service_settle() deletes it.
+    WHERE (d.by_hand OR d.derived_value IS NOT NULL) AND EXISTS (SELECT FROM @extschema@.metric_facts f
                   WHERE f.tenant_id = d.tenant_id AND f.metric_type = d.metric_type AND f.metric_date = d.metric_date);
     IF FOUND THEN
         PERFORM @extschema@.connector_service_wake();

@@ -32,7 +32,7 @@ COMMENT ON COLUMN @extschema@.data_quality_alerts.connector_id IS 'The connector
 COMMENT ON COLUMN @extschema@.data_quality_alerts.alert_type IS 'outlier, missing (a day without data), schema_error (records a mapping cannot read), freshness (a connector that does not succeed) or completeness (a day with too little in it, or an amount that could not be counted).';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.severity IS 'info, warning or critical.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.message IS 'For people, as it was found last.';
-COMMENT ON COLUMN @extschema@.data_quality_alerts.occurrences IS 'How often it was found (what only looking finds counts twice a day at most); for schema_error, how many records.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.occurrences IS 'How often it was found (what only looking finds counts twice a day at most); for schema_error, in how many records.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.last_seen_at IS 'When it was found last.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.resolved_at IS 'When it was closed.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.metric_type IS 'The metric type it is about.';
@@ -345,12 +345,16 @@ BEGIN
             SELECT FROM @extschema@.data_quality_alerts a
             WHERE a.tenant_id = k.tenant_id AND a.alert_type = 'missing' AND a.alert_key = k.alert_key AND NOT a.resolved_by_data
                 AND a.last_seen_at > now() - interval '12 hours')),
+    -- EXCEPT, here and below, because it stays quick whatever the planner expects of tables that were never analyzed.
+    over AS MATERIALIZED (
+        SELECT a.tenant_id, a.alert_key
+        FROM @extschema@.data_quality_alerts a JOIN tenant ON tenant.tenant_id = a.tenant_id
+        WHERE NOT a.resolved_by_data AND a.alert_type = 'missing' AND a.alert_key LIKE 'missing:%' AND a.metric_date >= tenant.today - p_days
+        EXCEPT SELECT k.tenant_id, k.alert_key FROM keyed k),
     closed AS (
         UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
-        FROM tenant
-        WHERE a.tenant_id = tenant.tenant_id AND NOT a.resolved_by_data AND a.alert_type = 'missing' AND a.alert_key LIKE 'missing:%'
-            AND a.metric_date >= tenant.today - p_days
-            AND NOT EXISTS (SELECT FROM keyed k WHERE k.tenant_id = a.tenant_id AND k.alert_key = a.alert_key))
+        FROM over
+        WHERE a.tenant_id = over.tenant_id AND a.alert_type = 'missing' AND a.alert_key = over.alert_key)
     SELECT count(*) INTO v_missing FROM keyed;
     RETURN v_missing;
 END
@@ -380,10 +384,14 @@ BEGIN
         WHERE NOT EXISTS (
             SELECT FROM @extschema@.data_quality_alerts a
             WHERE a.tenant_id = s.tenant_id AND a.alert_type = 'freshness' AND a.alert_key = format('freshness:%s', s.connector_id)
-                AND NOT a.resolved_by_data AND a.last_seen_at > now() - interval '12 hours'))
+                AND NOT a.resolved_by_data AND a.last_seen_at > now() - interval '12 hours')),
+    over AS MATERIALIZED (
+        SELECT a.tenant_id, a.alert_key FROM @extschema@.data_quality_alerts a
+        WHERE a.alert_type = 'freshness' AND NOT a.resolved_by_data AND a.alert_key LIKE 'freshness:%'
+        EXCEPT SELECT s.tenant_id, format('freshness:%s', s.connector_id) FROM stale s)
     UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
-    WHERE a.alert_type = 'freshness' AND NOT a.resolved_by_data AND a.alert_key LIKE 'freshness:%'
-        AND NOT EXISTS (SELECT FROM stale s WHERE s.connector_id = a.connector_id);
+    FROM over
+    WHERE a.tenant_id = over.tenant_id AND a.alert_type = 'freshness' AND a.alert_key = over.alert_key;
 
     WITH tenant AS MATERIALIZED (
         SELECT t.tenant_id, (now() AT TIME ZONE t.timezone)::date AS today FROM @extschema@.tenants t),
@@ -413,12 +421,15 @@ BEGIN
         WHERE NOT EXISTS (
             SELECT FROM @extschema@.data_quality_alerts a
             WHERE a.tenant_id = t.tenant_id AND a.alert_type = 'completeness' AND a.alert_key = t.alert_key
-                AND NOT a.resolved_by_data AND a.last_seen_at > now() - interval '12 hours'))
+                AND NOT a.resolved_by_data AND a.last_seen_at > now() - interval '12 hours')),
+    over AS MATERIALIZED (
+        SELECT a.tenant_id, a.alert_key
+        FROM @extschema@.data_quality_alerts a JOIN tenant ON tenant.tenant_id = a.tenant_id
+        WHERE a.alert_type = 'completeness' AND NOT a.resolved_by_data AND a.alert_key LIKE 'completeness:%' AND a.metric_date >= tenant.today - 7
+        EXCEPT SELECT t.tenant_id, t.alert_key FROM thin t)
     UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
-    FROM tenant
-    WHERE a.tenant_id = tenant.tenant_id AND a.alert_type = 'completeness' AND NOT a.resolved_by_data AND a.alert_key LIKE 'completeness:%'
-        AND a.metric_date >= tenant.today - 7
-        AND NOT EXISTS (SELECT FROM thin t WHERE t.tenant_id = a.tenant_id AND t.alert_key = a.alert_key);
+    FROM over
+    WHERE a.tenant_id = over.tenant_id AND a.alert_type = 'completeness' AND a.alert_key = over.alert_key;
 END
 $$;
 COMMENT ON FUNCTION @extschema@.connector_service_check_quality() IS 'Everything that only looking finds: missing days, connectors that do not succeed, days with too few records. Alerts each trouble once and closes what is over. The worker calls it every hour.';

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
 
 /// One record, ready to be stored: PostgreSQL will accept its text as `jsonb`.
 #[derive(Debug, Clone)]
@@ -91,6 +92,9 @@ pub struct StreamState {
     /// There while a pass is unfinished: a run that was cut off goes on at `next`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass: Option<Pass>,
+    /// The run that finished the latest pass: taken up again after a crash, it does not read the stream twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_by: Option<Uuid>,
 }
 
 /// An unfinished pass over a stream.

@@ -31,6 +31,9 @@ const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
 /// Pause after a look that failed, for instance because the extension was being dropped at that moment.
 const AFTER_TROUBLE: Duration = Duration::from_secs(1);
 
+/// Pause while somebody else has the lock of facts: nothing tells when it is free.
+const WHILE_BLOCKED: Duration = Duration::from_millis(200);
+
 /// Pages of one transaction. More: a longer transaction, and more to do again if one of them fails.
 const PAGES_AT_ONCE: usize = 8;
 /// Records of one transaction, beyond which no further page is added to it.
@@ -110,6 +113,9 @@ pub fn run() {
             }
         }
         let more = stored.any || turn.catch_up();
+        if std::mem::take(&mut turn.upkeep.blocked) {
+            look_at = look_at.min(Instant::now() + WHILE_BLOCKED);
+        }
         // Also when there is more to store: a sync that is queued meanwhile must not wait for its end.
         let wait = look_at.saturating_duration_since(Instant::now());
         if waiter.sleep(if more { Duration::ZERO } else { wait }) {
@@ -284,8 +290,10 @@ impl Turn {
                 self.upkeep.metrics_changed();
                 taken >= PROCESS_AT_ONCE
             }
-            // Whoever has the lock wakes this worker when it is free.
-            Ok(None) => false,
+            Ok(None) => {
+                self.upkeep.blocked = true;
+                false
+            }
             Err(error) => {
                 warning!("connector_service could not derive the facts of stored records: {error}");
                 false
@@ -369,6 +377,7 @@ impl Turn {
         let token = self.token;
         // Before the run is said to have ended: whoever waits for it reads its metrics next.
         self.upkeep.settle();
+        fault::point("after_settle");
         let written = tx(|db| match &result {
             Ok(()) => {
                 run::succeed(db, run, token)?;

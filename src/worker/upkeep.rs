@@ -30,6 +30,8 @@ const AFTER_TROUBLE: Duration = Duration::from_secs(60);
 
 pub struct Upkeep {
     settled_at: Instant,
+    /// Somebody has the lock of facts, and what waits for it is to be tried again soon.
+    pub blocked: bool,
     check_at: Instant,
     /// There while metrics changed since the last refresh.
     refresh_at: Option<Instant>,
@@ -42,6 +44,7 @@ impl Upkeep {
     pub fn new() -> Upkeep {
         Upkeep {
             settled_at: Instant::now(),
+            blocked: false,
             check_at: Instant::now(),
             refresh_at: Some(Instant::now()),
             refreshed_at: None,
@@ -77,8 +80,11 @@ impl Upkeep {
                 true => metric::settle(db, DAYS_AT_ONCE),
                 false => Ok(Some(0)),
             }) {
-                // Somebody has the lock, and wakes this worker when it is free.
-                Ok(Some(0) | None) => return,
+                Ok(Some(0)) => return,
+                Ok(None) => {
+                    self.blocked = true;
+                    return;
+                }
                 Ok(Some(_)) => self.metrics_changed(),
                 Err(error) => {
                     warning!("connector_service could not sum the days that changed: {error}");

@@ -114,6 +114,9 @@ impl Run<'_> {
         let stored = self.states.remove(&stream.name);
         let age = stored.as_ref().map_or(Duration::MAX, |stored| stored.age);
         let state = stored.map_or_else(StreamState::default, |stored| stored.state);
+        if state.finished_by == Some(self.run) {
+            return Ok(());
+        }
         let resumable = |pass: &Pass| pass.definition == self.definition && age <= RESUME_WITHIN;
         let unfinished = state.pass.filter(resumable);
         let mut resumed = unfinished.is_some();
@@ -168,6 +171,7 @@ impl Run<'_> {
                 state: StreamState {
                     at: at.clone(),
                     pass,
+                    finished_by: ended.then_some(self.run),
                 },
                 window: standing.window,
                 bytes,

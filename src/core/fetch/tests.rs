@@ -234,7 +234,11 @@ fn stored(
     HashMap::from([(
         "s".to_owned(),
         Stored {
-            state: StreamState { at, pass },
+            state: StreamState {
+                at,
+                pass,
+                finished_by: None,
+            },
             age,
         },
     )])
@@ -300,6 +304,19 @@ async fn an_interrupted_pass_goes_on_where_it_was_stored() {
     )
     .await;
     assert_eq!((told.result, told.asked), (Ok(()), vec!["s/3".to_owned()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_taken_up_again_does_not_read_a_stream_that_it_had_finished() {
+    let told = run(&THREE).await;
+    let by: Vec<_> = told.states.iter().map(|state| state.finished_by).collect();
+    assert_eq!(by, [None, None, Some(Uuid::nil())]);
+    for (run, pages) in [(Uuid::nil(), 0), (Uuid::max(), 3)] {
+        let mut states = stored(Some(json!("c")), None, "d", Duration::ZERO);
+        states.get_mut("s").unwrap().state.finished_by = Some(run);
+        let told = run_with(&THREE, false, states).await;
+        assert_eq!((told.result, told.asked.len()), (Ok(()), pages));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,6 +43,11 @@ pub struct Spec<'a> {
     pub limits: RecordLimits,
 }
 
+/// Most items of one body. Each costs some 200 bytes beside its text, so a body of the smallest items there are,
+/// [1,1,1,...], would cost a hundred times its size. Larger: two such bodies at once end the server. Smaller: a
+/// vendor that sends everything in one body cannot be read.
+pub const MOST_ITEMS: usize = 500_000;
+
 /// What a body held.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -65,6 +70,12 @@ pub fn records(body: &Bytes, spec: &Spec) -> Result<Found, Failure> {
     let mut found = Found::default();
     let mut items = Vec::new();
     match std::str::from_utf8(&body).map(|text| pick::items(text, spec.path, &mut items)) {
+        Ok(Ok(true)) if items.len() > MOST_ITEMS => {
+            return Err(Failure::new(
+                Code::ResponseTooLarge,
+                format!("the body holds more than {MOST_ITEMS} records"),
+            ));
+        }
         Ok(Ok(true)) => {
             for (position, item) in items.into_iter().enumerate() {
                 found.take(&body, item.as_bytes(), Some(item), position, spec);
@@ -217,7 +228,8 @@ fn identify(
         .and_then(scalar);
     let id = format!("{}/{}", spec.stream, key(&values, hash));
     match inspected {
-        Err(reason) => Err((reason, Some(id))),
+        // An id with a NUL could be stored nowhere either.
+        Err(reason) => Err((reason, Some(id).filter(|id| !id.contains('\0')))),
         Ok(()) if id.len() > spec.stream.len() + 1 + spec.limits.key => {
             Err((Reason::KeyTooLong, Some(id)))
         }

@@ -4,10 +4,15 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::value::RawValue;
 
-/// Collects the records at `path`: see [`super::Spec::path`]. False: the path leads nowhere.
+use super::MOST_ITEMS;
+
+/// Collects the records at `path`: see [`super::Spec::path`]. False: the path leads nowhere. Where there are more
+/// than [`MOST_ITEMS`], one more than that is collected.
 pub fn items<'a>(
     text: &'a str,
     path: &[String],
@@ -18,11 +23,9 @@ pub fn items<'a>(
     let Some((step, rest)) = path.split_first() else {
         match first {
             Some(b'[') => {
-                found.extend(
-                    serde_json::from_str::<Vec<&RawValue>>(text)?
-                        .into_iter()
-                        .map(RawValue::get),
-                );
+                let list = serde_json::from_str::<Values>(text)?.0;
+                let room = (MOST_ITEMS + 1).saturating_sub(found.len());
+                found.extend(list.into_iter().take(room).map(RawValue::get));
             }
             Some(b'n') => {
                 serde_json::from_str::<()>(text)?;
@@ -32,14 +35,7 @@ pub fn items<'a>(
         return Ok(true);
     };
     match (step.as_str(), first) {
-        ("*", Some(b'[')) => {
-            let mut any = true;
-            for value in serde_json::from_str::<Vec<&RawValue>>(text)? {
-                any &= items(value.get(), rest, found)?;
-            }
-            Ok(any)
-        }
-        ("*", Some(b'{')) => {
+        ("*", Some(b'[' | b'{')) => {
             let mut any = true;
             for value in serde_json::from_str::<Values>(text)?.0 {
                 any &= items(value.get(), rest, found)?;
@@ -146,7 +142,8 @@ impl Visitor<'_> for Positions<'_> {
     }
 }
 
-/// The values of an object, in their order.
+/// The values of an array or object, in their order: at most [`MOST_ITEMS`] and one more, which shows that there
+/// were too many.
 struct Values<'a>(Vec<&'a RawValue>);
 
 impl<'de> Deserialize<'de> for Values<'de> {
@@ -156,17 +153,33 @@ impl<'de> Deserialize<'de> for Values<'de> {
             type Value = Values<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("an object")
+                f.write_str("an array or an object")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Values<'de>, A::Error> {
+                let mut values = Vec::new();
+                while values.len() <= MOST_ITEMS {
+                    match list.next_element()? {
+                        Some(value) => values.push(value),
+                        None => return Ok(Values(values)),
+                    }
+                }
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Values(values))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Values<'de>, A::Error> {
                 let mut values = Vec::new();
                 while map.next_key::<IgnoredAny>()?.is_some() {
-                    values.push(map.next_value()?);
+                    if values.len() <= MOST_ITEMS {
+                        values.push(map.next_value()?);
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
                 }
                 Ok(Values(values))
             }
         }
-        deserializer.deserialize_map(Collect)
+        deserializer.deserialize_any(Collect)
     }
 }

@@ -149,6 +149,9 @@ impl<'a> Text<'a> {
         let mut items = Vec::new();
         if !self.next_is(close) {
             loop {
+                if items.len() == super::MOST_ITEMS {
+                    return None;
+                }
                 items.push(item(self)?);
                 if !self.next_is(b',') {
                     break;

@@ -146,6 +146,54 @@ fn what_is_no_page_is_never_an_empty_page() {
 }
 
 #[test]
+fn an_id_with_a_nul_is_no_id() {
+    for (record, keys) in [
+        (r#"{"id":"\u0000x","v":1}"#, &["id"][..]),
+        (r#"{"id":"a\u0000b"}"#, &["id"]),
+        (r#"{"id":"a\u0000b","n":1}"#, &["id", "n"]),
+        (r#"{"id":"a","v":"\u0000"}"#, &["id"]),
+    ] {
+        let body = format!(r#"{{"data":[{record},{{"id":"c","n":2}}]}}"#);
+        let found = read_with(body.as_bytes(), "data", keys).unwrap();
+        assert_eq!(reasons(&found), [Reason::Nul], "{record}");
+        assert_eq!(found.records.len(), 1, "{record}");
+        let id = found.rejected[0].id.as_deref();
+        assert!(id.is_none_or(|id| !id.contains('\0')), "{id:?}");
+    }
+}
+
+#[test]
+fn too_many_items_are_refused_before_they_cost_memory() {
+    let many = |count: usize, item: &str, open: char, close: char| {
+        format!("{open}{}{close}", vec![item; count].join(","))
+    };
+    let most = many(MOST_ITEMS, "1", '[', ']');
+    assert_eq!(
+        read_with(most.as_bytes(), "", &["id"])
+            .unwrap()
+            .rejected
+            .len(),
+        MOST_ITEMS
+    );
+    let lists = format!(
+        r#"{{"data":{}}}"#,
+        many(MOST_ITEMS / 2 + 1, "[1,2]", '[', ']')
+    );
+    for (body, at) in [
+        (many(MOST_ITEMS + 1, "1", '[', ']'), ""),
+        (many(MOST_ITEMS + 1, r#""k":{}"#, '{', '}'), "*"),
+        (lists, "data.*"),
+    ] {
+        let failure = read_with(body.as_bytes(), at, &["id"]).unwrap_err();
+        assert_eq!(failure.code, Code::ResponseTooLarge, "{at}");
+        assert_eq!(failure.message, "the body holds more than 500000 records");
+    }
+    // Where the page is cut along its structure, too.
+    let broken = format!("[{},\"\0\"]", vec!["1"; MOST_ITEMS + 1].join(","));
+    assert_eq!(code(broken.as_bytes(), ""), Code::InvalidJson);
+}
+
+#[test]
 fn one_bad_record_costs_one_record() {
     let bad: [(&[u8], Reason); 12] = [
         (br#"{"id":"b","v":"\u0000"}"#, Reason::Nul),
