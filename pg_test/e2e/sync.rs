@@ -587,16 +587,24 @@ fn sync_wait_reports_and_raises() {
 }
 
 #[test]
-fn the_sql_at_the_top_of_the_readme_ends_in_a_number() {
+fn the_sql_of_the_readme_ends_in_numbers() {
     let readme =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
-    let (_, from_sql) = readme.split_once("```sql\n").unwrap();
-    let (sql, _) = from_sql.split_once("```").unwrap();
-    let vendor = Vendor::start(|asked| match asked.path.as_str() {
+    let block = |holds: &str| {
+        let blocks = readme.split("```sql\n").skip(1);
+        let mut blocks = blocks.filter_map(|rest| rest.split("```").next());
+        blocks.find(|sql| sql.contains(holds)).unwrap()
+    };
+    let sql = block("CREATE EXTENSION").to_owned() + block("INTO metric_mappings");
+    let vendor = Vendor::start(|asked| {
+        match asked.path.as_str() {
         "/api/orders" => Reply::Json(
-            r#"{"data": [{"id": 1, "total": 19.90}, {"id": 2, "total": "22.10"}]}"#.into(),
+            r#"{"data": [{"id": 1, "total": 19.90, "created_at": "2026-01-05T10:00:00Z", "channel": "web", "status": "paid"},
+                         {"id": 2, "total": "22.10", "created_at": "2026-01-05T23:00:00-05:00", "channel": "till", "status": "paid"}]}"#
+                .into(),
         ),
         _ => Reply::status(404),
+    }
     });
     let sql = sql.replace("https://shop.example.com", &vendor.url());
     assert!(sql.contains("127.0.0.1"));
@@ -619,7 +627,17 @@ fn the_sql_at_the_top_of_the_readme_ends_in_a_number() {
         file.to_str().unwrap(),
     ];
     let shown = cluster.command("psql", &arguments);
-    assert_eq!(shown.lines().last(), Some("42.00"), "{shown}");
+    let said = |line: &&str| !line.contains("NOTICE:") && !line.starts_with("HINT:");
+    let shown: Vec<&str> = shown.lines().filter(said).collect();
+    let expected = [
+        "42.00",
+        "INSERT 0 1",
+        "2",
+        "2026-01-05|19.90|web",
+        "2026-01-06|22.10|till",
+        "orders/2|22.10|USD",
+    ];
+    assert!(shown.ends_with(&expected), "{shown:?}");
     assert_eq!(
         vendor.asked()[0].headers["authorization"],
         "Bearer not_a_real_key"
