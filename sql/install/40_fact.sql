@@ -332,7 +332,7 @@ RETURNS TABLE (raw_id uuid, mapping_id integer, item integer, version integer, t
 LANGUAGE sql STABLE
 BEGIN ATOMIC
     WITH mapping AS MATERIALIZED (
-        SELECT m.mapping_id, m.version, m.stream, m.metric_type, m.negative, m.factor, m.unit,
+        SELECT m.mapping_id, m.version, m.stream, m.metric_type, m.negative, m.factor, m.unit, m.factor = 1 AND m.unit = 'major' AS is_plain,
             c.tenant_id, c.connector_id, t.timezone, t.currency AS home_currency,
             (pg_catalog.now() AT TIME ZONE t.timezone)::date AS today,
             m.items_path::jsonpath AS items_path, m.value_path::jsonpath AS value_path, m.date_path::jsonpath AS date_path,
@@ -378,12 +378,13 @@ BEGIN ATOMIC
         FROM (
             SELECT found.raw_id, found.mapping_id, found.item, found.version, found.tenant_id, found.connector_id, found.metric_type,
                 found.passes, found.negative, found.home_currency, found.today, found.found, found.date_text, found.category, found.currency,
-                @extschema@.connector_service_amount(found.found ->> 0) * found.factor
-                    * CASE found.unit WHEN 'major' THEN 1 ELSE @extschema@.connector_service_scale(found.unit, found.currency) END AS value,
+                CASE WHEN found.is_plain THEN @extschema@.connector_service_amount(found.found ->> 0)
+                    ELSE @extschema@.connector_service_amount(found.found ->> 0) * found.factor
+                        * @extschema@.connector_service_scale(found.unit, found.currency) END AS value,
                 @extschema@.connector_service_day(found.date_text, found.timezone) AS day
             FROM (
                 SELECT part.raw_id, part.item, part.passes, part.mapping_id, part.version, part.tenant_id, part.connector_id, part.metric_type,
-                    part.negative, part.factor, part.unit, part.timezone, part.home_currency, part.today,
+                    part.negative, part.factor, part.unit, part.is_plain, part.timezone, part.home_currency, part.today,
                     pg_catalog.jsonb_path_query_array_tz(part.part, part.value_path, part.variables, part.is_value_silent) AS found,
                     pg_catalog.jsonb_path_query_first_tz(part.part, part.date_path, part.variables, true) #>> '{}' AS date_text,
                     pg_catalog.jsonb_path_query_first_tz(part.part, part.category_path, part.variables, true) AS category,
@@ -397,7 +398,8 @@ BEGIN ATOMIC
                         CROSS JOIN LATERAL (
                             SELECT raw.raw_id, raw.connector_id, raw.stream, raw.data, raw.deleted
                             FROM @extschema@.raw_connector_data raw WHERE raw.raw_id = wanted.raw_id OFFSET 0) AS r
-                        JOIN mapping m ON m.stream = r.stream
+                        -- In this order: the records are read once, however many mappings there are.
+                        CROSS JOIN LATERAL (SELECT mapping.* FROM mapping WHERE mapping.stream = r.stream OFFSET 0) AS m
                     WHERE NOT r.deleted AND r.connector_id = p_connector_id AND m.items_path IS NULL
                     UNION ALL
                     SELECT m.*, r.raw_id, items.item::integer, items.part, pg_catalog.jsonb_build_object('record', r.data),
@@ -406,7 +408,7 @@ BEGIN ATOMIC
                         CROSS JOIN LATERAL (
                             SELECT raw.raw_id, raw.connector_id, raw.stream, raw.data, raw.deleted
                             FROM @extschema@.raw_connector_data raw WHERE raw.raw_id = wanted.raw_id OFFSET 0) AS r
-                        JOIN mapping m ON m.stream = r.stream
+                        CROSS JOIN LATERAL (SELECT mapping.* FROM mapping WHERE mapping.stream = r.stream OFFSET 0) AS m
                         CROSS JOIN LATERAL pg_catalog.jsonb_path_query_tz(r.data, m.items_path, '{}', m.is_items_silent) WITH ORDINALITY AS items(part, item)
                     WHERE NOT r.deleted AND r.connector_id = p_connector_id
                         -- Asked once: where no mapping has parts, the records are not read a second time.
@@ -485,8 +487,9 @@ $$;
 COMMENT ON FUNCTION @extschema@.connector_service_reject(uuid, uuid, uuid[], text) IS 'Puts records that a mapping cannot read into quarantine, with an alert for each kind of trouble. p_failure: what PostgreSQL raised over them.';
 
 CREATE FUNCTION @extschema@.connector_service_derive_batch(p_connector_id uuid, p_run_id uuid, p_raw_ids uuid[], p_fresh boolean) RETURNS bigint LANGUAGE plpgsql
--- To compile a statement takes longer than to run it, and the estimates of paths are far too high.
-SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET jit = off
+-- To compile a statement takes longer than to run it, and the estimates of paths are far too high. To plan these
+-- for every page would take longer than a page of a hundred records.
+SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET jit = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     v_rejected uuid[];

@@ -1,8 +1,13 @@
 //! `metric_facts`: what records contribute. All the work is one SQL function's; here is when it is called.
 
-use super::run::Claimed;
+use ::uuid::Uuid;
+
+use super::raw::Written;
 use super::{Db, uuid};
 use crate::error::Result;
+
+/// Records of one call. Larger: more memory at once. Smaller: what every call costs is paid more often.
+const RECORDS_AT_ONCE: usize = 2_000;
 
 /// Takes the lock of facts for this transaction. False: somebody is changing a mapping or reprocessing;
 /// records are then stored as unprocessed, and their facts follow when the lock is free.
@@ -11,24 +16,25 @@ pub fn try_lock(db: &mut Db) -> Result<bool> {
         .need(0, 1)
 }
 
-/// Writes the facts of records that this transaction stored, and marks the days they touch. `fresh`: they are
-/// new, so they have no facts yet. Returns how many records a mapping could not read. Needs the lock.
-pub fn derive(
-    db: &mut Db,
-    claimed: &Claimed,
-    raw_ids: Vec<pgrx::Uuid>,
-    fresh: bool,
-) -> Result<u64> {
-    let rows = db.run(
-        "SELECT @extschema@.connector_service_derive($1, $2, $3, $4)",
-        &[
-            uuid(claimed.connector).into(),
-            uuid(claimed.run).into(),
-            raw_ids.into(),
-            fresh.into(),
-        ],
-    )?;
-    Ok(rows.need::<i64>(0, 1)?.unsigned_abs())
+/// Writes the facts of records that this transaction stored for a run, and marks the days they touch. Returns how
+/// many records a mapping could not read. Needs the lock.
+pub fn derive(db: &mut Db, connector: Uuid, run: Uuid, written: &Written) -> Result<u64> {
+    let mut unmapped = 0;
+    for (raw_ids, fresh) in [(&written.new, true), (&written.changed, false)] {
+        for raw_ids in raw_ids.chunks(RECORDS_AT_ONCE) {
+            let rows = db.run(
+                "SELECT @extschema@.connector_service_derive($1, $2, $3, $4)",
+                &[
+                    uuid(connector).into(),
+                    uuid(run).into(),
+                    raw_ids.to_vec().into(),
+                    fresh.into(),
+                ],
+            )?;
+            unmapped += rows.need::<i64>(0, 1)?.unsigned_abs();
+        }
+    }
+    Ok(unmapped)
 }
 
 /// Whether records wait for their facts: inserted or changed by hand, stored while the lock was taken, or of a

@@ -1,33 +1,58 @@
 //! A page: its rows, their facts, its cursor, its quarantine and its run's counters, all in the caller's one
 //! transaction.
 
+use std::collections::HashMap;
+
 use connector_service_core::fetch::FetchedPage;
 use connector_service_core::record::{Reason, Record, Rejected};
 use uuid::Uuid;
 
+use super::raw::Written;
 use super::run::Claimed;
-use super::{Db, quarantine, raw, run, state, tx};
+use super::{Db, fact, quarantine, raw, run, state, tx};
 use crate::error::{Error, Result};
 use crate::fault;
 
-/// `derive`: the transaction holds the lock of facts. Without it the rows are stored as unprocessed.
+/// What the pages of a transaction wrote, by run and connector. Their facts are written together: to begin with
+/// the facts of a page costs as much as those of a hundred records.
+pub type Underived = HashMap<(Uuid, Uuid), Written>;
+
+/// Where to note what is written, if this transaction gets the lock of facts. Without it the rows are stored as
+/// unprocessed.
+pub fn begin(db: &mut Db) -> Result<Option<Underived>> {
+    Ok(fact::try_lock(db)?.then(Underived::new))
+}
+
+/// The last thing of a transaction that stored pages.
+pub fn derive(db: &mut Db, underived: Option<Underived>) -> Result<()> {
+    for ((run, connector), written) in underived.unwrap_or_default() {
+        let unmapped = fact::derive(db, connector, run, &written)?;
+        if unmapped > 0 {
+            run::add_unmapped(db, run, unmapped)?;
+        }
+    }
+    fault::point("before_commit");
+    Ok(())
+}
+
 pub fn store(
     db: &mut Db,
     claimed: &Claimed,
     token: Uuid,
     page: &FetchedPage,
     search: &mut bool,
-    derive: bool,
+    underived: &mut Option<Underived>,
 ) -> Result<()> {
-    let mut counts = raw::store(db, claimed, &page.stream, &page.records, search, derive)?;
+    let written = underived
+        .as_mut()
+        .map(|all| all.entry((claimed.run, claimed.connector)).or_default());
+    let mut counts = raw::store(db, claimed, &page.stream, &page.records, search, written)?;
     quarantine::add(db, claimed, &page.stream, &page.rejected)?;
     counts.quarantined = page.rejected.len() as u64;
     counts.received += counts.quarantined;
     counts.bytes = page.bytes;
     state::write(db, claimed.connector, &page.stream, &page.state)?;
-    run::add_page(db, claimed.run, token, counts, page.window)?;
-    fault::point("before_commit");
-    Ok(())
+    run::add_page(db, claimed.run, token, counts, page.window)
 }
 
 /// Commits of pages need not wait for the disk: rows, cursor and counters are lost together or kept together,
@@ -76,7 +101,7 @@ fn try_alone(claimed: &Claimed, stream: &str, record: &Record) -> Result<()> {
             stream,
             std::slice::from_ref(record),
             &mut false,
-            false,
+            None,
         )?;
         Err(Error::RolledBack)
     })

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use connector_service_core::record::Record;
 
 use super::run::{Claimed, Counts};
-use super::{Db, fact, uuid};
+use super::{Db, uuid};
 use crate::error::Result;
 use crate::fault;
 
@@ -18,20 +18,28 @@ use crate::fault;
 const BATCH_ROWS: usize = 1_000;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
+/// `raw_id` of what a transaction stored: its facts follow.
+#[derive(Default)]
+pub struct Written {
+    pub new: Vec<pgrx::Uuid>,
+    pub changed: Vec<pgrx::Uuid>,
+}
+
 /// Stores the records of one page. `search` says whether to look for records that are stored already, and is
 /// set for the next page by what this one showed. Where it was wrong not to look, or somebody else stored the
 /// same record meanwhile, the plain insert fails with [`Error::is_duplicate`]: nothing is stored, and the
 /// caller tries again with `search` set.
 ///
-/// With `derive`, the facts of what was written are written too.
+/// `written` takes what was written, as processed; without it the rows wait for somebody else to process them.
 pub fn store(
     db: &mut Db,
     claimed: &Claimed,
     stream: &str,
     records: &[Record],
     search: &mut bool,
-    derive: bool,
+    mut written: Option<&mut Written>,
 ) -> Result<Counts> {
+    let processed = written.is_some();
     let latest = latest_in_key_order(records);
     let mut new = Vec::with_capacity(latest.len());
     let mut known = Vec::new();
@@ -56,18 +64,18 @@ pub fn store(
         ..Counts::default()
     };
     for batch in batches(&new) {
-        let (count, raw_ids) = write(db, INSERT, claimed, stream, batch, derive)?;
+        let (count, raw_ids) = write(db, INSERT, claimed, stream, batch, processed)?;
         counts.inserted += count;
-        if derive {
-            counts.unmapped += fact::derive(db, claimed, raw_ids, true)?;
+        if let Some(written) = &mut written {
+            written.new.extend(raw_ids);
         }
         fault::point("mid_page_insert");
     }
     for batch in batches(&known) {
-        let (count, raw_ids) = write(db, UPDATE, claimed, stream, batch, derive)?;
+        let (count, raw_ids) = write(db, UPDATE, claimed, stream, batch, processed)?;
         counts.updated += count;
-        if derive && count > 0 {
-            counts.unmapped += fact::derive(db, claimed, raw_ids, false)?;
+        if let Some(written) = &mut written {
+            written.changed.extend(raw_ids);
         }
         fault::point("mid_page_insert");
     }

@@ -33,8 +33,6 @@ pub struct Counts {
     pub updated: u64,
     pub unchanged: u64,
     pub quarantined: u64,
-    /// Of what was stored: what a mapping could not read.
-    pub unmapped: u64,
     pub bytes: u64,
 }
 
@@ -111,7 +109,7 @@ pub fn add_page(db: &mut Db, run: Uuid, token: Uuid, counts: Counts, window: Win
     let rows = db.run(
         "UPDATE @extschema@.sync_runs
          SET pages = pages + 1, received = received + $3, inserted = inserted + $4, updated = updated + $5,
-             unchanged = unchanged + $6, quarantined = quarantined + $7, bytes = bytes + $8, unmapped = unmapped + $11,
+             unchanged = unchanged + $6, quarantined = quarantined + $7, bytes = bytes + $8,
              window_from = least(window_from, to_timestamp($9)), window_to = greatest(window_to, to_timestamp($10)),
              heartbeat_at = clock_timestamp()
          WHERE run_id = $1 AND token = $2 AND state = 'running'",
@@ -126,7 +124,6 @@ pub fn add_page(db: &mut Db, run: Uuid, token: Uuid, counts: Counts, window: Win
             n(counts.bytes).into(),
             window.from.map(micros).into(),
             micros(window.to).into(),
-            n(counts.unmapped).into(),
         ],
     )?;
     if rows.count == 0 {
@@ -134,6 +131,18 @@ pub fn add_page(db: &mut Db, run: Uuid, token: Uuid, counts: Counts, window: Win
     } else {
         Ok(())
     }
+}
+
+/// Adds what a mapping could not read to a run of which this transaction stored a page.
+pub fn add_unmapped(db: &mut Db, run: Uuid, unmapped: u64) -> Result<()> {
+    db.run(
+        "UPDATE @extschema@.sync_runs SET unmapped = unmapped + $2 WHERE run_id = $1",
+        &[
+            uuid(run).into(),
+            i64::try_from(unmapped).unwrap_or(i64::MAX).into(),
+        ],
+    )?;
+    Ok(())
 }
 
 pub fn succeed(db: &mut Db, run: Uuid, token: Uuid) -> Result<()> {

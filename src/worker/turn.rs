@@ -329,15 +329,16 @@ impl Turn {
         let going = &mut self.going;
         tx(|db| {
             page::commit_without_waiting(db)?;
-            let derive = fact::try_lock(db)?;
+            let mut underived = page::begin(db)?;
             for (run, page) in pages.iter() {
                 // A page of a run that was forgotten meanwhile.
                 let Some(going) = going.get_mut(run) else {
                     continue;
                 };
-                page::store(db, &going.claimed, token, page, &mut going.search, derive)?;
+                let claimed = &going.claimed;
+                page::store(db, claimed, token, page, &mut going.search, &mut underived)?;
             }
-            Ok(())
+            page::derive(db, underived)
         })
     }
 
@@ -350,8 +351,10 @@ impl Turn {
             let token = self.token;
             let stored = tx(|db| {
                 page::commit_without_waiting(db)?;
-                let derive = fact::try_lock(db)?;
-                page::store(db, &going.claimed, token, &page, &mut going.search, derive)
+                let mut underived = page::begin(db)?;
+                let claimed = &going.claimed;
+                page::store(db, claimed, token, &page, &mut going.search, &mut underived)?;
+                page::derive(db, underived)
             });
             match stored {
                 Err(error) if error.is_duplicate() && tries < STORE_TRIES => {
