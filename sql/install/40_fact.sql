@@ -326,7 +326,7 @@ COMMENT ON TABLE @extschema@.metric_days_touched IS 'Days whose facts changed si
 -- once for a record, and each stage carries on only what a later one needs: this runs for every record. OFFSET 0
 -- keeps the stages apart, and a record one probe of the index, whatever the planner knows of a table that is
 -- growing. The functions whose name ends in _tz are those that raise no error over time zones.
-CREATE FUNCTION @extschema@.connector_service_extract(p_connector_id uuid, p_raw_ids uuid[])
+CREATE FUNCTION @extschema@.connector_service_extract(p_connector_id uuid, p_raw_ids uuid[], p_first uuid DEFAULT NULL, p_last uuid DEFAULT NULL)
 RETURNS TABLE (raw_id uuid, mapping_id integer, item integer, version integer, tenant_id uuid, connector_id uuid,
     metric_type text, metric_date date, category text, currency text, value numeric, problem text, sample text)
 LANGUAGE sql STABLE
@@ -342,7 +342,18 @@ BEGIN ATOMIC
             @extschema@.connector_service_bare_path(m.value_path) !~ E'^strict|\\.[a-z]+\\(|[-+]' AS is_value_silent
         FROM @extschema@.connectors c JOIN @extschema@.tenants t ON t.tenant_id = c.tenant_id,
             @extschema@.connector_service_mappings_of(p_connector_id) m
-        WHERE c.connector_id = p_connector_id)
+        WHERE c.connector_id = p_connector_id),
+    record AS NOT MATERIALIZED (
+        SELECT r.raw_id, r.stream, r.data
+        FROM pg_catalog.unnest(p_raw_ids) AS wanted(raw_id)
+            CROSS JOIN LATERAL (
+                SELECT raw.raw_id, raw.connector_id, raw.stream, raw.data, raw.deleted
+                FROM @extschema@.raw_connector_data raw WHERE raw.raw_id = wanted.raw_id OFFSET 0) AS r
+        WHERE NOT r.deleted AND r.connector_id = p_connector_id
+        UNION ALL
+        SELECT r.raw_id, r.stream, r.data
+        FROM @extschema@.raw_connector_data r
+        WHERE r.raw_id BETWEEN p_first AND p_last AND NOT r.deleted AND r.connector_id = p_connector_id)
     SELECT judged.raw_id, judged.mapping_id, judged.item, judged.version, judged.tenant_id, judged.connector_id,
         CASE WHEN judged.is_refund THEN 'costs' ELSE judged.metric_type END,
         judged.day,
@@ -394,25 +405,18 @@ BEGIN ATOMIC
                 FROM (
                     SELECT m.*, r.raw_id, 1 AS item, r.data AS part, '{}'::jsonb AS variables,
                         pg_catalog.jsonb_path_query_first_tz(r.data, m.filter, '{}', true) AS passes
-                    FROM pg_catalog.unnest(p_raw_ids) AS wanted(raw_id)
-                        CROSS JOIN LATERAL (
-                            SELECT raw.raw_id, raw.connector_id, raw.stream, raw.data, raw.deleted
-                            FROM @extschema@.raw_connector_data raw WHERE raw.raw_id = wanted.raw_id OFFSET 0) AS r
+                    FROM record r
                         -- In this order: the records are read once, however many mappings there are.
                         CROSS JOIN LATERAL (SELECT mapping.* FROM mapping WHERE mapping.stream = r.stream OFFSET 0) AS m
-                    WHERE NOT r.deleted AND r.connector_id = p_connector_id AND m.items_path IS NULL
+                    WHERE m.items_path IS NULL
                     UNION ALL
                     SELECT m.*, r.raw_id, items.item::integer, items.part, pg_catalog.jsonb_build_object('record', r.data),
                         pg_catalog.jsonb_path_query_first_tz(items.part, m.filter, pg_catalog.jsonb_build_object('record', r.data), true)
-                    FROM pg_catalog.unnest(p_raw_ids) AS wanted(raw_id)
-                        CROSS JOIN LATERAL (
-                            SELECT raw.raw_id, raw.connector_id, raw.stream, raw.data, raw.deleted
-                            FROM @extschema@.raw_connector_data raw WHERE raw.raw_id = wanted.raw_id OFFSET 0) AS r
+                    FROM record r
                         CROSS JOIN LATERAL (SELECT mapping.* FROM mapping WHERE mapping.stream = r.stream OFFSET 0) AS m
                         CROSS JOIN LATERAL pg_catalog.jsonb_path_query_tz(r.data, m.items_path, '{}', m.is_items_silent) WITH ORDINALITY AS items(part, item)
-                    WHERE NOT r.deleted AND r.connector_id = p_connector_id
-                        -- Asked once: where no mapping has parts, the records are not read a second time.
-                        AND EXISTS (SELECT FROM mapping WHERE mapping.items_path IS NOT NULL)
+                    -- Asked once: where no mapping has parts, the records are not read a second time.
+                    WHERE EXISTS (SELECT FROM mapping WHERE mapping.items_path IS NOT NULL)
                     OFFSET 0) AS part
                 -- A predicate is true, false or unknown; a filter finds something or nothing.
                 WHERE part.filter IS NULL OR part.passes <> 'false'
@@ -420,7 +424,7 @@ BEGIN ATOMIC
             OFFSET 0) AS read
         OFFSET 0) AS judged;
 END;
-COMMENT ON FUNCTION @extschema@.connector_service_extract(uuid, uuid[]) IS 'What the mappings make of some records of a connector, one row for each contribution. problem says why it cannot count (the reason_code of quarantine) and sample what was found; then nothing of that record by that mapping counts.';
+COMMENT ON FUNCTION @extschema@.connector_service_extract(uuid, uuid[], uuid, uuid) IS 'What the mappings make of some records of a connector, those of p_raw_ids and those from p_first to p_last, one row for each contribution. problem says why it cannot count (the reason_code of quarantine) and sample what was found; then nothing of that record by that mapping counts.';
 
 CREATE FUNCTION @extschema@.connector_service_problem(p_problem text, p_mapping jsonb, p_sample text) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN pg_catalog.format(
@@ -495,7 +499,9 @@ DECLARE
     v_rejected uuid[];
 BEGIN
     IF p_fresh THEN
-        WITH extracted AS MATERIALIZED (SELECT x.* FROM @extschema@.connector_service_extract(p_connector_id, p_raw_ids) x),
+        WITH extracted AS MATERIALIZED (
+            -- Side by side in the index: to read them so is quicker than to look each up.
+            SELECT x.* FROM @extschema@.connector_service_extract(p_connector_id, NULL, p_raw_ids[1], p_raw_ids[cardinality(p_raw_ids)]) x),
         -- A record of which a part is wrong counts with no part: half an order is a wrong number.
         wrong AS MATERIALIZED (SELECT DISTINCT x.raw_id, x.mapping_id FROM extracted x WHERE x.problem IS NOT NULL),
         stored AS (
@@ -578,7 +584,7 @@ EXCEPTION WHEN data_exception OR program_limit_exceeded OR undefined_object OR f
     RETURN 1;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_derive(uuid, uuid, uuid[], boolean) IS 'Writes the facts of some records of a connector, marks the days they touch, and puts records that a mapping cannot read into quarantine; returns how many those are. p_fresh: the records were inserted in this transaction, so they have no facts yet. The caller holds the lock of facts.';
+COMMENT ON FUNCTION @extschema@.connector_service_derive(uuid, uuid, uuid[], boolean) IS 'Writes the facts of some records of a connector, marks the days they touch, and puts records that a mapping cannot read into quarantine; returns how many those are. p_fresh: the records were inserted in this transaction, in the order of their raw_id and no other of the connector between them, so they have no facts yet. The caller holds the lock of facts.';
 
 -- Raw records that change otherwise than by a sync.
 
