@@ -352,8 +352,10 @@ BEGIN ATOMIC
         WHERE NOT r.deleted AND r.connector_id = p_connector_id
         UNION ALL
         SELECT r.raw_id, r.stream, r.data
-        FROM @extschema@.raw_connector_data r
-        WHERE r.raw_id BETWEEN p_first AND p_last AND NOT r.deleted AND r.connector_id = p_connector_id)
+        FROM (
+            SELECT raw.raw_id, raw.connector_id, raw.stream, raw.data, raw.deleted
+            FROM @extschema@.raw_connector_data raw WHERE raw.raw_id BETWEEN p_first AND p_last OFFSET 0) AS r
+        WHERE NOT r.deleted AND r.connector_id = p_connector_id)
     SELECT judged.raw_id, judged.mapping_id, judged.item, judged.version, judged.tenant_id, judged.connector_id,
         CASE WHEN judged.is_refund THEN 'costs' ELSE judged.metric_type END,
         judged.day,
