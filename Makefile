@@ -3,7 +3,7 @@
 #
 # PG_CONFIG   the server to build for and to run, PostgreSQL 14 to 18   (default: the pg_config in PATH)
 # KEEP=1      leaves the temporary servers' folders for a look
-# RECORDS, ROUNDS   size of `make bench`
+# PART, ROUNDS   of `make bench`: sync (RECORDS, PAGES), settle (FACTS), read (METRICS)
 
 SHELL := /bin/bash
 export PATH := $(CURDIR)/target/tools/bin:$(PATH):$(HOME)/.cargo/bin
@@ -49,9 +49,9 @@ test-e2e: install-test ## real servers, the real worker, scripted vendors
 install-test: prepare
 	$(INSTALL) --features fault_points
 
-bench: install ## rows/s of the write path side by side with COPY; RECORDS and ROUNDS make it smaller
+bench: install ## writing beside COPY, a change beside REFRESH, a read beside the plain query; PART and sizes as above
 	@pg_test/prepare.sh nginx
-	cargo run --release -p connector_service_test --bin bench
+	cargo run --release -p connector_service_test --bin bench -- $(PART)
 
 lint: prepare ## formatting and clippy, both without mercy
 	cargo fmt --all --check

@@ -194,6 +194,19 @@ END
 $$;
 COMMENT ON FUNCTION @extschema@.connector_service_process(bigint) IS 'Writes the facts of raw records that are not processed yet, at most p_records of them, and settles the touched days; returns how many records it took. The worker does this by itself; call it to have it done now.';
 
+CREATE FUNCTION @extschema@.connector_service_known(p_connector_id uuid) RETURNS void LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id) THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+            MESSAGE = format('connector "%s" does not exist', p_connector_id),
+            HINT = 'See the table connectors.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_known(uuid) IS 'Raises 42704 with a hint for an unknown connector.';
+
 CREATE FUNCTION @extschema@.connector_service_reprocess(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -203,11 +216,7 @@ DECLARE
     v_count bigint := 0;
     v_shown timestamptz := clock_timestamp();
 BEGIN
-    IF NOT EXISTS (SELECT FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id) THEN
-        RAISE EXCEPTION USING ERRCODE = 'undefined_object',
-            MESSAGE = format('connector "%s" does not exist', p_connector_id),
-            HINT = 'See the table connectors.';
-    END IF;
+    PERFORM @extschema@.connector_service_known(p_connector_id);
     PERFORM @extschema@.connector_service_lock();
     LOOP
         SELECT array_agg(page.raw_id), max(page.source_record_id) INTO v_raw_ids, v_last
@@ -237,11 +246,7 @@ DECLARE
     v_refused record;
     v_count bigint := 0;
 BEGIN
-    IF NOT EXISTS (SELECT FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id) THEN
-        RAISE EXCEPTION USING ERRCODE = 'undefined_object',
-            MESSAGE = format('connector "%s" does not exist', p_connector_id),
-            HINT = 'See the table connectors.';
-    END IF;
+    PERFORM @extschema@.connector_service_known(p_connector_id);
     PERFORM @extschema@.connector_service_lock();
     -- Records that PostgreSQL refused, by a trigger or constraint of the user's: perhaps it is gone. All others that
     -- are not stored cannot be: their text is no JSON that jsonb could hold, or more than what was kept of it.
