@@ -29,7 +29,7 @@ fn connector_service_check_connector(
     }
     let definition = Definition {
         config: p_config.0,
-        credentials: p_credentials.0,
+        credentials: p_credentials.0.into(),
         limits: guc::record_limits(),
     };
     match source::find(p_type).map(|source| source.open(&definition)) {

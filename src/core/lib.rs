@@ -12,5 +12,6 @@ pub mod fetch;
 pub mod json;
 pub mod mapping;
 pub mod record;
+pub mod secret;
 pub mod source;
 pub mod template;

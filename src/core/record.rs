@@ -1,12 +1,14 @@
 //! What flows: records, pages and stream states.
 
+use std::fmt;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
 /// One record, ready to be stored: PostgreSQL will accept its text as `jsonb`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Record {
     /// `source_record_id`: the stream, a slash, then the vendor's id, or `#` and a hash where there is none.
     pub id: String,
@@ -14,6 +16,13 @@ pub struct Record {
     pub json: Bytes,
     /// The first 16 bytes of the SHA-256 of `json`: tells an unchanged record without reading it as jsonb.
     pub hash: [u8; 16],
+}
+
+/// What a vendor sent is not ours to print: it is a customer's data, and may repeat the request's secret.
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Record({}, {} bytes)", self.id, self.json.len())
+    }
 }
 
 /// Why one record cannot be stored. The words are public: users match on `quarantine.reason_code`.
@@ -56,7 +65,7 @@ impl Reason {
 }
 
 /// One record that goes to quarantine.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Rejected {
     /// Known only where the id could still be read.
     pub id: Option<String>,
@@ -68,12 +77,18 @@ pub struct Rejected {
     pub hash: [u8; 16],
 }
 
+impl fmt::Debug for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rejected({}, {} bytes)", self.detail, self.raw.len())
+    }
+}
+
 /// How much of a quarantined record is kept. Larger: one hostile vendor fills the disk with rejects.
 /// Smaller: a person cannot see what was wrong, and a replay has nothing to replay.
 pub const RAW_KEPT: usize = 64 * 1024;
 
 /// One page as its source read it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Page {
     pub records: Vec<Record>,
     pub rejected: Vec<Rejected>,
@@ -81,6 +96,13 @@ pub struct Page {
     pub next: Option<Value>,
     /// The greatest cursor value of this pass so far, this page included (see [`crate::source::Position::high`]).
     pub high: Option<Value>,
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (records, rejected) = (self.records.len(), self.rejected.len());
+        write!(f, "Page({records} records, {rejected} rejected)")
+    }
 }
 
 /// What `sync_state.cursor` holds for one stream.
@@ -98,7 +120,7 @@ pub struct StreamState {
 }
 
 /// An unfinished pass over a stream.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pass {
     pub next: Value,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,6 +128,13 @@ pub struct Pass {
     pub window: Window,
     /// Fingerprint of type and config: a token of one definition means nothing to another.
     pub definition: String,
+}
+
+/// How to ask for the next page may be a whole address, with the secret that the vendor put into it.
+impl fmt::Debug for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pass({:?})", self.window)
+    }
 }
 
 /// The span of data one pass asks for. `from` is `None` for a stream that is always read whole.

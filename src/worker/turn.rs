@@ -229,7 +229,7 @@ impl Turn {
                 source: claimed.source.clone(),
                 definition: Definition {
                     config: json(&claimed.config),
-                    credentials: json(&claimed.credentials),
+                    credentials: json(&claimed.credentials).into(),
                     limits: guc::record_limits(),
                 },
                 states,

@@ -21,6 +21,7 @@ use super::run::{Outbox, Run};
 use super::*;
 use crate::json::{self, RecordLimits, Spec};
 use crate::record::{Page, Pass};
+use crate::secret::Credentials;
 use crate::source::{Method, Position, Reader, Request, Response, Start, Stream};
 
 const LIMITS: Limits = Limits {
@@ -449,7 +450,7 @@ fn job(url: &Url) -> Job {
     };
     let definition = Definition {
         config: json!({"manifest": manifest}),
-        credentials: json!({}),
+        credentials: Credentials::default(),
         limits,
     };
     let now = DateTime::UNIX_EPOCH;

@@ -48,8 +48,8 @@ pub struct Spec<'a> {
 /// vendor that sends everything in one body cannot be read.
 pub const MOST_ITEMS: usize = 500_000;
 
-/// What a body held.
-#[derive(Debug, Default)]
+/// What a body held. It has no `Debug`, for it is what a vendor sent.
+#[derive(Default)]
 pub struct Found {
     pub records: Vec<Record>,
     pub rejected: Vec<Rejected>,

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::error::{Code, Failure};
 use crate::json::RecordLimits;
 use crate::record::{Page, Window};
+use crate::secret::Credentials;
 pub use request::{Method, Request, Response};
 
 /// A kind of connector: one line of the catalogue.
@@ -30,8 +31,8 @@ pub trait Source: Sync {
 pub struct Definition {
     /// `connectors.config`, a JSON object.
     pub config: Value,
-    /// `connectors.credentials`, a JSON object. Never printed: this type has no `Debug`.
-    pub credentials: Value,
+    /// `connectors.credentials`, opened.
+    pub credentials: Credentials,
     pub limits: RecordLimits,
 }
 

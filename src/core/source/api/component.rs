@@ -3,6 +3,7 @@
 use minijinja::value::{Serde, Value as Context};
 use serde_json::{Map, Value};
 
+use super::config::Settled;
 use crate::error::{Code, Failure};
 use crate::template::Template;
 
@@ -78,8 +79,7 @@ pub struct Component {
     fields: Map<String, Value>,
     /// They stand in for keys that the component does not have, and its templates see them.
     parameters: Map<String, Value>,
-    /// What templates see that is settled when the connector is opened: config.
-    settled: Context,
+    settled: Settled,
     place: String,
     kind: String,
 }
@@ -88,7 +88,7 @@ pub struct Component {
 const HARMLESS: [&str; 5] = ["type", "$parameters", "description", "title", "$schema"];
 
 impl Component {
-    pub fn root(value: Value, kind: &str, settled: Context) -> Result<Component, Failure> {
+    pub fn root(value: Value, kind: &str, settled: Settled) -> Result<Component, Failure> {
         Component::new(value, Map::new(), settled, String::new(), kind)
     }
 
@@ -97,7 +97,7 @@ impl Component {
     fn new(
         value: Value,
         mut parameters: Map<String, Value>,
-        settled: Context,
+        settled: Settled,
         place: String,
         inferred: &str,
     ) -> Result<Component, Failure> {
@@ -142,7 +142,7 @@ impl Component {
 
     /// What templates see that is settled when the connector is opened.
     pub fn settled(&self) -> &Context {
-        &self.settled
+        &self.settled.all
     }
 
     /// The component is of a type that this version does not know.
@@ -233,11 +233,20 @@ impl Component {
         items.iter().map(compile).collect()
     }
 
+    /// What a template says that only config may decide: it may come to stand in a message.
+    pub fn plain(&self, template: &Template, place: &str) -> Result<Option<String>, Failure> {
+        let text = template.text(&self.settled.all)?;
+        let plain = template.text(&self.settled.plain).ok();
+        plain
+            .filter(|plain| *plain == text)
+            .ok_or_else(|| wrong(format!("\"{place}\" may not depend on credentials")))
+    }
+
     /// What a value of this component says once config is known.
     pub fn settle(&self, value: &Value, place: &str) -> Result<Option<String>, Failure> {
         let template = self.compile(value, place, &["config"])?;
         if template.is_settled() {
-            template.text(&self.settled)
+            self.plain(&template, place)
         } else {
             Err(wrong(format!("\"{place}\" may only depend on config")))
         }

@@ -1,9 +1,9 @@
 //! What a manifest may say: one function for each component.
 
-use minijinja::value::Value as Context;
 use serde_json::Value;
 
 use super::component::{Component, resolve, wrong};
+use super::config::Settled;
 use super::cursor::DatetimeCursor;
 use super::paging::Paging;
 use super::requester::Requester;
@@ -21,8 +21,7 @@ pub struct StreamSpec {
     pub cursor: Option<DatetimeCursor>,
 }
 
-/// `settled`: what templates see that does not change while the connector is open.
-pub fn read(manifest: &Value, settled: Context) -> Result<Vec<StreamSpec>, Failure> {
+pub fn read(manifest: &Value, settled: Settled) -> Result<Vec<StreamSpec>, Failure> {
     let manifest = resolve(manifest)?;
     let source = Component::root(manifest, "DeclarativeSource", settled)?;
     let mut source = source.expect("DeclarativeSource")?;
@@ -129,7 +128,11 @@ fn field_path(selector: Component) -> Result<Vec<Template>, Failure> {
         return Ok(Vec::new());
     };
     let mut extractor = extractor.expect("DpathExtractor")?;
+    let place = extractor.place("field_path");
     let path = extractor.templates("field_path", &["config"])?;
+    for step in path.iter().filter(|step| step.is_settled()) {
+        extractor.plain(step, &place)?;
+    }
     extractor.finish()?;
     Ok(path)
 }

@@ -5,6 +5,7 @@
 //! name when the connector is saved, because skipping it would read other data than its author meant.
 
 mod component;
+mod config;
 mod cursor;
 mod manifest;
 mod paging;
@@ -15,8 +16,9 @@ mod tests;
 
 use chrono::{DateTime, Utc};
 use minijinja::value::{Serde, Value as Template};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use self::config::Config;
 use self::manifest::StreamSpec;
 use super::{Definition, Position, Reader, Request, Response, Source, Start, Stream};
 use crate::datetime::Format;
@@ -38,10 +40,8 @@ impl Source for Api {
         let Some(manifest) = config.remove("manifest") else {
             return Err(wrong("config has no \"manifest\""));
         };
-        let credentials = connector.credentials.as_object().cloned();
-        config.extend(credentials.unwrap_or_default());
-        let settled = Template::from_pairs([("config", Template::from(Serde(&config)))]);
-        let specs = manifest::read(&manifest, settled)?;
+        let config = Config::new(config, connector.credentials.clone());
+        let specs = manifest::read(&manifest, config.settled())?;
         let streams = specs.iter().map(|spec| spec.stream.clone()).collect();
         Ok(Box::new(ApiReader {
             specs,
@@ -55,8 +55,7 @@ impl Source for Api {
 struct ApiReader {
     specs: Vec<StreamSpec>,
     streams: Vec<Stream>,
-    /// config without the manifest, and credentials: what templates see as `config`.
-    config: Map<String, Value>,
+    config: Config,
     limits: RecordLimits,
 }
 
@@ -171,13 +170,9 @@ impl ApiReader {
         default_from: DateTime<Utc>,
         seen: Vec<(&'static str, Template)>,
     ) -> Template {
-        let mut config = self.config.clone();
-        if let Ok(format) = Format::new("%Y-%m-%dT%H:%M:%SZ") {
-            config
-                .entry("start_date")
-                .or_insert_with(|| format.write(default_from).into());
-        }
-        let config = ("config", Template::from(Serde(config)));
+        let format = Format::new("%Y-%m-%dT%H:%M:%SZ").ok();
+        let start_date = format.map(|format| format.write(default_from));
+        let config = ("config", self.config.seen(start_date));
         Template::from_pairs(macros(now).chain([config]).chain(seen))
     }
 }

@@ -66,7 +66,7 @@ fn shop() -> Value {
 fn definition(manifest: Value) -> Definition {
     Definition {
         config: json!({"manifest": manifest, "shop": "acme"}),
-        credentials: json!({"api_key": "sk_test_not_a_real_key"}),
+        credentials: json!({"api_key": "sk_test_not_a_real_key"}).into(),
         limits: LIMITS,
     }
 }

@@ -151,7 +151,7 @@ fn a_value_of_the_wrong_kind_is_refused_where_it_stands() {
         (
             "/streams/0/incremental_sync",
             "lookback_window",
-            json!("{{ config['api_key'] }}"),
+            json!("{{ config['shop'] }}"),
             format!("\"{SYNC}.lookback_window\" is not a duration such as \"P1D\""),
         ),
         (
@@ -194,6 +194,35 @@ fn a_value_of_the_wrong_kind_is_refused_where_it_stands() {
         let mut manifest = shop();
         manifest.pointer_mut(pointer).unwrap()[key] = value;
         assert_eq!(refused(manifest), message);
+    }
+}
+
+#[test]
+fn what_may_stand_in_a_message_does_not_depend_on_credentials() {
+    const SYNC: &str = "streams[0].incremental_sync";
+    for (pointer, key, place) in [
+        (
+            "/streams/0/incremental_sync",
+            "cursor_field",
+            &format!("{SYNC}.cursor_field")[..],
+        ),
+        ("/streams/0", "name", "streams[0].name"),
+        ("/streams/0", "primary_key", "streams[0].primary_key"),
+        (
+            "/streams/0/retriever/record_selector/extractor",
+            "field_path",
+            "streams[0].retriever.record_selector.extractor.field_path",
+        ),
+    ] {
+        for template in ["{{ config['api_key'] }}", "x{{ config.items() }}"] {
+            let mut manifest = shop();
+            manifest.pointer_mut(pointer).unwrap()[key] = json!(template);
+            let message = format!("\"{place}\" may not depend on credentials");
+            assert_eq!(refused(manifest), message);
+        }
+        let mut manifest = shop();
+        manifest.pointer_mut(pointer).unwrap()[key] = json!("{{ config['shop'] }}");
+        assert!(Api.open(&definition(manifest)).is_ok());
     }
 }
 

@@ -96,7 +96,7 @@ fn nothing_printed_contains_the_secret() {
     let printed = format!("{:?}", pass.asks().unwrap());
     assert_eq!(printed, "Get acme.example.com");
     let mut without = definition(shop());
-    without.credentials = json!({"other": "sk_test_not_a_real_key"});
+    without.credentials = json!({"other": "sk_test_not_a_real_key"}).into();
     let reader = Api.open(&without).ok().unwrap();
     let pass = Pass {
         reader,

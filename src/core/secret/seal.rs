@@ -1,0 +1,287 @@
+//! Which fields of `connectors.credentials` are sealed, opened, kept or refused.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::envelope::{Envelope, Given};
+use super::key::{KeyId, Keyring};
+use super::{Credentials, Wiped, cipher, sealedbox};
+
+/// Most fields of one connector's credentials. More: one row costs that many ciphers for each save and each run.
+/// Fewer: the vendors that want most have about ten.
+pub const MOST_FIELDS: usize = 64;
+/// Largest field, as text or as JSON, in bytes. Larger: a row of [`MOST_FIELDS`] is held several times while it is
+/// saved. Smaller: a certificate with its chain and key does not fit.
+pub const LARGEST_FIELD: usize = 64 * 1024;
+/// Longest name of a field, in bytes. Longer: it stands in messages. Shorter: nothing is won.
+pub const LONGEST_NAME: usize = 128;
+
+/// Where credentials belong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub tenant: Uuid,
+    pub connector: Uuid,
+}
+
+/// Why credentials cannot be sealed or opened. Messages name fields and keys, never a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    #[error("credentials is not a JSON object")]
+    NotAnObject,
+    #[error("credentials has more than {MOST_FIELDS} fields")]
+    TooMany,
+    #[error("credentials has a field whose name is longer than {LONGEST_NAME} bytes")]
+    NameTooLong,
+    #[error("credential \"{field}\" is larger than {LARGEST_FIELD} bytes")]
+    TooLarge { field: String },
+    #[error("credential \"{field}\" is nested too deep")]
+    TooDeep { field: String },
+    /// a key that begins with `$`, in a place or of a shape that means nothing
+    #[error("credential \"{field}\" has a key that begins with \"$\" and means nothing there")]
+    Mark { field: String },
+    #[error("there is no key to seal credential \"{field}\" with")]
+    NoKey { field: String },
+    #[error("credential \"{field}\" is not sealed")]
+    NotSealed { field: String },
+    #[error("credential \"{field}\" is not sealed in a way that this version knows")]
+    Malformed { field: String },
+    #[error("credential \"{field}\" is sealed with key {key}, which is not in the key file")]
+    KeyMissing { field: String, key: KeyId },
+    /// sealed for another tenant, connector or field, or changed since
+    #[error("credential \"{field}\" does not belong here")]
+    NotHere { field: String },
+    #[error("the box of credential \"{field}\" cannot be opened")]
+    Box { field: String },
+    /// one field's is not UTF-8; that of all is not a JSON object
+    #[error("the box of credential \"{field}\" does not hold what belongs there")]
+    BoxContent { field: String },
+    #[error("the operating system gave no random bytes")]
+    NoRandomness,
+}
+
+impl SealError {
+    /// The next action.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            SealError::NotAnObject => {
+                "Give credentials as a JSON object, one field for each secret."
+            }
+            SealError::TooMany
+            | SealError::NameTooLong
+            | SealError::TooLarge { .. }
+            | SealError::TooDeep { .. } => {
+                "Keep in credentials only what is secret; the rest belongs in config."
+            }
+            SealError::Mark { .. } => {
+                "A value is plain JSON, {\"$box\": \"<base64>\"}, or the {\"$sealed\": ...} of this row."
+            }
+            SealError::NoKey { .. } => "Create a key, or restore the key file from its backup.",
+            SealError::NotSealed { .. }
+            | SealError::Malformed { .. }
+            | SealError::NotHere { .. } => "Give the credential again, in plain JSON or as a box.",
+            SealError::KeyMissing { .. } => {
+                "Restore the key file that has this key, or give the credential again."
+            }
+            SealError::Box { .. } => {
+                "Make the box for the current public key, and give it as base64."
+            }
+            SealError::BoxContent { .. } => {
+                "The box of one field holds its text in UTF-8; the box of all holds a JSON object."
+            }
+            SealError::NoRandomness => "Check the server's operating system.",
+        }
+    }
+}
+
+/// Sealed credentials, ready to be stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sealed {
+    pub credentials: Value,
+    /// Fields that were given sealed with keys that the key file does not have, and are kept as they came: a
+    /// dump that is restored on another machine must load before its key file is there. Worth a warning.
+    pub unopened: Vec<(String, KeyId)>,
+}
+
+/// Seals every field of `new` for `place`. `old` is what the row held, and where. Without keys nothing can be
+/// sealed, but a dump still loads.
+///
+/// A field that is already sealed stays as it is, if it belongs here: it is byte for byte what this place held, or
+/// it opens here. So saving what was read changes nothing, and a row that moves to another tenant or connector
+/// needs its credentials again: to open them for the old place, because a row says so, would be what sealing them
+/// to a place is there to prevent.
+pub fn seal_credentials(
+    keys: Option<&Keyring>,
+    place: &Place,
+    new: &Value,
+    old: Option<(&Place, &Value)>,
+) -> Result<Sealed, SealError> {
+    let keys_for = |field: &str| {
+        keys.ok_or_else(|| SealError::NoKey {
+            field: field.to_owned(),
+        })
+    };
+    let mut given = new.as_object().ok_or(SealError::NotAnObject)?;
+    let unboxed;
+    if let Some(mark) = check_names(given)? {
+        let Given::Boxed(text) = Given::read(mark, new)? else {
+            return Err(SealError::Mark { field: mark.into() });
+        };
+        unboxed = sealedbox::open_all(keys_for(mark)?, place, mark, text)?;
+        given = &unboxed.0;
+        if let Some(mark) = check_names(given)? {
+            return Err(SealError::Mark { field: mark.into() });
+        }
+    }
+    let mut fields = Map::new();
+    let mut unopened = Vec::new();
+    for (field, value) in given {
+        let sealed = match Given::read(field, value)? {
+            Given::Plain => cipher::seal(keys_for(field)?.current(), place, field, value)?,
+            Given::Boxed(text) => {
+                let keys = keys_for(field)?;
+                let secret = sealedbox::open_box(keys, field, text)?;
+                let text = std::str::from_utf8(secret.expose());
+                let text = text.map_err(|_| SealError::BoxContent {
+                    field: field.clone(),
+                })?;
+                cipher::seal_text(keys.current(), place, field, text)?
+            }
+            Given::Sealed(text) => {
+                unopened.extend(check_sealed(keys, place, field, text, old)?);
+                value.clone()
+            }
+        };
+        fields.insert(field.clone(), sealed);
+    }
+    Ok(Sealed {
+        credentials: Value::Object(fields),
+        unopened,
+    })
+}
+
+/// Checks the number of fields and their names before a message repeats one. Gives the first that is a mark.
+fn check_names(fields: &Map<String, Value>) -> Result<Option<&str>, SealError> {
+    if fields.len() > MOST_FIELDS {
+        return Err(SealError::TooMany);
+    }
+    if fields.keys().any(|field| field.len() > LONGEST_NAME) {
+        return Err(SealError::NameTooLong);
+    }
+    let mark = fields.keys().find(|field| field.starts_with('$'));
+    Ok(mark.map(String::as_str))
+}
+
+/// Whether a field that was given sealed belongs here. Gives the field back where its key is not known.
+fn check_sealed(
+    keys: Option<&Keyring>,
+    place: &Place,
+    field: &str,
+    text: &str,
+    old: Option<(&Place, &Value)>,
+) -> Result<Option<(String, KeyId)>, SealError> {
+    if let Some((old_place, old)) = old {
+        if old_place != place {
+            return Err(SealError::NotHere {
+                field: field.to_owned(),
+            });
+        }
+        let held = old.get(field).map(|old| Given::read(field, old));
+        if matches!(held, Some(Ok(Given::Sealed(held))) if held == text) {
+            return Ok(None);
+        }
+    }
+    let envelope = read_envelope(field, text)?;
+    match keys.and_then(|keys| keys.find(envelope.key)) {
+        Some(key) => cipher::open(key, place, field, &envelope).map(|_| None),
+        None => Ok(Some((field.to_owned(), envelope.key))),
+    }
+}
+
+/// Opens every field, for the one run that needs them. A field that is not sealed is refused: it came past the
+/// trigger that seals, and what else did so is not known.
+pub fn open_credentials(
+    keys: &Keyring,
+    place: &Place,
+    sealed: &Value,
+) -> Result<Credentials, SealError> {
+    let mut opened = Wiped::default();
+    for (field, envelope) in envelopes(sealed)? {
+        let plain = open_with(keys, place, field, envelope)?;
+        let value = cipher::read_plain(&plain).ok_or_else(|| SealError::Malformed {
+            field: field.to_owned(),
+        })?;
+        opened.0.insert(field.to_owned(), value);
+    }
+    Ok(opened.into())
+}
+
+/// The same credentials sealed with the current key; `None` where all of them are.
+pub fn reseal(keys: &Keyring, place: &Place, sealed: &Value) -> Result<Option<Value>, SealError> {
+    let current = keys.current();
+    let envelopes = envelopes(sealed)?;
+    if envelopes
+        .iter()
+        .all(|(_, sealed)| sealed.key == current.id())
+    {
+        return Ok(None);
+    }
+    let mut fields = Map::new();
+    for (field, envelope) in envelopes {
+        let kept = if envelope.key == current.id() {
+            Envelope::write(envelope.key, &envelope.bytes)
+        } else {
+            let plain = open_with(keys, place, field, envelope)?;
+            cipher::seal_plain(current, place, field, &plain)?
+        };
+        fields.insert(field.to_owned(), kept);
+    }
+    Ok(Some(Value::Object(fields)))
+}
+
+/// The keys that these credentials are sealed with. A key that no row names can be retired.
+pub fn key_ids(sealed: &Value) -> BTreeSet<KeyId> {
+    let fields = sealed.as_object().into_iter().flatten();
+    let id = |(field, value): (&String, &Value)| match Given::read(field, value) {
+        Ok(Given::Sealed(text)) => Envelope::read(text).map(|envelope| envelope.key),
+        _ => None,
+    };
+    fields.filter_map(id).collect()
+}
+
+fn envelopes<'a>(sealed: &'a Value) -> Result<Vec<(&'a str, Envelope)>, SealError> {
+    let fields = sealed.as_object().ok_or(SealError::NotAnObject)?;
+    let envelope = |(field, value): (&'a String, &'a Value)| match Given::read(field, value) {
+        Ok(Given::Sealed(text)) => Ok((field.as_str(), read_envelope(field, text)?)),
+        _ => Err(SealError::NotSealed {
+            field: field.clone(),
+        }),
+    };
+    fields.iter().map(envelope).collect()
+}
+
+fn read_envelope(field: &str, text: &str) -> Result<Envelope, SealError> {
+    // Where the key is not known, nothing but this bounds what is stored.
+    Envelope::read(text)
+        .filter(|envelope| cipher::fits(&envelope.bytes))
+        .ok_or_else(|| SealError::Malformed {
+            field: field.to_owned(),
+        })
+}
+
+fn open_with(
+    keys: &Keyring,
+    place: &Place,
+    field: &str,
+    envelope: Envelope,
+) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    let key = keys
+        .find(envelope.key)
+        .ok_or_else(|| SealError::KeyMissing {
+            field: field.to_owned(),
+            key: envelope.key,
+        })?;
+    cipher::open(key, place, field, &envelope)
+}
