@@ -18,6 +18,10 @@ const PARTS: [(&str, fn()); 3] = [
 
 fn main() {
     let named: Vec<String> = std::env::args().skip(1).collect();
+    for one in &named {
+        let is_known = PARTS.iter().any(|(name, _)| name == one);
+        assert!(is_known, "\"{one}\" is no part of the bench");
+    }
     for (name, run) in PARTS {
         if named.is_empty() || named.iter().any(|one| one == name) {
             run();
@@ -29,15 +33,15 @@ fn number(name: &str, default: usize) -> usize {
     numbers(name, &default.to_string())[0]
 }
 
-/// A list of numbers with commas between.
+/// A list of numbers with commas or spaces between.
 fn numbers(name: &str, default: &str) -> Vec<usize> {
     std::env::var(name)
         .unwrap_or_else(|_| default.into())
-        .split(',')
+        .split([',', ' '])
+        .filter(|text| !text.is_empty())
         .map(|text| {
-            text.trim()
-                .parse()
-                .unwrap_or_else(|_| panic!("{name} holds numbers with commas between"))
+            text.parse()
+                .unwrap_or_else(|_| panic!("{name} holds numbers with commas or spaces between"))
         })
         .collect()
 }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use connector_service_test::{Cluster, wait_until};
 use postgres::{Client, Statement};
+use serde_json::Value;
 
 use crate::{median, number};
 
@@ -74,6 +75,7 @@ pub fn run() {
     );
     assert_eq!((read.1, read.2), ((CALLS * QUARTER) as i64, 0));
 
+    explain(&mut client, &asked[0]);
     let mut times = [vec![], vec![], vec![]];
     let statements = [ROWS, JSON, GET_METRICS].map(|sql| client.prepare(sql).expect(sql));
     for question in &asked {
@@ -89,6 +91,26 @@ pub fn run() {
         "get_metrics                   {get:>8.0} us   {:.2} of the rows, {:.2} of the JSON value",
         get / rows,
         get / json
+    );
+}
+
+/// The plan of the plain query.
+fn explain(client: &mut Client, question: &(i32, &str, i32)) {
+    let sql = ROWS
+        .replace("$1", &question.0.to_string())
+        .replace("$2", &format!("'{}'", question.1))
+        .replace("$3", &question.2.to_string());
+    let sql = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}");
+    let row = client.query_one(&sql, &[]).expect("EXPLAIN");
+    let plan: Value = row.get(0);
+    let plan = &plan[0]["Plan"];
+    let pages = |name: &str| plan[name].as_u64().unwrap_or(0);
+    println!(
+        "plan of the plain query: {} of {}, {} rows, {} pages",
+        plan["Node Type"],
+        plan["Index Name"],
+        plan["Actual Rows"],
+        pages("Shared Hit Blocks") + pages("Shared Read Blocks")
     );
 }
 
