@@ -1,6 +1,7 @@
 //! From every error of ours to what PostgreSQL shows: SQLSTATE, message, detail, hint. Nowhere else.
 
-use connector_service_core::error::Failure;
+use connector_service_core::error::{Code, Failure};
+use connector_service_core::secret::{KeyError, SealError};
 use connector_service_core::source::TYPES;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, function_name};
@@ -14,6 +15,21 @@ pub enum Error {
     Definition(#[from] Failure),
     #[error("connector type \"{0}\" is not known")]
     UnknownType(String),
+    #[error("config is not a JSON object")]
+    ConfigNotAnObject,
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// With the fingerprint of the key that should be there.
+    #[error("the key file is missing")]
+    KeyFileMissing(String),
+    #[error("the key file is not the one that this database's credentials are sealed with")]
+    OtherKeyFile(String),
+    #[error("\"{0}\" is not a key id")]
+    NoKeyId(String),
+    #[error("key \"{0}\" is in use")]
+    KeyInUse(String),
     #[error("connector_service was not loaded when the server started")]
     NotPreloaded,
     #[error("the extension connector_service is not installed in this database")]
@@ -78,6 +94,8 @@ impl Error {
     }
 }
 
+const KEY_FILE: &str = "Put the file back that has this key, or add its lines to the one that is there; see connector_service.key_file.";
+
 /// PostgreSQL packs the five characters into six bits each, the first one lowest.
 fn sqlstate(code: PgSqlErrorCode) -> String {
     let bits = code as u32;
@@ -96,6 +114,34 @@ impl From<Error> for ErrorReport {
             Error::UnknownType(_) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
                 .set_detail(format!("Known types: {}.", TYPES.join(", ")))
                 .set_hint("Correct the type."),
+            Error::ConfigNotAnObject => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+                .set_hint(Code::InvalidConfig.hint()),
+            Error::Seal(error) => report(match error {
+                SealError::NotHere { .. } => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                SealError::NoKey { .. } | SealError::KeyMissing { .. } => {
+                    PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+                }
+                SealError::NoRandomness => PgSqlErrorCode::ERRCODE_SYSTEM_ERROR,
+                _ => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            })
+            .set_hint(error.hint()),
+            Error::Key(error) => report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                .set_hint(error.hint()),
+            Error::KeyFileMissing(id) => {
+                report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                    .set_detail(format!("Credentials are sealed with key {id}."))
+                    .set_hint(KEY_FILE)
+            }
+            Error::OtherKeyFile(id) => {
+                report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                    .set_detail(format!("It does not hold key {id}."))
+                    .set_hint(KEY_FILE)
+            }
+            Error::NoKeyId(_) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+                .set_hint("See connector_service_keys()."),
+            Error::KeyInUse(_) => report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                .set_detail("Credentials of this database are sealed with it.")
+                .set_hint("CALL connector_service_rotate_key() seals them with the current key."),
             Error::NotPreloaded => report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .set_detail("No worker runs, so nothing would be synced.")
                 .set_hint(

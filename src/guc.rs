@@ -2,11 +2,14 @@
 //!
 //! Only the main thread may read them; a run gets a copy of its limits when it is handed out.
 
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use connector_service_core::fetch::Limits;
 use connector_service_core::json::RecordLimits;
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
 
 #[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
 pub enum Scheduler {
@@ -29,6 +32,8 @@ static REQUEST_RETRIES: GucSetting<i32> = GucSetting::<i32>::new(4);
 static RETRY_PAUSE: GucSetting<i32> = GucSetting::<i32>::new(500);
 static LONGEST_PAUSE: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 static SCHEDULER: GucSetting<Scheduler> = GucSetting::<Scheduler>::new(Scheduler::Auto);
+
+static KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
 /// Deepest nesting of a stored record. Deeper: PostgreSQL's recursive functions over jsonb come near
 /// max_stack_depth. Shallower: real documents would be turned away.
@@ -151,6 +156,30 @@ pub fn define() {
         GucContext::Sighup,
         none,
     );
+}
+
+/// What can be set only when the server starts, and so only where the library is loaded then.
+pub fn define_at_start() {
+    GucRegistry::define_string_guc(
+        c"connector_service.key_file",
+        c"File with the keys that credentials are sealed with.",
+        c"Created with the first credential. Default: beside the data directory, named like it with .connector_service.key behind.",
+        &KEY_FILE,
+        GucContext::Postmaster,
+        GucFlags::SUPERUSER_ONLY,
+    );
+}
+
+/// Not inside of the data directory: a base backup would carry the key along with what it seals.
+pub fn key_file() -> PathBuf {
+    if let Some(file) = KEY_FILE.get().filter(|file| !file.is_empty()) {
+        return PathBuf::from(OsStr::from_bytes(file.as_bytes()));
+    }
+    // SAFETY: set when the server starts, and never changed.
+    let data = unsafe { CStr::from_ptr(pg_sys::DataDir) };
+    let mut name = OsStr::from_bytes(data.to_bytes()).to_owned();
+    name.push(".connector_service.key");
+    PathBuf::from(name)
 }
 
 pub fn max_concurrent_syncs() -> usize {

@@ -30,6 +30,9 @@ pub extern "C-unwind" fn _PG_init() {
     guc::define();
     // Without the preload there is no shared memory and no worker: what needs them says so. During
     // pg_upgrade nothing may run that writes.
+    if preloading {
+        guc::define_at_start();
+    }
     if preloading && !upgrading {
         board::install();
         worker::standdown::install();

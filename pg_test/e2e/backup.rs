@@ -151,6 +151,17 @@ fn a_dump_restored_into_an_empty_cluster_holds_every_row_and_calls_nobody_until_
     client
         .batch_execute("SELECT connector_service_adopt()")
         .unwrap();
+    // Its credentials came along sealed; the key is not in a dump.
+    let ended = wait_for_run(&mut client, &run);
+    assert_eq!(ended["error_code"], "key_missing", "{ended}");
+    let key = |cluster: &Cluster| cluster.dir.join("data.connector_service.key");
+    assert!(!key(&copy).exists(), "no key takes the place of a lost one");
+    let (from, to) = (key(&source), key(&copy));
+    copy.command(
+        "/bin/cp",
+        &["-p", from.to_str().unwrap(), to.to_str().unwrap()],
+    );
+    let run = sync(&mut client, &good);
     assert_eq!(wait_for_run(&mut client, &run)["state"], "succeeded");
     assert_eq!(Shop::stored(&mut client, &good), shop.served());
     let wrong = client.query("SELECT * FROM connector_service_verify()", &[]);

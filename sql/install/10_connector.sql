@@ -42,7 +42,7 @@ COMMENT ON TABLE @extschema@.connectors IS 'One row per source that is synced. I
 COMMENT ON COLUMN @extschema@.connectors.tenant_id IS 'Whose data it is; registered in tenants on first use.';
 COMMENT ON COLUMN @extschema@.connectors.name IS 'For people; never interpreted.';
 COMMENT ON COLUMN @extschema@.connectors.type IS 'Kind of source: api, csv, excel, erpnext, mysql, postgres, quickbooks, salesforce, shopify, square, stripe or webhook.';
-COMMENT ON COLUMN @extschema@.connectors.credentials IS 'JSON object with what the source needs to let us in; templates of an api manifest see its keys under config.';
+COMMENT ON COLUMN @extschema@.connectors.credentials IS 'JSON object with what the source needs to let us in; templates of an api manifest see its keys under config. Every field is sealed before the row is stored, {"$sealed": ...}, and nothing gives it back. Given as plain JSON, or as {"$box": base64}: a sealed box for connector_service_seal_key(), of one field or of all. One field is changed by credentials || ''{"field": ...}''.';
 COMMENT ON COLUMN @extschema@.connectors.config IS 'JSON object. Type api: "manifest" holds the declarative manifest, "start_date" (ISO 8601) where a first sync begins, default 30 days ago; other keys are what the manifest''s templates see as config.';
 COMMENT ON COLUMN @extschema@.connectors.sync_frequency IS 'hourly, daily, weekly or manual; on-demand and event-driven are stored as manual.';
 COMMENT ON COLUMN @extschema@.connectors.last_sync_at IS 'Start of the last run that succeeded: everything the source showed by then is stored.';
@@ -89,7 +89,16 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     was_active boolean := false;
+    v_null text := CASE
+        WHEN NEW.connector_id IS NULL THEN 'connector_id' WHEN NEW.tenant_id IS NULL THEN 'tenant_id' WHEN NEW.type IS NULL THEN 'type'
+        WHEN NEW.config IS NULL THEN 'config' WHEN NEW.credentials IS NULL THEN 'credentials' END;
 BEGIN
+    IF v_null IS NOT NULL THEN
+        -- Before the constraint of the column, whose message would show the row before its credentials are sealed.
+        RAISE EXCEPTION USING ERRCODE = 'not_null_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, COLUMN = v_null,
+            MESSAGE = format('%s of a connector is NULL', v_null),
+            HINT = format('Give %s, or leave it out if it has a default.', v_null);
+    END IF;
     NEW.type := lower(btrim(NEW.type));
     NEW.status := lower(btrim(NEW.status));
     NEW.sync_frequency := lower(btrim(NEW.sync_frequency));
@@ -110,11 +119,17 @@ BEGIN
     END IF;
 
     IF TG_OP = 'INSERT' THEN
-        PERFORM @extschema@.connector_service_check_connector(NEW.type, NEW.config, NEW.credentials);
+        -- Assigned, and not selected: a statement inside of a function may be logged with its parameters.
+        NEW.credentials := @extschema@.connector_service_seal(NEW.tenant_id, NEW.connector_id, NEW.type, NEW.config, NEW.credentials, NULL, NULL);
         INSERT INTO @extschema@.tenants (tenant_id) VALUES (NEW.tenant_id) ON CONFLICT DO NOTHING;
     ELSE
-        IF (NEW.type, NEW.config, NEW.credentials) IS DISTINCT FROM (OLD.type, OLD.config, OLD.credentials) THEN
-            PERFORM @extschema@.connector_service_check_connector(NEW.type, NEW.config, NEW.credentials);
+        IF NEW.connector_id <> OLD.connector_id THEN
+            RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+                MESSAGE = format('connector_id of connector "%s" cannot be changed', OLD.connector_id),
+                DETAIL = 'Its credentials are sealed to it.';
+        END IF;
+        IF (NEW.tenant_id, NEW.type, NEW.config, NEW.credentials) IS DISTINCT FROM (OLD.tenant_id, OLD.type, OLD.config, OLD.credentials) THEN
+            NEW.credentials := @extschema@.connector_service_seal(NEW.tenant_id, NEW.connector_id, NEW.type, NEW.config, NEW.credentials, OLD.tenant_id, OLD.credentials);
         END IF;
         was_active := OLD.status = 'active' AND OLD.sync_frequency <> 'manual';
         -- Written only by a person: what a sync records about itself is no change of the connector.
@@ -139,7 +154,7 @@ BEGIN
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_connectors_before() IS 'Trigger of connectors: normalises and checks type, status, frequency and definition; registers the tenant; makes a new or resumed connector due.';
+COMMENT ON FUNCTION @extschema@.connector_service_connectors_before() IS 'Trigger of connectors: normalises and checks type, status, frequency and definition; seals the credentials; registers the tenant; makes a new or resumed connector due.';
 CREATE TRIGGER connectors_before BEFORE INSERT OR UPDATE ON @extschema@.connectors
     FOR EACH ROW EXECUTE FUNCTION @extschema@.connector_service_connectors_before();
 
@@ -149,13 +164,15 @@ CREATE TABLE @extschema@.installation (
     system_identifier bigint NOT NULL,
     database_oid oid NOT NULL,
     held_since timestamptz,
-    held_because text
+    held_because text,
+    key_id text
 );
 COMMENT ON TABLE @extschema@.installation IS 'One row: the server and database that this installation belongs to. While it is held, or names another server or database, nothing is fetched: a restored or cloned copy must not call the vendors of its source. See connector_service_adopt().';
 COMMENT ON COLUMN @extschema@.installation.system_identifier IS 'From pg_control_system().';
 COMMENT ON COLUMN @extschema@.installation.database_oid IS 'From pg_database.';
 COMMENT ON COLUMN @extschema@.installation.held_since IS 'Since when syncing is held; NULL: it is not.';
 COMMENT ON COLUMN @extschema@.installation.held_because IS 'What looked like a copy.';
+COMMENT ON COLUMN @extschema@.installation.key_id IS 'Fingerprint of the key file: a file without this key is not ours. NULL until the first credential is sealed.';
 INSERT INTO @extschema@.installation (system_identifier, database_oid)
 SELECT s.system_identifier, d.oid
 FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d

@@ -86,7 +86,56 @@ COMMENT ON FUNCTION @extschema@.connector_service_sync(uuid) IS 'Queues a sync a
 COMMENT ON FUNCTION @extschema@.connector_service_sync_due() IS 'Queues every connector that is due and has no active run; returns the new run ids. Safe from many sessions at once. Raises 55000 if the library was not preloaded.';
 COMMENT ON FUNCTION @extschema@.connector_service_cancel(uuid) IS 'Ends a queued or running sync; what it has stored stays. False if it had ended already or is not known.';
 COMMENT ON FUNCTION @extschema@.connector_service_wake() IS 'Wakes this database''s sync worker at COMMIT, or has one started.';
-COMMENT ON FUNCTION @extschema@.connector_service_check_connector(text, jsonb, jsonb) IS 'Raises 22023 with a hint for a type, config or credentials that make no sense; warns of a type that this version cannot sync.';
+COMMENT ON FUNCTION @extschema@.connector_service_seal(uuid, uuid, text, jsonb, jsonb, uuid, jsonb) IS 'For the trigger of connectors: credentials sealed for their place. What is sealed already is kept, if it belongs there. Raises 22023 with a hint for a type, config or credentials that make no sense, 42501 for credentials of another connector, 55000 where the key file is missing or another one; warns of a type that this version cannot sync, and of credentials whose key is not here.';
+COMMENT ON FUNCTION @extschema@.connector_service_seal_key() IS 'Public key (X25519, base64) for sealed boxes, crypto_box_seal of libsodium: a secret that is encrypted with it can be written into connectors.credentials as {"$box": base64}, and never appears in SQL. Creates the key file where there is none. Raises 55000.';
+COMMENT ON FUNCTION @extschema@.connector_service_new_key() IS 'Puts a new key in front of the key file, which seals from then on; returns its id. CALL connector_service_rotate_key() does this and seals everything again. Raises 55000.';
+COMMENT ON FUNCTION @extschema@.connector_service_retire_key(text) IS 'Drops a key from the key file. Raises 55000 while credentials of this database are sealed with it, 22023 for what is no key id; other databases of the server are not looked at.';
+COMMENT ON FUNCTION @extschema@.connector_service_reseal(uuid, uuid, jsonb) IS 'Sealed credentials of a tenant''s connector, sealed with the current key. Raises 42501 for credentials of another connector, 55000 where their key is not here.';
+COMMENT ON FUNCTION @extschema@.connector_service_key_ids(jsonb) IS 'The ids of the keys that credentials are sealed with.';
+
+CREATE FUNCTION @extschema@.connector_service_keys() RETURNS TABLE (key_id text, connectors bigint) LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT key.id, count(*)
+    FROM @extschema@.connectors c CROSS JOIN LATERAL unnest(@extschema@.connector_service_key_ids(c.credentials)) AS key(id)
+    GROUP BY key.id ORDER BY key.id;
+END;
+COMMENT ON FUNCTION @extschema@.connector_service_keys() IS 'The keys that credentials of this database are sealed with, and those of how many connectors.';
+
+CREATE PROCEDURE @extschema@.connector_service_rotate_key(p_new_key boolean DEFAULT true)
+LANGUAGE plpgsql
+-- No SET search_path here: a procedure that has one cannot COMMIT. Everything is qualified instead.
+AS $$
+DECLARE
+    v_current text;
+    v_connectors uuid[];
+    v_batch bigint;
+    v_count bigint := 0;
+BEGIN
+    IF p_new_key THEN
+        v_current := @extschema@.connector_service_new_key();
+        COMMIT;
+        RAISE NOTICE 'key % seals from now on', v_current;
+    END IF;
+    v_connectors := ARRAY(SELECT c.connector_id FROM @extschema@.connectors c ORDER BY c.connector_id);
+    FOR v_first IN 1 .. pg_catalog.cardinality(v_connectors) BY 100 LOOP
+        -- What is sealed with the current key already is not written. A run that is going has opened its own.
+        UPDATE @extschema@.connectors c SET credentials = resealed.credentials
+        FROM (
+            SELECT o.connector_id, @extschema@.connector_service_reseal(o.tenant_id, o.connector_id, o.credentials) AS credentials
+            FROM @extschema@.connectors o
+            WHERE o.connector_id OPERATOR(pg_catalog.=) ANY (v_connectors[v_first : v_first OPERATOR(pg_catalog.+) 99])
+            FOR NO KEY UPDATE) AS resealed
+        WHERE c.connector_id OPERATOR(pg_catalog.=) resealed.connector_id AND c.credentials OPERATOR(pg_catalog.<>) resealed.credentials;
+        GET DIAGNOSTICS v_batch = ROW_COUNT;
+        v_count := v_count OPERATOR(pg_catalog.+) v_batch;
+        COMMIT;
+    END LOOP;
+    RAISE NOTICE 'credentials of % connectors were sealed again', v_count;
+END
+$$;
+COMMENT ON PROCEDURE @extschema@.connector_service_rotate_key(boolean) IS 'Makes a new key and seals all credentials with it, a hundred connectors in a transaction; the older keys stay in the key file until connector_service_retire_key(). Where it was interrupted, or for another database of the server: CALL connector_service_rotate_key(false) seals with the key that is there. Raises 55000.';
+
 COMMENT ON FUNCTION @extschema@.connector_service_check_type(text) IS 'Raises 22023 for a connector type that is not known.';
 COMMENT ON FUNCTION @extschema@.connector_service_amount(text) IS 'The amount that a text stands for, exactly; NULL for anything but a plain decimal number: no thousands marks, decimal comma, currency sign, NaN or Infinity.';
 COMMENT ON FUNCTION @extschema@.connector_service_day(text, text) IS 'The day that a text stands for in a time zone; NULL for what is ambiguous or no date. ISO 8601 with an offset, or a count of (milli-, micro-)seconds since 1970, is a moment; a plain date or a time without offset is that day.';

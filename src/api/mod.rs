@@ -6,6 +6,7 @@
 mod definition;
 mod mapping;
 mod run;
+mod secret;
 
 use crate::board;
 use crate::error::{Error, Result};

@@ -82,6 +82,10 @@ codes! {
     TemplateFailed "template_failed" Mend "Correct the template in the connector's config.";
     /// the page could not be stored
     StoreFailed "store_failed" Transient "See the server log for the statement that failed.";
+    /// the key that the credentials are sealed with is not in the key file
+    KeyMissing "key_missing" Mend "Put the key file back (connector_service.key_file), or give the credentials again.";
+    /// the credentials belong to another connector, or were changed
+    CredentialsNotOpened "credentials_not_opened" Mend "Give the connector's credentials again.";
     /// the worker ended while the run was going
     WorkerRestarted "worker_restarted" Transient "Nothing to do: the run goes on where it was committed.";
     /// our fault

@@ -122,6 +122,7 @@ pub struct StreamState {
 /// An unfinished pass over a stream.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pass {
+    /// Sealed where the connector has credentials; see [`crate::secret::Cover`].
     pub next: Value,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high: Option<Value>,

@@ -7,6 +7,7 @@
 pub mod connector;
 pub mod fact;
 pub mod installation;
+pub mod key;
 pub mod metric;
 pub mod page;
 pub mod quarantine;

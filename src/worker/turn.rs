@@ -9,8 +9,12 @@ use std::time::{Duration, Instant};
 
 use connector_service_core::error::{Class, Code, Failure};
 use connector_service_core::fetch::{Engine, Event, FetchedPage, Job, What};
+use connector_service_core::secret::{
+    Cover, Credentials, Keyring, Place, SealError, open_credentials,
+};
 use connector_service_core::source::Definition;
 use pgrx::prelude::*;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::signals;
@@ -21,7 +25,7 @@ use crate::guc::{self, Scheduler};
 use crate::store::connector::Due;
 use crate::store::installation::{self, Installation};
 use crate::store::run::Claimed;
-use crate::store::{connector, fact, page, run, state, tx};
+use crate::store::{connector, fact, key, page, run, state, tx};
 use crate::wait::Waiter;
 
 /// Longest time between two looks at the tables. Longer: what no signal told is found later. Shorter: an idle
@@ -214,30 +218,50 @@ impl Turn {
             return Ok(());
         }
         let token = self.token;
-        let (claimed, mut states) = tx(|db| {
+        let (claimed, mut states, keys) = tx(|db| {
             let claimed = run::claim(db, token, room)?;
             let states = state::read(db, claimed.iter().map(|c| c.connector).collect())?;
-            Ok((claimed, states))
+            // Without its key a run fails, and says so; the others of the worker go on.
+            Ok((
+                claimed,
+                states,
+                key::load(db).unwrap_or_default().map(Arc::new),
+            ))
         })?;
         fault::point("after_claim");
         for claimed in claimed {
             let states = states.remove(&claimed.connector).unwrap_or_default();
             let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
             let search = !states.is_empty();
+            let run = claimed.run;
+            let credentials = match open(keys.as_deref(), &claimed) {
+                Ok(credentials) => credentials,
+                Err(failure) => {
+                    self.going.insert(run, Going { claimed, search });
+                    self.finish(run, Err(failure));
+                    continue;
+                }
+            };
+            let cover = keys.clone().filter(|_| !credentials.fields().is_empty());
+            let cover = cover.map(|keys| Cover {
+                keys,
+                place: place(&claimed),
+            });
             self.engine.submit(Job {
-                run: claimed.run,
+                run,
                 source: claimed.source.clone(),
                 definition: Definition {
                     config: json(&claimed.config),
-                    credentials: json(&claimed.credentials).into(),
+                    credentials,
                     limits: guc::record_limits(),
                 },
+                cover,
                 states,
                 now: claimed.now,
                 default_from: claimed.now - FIRST_SYNC_READS,
                 limits: guc::limits(),
             });
-            self.going.insert(claimed.run, Going { claimed, search });
+            self.going.insert(run, Going { claimed, search });
         }
         Ok(())
     }
@@ -410,6 +434,33 @@ impl Turn {
             }
         }
     }
+}
+
+/// What a run's secrets are sealed to.
+fn place(claimed: &Claimed) -> Place {
+    Place {
+        tenant: claimed.tenant,
+        connector: claimed.connector,
+    }
+}
+
+/// The credentials of a run, opened.
+fn open(keys: Option<&Keyring>, claimed: &Claimed) -> std::result::Result<Credentials, Failure> {
+    let sealed: Value = serde_json::from_str(&claimed.credentials).unwrap_or_default();
+    if sealed.as_object().is_some_and(serde_json::Map::is_empty) {
+        return Ok(Credentials::default());
+    }
+    let Some(keys) = keys else {
+        let message = "the key file is missing, or not the one that credentials are sealed with";
+        return Err(Failure::new(Code::KeyMissing, message));
+    };
+    open_credentials(keys, &place(claimed), &sealed).map_err(|error| {
+        let code = match error {
+            SealError::KeyMissing { .. } => Code::KeyMissing,
+            _ => Code::CredentialsNotOpened,
+        };
+        Failure::new(code, error.to_string())
+    })
 }
 
 /// How far back a first sync reads when the connector's config does not say.

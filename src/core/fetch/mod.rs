@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::error::{Code, Failure};
 use crate::record::{Record, Rejected, StreamState, Window};
+use crate::secret::Cover;
 use crate::source::Definition;
 
 /// Bounds of every exchange; from the settings of the installation.
@@ -53,6 +54,8 @@ pub struct Job {
     /// `connectors.type`.
     pub source: String,
     pub definition: Definition,
+    /// Seals what is stored of page tokens, where the connector has credentials.
+    pub cover: Option<Cover>,
     /// `sync_state` of the connector, by stream.
     pub states: HashMap<String, Stored>,
     pub now: DateTime<Utc>,

@@ -17,6 +17,7 @@ use super::{Budget, Event, FetchedPage, Job, Limits, RESUME_WITHIN, Stored, What
 use crate::error::{Class, Code, Failure};
 use crate::json;
 use crate::record::{Page, Pass, StreamState, Window};
+use crate::secret::Cover;
 use crate::source::{self, Position, Reader, Start, Stream, Verdict};
 
 #[derive(Clone)]
@@ -49,6 +50,7 @@ pub async fn fetch(job: Job, client: &Client, outbox: &Outbox) -> Result<(), Fai
             default_from: job.default_from,
         },
         limits: job.limits,
+        cover: job.cover,
         client,
         outbox,
     };
@@ -63,6 +65,7 @@ pub struct Run<'a> {
     pub states: HashMap<String, Stored>,
     pub start: Start,
     pub limits: Limits,
+    pub cover: Option<Cover>,
     pub client: &'a Client,
     pub outbox: &'a Outbox,
 }
@@ -119,6 +122,7 @@ impl Run<'_> {
         }
         let resumable = |pass: &Pass| pass.definition == self.definition && age <= RESUME_WITHIN;
         let unfinished = state.pass.filter(resumable);
+        let unfinished = unfinished.and_then(|pass| self.uncovered(stream, pass));
         let mut resumed = unfinished.is_some();
         let mut at = state.at;
         let mut standing = match unfinished {
@@ -157,13 +161,15 @@ impl Run<'_> {
             if (stream.ordered || standing.next.is_none()) && standing.high.is_some() {
                 at = standing.high.clone();
             }
-            let pass = standing.next.clone().map(|next| Pass {
-                next,
-                high: standing.high.clone(),
-                window: standing.window,
-                definition: self.definition.clone(),
+            let ended = standing.next.is_none();
+            let pass = standing.next.as_ref().and_then(|next| {
+                Some(Pass {
+                    next: self.covered(stream, next)?,
+                    high: standing.high.clone(),
+                    window: standing.window,
+                    definition: self.definition.clone(),
+                })
             });
-            let ended = pass.is_none();
             let fetched = FetchedPage {
                 stream: stream.name.clone(),
                 records: page.records,
@@ -187,6 +193,22 @@ impl Run<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// A page token as it may be stored. `None`: it may not be, and an interrupted pass starts again.
+    fn covered(&self, stream: &Stream, next: &Value) -> Option<Value> {
+        match &self.cover {
+            None => Some(next.clone()),
+            Some(cover) => cover.seal(&stream.name, next).ok(),
+        }
+    }
+
+    fn uncovered(&self, stream: &Stream, pass: Pass) -> Option<Pass> {
+        let Some(cover) = &self.cover else {
+            return Some(pass);
+        };
+        let next = cover.open(&stream.name, &pass.next)?;
+        Some(Pass { next, ..pass })
     }
 
     fn begin(&self, stream: &Stream, at: Option<&Value>) -> Result<Standing, Failure> {

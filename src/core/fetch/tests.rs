@@ -21,7 +21,8 @@ use super::run::{Outbox, Run};
 use super::*;
 use crate::json::{self, RecordLimits, Spec};
 use crate::record::{Page, Pass};
-use crate::secret::Credentials;
+use crate::secret::tests::ring;
+use crate::secret::{Credentials, Place};
 use crate::source::{Method, Position, Reader, Request, Response, Start, Stream};
 
 const LIMITS: Limits = Limits {
@@ -170,6 +171,15 @@ async fn run_with(
     ordered: bool,
     states: HashMap<String, Stored>,
 ) -> Told {
+    run_covered(answers, ordered, states, None).await
+}
+
+async fn run_covered(
+    answers: &[(&str, &[&str])],
+    ordered: bool,
+    states: HashMap<String, Stored>,
+    cover: Option<Cover>,
+) -> Told {
     let (url, asked) = serve(answers).await;
     let streams = vec![Stream {
         name: "s".into(),
@@ -192,6 +202,7 @@ async fn run_with(
             default_from: now,
         },
         limits: LIMITS,
+        cover,
         client: &Client::new(),
         outbox: &outbox,
     };
@@ -305,6 +316,35 @@ async fn an_interrupted_pass_goes_on_where_it_was_stored() {
     )
     .await;
     assert_eq!((told.result, told.asked), (Ok(()), vec!["s/3".to_owned()]));
+}
+
+/// For a connector with credentials; `key` makes the key, and differs with it.
+fn cover(key: u8) -> Option<Cover> {
+    let place = Place {
+        tenant: Uuid::from_u128(1),
+        connector: Uuid::from_u128(2),
+    };
+    Some(Cover {
+        keys: Arc::new(ring(&[key])),
+        place,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_credentials_an_interrupted_pass_is_sealed_and_goes_on_all_the_same() {
+    let told = run_covered(&THREE, false, HashMap::new(), cover(1)).await;
+    let next = told.states[1].pass.clone().unwrap().next;
+    assert!(next["$sealed"].is_string(), "{next}");
+    let asked = async |next: Value, key| {
+        let states = stored(None, Some(next), "d", Duration::ZERO);
+        let told = run_covered(&THREE, false, states, cover(key)).await;
+        assert_eq!(told.result, Ok(()));
+        told.asked.len()
+    };
+    assert_eq!(asked(next.clone(), 1).await, 1);
+    // With another key, or from before it was sealed, the pass starts again.
+    assert_eq!(asked(next, 2).await, 3);
+    assert_eq!(asked(json!(3), 1).await, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -465,6 +505,7 @@ fn job(url: &Url) -> Job {
             pages: 1_000,
             ..LIMITS
         },
+        cover: None,
     }
 }
 

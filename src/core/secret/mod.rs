@@ -24,13 +24,14 @@
 //!   and root are out of scope.
 
 mod cipher;
+mod cover;
 mod envelope;
 mod key;
 pub mod keyfile;
 pub mod seal;
 pub mod sealedbox;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use serde_json::{Map, Value};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
+pub use cover::Cover;
 pub use key::{Key, KeyId, Keyring};
 pub use keyfile::KeyError;
 pub use seal::{Place, SealError, Sealed, key_ids, open_credentials, reseal, seal_credentials};

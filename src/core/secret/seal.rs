@@ -262,7 +262,7 @@ fn envelopes<'a>(sealed: &'a Value) -> Result<Vec<(&'a str, Envelope)>, SealErro
     fields.iter().map(envelope).collect()
 }
 
-fn read_envelope(field: &str, text: &str) -> Result<Envelope, SealError> {
+pub(super) fn read_envelope(field: &str, text: &str) -> Result<Envelope, SealError> {
     // Where the key is not known, nothing but this bounds what is stored.
     Envelope::read(text)
         .filter(|envelope| cipher::fits(&envelope.bytes))
@@ -271,7 +271,7 @@ fn read_envelope(field: &str, text: &str) -> Result<Envelope, SealError> {
         })
 }
 
-fn open_with(
+pub(super) fn open_with(
     keys: &Keyring,
     place: &Place,
     field: &str,

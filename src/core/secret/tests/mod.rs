@@ -25,7 +25,7 @@ fn key(byte: u8) -> Key {
 }
 
 /// The first one is the current key.
-fn ring(bytes: &[u8]) -> Keyring {
+pub(crate) fn ring(bytes: &[u8]) -> Keyring {
     let (oldest, newer) = bytes.split_last().unwrap();
     let start = Keyring::single(key(*oldest));
     newer

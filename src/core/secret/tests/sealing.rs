@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use serde_json::Map;
 
@@ -168,6 +170,32 @@ fn what_is_sealed_opens_only_where_it_belongs() {
     let text = envelope(&sealed, "a").replace(&own, &other);
     let relabelled = json!({"a": {"$sealed": text}});
     assert_eq!(open(&ring, &relabelled).map(drop), refused("a"));
+}
+
+#[test]
+fn a_page_token_opens_only_for_its_stream_and_its_connector() {
+    let cover = |keys: &[u8], place| Cover {
+        keys: Arc::new(ring(keys)),
+        place,
+    };
+    let token = json!("https://shop.example/next?key=secret");
+    let own = cover(&[1], PLACE);
+    let sealed = own.seal("orders", &token).unwrap();
+    assert_eq!(own.open("orders", &sealed), Some(token.clone()));
+    assert_eq!(cover(&[2, 1], PLACE).open("orders", &sealed), Some(token));
+    let other = Place {
+        connector: Uuid::from_u128(9),
+        ..PLACE
+    };
+    assert_eq!(own.open("items", &sealed), None);
+    assert_eq!(cover(&[1], other).open("orders", &sealed), None);
+    assert_eq!(cover(&[2], PLACE).open("orders", &sealed), None);
+    // Nor is it a credential, whatever the field is called.
+    for field in ["$next orders", "next orders", "orders"] {
+        let given = json!({ field: sealed.clone() });
+        let saved = seal_credentials(Some(&ring(&[1])), &PLACE, &given, None);
+        assert!(saved.is_err(), "{field}");
+    }
 }
 
 #[test]

@@ -1,0 +1,155 @@
+//! Credentials: sealed before they are stored, never given back.
+
+use connector_service_core::secret::{
+    Credentials, Place, SealError, key_ids, open_credentials, public_key, reseal, seal_credentials,
+};
+use connector_service_core::source::{self, Definition, TYPES};
+use pgrx::JsonB;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::guc;
+use crate::store::{self, key, read_uuid};
+
+/// Called by the trigger of `connectors`: seals what is not sealed yet, and raises what is wrong with the
+/// definition. `p_old_credentials` is what the row held.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn connector_service_seal(
+    p_tenant_id: pgrx::Uuid,
+    p_connector_id: pgrx::Uuid,
+    p_type: &str,
+    p_config: JsonB,
+    p_credentials: JsonB,
+    p_old_tenant_id: Option<pgrx::Uuid>,
+    p_old_credentials: Option<JsonB>,
+) -> Result<JsonB, ErrorReport> {
+    let place = Place {
+        tenant: read_uuid(p_tenant_id),
+        connector: read_uuid(p_connector_id),
+    };
+    let old = p_old_tenant_id
+        .zip(p_old_credentials)
+        .map(|(tenant, credentials)| {
+            let tenant = read_uuid(tenant);
+            (Place { tenant, ..place }, credentials.0)
+        });
+    let sealed = seal(&place, &p_credentials.0, old.as_ref());
+    // Wiped, also where it was refused.
+    drop(Credentials::from(p_credentials.0));
+    let (sealed, opened) = sealed?;
+    check(p_type, p_config.0, opened)?;
+    Ok(JsonB(sealed))
+}
+
+/// Sealed, and opened again for a look at the definition as a whole; not opened where the key is not here.
+fn seal(
+    place: &Place,
+    given: &Value,
+    old: Option<&(Place, Value)>,
+) -> Result<(Value, Option<Credentials>)> {
+    if given.as_object().is_some_and(serde_json::Map::is_empty) {
+        return Ok((given.clone(), Some(Credentials::default())));
+    }
+    let old = old.map(|(place, value)| (place, value));
+    store::with(|db| {
+        let keys = key::load(db)?;
+        // What a dump brings is sealed already, and loads before its key file is there.
+        let (keys, sealed) = match seal_credentials(keys.as_ref(), place, given, old) {
+            Err(SealError::NoKey { .. }) => {
+                let keys = key::need(db)?;
+                let sealed = seal_credentials(Some(&keys), place, given, old)?;
+                (Some(keys), sealed)
+            }
+            sealed => (keys, sealed?),
+        };
+        for (field, key) in &sealed.unopened {
+            warning!(
+                "credential \"{field}\" is sealed with key {key}, which is not here; it cannot be used until the key file has it"
+            );
+        }
+        let opened = keys.map(|keys| open_credentials(&keys, place, &sealed.credentials));
+        match opened.transpose() {
+            Ok(opened) => Ok((sealed.credentials, opened)),
+            Err(SealError::KeyMissing { .. }) => Ok((sealed.credentials, None)),
+            Err(error) => Err(error.into()),
+        }
+    })
+}
+
+fn check(kind: &str, config: Value, credentials: Option<Credentials>) -> Result<()> {
+    if !TYPES.contains(&kind) {
+        return Err(Error::UnknownType(kind.to_owned()));
+    }
+    if !config.is_object() {
+        // Here and not by a constraint, whose message would show the row.
+        return Err(Error::ConfigNotAnObject);
+    }
+    let Some(credentials) = credentials else {
+        return Ok(());
+    };
+    let definition = Definition {
+        config,
+        credentials,
+        limits: guc::record_limits(),
+    };
+    match source::find(kind).map(|source| source.open(&definition)) {
+        Ok(opened) => Ok(opened.map(|_| ())?),
+        Err(failure) => {
+            warning!("{failure}");
+            Ok(())
+        }
+    }
+}
+
+/// What clients encrypt boxes to: an X25519 public key in base64. Creates the key file where there is none.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn connector_service_seal_key() -> Result<String, ErrorReport> {
+    Ok(store::with(|db| Ok(public_key(&key::need(db)?)))?)
+}
+
+/// Puts a new key in front of the key file; returns its id.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn connector_service_new_key() -> Result<String, ErrorReport> {
+    Ok(store::with(|db| {
+        Ok(key::rotate(db)?.current().id().to_string())
+    })?)
+}
+
+/// Drops a key that nothing in this database is sealed with from the key file.
+#[pg_extern(volatile, parallel_unsafe, strict)]
+#[search_path(pg_catalog, pg_temp)]
+fn connector_service_retire_key(p_key_id: &str) -> Result<(), ErrorReport> {
+    Ok(store::with(|db| key::retire(db, p_key_id))?)
+}
+
+/// The same credentials sealed with the current key.
+#[pg_extern(volatile, parallel_unsafe, strict)]
+#[search_path(pg_catalog, pg_temp)]
+fn connector_service_reseal(
+    p_tenant_id: pgrx::Uuid,
+    p_connector_id: pgrx::Uuid,
+    p_credentials: JsonB,
+) -> Result<JsonB, ErrorReport> {
+    let place = Place {
+        tenant: read_uuid(p_tenant_id),
+        connector: read_uuid(p_connector_id),
+    };
+    let resealed = store::with(|db| {
+        let keys = key::need(db)?;
+        Ok(reseal(&keys, &place, &p_credentials.0)?)
+    })?;
+    Ok(resealed.map_or(p_credentials, JsonB))
+}
+
+/// The ids of the keys that credentials are sealed with.
+#[pg_extern(immutable, parallel_safe, strict)]
+#[search_path(pg_catalog, pg_temp)]
+fn connector_service_key_ids(p_credentials: JsonB) -> Vec<String> {
+    let ids = key_ids(&p_credentials.0);
+    ids.iter().map(ToString::to_string).collect()
+}

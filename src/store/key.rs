@@ -1,0 +1,94 @@
+//! The key file, and which of its keys this database's credentials are sealed with.
+//!
+//! The database knows its key by the fingerprint in `installation`. A file that lacks it is another server's, or
+//! what came in the place of a lost one: then nothing is sealed or opened, and the right file heals everything.
+
+use std::path::PathBuf;
+
+use connector_service_core::secret::{KeyId, Keyring};
+
+use super::Db;
+use crate::error::{Error, Result};
+use crate::{board, guc};
+
+/// The keys of this server; `None` where there is no key file and this database has not missed it yet.
+pub fn load(db: &mut Db) -> Result<Option<Keyring>> {
+    let keys = Keyring::load(&path()?)?;
+    let Some(known) = known(db)? else {
+        return Ok(keys);
+    };
+    match keys {
+        None => Err(Error::KeyFileMissing(known.to_string())),
+        Some(keys) if keys.find(known).is_none() => Err(Error::OtherKeyFile(known.to_string())),
+        some => Ok(some),
+    }
+}
+
+/// The keys to seal with. The first credential of a server creates the key file; never where something is sealed
+/// already, because then there was a key, and it is to be found.
+pub fn need(db: &mut Db) -> Result<Keyring> {
+    let keys = match load(db)? {
+        Some(keys) => keys,
+        None => match sealed_with(db)?.first() {
+            Some(id) => return Err(Error::KeyFileMissing(id.clone())),
+            None => Keyring::create(&path()?)?,
+        },
+    };
+    if known(db)?.is_none() {
+        know(db, &keys)?;
+    }
+    Ok(keys)
+}
+
+/// Puts a new key in front of the file.
+pub fn rotate(db: &mut Db) -> Result<Keyring> {
+    need(db)?;
+    let keys = Keyring::rotate(&path()?)?;
+    know(db, &keys)?;
+    Ok(keys)
+}
+
+/// Drops a key from the file, where no credential of this database is sealed with it any more.
+pub fn retire(db: &mut Db, id: &str) -> Result<()> {
+    let id: KeyId = id.parse().map_err(|_| Error::NoKeyId(id.to_owned()))?;
+    // Against those who read the file before and store what they sealed later.
+    db.run(
+        "LOCK TABLE @extschema@.connectors IN SHARE ROW EXCLUSIVE MODE",
+        &[],
+    )?;
+    if sealed_with(db)?.contains(&id.to_string()) {
+        return Err(Error::KeyInUse(id.to_string()));
+    }
+    let keys = Keyring::retire(&path()?, id)?;
+    know(db, &keys)
+}
+
+fn path() -> Result<PathBuf> {
+    if !board::is_installed() {
+        return Err(Error::NotPreloaded);
+    }
+    Ok(guc::key_file())
+}
+
+/// The fingerprint that this database knows its key file by.
+fn known(db: &mut Db) -> Result<Option<KeyId>> {
+    let rows = db.run("SELECT i.key_id FROM @extschema@.installation i", &[])?;
+    Ok(rows.get::<String>(0, 1)?.and_then(|id| id.parse().ok()))
+}
+
+fn know(db: &mut Db, keys: &Keyring) -> Result<()> {
+    db.run(
+        "UPDATE @extschema@.installation SET key_id = $1 WHERE key_id IS DISTINCT FROM $1",
+        &[keys.current().id().to_string().into()],
+    )?;
+    Ok(())
+}
+
+/// The ids of all keys that credentials of this database are sealed with.
+fn sealed_with(db: &mut Db) -> Result<Vec<String>> {
+    let rows = db.run(
+        "SELECT k.key_id FROM @extschema@.connector_service_keys() k",
+        &[],
+    )?;
+    (0..rows.count).map(|row| rows.need(row, 1)).collect()
+}
