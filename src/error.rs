@@ -30,6 +30,12 @@ pub enum Error {
     NoKeyId(String),
     #[error("key \"{0}\" is in use")]
     KeyInUse(String),
+    #[error("connector \"{0}\" does not exist")]
+    UnknownConnector(Uuid),
+    #[error("role \"{0}\" acts for no tenant")]
+    NoTenant(String),
+    #[error("role \"{0}\" is bound to more than one tenant")]
+    ManyTenants(String),
     #[error("connector_service was not loaded when the server started")]
     NotPreloaded,
     #[error("the extension connector_service is not installed in this database")]
@@ -142,6 +148,14 @@ impl From<Error> for ErrorReport {
             Error::KeyInUse(_) => report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .set_detail("Credentials of this database are sealed with it.")
                 .set_hint("CALL connector_service_rotate_key() seals them with the current key."),
+            Error::UnknownConnector(_) => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT)
+                .set_hint("See the table connectors."),
+            Error::NoTenant(_) => report(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE)
+                .set_detail("Every row belongs to a tenant, and is seen by nobody else.")
+                .set_hint("A member of connector_service_app says for which one, in the same transaction: SELECT connector_service_act_for('<tenant>'). Any other role is bound to its tenant by an administrator, in tenant_roles."),
+            Error::ManyTenants(_) => report(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE)
+                .set_detail("Itself, or by roles that it is a member of.")
+                .set_hint("An administrator leaves one of them in tenant_roles."),
             Error::NotPreloaded => report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .set_detail("No worker runs, so nothing would be synced.")
                 .set_hint(

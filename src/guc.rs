@@ -10,6 +10,7 @@ use std::time::Duration;
 use connector_service_core::fetch::Limits;
 use connector_service_core::json::RecordLimits;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
+use uuid::Uuid;
 
 #[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
 pub enum Scheduler {
@@ -33,6 +34,7 @@ static RETRY_PAUSE: GucSetting<i32> = GucSetting::<i32>::new(500);
 static LONGEST_PAUSE: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 static SCHEDULER: GucSetting<Scheduler> = GucSetting::<Scheduler>::new(Scheduler::Auto);
 
+static TENANT_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
 /// Deepest nesting of a stored record. Deeper: PostgreSQL's recursive functions over jsonb come near
@@ -156,6 +158,50 @@ pub fn define() {
         GucContext::Sighup,
         none,
     );
+    define_tenant_id();
+}
+
+/// Whom the application acts for. Not a setting that just anybody may set: [`act_for`] does, and who may call it is
+/// for the function's grants to say. A function and not the privilege to SET, which PostgreSQL 14 lacks.
+fn define_tenant_id() {
+    GucRegistry::define_string_guc(
+        TENANT_ID_NAME,
+        c"Tenant whose rows an application sees; set by connector_service_act_for().",
+        c"",
+        &TENANT_ID,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+}
+
+const TENANT_ID_NAME: &CStr = c"connector_service.tenant_id";
+
+/// What cannot be read as a tenant is none.
+pub fn acting_for() -> Option<Uuid> {
+    TENANT_ID.get()?.to_str().ok()?.parse().ok()
+}
+
+pub fn act_for(tenant: Option<Uuid>, session: bool) {
+    let value = tenant.map(|tenant| tenant.to_string()).unwrap_or_default();
+    let value = CString::new(value).unwrap_or_default();
+    let action = if session {
+        pg_sys::GucAction::GUC_ACTION_SET
+    } else {
+        pg_sys::GucAction::GUC_ACTION_LOCAL
+    };
+    // SAFETY: both strings live for the call. With a superuser's rights, for this one setting.
+    unsafe {
+        pg_sys::set_config_option(
+            TENANT_ID_NAME.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            action,
+            true,
+            0,
+            false,
+        );
+    }
 }
 
 /// What can be set only when the server starts, and so only where the library is loaded then.

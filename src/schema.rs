@@ -44,4 +44,25 @@ extension_sql_file!(
     name = "aggregate",
     requires = ["alert"]
 );
-extension_sql_file!("../sql/install/90_control.sql", name = "control", finalize);
+extension_sql_file!(
+    "../sql/install/90_control.sql",
+    name = "control",
+    requires = [
+        "aggregate",
+        connector_service_cancel,
+        connector_service_hint,
+        connector_service_key_ids,
+        connector_service_new_key,
+        connector_service_replay,
+        connector_service_reprocess,
+        connector_service_reseal,
+        connector_service_retire_key,
+        connector_service_seal,
+        connector_service_seal_key,
+        connector_service_sync,
+        connector_service_sync_due,
+        connector_service_wake
+    ]
+);
+// After everything that there is to grant.
+extension_sql_file!("../sql/install/95_access.sql", name = "access", finalize);

@@ -281,11 +281,15 @@ fn without_the_preload_the_hint_names_it() {
     let cluster = Cluster::create();
     cluster.run();
     let mut client = cluster.database("app");
-    let connector = insert_connector(&mut client, "shop", &api("http://127.0.0.1:1", "x"));
+    let sql = "INSERT INTO connectors (tenant_id, name, type) VALUES (gen_random_uuid(), 'shop', 'stripe') RETURNING connector_id::text";
+    let connector: String = client.query_one(sql, &[]).unwrap().get(0);
     for call in [
         format!("SELECT connector_service_sync('{connector}')"),
         "SELECT connector_service_sync_due()".to_owned(),
         format!("CALL connector_service_sync_wait('{connector}')"),
+        // Where the key file is, is a setting of the preloaded library.
+        "UPDATE connectors SET credentials = '{\"api_key\": \"sk_test_not_a_real_key\"}'"
+            .to_owned(),
     ] {
         let error = client.batch_execute(&call).unwrap_err();
         let error = error.as_db_error().unwrap();
@@ -371,6 +375,9 @@ fn a_standby_has_no_worker_and_says_why_until_it_is_promoted() {
         ],
     );
     standby.configure(&format!("port = {}", standby.port));
+    // No base backup brings it: it lies outside of the data directory.
+    let key = |of: &Cluster| format!("{}/data.connector_service.key", of.dir.display());
+    standby.command("/bin/cp", &["-p", &key(&cluster), &key(&standby)]);
     standby.run();
     let mut reader = standby.wait_ready_in("app");
     assert_eq!(Shop::stored(&mut reader, &connector), shop.served());

@@ -17,6 +17,7 @@ CREATE TABLE @extschema@.metrics (
     CONSTRAINT valid_metric_value CHECK (metric_value >= 0),
     CONSTRAINT valid_metric_type CHECK (metric_type IN ('revenue', 'inventory', 'staffing', 'costs')),
     CONSTRAINT metrics_date_is_finite CHECK (pg_catalog.isfinite(metric_date)),
+    CONSTRAINT metrics_id_tenant_key UNIQUE (metric_id, tenant_id),
     CONSTRAINT metrics_day_key UNIQUE (tenant_id, metric_type, metric_date)
 );
 COMMENT ON TABLE @extschema@.metrics IS 'One value per tenant, metric type and day. Rows that the pipeline wrote follow the facts of their day; a row that a person inserted or changed is theirs and is never overwritten. Deleting a row has it derived again, if there are facts.';
@@ -33,8 +34,10 @@ COMMENT ON COLUMN @extschema@.metrics.updated_at IS 'When the value last changed
 CREATE TABLE @extschema@.metric_sources (
     tenant_id uuid,
     metric_type text,
-    connector_id uuid CONSTRAINT metric_sources_connector_fkey REFERENCES @extschema@.connectors ON DELETE CASCADE,
+    connector_id uuid,
     first_date date NOT NULL,
+    CONSTRAINT metric_sources_connector_fkey FOREIGN KEY (connector_id, tenant_id)
+        REFERENCES @extschema@.connectors (connector_id, tenant_id) ON DELETE CASCADE,
     CONSTRAINT metric_sources_pkey PRIMARY KEY (tenant_id, metric_type, connector_id)
 );
 COMMENT ON TABLE @extschema@.metric_sources IS 'Which connectors contribute to which metrics, and since which day: no day before it can be missing. Neither refunds nor inventory count: nobody misses a day on which nothing was refunded or no stock changed.';
@@ -97,7 +100,7 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION @extschema@.connector_service_sums(uuid[], text[], date[]) IS 'What the facts of some days sum up to; no row for a day without facts. total is NULL where no fact could be converted into the tenant''s currency; sources are the connectors that contribute more than refunds.';
 
-CREATE FUNCTION @extschema@.connector_service_settle(p_days integer DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql
+CREATE FUNCTION @extschema@.connector_service_settle(p_days integer DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 -- The worker's session goes by key everywhere else; here many days are joined with each other.
 SET enable_hashjoin = on SET jit = off SET DateStyle = 'ISO'
@@ -161,7 +164,7 @@ END
 $$;
 COMMENT ON FUNCTION @extschema@.connector_service_settle(integer) IS 'Sums the days whose facts changed, at most p_days of them, writes metrics and alerts; returns how many days it settled. Takes the lock of facts. The worker calls it at the end of every run.';
 
-CREATE FUNCTION @extschema@.connector_service_process(p_records bigint DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql
+CREATE FUNCTION @extschema@.connector_service_process(p_records bigint DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -194,20 +197,7 @@ END
 $$;
 COMMENT ON FUNCTION @extschema@.connector_service_process(bigint) IS 'Writes the facts of raw records that are not processed yet, at most p_records of them, and settles the touched days; returns how many records it took. The worker does this by itself; call it to have it done now.';
 
-CREATE FUNCTION @extschema@.connector_service_known(p_connector_id uuid) RETURNS void LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF NOT EXISTS (SELECT FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id) THEN
-        RAISE EXCEPTION USING ERRCODE = 'undefined_object',
-            MESSAGE = format('connector "%s" does not exist', p_connector_id),
-            HINT = 'See the table connectors.';
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION @extschema@.connector_service_known(uuid) IS 'Raises 42704 with a hint for an unknown connector.';
-
-CREATE FUNCTION @extschema@.connector_service_reprocess(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
+CREATE FUNCTION @extschema@.connector_service_reprocess_records(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -216,7 +206,6 @@ DECLARE
     v_count bigint := 0;
     v_shown timestamptz := clock_timestamp();
 BEGIN
-    PERFORM @extschema@.connector_service_known(p_connector_id);
     PERFORM @extschema@.connector_service_lock();
     LOOP
         SELECT array_agg(page.raw_id), max(page.source_record_id) INTO v_raw_ids, v_last
@@ -236,9 +225,9 @@ BEGIN
     RETURN v_count;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_reprocess(uuid) IS 'Derives facts and metrics of a connector again from its raw records, by the mappings as they are; fetches nothing. Only what differs is written. Returns the number of records. Raises 42704 for an unknown connector.';
+COMMENT ON FUNCTION @extschema@.connector_service_reprocess_records(uuid) IS 'The work of connector_service_reprocess().';
 
-CREATE FUNCTION @extschema@.connector_service_replay(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
+CREATE FUNCTION @extschema@.connector_service_replay_records(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -246,7 +235,6 @@ DECLARE
     v_refused record;
     v_count bigint := 0;
 BEGIN
-    PERFORM @extschema@.connector_service_known(p_connector_id);
     PERFORM @extschema@.connector_service_lock();
     -- Records that PostgreSQL refused, by a trigger or constraint of the user's: perhaps it is gone. All others that
     -- are not stored cannot be: their text is no JSON that jsonb could hold, or more than what was kept of it.
@@ -284,7 +272,7 @@ BEGIN
     RETURN v_count;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_replay(uuid) IS 'Tries the quarantined records of a connector again: those a mapping could not read, and those PostgreSQL refused. Returns how many are out of quarantine now. Raises 42704 for an unknown connector.';
+COMMENT ON FUNCTION @extschema@.connector_service_replay_records(uuid) IS 'The work of connector_service_replay().';
 
 CREATE FUNCTION @extschema@.connector_service_expected(p_connector_id uuid, p_raw_ids uuid[]) RETURNS SETOF @extschema@.metric_facts LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -310,7 +298,7 @@ $$;
 COMMENT ON FUNCTION @extschema@.connector_service_expected(uuid, uuid[]) IS 'The facts that some records of a connector should have.';
 
 CREATE FUNCTION @extschema@.connector_service_verify(p_tenant_id uuid DEFAULT NULL)
-RETURNS TABLE (tenant_id uuid, metric_type text, metric_date date, item text, stored text, expected text) LANGUAGE plpgsql
+RETURNS TABLE (tenant_id uuid, metric_type text, metric_date date, item text, stored text, expected text) LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET enable_hashjoin = on SET jit = off
 AS $$
 #variable_conflict use_column
@@ -371,7 +359,7 @@ END
 $$;
 COMMENT ON FUNCTION @extschema@.connector_service_verify(uuid) IS 'Derives every fact and sum of a tenant, or of all, again from the raw records and returns what differs from what is stored: no row, always. First does what connector_service_process() does. Holds the lock of facts meanwhile.';
 
-CREATE FUNCTION @extschema@.connector_service_metric_before() RETURNS trigger LANGUAGE plpgsql
+CREATE FUNCTION @extschema@.connector_service_metric_before() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -396,7 +384,7 @@ CREATE TRIGGER metrics_before BEFORE UPDATE OF tenant_id, metric_type, metric_da
     FOR EACH ROW WHEN (NEW.settled_at IS NOT DISTINCT FROM OLD.settled_at)
     EXECUTE FUNCTION @extschema@.connector_service_metric_before();
 
-CREATE FUNCTION @extschema@.connector_service_metric_deleted() RETURNS trigger LANGUAGE plpgsql
+CREATE FUNCTION @extschema@.connector_service_metric_deleted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -415,7 +403,7 @@ COMMENT ON FUNCTION @extschema@.connector_service_metric_deleted() IS 'Trigger o
 CREATE TRIGGER metrics_deleted AFTER DELETE ON @extschema@.metrics
     REFERENCING OLD TABLE AS deleted_metrics FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_metric_deleted();
 
-CREATE FUNCTION @extschema@.connector_service_metrics_truncated() RETURNS trigger LANGUAGE plpgsql
+CREATE FUNCTION @extschema@.connector_service_metrics_truncated() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -431,7 +419,7 @@ CREATE TRIGGER metrics_truncated AFTER TRUNCATE ON @extschema@.metrics
 
 -- What else the sums depend on.
 
-CREATE FUNCTION @extschema@.connector_service_rates_changed() RETURNS trigger LANGUAGE plpgsql
+CREATE FUNCTION @extschema@.connector_service_rates_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -459,12 +447,12 @@ CREATE TRIGGER fx_rates_updated_new AFTER UPDATE ON @extschema@.fx_rates
 CREATE TRIGGER fx_rates_deleted AFTER DELETE ON @extschema@.fx_rates
     REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_rates_changed();
 
-CREATE FUNCTION @extschema@.connector_service_tenant_changed() RETURNS trigger LANGUAGE plpgsql
+CREATE FUNCTION @extschema@.connector_service_tenant_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     -- Both change facts: the zone their days, the currency what an amount without a currency means.
-    PERFORM @extschema@.connector_service_reprocess(c.connector_id) FROM @extschema@.connectors c WHERE c.tenant_id = NEW.tenant_id;
+    PERFORM @extschema@.connector_service_reprocess_records(c.connector_id) FROM @extschema@.connectors c WHERE c.tenant_id = NEW.tenant_id;
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT DISTINCT f.tenant_id, f.metric_type, f.metric_date FROM @extschema@.metric_facts f WHERE f.tenant_id = NEW.tenant_id;
     PERFORM @extschema@.connector_service_settle();

@@ -6,8 +6,8 @@ SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 CREATE TABLE @extschema@.data_quality_alerts (
     alert_id uuid CONSTRAINT data_quality_alerts_pkey PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     tenant_id uuid NOT NULL,
-    metric_id uuid CONSTRAINT data_quality_alerts_metric_fkey REFERENCES @extschema@.metrics ON DELETE CASCADE,
-    connector_id uuid CONSTRAINT data_quality_alerts_connector_fkey REFERENCES @extschema@.connectors ON DELETE CASCADE,
+    metric_id uuid,
+    connector_id uuid,
     alert_type text NOT NULL CONSTRAINT data_quality_alerts_type_is_known CHECK (alert_type IN ('outlier', 'missing', 'schema_error', 'freshness', 'completeness')),
     severity text NOT NULL DEFAULT 'warning' CONSTRAINT data_quality_alerts_severity_is_known CHECK (severity IN ('info', 'warning', 'critical')),
     message text,
@@ -20,6 +20,11 @@ CREATE TABLE @extschema@.data_quality_alerts (
     metric_date date,
     alert_key text COLLATE "C" NOT NULL,
     resolved_by_data boolean NOT NULL DEFAULT false,
+    -- With the tenant, so that no row can name what is another tenant's.
+    CONSTRAINT data_quality_alerts_metric_fkey FOREIGN KEY (metric_id, tenant_id)
+        REFERENCES @extschema@.metrics (metric_id, tenant_id) ON UPDATE CASCADE ON DELETE CASCADE,
+    CONSTRAINT data_quality_alerts_connector_fkey FOREIGN KEY (connector_id, tenant_id)
+        REFERENCES @extschema@.connectors (connector_id, tenant_id) ON DELETE CASCADE,
     CONSTRAINT data_quality_alerts_once UNIQUE (tenant_id, alert_type, alert_key)
 );
 CREATE INDEX idx_dq_alerts ON @extschema@.data_quality_alerts (tenant_id, resolved, created_at);
@@ -129,7 +134,7 @@ COMMENT ON FUNCTION @extschema@.connector_service_quality_rule(uuid, text) IS 'T
 
 -- Validation: of every metric, whoever writes it.
 
-CREATE FUNCTION @extschema@.validate_metric() RETURNS trigger LANGUAGE plpgsql
+CREATE FUNCTION @extschema@.validate_metric() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 0 SET DateStyle = 'ISO' SET jit = off
 AS $$
 DECLARE
@@ -276,7 +281,7 @@ COMMENT ON FUNCTION @extschema@.connector_service_close_schema_alerts(uuid) IS '
 
 -- What only looking finds.
 
-CREATE FUNCTION @extschema@.check_missing_data(p_days integer DEFAULT 30) RETURNS bigint LANGUAGE plpgsql
+CREATE FUNCTION @extschema@.check_missing_data(p_days integer DEFAULT 30) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET jit = off SET DateStyle = 'ISO'
 AS $$
 DECLARE
@@ -361,7 +366,7 @@ END
 $$;
 COMMENT ON FUNCTION @extschema@.check_missing_data(integer) IS 'Looks for days without data among the last p_days (1 to 3660) of every tenant, metric type and source; alerts each once and closes the alerts of days that are not missing any more. A source is missed only from its first day on, on days that quality_rules does not call closed, and not while its connector is paused. Returns how many days are missing. Raises 22023 for a wrong p_days. The worker calls it every hour.';
 
-CREATE FUNCTION @extschema@.connector_service_check_quality() RETURNS void LANGUAGE plpgsql
+CREATE FUNCTION @extschema@.connector_service_check_quality() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET jit = off SET DateStyle = 'ISO'
 AS $$
 BEGIN

@@ -26,7 +26,7 @@ COMMENT ON MATERIALIZED VIEW @extschema@.monthly_revenue IS 'Revenue by tenant a
 COMMENT ON COLUMN @extschema@.monthly_revenue.month IS 'Its first day.';
 COMMENT ON COLUMN @extschema@.monthly_revenue.avg_daily_revenue IS 'Over the days with data.';
 
-CREATE FUNCTION @extschema@.refresh_monthly_revenue() RETURNS void LANGUAGE plpgsql
+CREATE FUNCTION @extschema@.refresh_monthly_revenue() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN

@@ -2,7 +2,7 @@
 -- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
-CREATE FUNCTION @extschema@.connector_service_adopt() RETURNS void LANGUAGE sql
+CREATE FUNCTION @extschema@.connector_service_adopt() RETURNS void LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     UPDATE @extschema@.installation i
@@ -85,6 +85,8 @@ COMMENT ON PROCEDURE @extschema@.connector_service_sync_wait(uuid, interval) IS 
 COMMENT ON FUNCTION @extschema@.connector_service_sync(uuid) IS 'Queues a sync and returns its run id; the active run''s id if one is queued or running. NULL and a notice for a connector that is unknown, paused or being changed by another transaction. The worker starts it at COMMIT. Raises 55000 if the library was not preloaded.';
 COMMENT ON FUNCTION @extschema@.connector_service_sync_due() IS 'Queues every connector that is due and has no active run; returns the new run ids. Safe from many sessions at once. Raises 55000 if the library was not preloaded.';
 COMMENT ON FUNCTION @extschema@.connector_service_cancel(uuid) IS 'Ends a queued or running sync; what it has stored stays. False if it had ended already or is not known.';
+COMMENT ON FUNCTION @extschema@.connector_service_reprocess(uuid) IS 'Derives facts and metrics of a connector again from its raw records, by the mappings as they are; fetches nothing. Only what differs is written. Returns the number of records. Raises 42704 for a connector that is unknown, or not the caller''s tenant''s.';
+COMMENT ON FUNCTION @extschema@.connector_service_replay(uuid) IS 'Tries the quarantined records of a connector again: those a mapping could not read, and those PostgreSQL refused. Returns how many are out of quarantine now. Raises 42704 for a connector that is unknown, or not the caller''s tenant''s.';
 COMMENT ON FUNCTION @extschema@.connector_service_wake() IS 'Wakes this database''s sync worker at COMMIT, or has one started.';
 COMMENT ON FUNCTION @extschema@.connector_service_seal(uuid, uuid, text, jsonb, jsonb, uuid, jsonb) IS 'For the trigger of connectors: credentials sealed for their place. What is sealed already is kept, if it belongs there. Raises 22023 with a hint for a type, config or credentials that make no sense, 42501 for credentials of another connector, 55000 where the key file is missing or another one; warns of a type that this version cannot sync, and of credentials whose key is not here.';
 COMMENT ON FUNCTION @extschema@.connector_service_seal_key() IS 'Public key (X25519, base64) for sealed boxes, crypto_box_seal of libsodium: a secret that is encrypted with it can be written into connectors.credentials as {"$box": base64}, and never appears in SQL. Creates the key file where there is none. Raises 55000.';

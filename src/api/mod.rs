@@ -3,7 +3,9 @@
 // pgrx wants its own, large, error type.
 #![allow(clippy::result_large_err)]
 
+mod access;
 mod definition;
+mod fact;
 mod mapping;
 mod run;
 mod secret;

@@ -26,6 +26,10 @@ fn connector_service_sync(p_connector_id: pgrx::Uuid) -> Result<Option<pgrx::Uui
 
 fn sync(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
     need_worker()?;
+    if !store::as_caller(|db| connector::is_visible(db, connector))? {
+        notice!("connector \"{connector}\" does not exist");
+        return Ok(None);
+    }
     let deadline = Instant::now() + LONGEST_WAIT;
     loop {
         let (readiness, run) = store::with(|db| {
@@ -93,7 +97,11 @@ fn connector_service_sync_due() -> Result<SetOfIterator<'static, pgrx::Uuid>, Er
 #[pg_extern(volatile, parallel_unsafe, strict)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_cancel(p_run_id: pgrx::Uuid) -> Result<bool, ErrorReport> {
-    let cancelled = store::with(|db| run::cancel(db, read_uuid(p_run_id)))?;
+    let run = read_uuid(p_run_id);
+    if !store::as_caller(|db| run::is_visible(db, run))? {
+        return Ok(false);
+    }
+    let cancelled = store::with(|db| run::cancel(db, run))?;
     board::wake_at_commit();
     Ok(cancelled)
 }

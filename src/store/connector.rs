@@ -17,6 +17,15 @@ pub enum Readiness {
     Busy,
 }
 
+/// Whether the caller may see a connector: whoever may, may have it synced.
+pub fn is_visible(db: &mut Db, connector: Uuid) -> Result<bool> {
+    let rows = db.run(
+        "SELECT true FROM @extschema@.connectors WHERE connector_id = $1",
+        &[uuid(connector).into()],
+    )?;
+    Ok(rows.count > 0)
+}
+
 /// Locks a connector's row without waiting, so that no two sessions queue it at once and none can deadlock.
 pub fn lock(db: &mut Db, connector: Uuid) -> Result<Readiness> {
     let rows = db.run(
@@ -30,14 +39,10 @@ pub fn lock(db: &mut Db, connector: Uuid) -> Result<Readiness> {
             Readiness::Ready
         });
     }
-    let rows = db.run(
-        "SELECT true FROM @extschema@.connectors WHERE connector_id = $1",
-        &[uuid(connector).into()],
-    )?;
-    Ok(if rows.count == 0 {
-        Readiness::Unknown
-    } else {
+    Ok(if is_visible(db, connector)? {
         Readiness::Busy
+    } else {
+        Readiness::Unknown
     })
 }
 

@@ -37,6 +37,24 @@ pub fn derive(db: &mut Db, connector: Uuid, run: Uuid, written: &Written) -> Res
     Ok(unmapped)
 }
 
+/// Derives everything of a connector again; returns the number of its records.
+pub fn reprocess(db: &mut Db, connector: Uuid) -> Result<i64> {
+    db.run(
+        "SELECT @extschema@.connector_service_reprocess_records($1)",
+        &[uuid(connector).into()],
+    )?
+    .need(0, 1)
+}
+
+/// Tries the quarantined records of a connector again; returns how many are out of quarantine now.
+pub fn replay(db: &mut Db, connector: Uuid) -> Result<i64> {
+    db.run(
+        "SELECT @extschema@.connector_service_replay_records($1)",
+        &[uuid(connector).into()],
+    )?
+    .need(0, 1)
+}
+
 /// Whether records wait for their facts: inserted or changed by hand, stored while the lock was taken, or of a
 /// day that has come.
 pub fn is_any_unprocessed(db: &mut Db) -> Result<bool> {

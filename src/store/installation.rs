@@ -60,12 +60,12 @@ pub fn lock_worker(db: &mut Db) -> Result<bool> {
 /// Settings of the worker's session: every statement it runs goes by key, so plans are pinned to indexes. A
 /// table that is growing fast has no statistics yet, and one wrong plan is ten times slower.
 pub fn prepare_session() -> Result<()> {
-    super::tx(|db| {
+    super::tx_as_superuser(|db| {
         db.run(
             "SELECT pg_catalog.set_config(name, value, false) FROM (VALUES
                 ('search_path', 'pg_catalog, pg_temp'), ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'),
                 ('enable_mergejoin', 'off'), ('jit', 'off'), ('lock_timeout', '2s'), ('statement_timeout', '0'),
-                ('idle_in_transaction_session_timeout', '0'), ('default_transaction_isolation', 'read committed'),
+                ('idle_in_transaction_session_timeout', '0'), ('row_security', 'on'), ('default_transaction_isolation', 'read committed'),
                 ('default_transaction_read_only', 'off'), ('deadlock_timeout', '500ms'), ('DateStyle', 'ISO'), ('TimeZone', 'UTC')
             ) AS setting(name, value)",
             &[],

@@ -3,7 +3,11 @@
 //! Statements are constants that name our tables through `@extschema@`; [`Db::run`] puts the schema in and
 //! keeps the plan. The worker wraps each unit of work in [`tx`], which commits on `Ok` and rolls back on
 //! `Err`, on any ERROR that PostgreSQL raises and on any panic: the process lives on.
+//!
+//! Statements run as the role `connector_service_engine`, whoever calls: it owns the tables and has no other
+//! rights. [`as_caller`] is for what the caller may see.
 
+pub mod access;
 pub mod connector;
 pub mod fact;
 pub mod installation;
@@ -44,8 +48,13 @@ pub struct Rows {
     pub count: u64,
 }
 
-/// Runs `body` with a connection, inside the caller's transaction.
+/// Runs `body` with a connection, inside the caller's transaction, with the rights of the engine.
 pub fn with<T>(body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
+    access::as_engine(|| as_caller(body))
+}
+
+/// The same with the rights of the caller.
+pub fn as_caller<T>(body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
     // SAFETY: inside a transaction. On an ERROR or panic PostgreSQL itself cleans the connection up.
     unsafe { pg_sys::SPI_connect() };
     let mut db = Db {
@@ -60,24 +69,37 @@ pub fn with<T>(body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
     result
 }
 
-/// One unit of work of the worker, in a transaction of its own.
+/// One unit of work of the worker, in a transaction of its own, with the rights of the engine: whatever the owner
+/// of a database hangs on our tables never runs with those of the superuser that a worker is connected as.
 pub fn tx<T>(body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
+    transaction(|| access::as_engine(|| run_and_commit(body)))
+}
+
+/// Runs `body` as the superuser that the worker is connected as, in a transaction of its own. For what touches no
+/// table of anybody's.
+fn tx_as_superuser<T>(body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
+    transaction(|| run_and_commit(body))
+}
+
+/// A COMMIT can fail too, and fires what was deferred: it is part of the work.
+fn run_and_commit<T>(body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
+    let value = as_caller(body)?;
+    // SAFETY: pushed by `transaction`.
+    unsafe {
+        pg_sys::PopActiveSnapshot();
+        pg_sys::CommitTransactionCommand();
+    }
+    Ok(value)
+}
+
+fn transaction<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     // SAFETY: the worker's main thread, outside of any transaction.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
     }
-    let work = AssertUnwindSafe(|| {
-        let value = with(body)?;
-        // SAFETY: pushed above. A COMMIT can fail too (deferred constraints), so it belongs inside.
-        unsafe {
-            pg_sys::PopActiveSnapshot();
-            pg_sys::CommitTransactionCommand();
-        }
-        Ok(value)
-    });
-    let result = PgTryBuilder::new(work)
+    let result = PgTryBuilder::new(AssertUnwindSafe(work))
         .catch_others(|cause| Err(caught(cause)))
         .execute();
     // SAFETY: after an error the transaction is still open and must go; statistics are sent because

@@ -58,6 +58,15 @@ pub fn queue(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
     Ok(rows.get(0, 1)?.map(read_uuid))
 }
 
+/// Whether the caller may see a run.
+pub fn is_visible(db: &mut Db, run: Uuid) -> Result<bool> {
+    let rows = db.run(
+        "SELECT true FROM @extschema@.sync_runs WHERE run_id = $1",
+        &[uuid(run).into()],
+    )?;
+    Ok(rows.count > 0)
+}
+
 /// Ends a run that is queued or going. False: it had ended already, or is not known.
 pub fn cancel(db: &mut Db, run: Uuid) -> Result<bool> {
     let rows = db.run(

@@ -1,0 +1,197 @@
+-- access: who may do what. Nothing is for PUBLIC but what is named here.
+--
+-- Four roles, the same in every database of a server. People and applications are made members of the first three:
+--   connector_service_admin   administers: every tenant, the queue, keys, global rules
+--   connector_service_app     an application: the rows of the tenant that it says it acts for
+--   connector_service_tenant  one tenant: its own rows
+--   connector_service_engine  nobody's: owns the tables, and is who the worker and the triggers act as
+-- Superusers, and roles with BYPASSRLS, see everything.
+-- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+
+DO $roles$
+DECLARE
+    v_role text;
+BEGIN
+    FOREACH v_role IN ARRAY '{connector_service_admin,connector_service_app,connector_service_tenant,connector_service_engine}'::text[] LOOP
+        -- Another database of this server may have made it already.
+        IF NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = v_role) THEN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', v_role);
+            IF v_role = 'connector_service_engine' THEN
+                -- Its functions see all tenants, also while a dump is restored, which turns row security off.
+                EXECUTE format('ALTER ROLE %I BYPASSRLS', v_role);
+            END IF;
+        ELSIF EXISTS (SELECT FROM pg_roles r WHERE r.rolname = v_role AND (r.rolcanlogin OR r.rolsuper OR r.rolcreaterole OR r.rolreplication))
+            OR v_role = 'connector_service_engine' AND (
+                EXISTS (SELECT FROM pg_roles r WHERE r.rolname = v_role AND NOT r.rolbypassrls)
+                OR EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles r ON r.oid IN (m.roleid, m.member) WHERE r.rolname = v_role)) THEN
+            RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
+                MESSAGE = format('role "%s" exists, and is not as this extension would make it', v_role),
+                DETAIL = 'It has rights or members that the role of this name must not have.',
+                HINT = format('Find out who made it. If it is not used for anything else: DROP ROLE %I;', v_role);
+        END IF;
+        -- A schema other than public is closed to them. Where they may use it already nothing is granted, because a grant
+        -- in the script of an extension keeps pg_dump from seeing those of a user.
+        IF NOT has_schema_privilege(v_role, '@extschema@', 'USAGE') THEN
+            EXECUTE format('GRANT USAGE ON SCHEMA @extschema@ TO %I', v_role);
+        END IF;
+    END LOOP;
+    -- For REFRESH MATERIALIZED VIEW CONCURRENTLY.
+    IF NOT has_database_privilege('connector_service_engine', current_database(), 'TEMPORARY') THEN
+        EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO connector_service_engine', current_database());
+    END IF;
+END
+$roles$;
+
+CREATE TABLE @extschema@.tenant_roles (
+    role_name name CONSTRAINT tenant_roles_pkey PRIMARY KEY,
+    tenant_id uuid NOT NULL
+);
+CREATE INDEX tenant_roles_tenant ON @extschema@.tenant_roles (tenant_id);
+COMMENT ON TABLE @extschema@.tenant_roles IS 'Which tenant a role is. Binds the role and its members, for as long as the role has this name.';
+COMMENT ON COLUMN @extschema@.tenant_roles.role_name IS 'A role that is a member of connector_service_tenant.';
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.tenant_roles', '');
+
+CREATE VIEW @extschema@.tenant_monthly_revenue WITH (security_barrier) AS
+SELECT m.tenant_id, m.month, m.total_revenue, m.avg_daily_revenue, m.days_with_data
+FROM @extschema@.monthly_revenue m
+WHERE m.tenant_id = (SELECT @extschema@.connector_service_tenant());
+COMMENT ON VIEW @extschema@.tenant_monthly_revenue IS 'monthly_revenue for those who see one tenant only: row security does not reach into a materialized view.';
+COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.month IS 'Its first day.';
+COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.avg_daily_revenue IS 'Over the days with data.';
+
+COMMENT ON FUNCTION @extschema@.connector_service_tenant() IS 'The tenant whose rows the caller sees: what an application acts for, or what tenant_roles binds the role to. Raises 42501 where there is none, or more than one.';
+COMMENT ON FUNCTION @extschema@.connector_service_act_for(uuid, boolean) IS 'For members of connector_service_app: shows them the rows of a tenant, until the end of the transaction, or with p_session until the next call or the end of the session. NULL: of none.';
+
+-- Row security, for whoever is not the engine. The tenant is asked for once in a statement, not for each row.
+
+DO $policies$
+DECLARE
+    v_table text;
+    v_own text := 'tenant_id = (SELECT @extschema@.connector_service_tenant())';
+    -- Rows without a tenant are everybody's to see, and an administrator's to write.
+    v_shared text[] := '{metric_mappings,metric_mapping_versions,quality_rules}';
+BEGIN
+    FOREACH v_table IN ARRAY '{tenants,connectors,sync_runs,sync_state,raw_connector_data,quarantine,metric_mappings,metric_mapping_versions,metric_facts,metric_days_touched,metrics,metric_sources,data_quality_alerts,quality_rules,tenant_roles}'::text[] LOOP
+        EXECUTE format('ALTER TABLE @extschema@.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', v_table);
+        EXECUTE format('CREATE POLICY administrators ON @extschema@.%I TO connector_service_admin USING (true)', v_table);
+        CASE
+            WHEN v_table IN ('tenant_roles') THEN NULL;
+            -- Has no tenant of its own; whose connector it is, the policy of connectors says.
+            WHEN v_table = 'sync_state' THEN
+                EXECUTE format('CREATE POLICY own ON @extschema@.%I USING (connector_id IN (SELECT c.connector_id FROM @extschema@.connectors c WHERE c.%s))', v_table, v_own);
+            WHEN v_table = 'metric_mapping_versions' THEN
+                EXECUTE format('CREATE POLICY own ON @extschema@.%I FOR SELECT USING ((definition ->> %L) IS NULL OR (definition ->> %L)::uuid = (SELECT @extschema@.connector_service_tenant()))', v_table, 'tenant_id', 'tenant_id');
+            ELSE
+                EXECUTE format('CREATE POLICY own ON @extschema@.%I USING (%s)', v_table, v_own);
+                IF v_table = ANY (v_shared) THEN
+                    EXECUTE format('CREATE POLICY everybodys ON @extschema@.%I FOR SELECT USING (tenant_id IS NULL)', v_table);
+                END IF;
+        END CASE;
+    END LOOP;
+END
+$policies$;
+
+-- Tables, and functions that are SECURITY DEFINER, are the engine's. Those are triggers, because who may change a row
+-- need not be allowed everything that follows from it, and what administrators call. None of them runs SQL that is
+-- stored somewhere. connector_service_alert_before() is none: it writes on behalf of whoever inserts, and may do no more.
+
+DO $owner$
+DECLARE
+    v_object record;
+    v_grantee text;
+BEGIN
+    -- Whatever default privileges made of our objects is taken back; what remains is what this file grants.
+    FOR v_object IN
+        SELECT CASE WHEN c.relkind = 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, d.objid::regclass::text AS name, c.relacl AS acl,
+            CASE c.relkind WHEN 'r' THEN 'TABLE' WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' END AS owned_as
+        FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'connector_service' JOIN pg_class c ON c.oid = d.objid
+        WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND d.classid = 'pg_class'::regclass
+        UNION ALL
+        SELECT 'ROUTINE', d.objid::regprocedure::text, coalesce(p.proacl, acldefault('f', p.proowner)), CASE WHEN p.prosecdef THEN 'ROUTINE' END
+        FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'connector_service' JOIN pg_proc p ON p.oid = d.objid
+        WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass
+    LOOP
+        IF v_object.owned_as IS NOT NULL THEN
+            EXECUTE format('ALTER %s %s OWNER TO connector_service_engine', v_object.owned_as, v_object.name);
+        END IF;
+        FOR v_grantee IN
+            SELECT DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
+            FROM aclexplode(v_object.acl) a WHERE a.grantee <> a.grantor
+        LOOP
+            EXECUTE format('REVOKE ALL ON %s %s FROM %s', v_object.kind, v_object.name, v_grantee);
+        END LOOP;
+        IF v_object.kind = 'ROUTINE' THEN
+            EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO connector_service_engine', v_object.name);
+        END IF;
+    END LOOP;
+END
+$owner$;
+
+-- The lists. Administrators:
+
+GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON
+    @extschema@.tenants, @extschema@.connectors, @extschema@.sync_runs, @extschema@.sync_state, @extschema@.raw_connector_data,
+    @extschema@.quarantine, @extschema@.metric_mappings, @extschema@.metrics, @extschema@.data_quality_alerts, @extschema@.quality_rules,
+    @extschema@.fx_rates, @extschema@.tenant_roles
+TO connector_service_admin;
+GRANT SELECT ON
+    @extschema@.installation, @extschema@.metric_mapping_versions, @extschema@.metric_facts, @extschema@.metric_days_touched,
+    @extschema@.metric_sources, @extschema@.daily_revenue_by_category, @extschema@.monthly_revenue, @extschema@.tenant_monthly_revenue
+TO connector_service_admin;
+GRANT EXECUTE ON FUNCTION
+    @extschema@.connector_service_act_for(uuid, boolean), @extschema@.connector_service_adopt(), @extschema@.connector_service_sync_due(),
+    @extschema@.connector_service_process(bigint), @extschema@.connector_service_settle(integer), @extschema@.connector_service_verify(uuid),
+    @extschema@.connector_service_check_quality(), @extschema@.check_missing_data(integer), @extschema@.refresh_monthly_revenue(),
+    @extschema@.connector_service_new_key(), @extschema@.connector_service_retire_key(text),
+    @extschema@.connector_service_reseal(uuid, uuid, jsonb), @extschema@.connector_service_keys(), @extschema@.connector_service_key_ids(jsonb)
+TO connector_service_admin;
+GRANT EXECUTE ON PROCEDURE @extschema@.connector_service_rotate_key(boolean) TO connector_service_admin;
+
+-- Applications, which say for whom:
+
+GRANT EXECUTE ON FUNCTION @extschema@.connector_service_act_for(uuid, boolean) TO connector_service_app;
+
+-- Applications and tenants, of their tenant:
+
+GRANT SELECT ON
+    @extschema@.tenants, @extschema@.connectors, @extschema@.sync_runs, @extschema@.sync_state, @extschema@.raw_connector_data,
+    @extschema@.quarantine, @extschema@.metric_mappings, @extschema@.metric_mapping_versions, @extschema@.metric_facts, @extschema@.metric_sources,
+    @extschema@.metrics, @extschema@.data_quality_alerts, @extschema@.quality_rules, @extschema@.fx_rates, @extschema@.tenant_monthly_revenue
+TO connector_service_app, connector_service_tenant;
+GRANT INSERT, UPDATE (name, timezone, currency) ON @extschema@.tenants TO connector_service_app, connector_service_tenant;
+GRANT INSERT, UPDATE, DELETE ON @extschema@.connectors, @extschema@.metrics, @extschema@.quality_rules TO connector_service_app, connector_service_tenant;
+GRANT INSERT, UPDATE ON @extschema@.data_quality_alerts TO connector_service_app, connector_service_tenant;
+-- Not the id and the version: those of built-in mappings are not for the taking.
+GRANT INSERT (connector_id, connector_type, tenant_id, stream, metric_type, items_path, value_path, date_path, category_path, currency_path, filter, negative, factor, unit, active, note),
+    UPDATE (connector_id, connector_type, tenant_id, stream, metric_type, items_path, value_path, date_path, category_path, currency_path, filter, negative, factor, unit, active, note),
+    DELETE ON @extschema@.metric_mappings TO connector_service_app, connector_service_tenant;
+-- To delete a connector with all that came from it, and to have a stream read from the start.
+GRANT DELETE ON @extschema@.raw_connector_data, @extschema@.quarantine, @extschema@.sync_state TO connector_service_app, connector_service_tenant;
+
+DO $view$
+BEGIN
+    -- Before PostgreSQL 15 a view always reads with its owner's rights, and this one is only for administrators.
+    IF current_setting('server_version_num')::integer >= 150000 THEN
+        ALTER VIEW @extschema@.daily_revenue_by_category SET (security_invoker);
+        GRANT SELECT ON @extschema@.daily_revenue_by_category TO connector_service_app, connector_service_tenant;
+    END IF;
+END
+$view$;
+
+-- All three; where it matters, what a function does is bound to the caller's tenant by row security.
+
+GRANT EXECUTE ON FUNCTION
+    @extschema@.connector_service_sync(uuid), @extschema@.connector_service_cancel(uuid), @extschema@.connector_service_reprocess(uuid),
+    @extschema@.connector_service_replay(uuid), @extschema@.connector_service_seal_key(), @extschema@.connector_service_explain(uuid),
+    @extschema@.get_metrics(uuid, text, date, date), @extschema@.aggregate_metrics(uuid, text, date, date, text),
+    @extschema@.connector_service_check_period(uuid, text, date, date), @extschema@.connector_service_hint(text),
+    @extschema@.connector_service_next_slot(text, text, timestamptz), @extschema@.connector_service_amount(text), @extschema@.connector_service_day(text, text)
+TO connector_service_admin, connector_service_app, connector_service_tenant;
+GRANT EXECUTE ON PROCEDURE @extschema@.connector_service_sync_wait(uuid, interval) TO connector_service_admin, connector_service_app, connector_service_tenant;
+
+-- PUBLIC: whoever an administrator lets read a table has to be told that he is no tenant.
+
+GRANT EXECUTE ON FUNCTION @extschema@.connector_service_tenant() TO PUBLIC;
+
+SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

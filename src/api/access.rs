@@ -1,0 +1,33 @@
+//! Which tenant a role is, or acts for.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use crate::error::Error;
+use crate::guc;
+use crate::store::{self, access, read_uuid, uuid};
+
+/// The tenant whose rows the caller sees; every policy asks for it. An application acts for the tenant it has
+/// named; any other role is the tenant that it is bound to.
+#[pg_extern(stable, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn connector_service_tenant() -> Result<pgrx::Uuid, ErrorReport> {
+    let caller = access::caller();
+    let acting = caller.may_act().then(guc::acting_for).flatten();
+    let tenant = match acting {
+        Some(tenant) => tenant,
+        None => match store::with(|db| access::bound_to(db, &caller))?.as_slice() {
+            [tenant] => *tenant,
+            [] => return Err(Error::NoTenant(caller.name()).into()),
+            _ => return Err(Error::ManyTenants(caller.name()).into()),
+        },
+    };
+    Ok(uuid(tenant))
+}
+
+/// Makes the rows of a tenant the caller's, until the end of the transaction, or with `p_session` until another
+/// call or the end of the session. NULL: nobody's.
+#[pg_extern(volatile, parallel_unsafe)]
+fn connector_service_act_for(p_tenant_id: Option<pgrx::Uuid>, p_session: default!(bool, false)) {
+    guc::act_for(p_tenant_id.map(read_uuid), p_session);
+}
