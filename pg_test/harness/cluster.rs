@@ -192,8 +192,18 @@ impl Cluster {
     }
 
     pub fn url(&self, database: &str) -> String {
+        self.url_as("postgres", database)
+    }
+
+    /// The same as another role than the superuser.
+    pub fn client_as(&self, role: &str, database: &str) -> Client {
+        Client::connect(&self.url_as(role, database), NoTls)
+            .unwrap_or_else(|error| panic!("cannot connect as {role}: {error}"))
+    }
+
+    pub fn url_as(&self, role: &str, database: &str) -> String {
         format!(
-            "host=127.0.0.1 port={} user=postgres dbname={database} connect_timeout=5",
+            "host=127.0.0.1 port={} user={role} dbname={database} connect_timeout=5",
             self.port
         )
     }

@@ -5,12 +5,14 @@
 
 mod cluster;
 mod connector;
+mod random;
 mod vendor;
 
 pub use cluster::{Cluster, Stop};
 pub use connector::{
     Shop, api, insert_connector, ledger_holds, manifest, order, run_of, sync, wait_for_run,
 };
+pub use random::Random;
 pub use vendor::{Asked, Reply, Vendor};
 
 use std::time::{Duration, Instant};

@@ -7,5 +7,17 @@ BEGIN
             MESSAGE = pg_catalog.format('connector_service needs a database with encoding UTF8, not %s', pg_catalog.getdatabaseencoding()),
             HINT = 'CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0, and create the extension there.';
     END IF;
+    -- A table or function of ours that exists makes its CREATE fail; one for other arguments would not, and might be
+    -- taken for ours where it fits a call better.
+    IF EXISTS (
+        SELECT FROM pg_catalog.pg_proc p
+        WHERE p.pronamespace OPERATOR(pg_catalog.=) '@extschema@'::pg_catalog.regnamespace
+            AND (p.proname OPERATOR(pg_catalog.~) '^connector_service_'
+                OR p.proname OPERATOR(pg_catalog.=) ANY ('{get_metrics,aggregate_metrics,validate_metric,check_missing_data,refresh_monthly_revenue}'::pg_catalog.name[]))) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'duplicate_function',
+            MESSAGE = 'schema @extschema@ holds a function with the name of one of this extension''s',
+            HINT = 'Look at what is there (\df connector_service_*), and drop or rename it, or choose another schema.';
+    END IF;
 END
 $guard$;

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::exact::{Day, Exact, Random, Zone};
+use crate::exact::{Day, Exact, Zone};
 use crate::model::{Category, Filter, Kind, Mapping, Negative, Rates, Record, Tenant, Value};
 use crate::order::{self, DAYS, Order};
+use connector_service_test::Random;
 
 pub const CURRENCIES: [&str; 3] = ["USD", "EUR", "JPY"];
 const FIRST_MAPPING: i32 = 10_000;

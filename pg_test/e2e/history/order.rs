@@ -1,6 +1,7 @@
 //! A record as the vendor shows it: what it says as JSON, and what that means.
 
-use crate::exact::{Day, Exact, Random};
+use crate::exact::{Day, Exact};
+use connector_service_test::Random;
 
 /// What stands at a place of a record; without `json` the key is not there.
 #[derive(Debug, Clone)]
