@@ -665,3 +665,132 @@ fn nothing_that_was_there_before_becomes_a_part_of_it() {
                WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'connector_service') AND d.deptype = 'e' AND (a.grantee = 'early'::regrole OR a.grantee = 0)";
     assert_eq!(text(&mut root, sql), "function connector_service_tenant()");
 }
+
+/// Functions and operators that fit better than PostgreSQL's own and ours, in a schema that everybody's path begins
+/// with, and in the schema of the extension. Each of them leaves a note.
+const HOSTILE: &str = "
+CREATE SCHEMA hostile;
+CREATE TABLE hostile.called (what text);
+GRANT USAGE ON SCHEMA hostile TO PUBLIC; GRANT ALL ON hostile.called TO PUBLIC;
+DO $make$
+DECLARE v record; v_body text;
+BEGIN
+    FOR v IN
+        SELECT DISTINCT o.oprname, t.name AS l, u.name AS r
+        FROM (SELECT DISTINCT oprname FROM pg_operator WHERE oprname IN ('=', '<>', '<', '>', '<=', '>=', '||', '+', '-', '*', '/', '%', '~', '!~', '~~', '->', '->>', '#>', '#>>', '@>', '<@', '?', '&')) o,
+            unnest('{text,name,varchar,uuid,jsonb,integer,bigint,numeric,date,timestamptz,interval,boolean,\"char\",oid}'::text[]) t(name),
+            unnest('{text,name,varchar,uuid,jsonb,integer,bigint,numeric,date,timestamptz,interval,boolean,\"char\",oid}'::text[]) u(name)
+    LOOP
+        v_body := format('BEGIN INSERT INTO hostile.called VALUES (%L); RETURN NULL; END', format('operator %s (%s, %s)', v.oprname, v.l, v.r));
+        EXECUTE format('CREATE FUNCTION hostile.%I(%s, %s) RETURNS %s LANGUAGE plpgsql AS %L', 'op_' || v.oprname, v.l, v.r,
+            CASE WHEN v.oprname IN ('=', '<>', '<', '>', '<=', '>=', '~', '!~', '~~', '@>', '<@', '?') THEN 'boolean' ELSE v.l END, v_body);
+        EXECUTE format('CREATE OPERATOR hostile.%s (FUNCTION = hostile.%I, LEFTARG = %s, RIGHTARG = %s)', v.oprname, 'op_' || v.oprname, v.l, v.r);
+    END LOOP;
+    -- PostgreSQL's own functions, with the same arguments.
+    FOR v IN
+        SELECT p.proname, pg_get_function_identity_arguments(p.oid) AS args, pg_get_function_result(p.oid) AS result
+        FROM pg_proc p
+        WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind = 'f' AND NOT p.proretset AND p.provariadic = 0
+            AND p.proname IN ('now', 'clock_timestamp', 'lower', 'btrim', 'date_trunc', 'set_config', 'current_setting', 'md5', 'substring', 'split_part',
+                'greatest', 'hashtext', 'pg_advisory_xact_lock', 'pg_try_advisory_xact_lock', 'pg_has_role', 'pg_sleep', 'jsonb_typeof', 'octet_length',
+                'quote_ident', 'current_database', 'cardinality', 'abs', 'round', 'isfinite', 'gen_random_uuid', 'to_jsonb', 'to_char', 'timezone')
+            AND pg_get_function_result(p.oid) NOT LIKE '%any%' AND pg_get_function_identity_arguments(p.oid) NOT LIKE '%any%' AND pg_get_function_result(p.oid) NOT IN ('internal', 'void')
+    LOOP
+        EXECUTE format('CREATE FUNCTION hostile.%I(%s) RETURNS %s LANGUAGE plpgsql AS %L', v.proname, v.args, v.result,
+            format('BEGIN INSERT INTO hostile.called VALUES (%L); RETURN NULL; END', 'function ' || v.proname || '(' || v.args || ')'));
+    END LOOP;
+    -- Ours, beside the real ones, for arguments that a literal fits as well.
+    FOR v IN
+        SELECT DISTINCT p.proname, array_to_string(ARRAY(SELECT CASE a WHEN 'text'::regtype THEN 'varchar' WHEN 'uuid'::regtype THEN 'varchar' WHEN 'jsonb'::regtype THEN 'json' ELSE a::regtype::text END
+                FROM unnest(p.proargtypes) a), ', ') AS args
+        FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid
+        WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'connector_service') AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass
+            AND p.prokind = 'f' AND p.prorettype <> 'trigger'::regtype AND EXISTS (SELECT FROM unnest(p.proargtypes) a WHERE a IN ('text'::regtype, 'uuid'::regtype, 'jsonb'::regtype))
+    LOOP
+        EXECUTE format('CREATE FUNCTION public.%I(%s) RETURNS text LANGUAGE plpgsql AS %L', v.proname, v.args,
+            format('BEGIN INSERT INTO hostile.called VALUES (%L); RETURN NULL; END', 'ours ' || v.proname || '(' || v.args || ')'));
+    END LOOP;
+END
+$make$;
+CREATE TABLE hostile.connectors (); CREATE TABLE hostile.metrics (); CREATE TABLE hostile.pg_roles (); CREATE TABLE hostile.pg_extension ();
+CREATE TYPE hostile.uuid AS (a int); CREATE TYPE hostile.jsonb AS (a int); CREATE DOMAIN hostile.numeric AS int;";
+
+#[test]
+fn nothing_hostile_is_ever_called() {
+    let mut stage = stage();
+    stage.root.batch_execute(HOSTILE).unwrap();
+    stage
+        .root
+        .batch_execute("ALTER DATABASE app SET search_path = hostile, pg_catalog, public")
+        .unwrap();
+    // The worker, too, begins with that path.
+    let worker = stage.cluster.wait_worker("app");
+    // SAFETY: the process of our own cluster.
+    unsafe { libc::kill(worker, libc::SIGTERM) };
+    let mut root = stage.cluster.client("app");
+    let config = api(&stage.vendor.url(), "orders").to_string().replace('\'', "''");
+    let (a, b) = (
+        format!("'{A}'::pg_catalog.uuid"),
+        format!("'{}'::pg_catalog.uuid", stage.connector),
+    );
+    for sql in [
+        format!("INSERT INTO public.connectors (tenant_id, name, type, config, credentials) VALUES ({a}, 'x', 'api', '{config}', '{{\"api_key\": \"k\"}}')"),
+        format!("INSERT INTO public.metrics (tenant_id, metric_type, metric_value, metric_date) VALUES ({a}, 'revenue', 2000000, '2026-01-02')"),
+        "UPDATE public.metrics SET metric_value = 3".into(),
+        "UPDATE public.data_quality_alerts SET resolved = true".into(),
+        format!("INSERT INTO public.data_quality_alerts (tenant_id, alert_type, severity, message) VALUES ({a}, 'missing', 'warning', 'no revenue on 2026-01-03')"),
+        format!("INSERT INTO public.metric_mappings (connector_type, tenant_id, stream, metric_type, items_path, value_path, date_path) VALUES ('api', {a}, 'orders', 'costs', '$.items[*]', '$.a', '$record.b')"),
+        "UPDATE public.metric_mappings SET note = 'x', factor = 2 WHERE NOT builtin".into(),
+        "INSERT INTO public.fx_rates VALUES ('EUR', 'USD', '2026-01-05', 1.1)".into(),
+        "UPDATE public.tenants SET timezone = 'Europe/Berlin', currency = 'EUR'".into(),
+        "UPDATE public.raw_connector_data SET data = '{\"id\": 1, \"total\": \"13.50\", \"day\": \"2026-01-06\"}'".into(),
+        format!("SELECT public.connector_service_sync({b})"),
+        format!("CALL public.connector_service_sync_wait({b})"),
+        "SELECT public.connector_service_sync_due()".into(),
+        "SELECT public.connector_service_process()".into(),
+        "SELECT public.connector_service_settle()".into(),
+        "SELECT public.connector_service_verify()".into(),
+        "SELECT public.check_missing_data()".into(),
+        "SELECT public.connector_service_check_quality()".into(),
+        "SELECT public.refresh_monthly_revenue()".into(),
+        format!("SELECT public.connector_service_reprocess({b})"),
+        format!("SELECT public.connector_service_replay({b})"),
+        format!("SELECT public.get_metrics({a}, 'revenue'::pg_catalog.text, '2026-01-01'::pg_catalog.date, '2026-12-31'::pg_catalog.date)"),
+        format!("SELECT public.aggregate_metrics({a}, 'revenue'::pg_catalog.text, '2026-01-01'::pg_catalog.date, '2026-12-31'::pg_catalog.date, 'week'::pg_catalog.text)"),
+        format!("SELECT public.connector_service_explain('{}'::pg_catalog.uuid)", stage.metric),
+        "SELECT * FROM public.daily_revenue_by_category".into(),
+        "SELECT public.connector_service_keys()".into(),
+        "CALL public.connector_service_rotate_key()".into(),
+        format!("SELECT public.connector_service_cancel('{}'::pg_catalog.uuid)", stage.run),
+        "SELECT public.connector_service_adopt()".into(),
+        format!("SELECT public.connector_service_act_for({a}, true)"),
+        "SELECT * FROM public.tenant_monthly_revenue".into(),
+        format!("DELETE FROM public.raw_connector_data"),
+        "DELETE FROM public.metrics".into(),
+        "TRUNCATE public.metrics, public.raw_connector_data CASCADE".into(),
+        "DELETE FROM public.connectors".into(),
+    ] {
+        assert_eq!(code(&mut root, &sql), "", "{sql}");
+    }
+    // As one tenant, through every policy.
+    let mut tenant = stage.cluster.client_as("shop_a", "app");
+    for table in [
+        "tenants",
+        "connectors",
+        "sync_state",
+        "metric_mappings",
+        "metric_mapping_versions",
+        "metrics",
+    ] {
+        let sql = format!("SELECT * FROM public.{table}");
+        assert_eq!(code(&mut tenant, &sql), "", "{sql}");
+    }
+    let called = "SELECT pg_catalog.string_agg(DISTINCT what, '; ') FROM hostile.called";
+    assert_eq!(text(&mut root, called), "");
+    // It would have been told.
+    code(
+        &mut root,
+        "SELECT 'a'::pg_catalog.text = 'b'::pg_catalog.text",
+    );
+    assert_eq!(text(&mut root, called), "operator = (text, text)");
+}

@@ -15,16 +15,16 @@ COMMENT ON FUNCTION @extschema@.connector_service_adopt() IS 'Says that this cop
 
 CREATE PROCEDURE @extschema@.connector_service_sync_wait(p_connector_id uuid, p_timeout interval DEFAULT '10 min')
 LANGUAGE plpgsql
--- No SET search_path here: a procedure that has one cannot COMMIT. Everything is qualified instead.
+-- No SET search_path here: a procedure that has one cannot COMMIT. Everything is qualified instead, types too.
 AS $$
 DECLARE
     v_run @extschema@.sync_runs;
-    v_run_id uuid;
-    v_name text;
+    v_run_id pg_catalog.uuid;
+    v_name pg_catalog.text;
     v_pages bigint := 0;
     v_seconds numeric;
-    v_deadline timestamptz := pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) p_timeout;
-    v_shown timestamptz := pg_catalog.clock_timestamp();
+    v_deadline pg_catalog.timestamptz := pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) p_timeout;
+    v_shown pg_catalog.timestamptz := pg_catalog.clock_timestamp();
 BEGIN
     v_run_id := @extschema@.connector_service_sync(p_connector_id);
     IF v_run_id IS NULL THEN
@@ -106,11 +106,11 @@ COMMENT ON FUNCTION @extschema@.connector_service_keys() IS 'The keys that crede
 
 CREATE PROCEDURE @extschema@.connector_service_rotate_key(p_new_key boolean DEFAULT true)
 LANGUAGE plpgsql
--- No SET search_path here: a procedure that has one cannot COMMIT. Everything is qualified instead.
+-- No SET search_path here: a procedure that has one cannot COMMIT. Everything is qualified instead, types too.
 AS $$
 DECLARE
-    v_current text;
-    v_connectors uuid[];
+    v_current pg_catalog.text;
+    v_connectors pg_catalog.uuid[];
     v_batch bigint;
     v_count bigint := 0;
 BEGIN
