@@ -3,7 +3,7 @@
 #
 # PG_CONFIG   the server to build for and to run, PostgreSQL 14 to 18   (default: the pg_config in PATH)
 # KEEP=1      leaves the temporary servers' folders for a look
-# PART, ROUNDS   of `make bench`: sync (RECORDS, PAGES), settle (FACTS), read (METRICS)
+# PART, ROUNDS   of `make bench`: sync (RECORDS, PAGES), settle (FACTS), read (METRICS), seal (CONNECTORS)
 
 SHELL := /bin/bash
 export PATH := $(CURDIR)/target/tools/bin:$(PATH):$(HOME)/.cargo/bin

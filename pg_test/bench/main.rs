@@ -3,17 +3,19 @@
 //! Rounds are interleaved and medians are shown: the machine may be noisy, so only ratios within one run mean
 //! anything.
 //!
-//! All parts run, or those that are named: `sync` (RECORDS, PAGES), `settle` (FACTS), `read` (METRICS). ROUNDS (3) is
-//! for all of them.
+//! All parts run, or those that are named: `sync` (RECORDS, PAGES), `settle` (FACTS), `read` (METRICS),
+//! `seal` (CONNECTORS, PAGES_SEALED). ROUNDS (3) is for all of them.
 
 mod read;
+mod seal;
 mod settle;
 mod sync;
 
-const PARTS: [(&str, fn()); 3] = [
+const PARTS: [(&str, fn()); 4] = [
     ("sync", sync::run),
     ("settle", settle::run),
     ("read", read::run),
+    ("seal", seal::run),
 ];
 
 fn main() {

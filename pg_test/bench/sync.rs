@@ -213,13 +213,13 @@ fn report(records: usize, pages: &[usize], times: &BTreeMap<(usize, &str), Vec<S
 }
 
 /// nginx, serving two sets of pages: the base, and the same with one record in a hundred changed.
-struct Web {
+pub struct Web {
     port: u16,
     nginx: Child,
 }
 
 impl Web {
-    fn start(dir: &Path, records: usize, pages: &[usize]) -> Web {
+    pub fn start(dir: &Path, records: usize, pages: &[usize]) -> Web {
         for (name, changed) in [("base", false), ("changed", true)] {
             for &size in pages {
                 write_pages(&dir.join(format!("{name}-{size}")), records, size, changed);
@@ -264,7 +264,7 @@ impl Web {
         Web { port, nginx }
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 }

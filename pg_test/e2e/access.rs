@@ -728,7 +728,9 @@ fn nothing_hostile_is_ever_called() {
     // SAFETY: the process of our own cluster.
     unsafe { libc::kill(worker, libc::SIGTERM) };
     let mut root = stage.cluster.client("app");
-    let config = api(&stage.vendor.url(), "orders").to_string().replace('\'', "''");
+    let config = api(&stage.vendor.url(), "orders")
+        .to_string()
+        .replace('\'', "''");
     let (a, b) = (
         format!("'{A}'::pg_catalog.uuid"),
         format!("'{}'::pg_catalog.uuid", stage.connector),
