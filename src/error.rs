@@ -110,6 +110,13 @@ fn sqlstate(code: PgSqlErrorCode) -> String {
         .collect()
 }
 
+/// What is no error yet, but will be one of every run.
+pub fn warning_of(failure: &Failure) -> ErrorReport {
+    let message = format!("syncs of this connector will fail: {failure}");
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, function_name!())
+        .set_hint(failure.code.hint())
+}
+
 impl From<Error> for ErrorReport {
     fn from(error: Error) -> ErrorReport {
         let message = error.to_string();

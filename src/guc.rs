@@ -2,13 +2,16 @@
 //!
 //! Only the main thread may read them; a run gets a copy of its limits when it is handed out.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString, OsStr, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use connector_service_core::fetch::Limits;
+use connector_service_core::guard::Allowed;
 use connector_service_core::json::RecordLimits;
+use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
 use uuid::Uuid;
 
@@ -32,6 +35,8 @@ static MAX_PAGES: GucSetting<i32> = GucSetting::<i32>::new(100_000);
 static REQUEST_RETRIES: GucSetting<i32> = GucSetting::<i32>::new(4);
 static RETRY_PAUSE: GucSetting<i32> = GucSetting::<i32>::new(500);
 static LONGEST_PAUSE: GucSetting<i32> = GucSetting::<i32>::new(30_000);
+static ALLOWED_PRIVATE_HOSTS: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c""));
 static SCHEDULER: GucSetting<Scheduler> = GucSetting::<Scheduler>::new(Scheduler::Auto);
 
 static TENANT_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
@@ -158,6 +163,21 @@ pub fn define() {
         GucContext::Sighup,
         none,
     );
+    // SAFETY: the hook is guarded against panics.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"connector_service.allowed_private_hosts",
+            c"Hosts that connectors may call although they are not public, by http as well.",
+            c"Host names, addresses and networks, between commas.",
+            &ALLOWED_PRIVATE_HOSTS,
+            GucContext::Sighup,
+            // It tells what lies in the network inside.
+            GucFlags::SUPERUSER_ONLY,
+            Some(check_allowed_private_hosts),
+            None,
+            None,
+        );
+    }
     define_tenant_id();
 }
 
@@ -228,6 +248,32 @@ pub fn key_file() -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Refuses a list that does not read whole. A reload then leaves the list as it was, and a start leaves it empty.
+#[pg_guard]
+unsafe extern "C-unwind" fn check_allowed_private_hosts(
+    newval: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL gives the place of a string, or of NULL.
+    let text = unsafe { (!(*newval).is_null()).then(|| CStr::from_ptr(*newval)) };
+    let wrong = match text.unwrap_or_default().to_str() {
+        Ok(text) => match text.parse::<Allowed>() {
+            Ok(_) => return true,
+            Err(error) => error.to_string(),
+        },
+        Err(_) => "the list is not UTF-8".to_owned(),
+    };
+    if let Ok(detail) = CString::new(wrong) {
+        // SAFETY: what the macro GUC_check_errdetail() does; the context is emptied once the error was reported.
+        unsafe {
+            pg_sys::GUC_check_errdetail_string =
+                pg_sys::MemoryContextStrdup(pg_sys::ErrorContext, detail.as_ptr());
+        }
+    }
+    false
+}
+
 pub fn max_concurrent_syncs() -> usize {
     whole(&MAX_CONCURRENT_SYNCS)
 }
@@ -248,6 +294,13 @@ pub fn limits() -> Limits {
         longest_pause: ms(&LONGEST_PAUSE),
         pages: whole(&MAX_PAGES) as u64,
     }
+}
+
+/// What connectors may call that is not public. A list that does not read never gets here; it would allow nothing.
+pub fn allowed_private_hosts() -> Arc<Allowed> {
+    let list = ALLOWED_PRIVATE_HOSTS.get();
+    let list = list.as_deref().and_then(|list| list.to_str().ok());
+    Arc::new(list.and_then(|list| list.parse().ok()).unwrap_or_default())
 }
 
 pub fn record_limits() -> RecordLimits {

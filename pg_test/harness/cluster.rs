@@ -23,7 +23,7 @@ pub enum Stop {
     Immediate,
 }
 
-/// Small and quick: every test has one, and some are killed a hundred times.
+/// Small and quick: every test has one, and some are killed a hundred times. Vendors are on this host.
 const SETTINGS: &str = "
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -31,6 +31,7 @@ shared_buffers = '64MB'
 max_connections = 100
 log_min_messages = info
 log_line_prefix = '%m [%p] %d %b '
+connector_service.allowed_private_hosts = '127.0.0.1'
 ";
 
 impl Cluster {

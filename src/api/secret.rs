@@ -1,5 +1,6 @@
 //! Credentials: sealed before they are stored, never given back.
 
+use connector_service_core::fetch;
 use connector_service_core::secret::{
     Credentials, Place, SealError, key_ids, open_credentials, public_key, reseal, seal_credentials,
 };
@@ -9,7 +10,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, warning_of};
 use crate::guc;
 use crate::store::{self, key, read_uuid};
 
@@ -96,7 +97,13 @@ fn check(kind: &str, config: Value, credentials: Option<Credentials>) -> Result<
         limits: guc::record_limits(),
     };
     match source::find(kind).map(|source| source.open(&definition)) {
-        Ok(opened) => Ok(opened.map(|_| ())?),
+        Ok(opened) => {
+            // No error: what may be called is the server's affair, and a dump must restore on any server.
+            if let Err(failure) = fetch::foresee(opened?.as_ref(), &guc::allowed_private_hosts()) {
+                warning_of(&failure).report(PgLogLevel::WARNING);
+            }
+            Ok(())
+        }
         Err(failure) => {
             warning!("{failure}");
             Ok(())

@@ -54,6 +54,10 @@ codes! {
     Redirected "redirected" Mend "Configure the final URL; redirects are not followed.";
     RateLimited "rate_limited" Transient "Nothing to do: the next attempt waits as long as the vendor asked.";
     ServerError "server_error" Transient "Nothing to do unless it lasts: the vendor's server failed.";
+    /// not public, and not listed by an administrator; or of the cloud's own services
+    AddressNotAllowed "address_not_allowed" Mend "Only public addresses are called; an administrator can list others in connector_service.allowed_private_hosts.";
+    /// http to a host that no administrator has listed
+    HttpsRequired "https_required" Mend "Use https, or let an administrator list the host in connector_service.allowed_private_hosts.";
     DnsFailed "dns_failed" Transient "Check the host name in config and the server's name resolution.";
     ConnectFailed "connect_failed" Transient "Check that the host and port are right and reachable from the database server.";
     ConnectTimeout "connect_timeout" Transient "Check that the host is reachable from the database server.";

@@ -4,11 +4,13 @@
 //! worker's main thread may call PostgreSQL, and here the compiler holds that rule.
 //!
 //! Data flows one way: a [`source`] says what to request and reads what came, [`fetch`] does every risky
-//! thing once (time-outs, limits, retries, threads), and what leaves is a [`record::Page`].
+//! thing once (time-outs, limits, retries, threads) and calls nobody whom the [`guard`] refuses, and what leaves
+//! is a [`record::Page`].
 
 pub mod datetime;
 pub mod error;
 pub mod fetch;
+pub mod guard;
 pub mod json;
 pub mod mapping;
 pub mod record;

@@ -229,6 +229,7 @@ impl Turn {
             ))
         })?;
         fault::point("after_claim");
+        let allowed = guc::allowed_private_hosts();
         for claimed in claimed {
             let states = states.remove(&claimed.connector).unwrap_or_default();
             let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
@@ -260,6 +261,7 @@ impl Turn {
                 now: claimed.now,
                 default_from: claimed.now - FIRST_SYNC_READS,
                 limits: guc::limits(),
+                allowed: allowed.clone(),
             });
             self.going.insert(run, Going { claimed, search });
         }

@@ -64,12 +64,12 @@ impl Upkeep {
         if !busy && self.refresh_at.is_some_and(|at| Instant::now() >= at) {
             self.refresh();
         }
+        // A refresh that waits for runs to end wakes nobody: their end is a look, too.
         let next = self
             .refresh_at
+            .filter(|_| !busy)
             .map_or(self.check_at, |at| at.min(self.check_at));
-        // Not at once again while it waits for runs to end: their end is a look, too.
         next.saturating_duration_since(Instant::now())
-            .max(Duration::from_secs(1))
     }
 
     /// Sums all days that were touched.

@@ -1,7 +1,8 @@
-//! One exchange with a vendor, within every limit: the only place that touches reqwest.
+//! One exchange with a vendor, within every limit and let through by the guard: the only place that touches
+//! reqwest.
 //!
 //! Redirects are not followed and no proxy is taken from the environment: either would carry credentials to
-//! somewhere else. The size limit counts decompressed bytes while they arrive. What goes wrong becomes a
+//! somewhere else, and a proxy would look up names by itself. The size limit counts decompressed bytes while they arrive. What goes wrong becomes a
 //! stable code and words of our own; the library's text may quote a URL, so it is never used.
 
 use std::error::Error as StdError;
@@ -12,8 +13,10 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
+use super::resolver::{self, Lookup, Resolver};
 use super::{Budget, Limits};
 use crate::error::{Code, Failure};
+use crate::guard::{self, Allowed, Refusal};
 use crate::source::{Method, Request, Response};
 
 /// A body up to this size needs no permit. Larger: memory grows with the number of connectors. Smaller: pages
@@ -24,17 +27,34 @@ pub const SMALL_BODY: usize = 1024 * 1024;
 const LARGE_BODIES: usize = 2;
 
 pub struct Client {
-    /// Rebuilt when the connect time-out changes: reqwest has it per client.
-    http: Mutex<Option<(Duration, reqwest::Client)>>,
+    /// Two, because what a name may resolve to depends on whether it is asked by http; and no connection of the
+    /// one serves the other.
+    secure: Mutex<Option<Kept>>,
+    plain: Mutex<Option<Kept>>,
+    lookup: Lookup,
     large: Arc<Semaphore>,
+}
+
+/// A client with what it was built for. Another connect time-out makes another one, since reqwest has it per
+/// client; and so does another list, so that no connection outlives the list that let it be made.
+struct Kept {
+    connect_timeout: Duration,
+    allowed: Arc<Allowed>,
+    http: reqwest::Client,
 }
 
 impl Client {
     pub fn new() -> Client {
+        Client::with(resolver::system())
+    }
+
+    pub fn with(lookup: Lookup) -> Client {
         // Only the first of a process is taken; every other is the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Client {
-            http: Mutex::new(None),
+            secure: Mutex::new(None),
+            plain: Mutex::new(None),
+            lookup,
             large: Arc::new(Semaphore::new(LARGE_BODIES)),
         }
     }
@@ -43,9 +63,12 @@ impl Client {
         &self,
         request: &Request,
         limits: &Limits,
+        allowed: &Arc<Allowed>,
     ) -> Result<(Response, Budget), Failure> {
+        guard::check_url(&request.url, allowed)?;
         let mut deadline = Instant::now() + limits.request_timeout;
-        let http = self.http(limits.connect_timeout)?;
+        let plain = guard::is_plain(&request.url);
+        let http = self.http(plain, limits.connect_timeout, allowed)?;
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
             Method::Post => reqwest::Method::POST,
@@ -89,26 +112,42 @@ impl Client {
         Ok((read_head(&response, body.freeze()), budget))
     }
 
-    fn http(&self, connect_timeout: Duration) -> Result<reqwest::Client, Failure> {
-        let mut kept = self.http.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, client)) = kept
-            .as_ref()
-            .filter(|(timeout, _)| *timeout == connect_timeout)
-        {
-            return Ok(client.clone());
+    fn http(
+        &self,
+        plain: bool,
+        connect_timeout: Duration,
+        allowed: &Arc<Allowed>,
+    ) -> Result<reqwest::Client, Failure> {
+        let slot = if plain { &self.plain } else { &self.secure };
+        let mut kept = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits =
+            |kept: &&Kept| kept.connect_timeout == connect_timeout && kept.allowed == *allowed;
+        if let Some(kept) = kept.as_ref().filter(fits) {
+            return Ok(kept.http.clone());
         }
-        let client = reqwest::Client::builder()
+        let resolver = Resolver {
+            lookup: self.lookup.clone(),
+            allowed: allowed.clone(),
+            plain,
+        };
+        let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .referer(false)
+            .https_only(!plain)
+            .dns_resolver(resolver)
             .connect_timeout(connect_timeout)
             .tcp_nodelay(true)
             .pool_idle_timeout(Duration::from_secs(30))
             .user_agent(concat!("connector_service/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|_| Failure::new(Code::Internal, "the HTTP client could not be built"))?;
-        *kept = Some((connect_timeout, client.clone()));
-        Ok(client)
+        *kept = Some(Kept {
+            connect_timeout,
+            allowed: allowed.clone(),
+            http: http.clone(),
+        });
+        Ok(http)
     }
 }
 
@@ -145,6 +184,9 @@ async fn within<T>(
 /// A code and words of our own for an error of reqwest's, by what lies at its root.
 fn explain(error: &reqwest::Error) -> Failure {
     let causes = || causes(error);
+    if let Some(refusal) = causes().find_map(|cause| cause.downcast_ref::<Refusal>()) {
+        return (*refusal).into();
+    }
     let hyper = || causes().find_map(|cause| cause.downcast_ref::<hyper::Error>());
     let (code, message) = if error.is_builder() {
         (

@@ -6,6 +6,7 @@
 //! them; a full channel stops the fetch. No event carries foreign error text.
 
 mod client;
+mod resolver;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -23,9 +24,11 @@ use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 use crate::error::{Code, Failure};
+use crate::guard::Allowed;
 use crate::record::{Record, Rejected, StreamState, Window};
 use crate::secret::Cover;
 use crate::source::Definition;
+pub use run::foresee;
 
 /// Bounds of every exchange; from the settings of the installation.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +65,8 @@ pub struct Job {
     /// Where a first sync begins when config does not say.
     pub default_from: DateTime<Utc>,
     pub limits: Limits,
+    /// What may be called that is not public; from the settings of the installation.
+    pub allowed: Arc<Allowed>,
 }
 
 /// A stream's state as it was stored, and how long ago.

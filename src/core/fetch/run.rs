@@ -3,18 +3,24 @@
 //! A page that failed is asked for again within bounds. What was sent stays sent: each page carries the state
 //! that its stream has once it is stored, so a run that ends in the middle is gone on with where it was
 //! committed. `at`, the proven data position, moves with every page only where the source's order allows it.
+//!
+//! Credentials and all other headers are pinned to the place a stream begins at: a request to another one, which
+//! only what the vendor sent can have led to, is not made.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::DateTime;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use url::{Origin, Url};
 use uuid::Uuid;
 
 use super::client::{Client, SMALL_BODY};
 use super::{Budget, Event, FetchedPage, Job, Limits, RESUME_WITHIN, Stored, What};
 use crate::error::{Class, Code, Failure};
+use crate::guard::{self, Allowed};
 use crate::json;
 use crate::record::{Page, Pass, StreamState, Window};
 use crate::secret::Cover;
@@ -51,10 +57,54 @@ pub async fn fetch(job: Job, client: &Client, outbox: &Outbox) -> Result<(), Fai
         },
         limits: job.limits,
         cover: job.cover,
+        allowed: job.allowed,
         client,
         outbox,
     };
     run.all_streams().await
+}
+
+/// What of the guard's judgement is known before a name is resolved: for whoever saves a connector.
+pub fn foresee(reader: &dyn Reader, allowed: &Allowed) -> Result<(), Failure> {
+    // No date has a part in where a request goes.
+    let start = Start {
+        now: DateTime::UNIX_EPOCH,
+        default_from: DateTime::UNIX_EPOCH,
+    };
+    for stream in reader.streams() {
+        let window = reader.window(stream, None, start);
+        // What does not render yet is not judged yet.
+        let Ok(url) = window.and_then(|window| first_url(reader, stream, window, start)) else {
+            continue;
+        };
+        guard::check_url(&url, allowed).map_err(|refusal| named(&url, refusal.into()))?;
+    }
+    Ok(())
+}
+
+/// Where a stream begins: nothing that a vendor sent has a part in it.
+fn first_url(
+    reader: &dyn Reader,
+    stream: &Stream,
+    window: Window,
+    start: Start,
+) -> Result<Url, Failure> {
+    let at = Position {
+        stream,
+        window,
+        now: start.now,
+        default_from: start.default_from,
+        next: None,
+        high: None,
+    };
+    Ok(reader.request(&at)?.url)
+}
+
+/// A failure that says whose it is.
+fn named(url: &Url, mut failure: Failure) -> Failure {
+    let host = url.host_str().unwrap_or_default();
+    failure.message = format!("{host}: {}", failure.message);
+    failure
 }
 
 pub struct Run<'a> {
@@ -66,6 +116,7 @@ pub struct Run<'a> {
     pub start: Start,
     pub limits: Limits,
     pub cover: Option<Cover>,
+    pub allowed: Arc<Allowed>,
     pub client: &'a Client,
     pub outbox: &'a Outbox,
 }
@@ -133,7 +184,8 @@ impl Run<'_> {
             },
             None => self.begin(stream, at.as_ref())?,
         };
-        let mut guard = Guard::default();
+        let home = first_url(self.reader, stream, standing.window, self.start)?.origin();
+        let mut progress = Progress::default();
         let mut pages = 0;
         loop {
             if pages == self.limits.pages {
@@ -143,7 +195,7 @@ impl Run<'_> {
                 ));
             }
             pages += 1;
-            let (page, bytes, budget) = match self.page(stream, &standing).await {
+            let (page, bytes, budget) = match self.page(stream, &standing, &home).await {
                 // The token of an interrupted pass has expired: start again from the proven position.
                 Err(failure)
                     if resumed && matches!(failure.code, Code::RequestRefused | Code::NotFound) =>
@@ -155,7 +207,7 @@ impl Run<'_> {
                 other => other?,
             };
             resumed = false;
-            guard.check(&page)?;
+            progress.check(&page)?;
             standing.high = page.high.or(standing.high);
             standing.next = page.next;
             if (stream.ordered || standing.next.is_none()) && standing.high.is_some() {
@@ -225,6 +277,7 @@ impl Run<'_> {
         &self,
         stream: &Stream,
         standing: &Standing,
+        home: &Origin,
     ) -> Result<(Page, u64, Budget), Failure> {
         let Start { now, default_from } = self.start;
         let at = Position {
@@ -238,7 +291,7 @@ impl Run<'_> {
         let mut pause = self.limits.retry_pause;
         let mut tries = 0;
         loop {
-            let failure = match self.try_page(&at).await {
+            let failure = match self.try_page(&at, home).await {
                 Ok(page) => return Ok(page),
                 Err(Trouble::Final(failure)) => return Err(failure),
                 Err(Trouble::Again(failure)) => failure,
@@ -255,20 +308,28 @@ impl Run<'_> {
         }
     }
 
-    async fn try_page(&self, at: &Position<'_>) -> Result<(Page, u64, Budget), Trouble> {
+    async fn try_page(
+        &self,
+        at: &Position<'_>,
+        home: &Origin,
+    ) -> Result<(Page, u64, Budget), Trouble> {
         let request = self.reader.request(at).map_err(Trouble::Final)?;
-        let host = request.url.host_str().unwrap_or_default().to_owned();
-        let named = |mut failure: Failure| {
-            failure.message = format!("{}: {}", host, failure.message);
-            failure
-        };
+        let url = &request.url;
+        // A user name would become a header of the client's own making.
+        if url.origin() != *home || !url.username().is_empty() || url.password().is_some() {
+            return Err(Trouble::Final(Failure::new(
+                Code::ForeignNextPage,
+                "the next page's address lies on another host",
+            )));
+        }
+        let named = |failure| named(url, failure);
         let again = |failure: Failure| match failure.code.class() {
             Class::Transient => Trouble::Again(named(failure)),
             Class::Mend => Trouble::Final(named(failure)),
         };
         let (response, budget) = self
             .client
-            .exchange(&request, &self.limits)
+            .exchange(&request, &self.limits, &self.allowed)
             .await
             .map_err(again)?;
         match self.reader.verdict(at, &response) {
@@ -295,12 +356,12 @@ fn jitter(pause: Duration) -> Duration {
 
 /// Stops a source that would never end.
 #[derive(Default)]
-struct Guard {
+struct Progress {
     tokens: HashSet<[u8; 16]>,
     rows: Option<[u8; 16]>,
 }
 
-impl Guard {
+impl Progress {
     fn check(&mut self, page: &Page) -> Result<(), Failure> {
         let Some(next) = &page.next else {
             return Ok(());

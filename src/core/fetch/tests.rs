@@ -5,6 +5,9 @@
     clippy::indexing_slicing
 )]
 
+mod guarded;
+mod pinned;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -35,6 +38,11 @@ const LIMITS: Limits = Limits {
     longest_pause: Duration::from_secs(1),
     pages: 10,
 };
+
+/// Every server of these tests is this host.
+fn loopback() -> Arc<Allowed> {
+    Arc::new("127.0.0.1".parse().unwrap())
+}
 
 /// Bodies are `{"rows": [...], "next": ..., "high": ...}`.
 struct Script {
@@ -203,6 +211,7 @@ async fn run_covered(
         },
         limits: LIMITS,
         cover,
+        allowed: loopback(),
         client: &Client::new(),
         outbox: &outbox,
     };
@@ -506,6 +515,7 @@ fn job(url: &Url) -> Job {
             ..LIMITS
         },
         cover: None,
+        allowed: loopback(),
     }
 }
 
