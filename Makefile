@@ -19,7 +19,7 @@ INSTALL = cargo pgrx install --release --pg-config $(PGRX_PG_CONFIG_PATH) $(FEAT
 TESTED = -p connector_service_core -p connector_service_test
 E2E = --test sync --test upstream --test guard --test life --test kill --test load --test backup --test mapping --test history --test secret --test canary --test access --test tenants
 
-.PHONY: help prepare install install-test demo test test-core test-regress test-e2e bench lint
+.PHONY: help prepare install install-test demo test test-core test-regress test-e2e bench pgspot lint
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -52,6 +52,9 @@ install-test: prepare
 bench: install ## writing beside COPY, a change beside REFRESH, a read beside the plain query; PART and sizes as above
 	@pg_test/prepare.sh nginx
 	cargo run --release -p connector_service_test --bin bench -- $(PART)
+
+pgspot: install ## the install script, read as an attacker would; fetches pgspot from PyPI
+	@pg_test/pgspot.sh "$$($(PG_CONFIG) --sharedir)/extension/connector_service--$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1).sql"
 
 lint: prepare ## formatting and clippy, both without mercy
 	cargo fmt --all --check

@@ -666,6 +666,49 @@ fn nothing_that_was_there_before_becomes_a_part_of_it() {
     assert_eq!(text(&mut root, sql), "function connector_service_tenant()");
 }
 
+#[test]
+fn the_roles_of_the_readme_work_as_they_stand() {
+    let readme = include_str!("../../README.md");
+    let blocks = readme.split("```sql\n").skip(1);
+    let sql = blocks.filter_map(|rest| rest.split("```").next());
+    let sql = sql
+        .into_iter()
+        .find(|sql| sql.contains("CREATE ROLE"))
+        .unwrap();
+    let cluster = Cluster::start("");
+    let mut root = cluster.database("app");
+    let tenant = "00000000-0000-4000-8000-000000000001";
+    let insert = format!(
+        "INSERT INTO connectors (tenant_id, name, type, status) VALUES ('{tenant}', 'own', 'stripe', 'paused'), (gen_random_uuid(), 'another''s', 'stripe', 'paused')"
+    );
+    root.batch_execute(&insert).unwrap();
+    let file = cluster.dir.join("readme.sql");
+    std::fs::write(&file, sql).unwrap();
+    let url = cluster.url("app");
+    let shown = cluster.command(
+        "psql",
+        &[
+            "-X",
+            "-At",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-d",
+            &url,
+            "-f",
+            file.to_str().unwrap(),
+        ],
+    );
+    assert!(
+        shown.contains("own|paused") && !shown.contains("another"),
+        "{shown}"
+    );
+    let mut tenant = cluster.client_as("corner_shop", "app");
+    assert_eq!(
+        text(&mut tenant, "SELECT string_agg(name, ',') FROM connectors"),
+        "own"
+    );
+}
+
 /// Functions and operators that fit better than PostgreSQL's own and ours, in a schema that everybody's path begins
 /// with, and in the schema of the extension. Each of them leaves a note.
 const HOSTILE: &str = "
@@ -767,7 +810,7 @@ fn nothing_hostile_is_ever_called() {
         "SELECT public.connector_service_adopt()".into(),
         format!("SELECT public.connector_service_act_for({a}, true)"),
         "SELECT * FROM public.tenant_monthly_revenue".into(),
-        format!("DELETE FROM public.raw_connector_data"),
+        "DELETE FROM public.raw_connector_data".into(),
         "DELETE FROM public.metrics".into(),
         "TRUNCATE public.metrics, public.raw_connector_data CASCADE".into(),
         "DELETE FROM public.connectors".into(),
