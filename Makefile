@@ -17,9 +17,9 @@ INSTALL = cargo pgrx install --release --pg-config $(PGRX_PG_CONFIG_PATH) $(FEAT
 
 # One profile and one selection of packages for everything that is tested: nothing is built twice.
 TESTED = -p connector_service_core -p connector_service_test
-E2E = --test sync --test upstream --test guard --test life --test kill --test load --test backup --test mapping --test history --test secret --test canary --test access --test tenants
+E2E = --test sync --test upstream --test guard --test life --test kill --test load --test backup --test mapping --test history --test secret --test canary --test access --test tenants --test upgrade
 
-.PHONY: help prepare install install-test demo test test-core test-regress test-e2e bench pgspot lint
+.PHONY: help prepare install install-test demo test test-core test-regress test-e2e upgrade bench pgspot lint
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -48,6 +48,9 @@ test-e2e: install-test ## real servers, the real worker, scripted vendors
 # The faults are places at which a test can kill the worker; `make install` builds without them.
 install-test: prepare
 	$(INSTALL) --features fault_points
+
+upgrade: install-test ## from every released version to this one, compared with a fresh install
+	@pg_test/run_tests.sh $(TESTED) --test upgrade
 
 bench: install ## writing beside COPY, a change beside REFRESH, a read beside the plain query; PART and sizes as above
 	@pg_test/prepare.sh nginx

@@ -104,7 +104,7 @@ unsafe extern "C-unwind" fn prepare(statement: *mut pg_sys::Node) -> bool {
     // SAFETY: passes on what `process_utility` got.
     match unsafe { effect(statement) } {
         Effect::NeedsDatabase(name) => send_worker_away(&name),
-        Effect::MayDropExtension => {
+        Effect::MayChangeExtension => {
             board::wake_at_commit();
             false
         }
@@ -116,7 +116,7 @@ enum Effect {
     None,
     /// The command fails while somebody is connected to this database.
     NeedsDatabase(String),
-    MayDropExtension,
+    MayChangeExtension,
 }
 
 /// # Safety
@@ -160,7 +160,9 @@ unsafe fn effect(statement: *mut pg_sys::Node) -> Effect {
                         .and_then(|value| text(pg_sys::defGetString(value))),
                 )
             }
-            NodeTag::T_DropStmt | NodeTag::T_DropOwnedStmt => Effect::MayDropExtension,
+            NodeTag::T_DropStmt | NodeTag::T_DropOwnedStmt | NodeTag::T_AlterExtensionStmt => {
+                Effect::MayChangeExtension
+            }
             _ => Effect::None,
         }
     }
