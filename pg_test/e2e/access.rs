@@ -367,6 +367,83 @@ fn a_tenant_does_its_own_work() {
     );
 }
 
+/// What one tenant writes into its own rows must not end the statements in which the worker takes care of all.
+#[test]
+fn no_row_of_one_tenant_holds_up_the_others() {
+    let mut stage = stage();
+    let mut tenant = stage.client("shop_a");
+    let connector = connector_of(&mut tenant, A, &stage.vendor);
+    let run = sync(&mut tenant, &connector);
+    wait_for_run(&mut tenant, &run);
+    let (mut taken, mut refused) = (0, 0);
+    for sql in [
+        "INSERT INTO quality_rules (tenant_id, freshness) SELECT tenant_id, '300000 years' FROM tenants",
+        "INSERT INTO quality_rules (tenant_id, freshness) SELECT tenant_id, '100 years' FROM tenants",
+        "UPDATE quality_rules SET freshness = 'P2147483647M'",
+        "UPDATE quality_rules SET outlier_factor = 1e300",
+        "UPDATE quality_rules SET outlier_factor = '1e999'",
+        "UPDATE quality_rules SET outlier_factor = 'NaN'",
+        "UPDATE quality_rules SET outlier_factor = 1e6, outlier_min_history = 3, completeness_ratio = 1",
+        "UPDATE quality_rules SET max_value = '1e9999', min_value = '-1e9999'",
+        "UPDATE quality_rules SET closed_days = '{infinity,-infinity}'",
+        "UPDATE quality_rules SET closed_days = ARRAY(SELECT date '2000-01-01' + i FROM generate_series(1, 100000) i)",
+        "INSERT INTO metrics (tenant_id, metric_type, metric_value, metric_date) SELECT tenant_id, 'revenue', '1e400', date '2026-01-05' - 7 * i FROM tenants, generate_series(1, 10) i",
+        "INSERT INTO metrics (tenant_id, metric_type, metric_value, metric_date) SELECT tenant_id, 'revenue', '1e99', date '2026-01-05' - 7 * i FROM tenants, generate_series(1, 10) i",
+        "INSERT INTO metrics (tenant_id, metric_type, metric_value, metric_date) SELECT tenant_id, 'costs', 1, '4714-11-24 BC' FROM tenants",
+        "INSERT INTO metrics (tenant_id, metric_type, metric_value, metric_date) SELECT tenant_id, 'revenue', 1, '-infinity' FROM tenants",
+        "INSERT INTO metrics (tenant_id, metric_type, metric_value, metric_date, data) SELECT tenant_id, 'revenue', 1, '1900-01-01', '{\"sources\": 5, \"categories\": [1]}' FROM tenants",
+        "UPDATE metrics SET derived_value = 'NaN', settled_at = now()",
+        "INSERT INTO data_quality_alerts (tenant_id, alert_type, message, alert_key, occurrences) SELECT tenant_id, 'outlier', 'x', 'outlier:revenue:2026-01-05', 2147483647 FROM tenants",
+        "UPDATE data_quality_alerts SET occurrences = 2147483647",
+        "UPDATE connectors SET failures = 2147483647",
+        "UPDATE connectors SET last_sync_at = '-infinity'",
+        "UPDATE connectors SET next_sync_at = 'infinity', sync_frequency = 'hourly'",
+        "UPDATE connectors SET next_sync_at = '-infinity'",
+        "INSERT INTO connectors (tenant_id, name, type, created_at) SELECT tenant_id, repeat('%s', 1000), 'stripe', '-infinity' FROM tenants",
+        "INSERT INTO connectors (tenant_id, name, type, created_at, next_sync_at) SELECT tenant_id, 'never', 'stripe', 'infinity', 'infinity' FROM tenants",
+        "INSERT INTO metric_mappings (connector_type, tenant_id, stream, metric_type, value_path, date_path, factor) SELECT 'api', tenant_id, 'orders', 'revenue', '$.total', '$.day', 9e14 FROM tenants",
+        "INSERT INTO metric_mappings (connector_type, tenant_id, stream, metric_type, items_path, value_path, date_path) SELECT 'api', tenant_id, 'orders', 'costs', '$.**', '$.**', '$.** ? (@ like_regex \"(a*)*b\")' FROM tenants",
+        "UPDATE tenants SET timezone = 'Pacific/Kiritimati', currency = 'JPY'",
+        "UPDATE tenants SET timezone = 'Etc/GMT+12'",
+    ] {
+        match code(&mut tenant, sql).as_str() {
+            "" => taken += 1,
+            "23514" | "42501" | "22003" | "22008" | "22015" | "22007" => refused += 1,
+            other => panic!("{other}: {sql}"),
+        }
+    }
+    println!("{taken} taken, {refused} refused");
+    assert!(taken >= 10 && refused >= 10);
+    for sql in [
+        "SELECT connector_service_reprocess(connector_id) FROM connectors",
+        "SELECT connector_service_process()",
+        "SELECT connector_service_check_quality()",
+        "SELECT check_missing_data(3660)",
+        "SELECT refresh_monthly_revenue()",
+        "SELECT connector_service_sync_due()",
+        "SELECT connector_service_verify()",
+    ] {
+        assert_eq!(code(&mut stage.root, sql), "", "{sql}");
+    }
+    // The other one's sync goes on, by the worker and by itself.
+    let sql = format!(
+        "UPDATE connectors SET sync_frequency = 'hourly', next_sync_at = now() WHERE connector_id = '{}'",
+        stage.connector
+    );
+    stage.root.batch_execute(&sql).unwrap();
+    let sql = format!(
+        "SELECT count(*)::text FROM sync_runs WHERE state = 'succeeded' AND connector_id = '{}'",
+        stage.connector
+    );
+    wait_until(20, "another run", || {
+        (text(&mut stage.root, &sql) == "2").then_some(())
+    });
+    assert!(
+        !stage.cluster.log().contains("could not"),
+        "the worker could do everything"
+    );
+}
+
 #[test]
 fn an_application_acts_for_whom_it_says_and_no_longer() {
     let mut stage = stage();

@@ -16,7 +16,9 @@ CREATE TABLE @extschema@.metrics (
     updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     CONSTRAINT valid_metric_value CHECK (metric_value >= 0),
     CONSTRAINT valid_metric_type CHECK (metric_type IN ('revenue', 'inventory', 'staffing', 'costs')),
-    CONSTRAINT metrics_date_is_finite CHECK (pg_catalog.isfinite(metric_date)),
+    -- Beyond these bounds floats and dates overflow, where many tenants' days are summed and judged in one statement.
+    CONSTRAINT metrics_value_is_bounded CHECK (metric_value < 1e100 OR metric_value >= 'Infinity'),
+    CONSTRAINT metrics_date_is_in_range CHECK (metric_date BETWEEN '1900-01-01' AND '9999-12-31'),
     CONSTRAINT metrics_id_tenant_key UNIQUE (metric_id, tenant_id),
     CONSTRAINT metrics_day_key UNIQUE (tenant_id, metric_type, metric_date)
 );

@@ -70,7 +70,8 @@ BEGIN
     -- and not one for each alert: a nightly statement inserts thousands.
     PERFORM pg_advisory_xact_lock(x'616c6572'::integer, hashtext(NEW.tenant_id::text) & 1023);
     UPDATE @extschema@.data_quality_alerts a
-    SET occurrences = a.occurrences + NEW.occurrences, last_seen_at = now(), message = NEW.message, severity = NEW.severity,
+    -- It stops at the largest integer: this statement may be everybody's.
+    SET occurrences = least(a.occurrences::bigint + NEW.occurrences, 2147483647)::integer, last_seen_at = now(), message = NEW.message, severity = NEW.severity,
         metric_id = coalesce(NEW.metric_id, a.metric_id), resolved = a.resolved AND NOT a.resolved_by_data
     WHERE a.tenant_id = NEW.tenant_id AND a.alert_type = NEW.alert_type AND a.alert_key = NEW.alert_key;
     RETURN CASE WHEN FOUND THEN NULL ELSE NEW END;
@@ -88,12 +89,12 @@ CREATE TABLE @extschema@.quality_rules (
     metric_type text CONSTRAINT quality_rules_metric_type_is_known CHECK (metric_type IN ('revenue', 'inventory', 'staffing', 'costs')),
     min_value numeric,
     max_value numeric,
-    outlier_factor numeric CONSTRAINT quality_rules_outlier_factor_is_positive CHECK (outlier_factor > 0),
+    outlier_factor numeric CONSTRAINT quality_rules_outlier_factor_is_in_range CHECK (outlier_factor > 0 AND (outlier_factor <= 1e6 OR outlier_factor = 'Infinity')),
     outlier_min_history integer CONSTRAINT quality_rules_outlier_min_history_is_enough CHECK (outlier_min_history >= 3),
     completeness_ratio numeric CONSTRAINT quality_rules_completeness_ratio_is_a_share CHECK (completeness_ratio BETWEEN 0 AND 1),
-    freshness interval CONSTRAINT quality_rules_freshness_is_positive CHECK (freshness > '0'),
-    closed_weekdays integer[] CONSTRAINT quality_rules_closed_weekdays_are_iso CHECK (closed_weekdays <@ '{1,2,3,4,5,6,7}'),
-    closed_days date[]
+    freshness interval CONSTRAINT quality_rules_freshness_is_in_range CHECK (freshness > '0' AND freshness <= '100 years'),
+    closed_weekdays integer[] CONSTRAINT quality_rules_closed_weekdays_are_iso CHECK (closed_weekdays <@ '{1,2,3,4,5,6,7}' AND pg_catalog.cardinality(closed_weekdays) <= 7),
+    closed_days date[] CONSTRAINT quality_rules_closed_days_are_bounded CHECK (pg_catalog.cardinality(closed_days) <= 10000)
 );
 CREATE UNIQUE INDEX quality_rules_once ON @extschema@.quality_rules
     ((coalesce(tenant_id, '00000000-0000-0000-0000-000000000000')), (coalesce(metric_type, '')));

@@ -160,8 +160,18 @@ GRANT SELECT ON
     @extschema@.metrics, @extschema@.data_quality_alerts, @extschema@.quality_rules, @extschema@.fx_rates, @extschema@.tenant_monthly_revenue
 TO connector_service_app, connector_service_tenant;
 GRANT INSERT, UPDATE (name, timezone, currency) ON @extschema@.tenants TO connector_service_app, connector_service_tenant;
-GRANT INSERT, UPDATE, DELETE ON @extschema@.connectors, @extschema@.metrics, @extschema@.quality_rules TO connector_service_app, connector_service_tenant;
-GRANT INSERT, UPDATE ON @extschema@.data_quality_alerts TO connector_service_app, connector_service_tenant;
+GRANT INSERT, UPDATE, DELETE ON @extschema@.quality_rules TO connector_service_app, connector_service_tenant;
+-- Not what the worker keeps there for itself.
+GRANT INSERT (connector_id, tenant_id, name, type, credentials, config, sync_frequency, status, next_sync_at, created_at),
+    UPDATE (tenant_id, name, type, credentials, config, sync_frequency, status, next_sync_at),
+    DELETE ON @extschema@.connectors TO connector_service_app, connector_service_tenant;
+GRANT INSERT (metric_id, tenant_id, metric_type, metric_value, metric_date, data, created_at),
+    UPDATE (tenant_id, metric_type, metric_value, metric_date, data, by_hand),
+    DELETE ON @extschema@.metrics TO connector_service_app, connector_service_tenant;
+-- An alert that is there already is counted by who inserts it again, so the count is his to change.
+GRANT INSERT (alert_id, tenant_id, metric_id, connector_id, alert_type, severity, message, metric_type, metric_date, created_at),
+    UPDATE (metric_id, severity, message, occurrences, last_seen_at, resolved, resolved_at)
+ON @extschema@.data_quality_alerts TO connector_service_app, connector_service_tenant;
 -- Not the id and the version: those of built-in mappings are not for the taking.
 GRANT INSERT (connector_id, connector_type, tenant_id, stream, metric_type, items_path, value_path, date_path, category_path, currency_path, filter, negative, factor, unit, active, note),
     UPDATE (connector_id, connector_type, tenant_id, stream, metric_type, items_path, value_path, date_path, category_path, currency_path, filter, negative, factor, unit, active, note),

@@ -81,9 +81,9 @@ pub fn queue_due(db: &mut Db, due: Due, requested_by: &str) -> Result<Vec<Uuid>>
 pub fn next_due(db: &mut Db, due: Due) -> Result<Option<Duration>> {
     let rows = db.run(
         "SELECT extract(epoch FROM least(
-            (SELECT c.next_sync_at FROM @extschema@.connectors c WHERE c.status = 'active' AND c.next_sync_at > now()
+            (SELECT c.next_sync_at FROM @extschema@.connectors c WHERE c.status = 'active' AND c.next_sync_at > now() AND c.next_sync_at < 'infinity'
              AND (c.failures > 0 OR $1) ORDER BY c.next_sync_at LIMIT 1),
-            (SELECT c.next_sync_at FROM @extschema@.connectors c WHERE c.status = 'error' AND c.next_sync_at > now()
+            (SELECT c.next_sync_at FROM @extschema@.connectors c WHERE c.status = 'error' AND c.next_sync_at > now() AND c.next_sync_at < 'infinity'
              ORDER BY c.next_sync_at LIMIT 1)) - now())::float8",
         &[(due == Due::All).into()],
     )?;
@@ -122,7 +122,7 @@ pub fn failed(
 ) -> Result<()> {
     db.run(
         "UPDATE @extschema@.connectors
-         SET failures = failures + 1, error_message = $2,
+         SET failures = least(failures, 1000000) + 1, error_message = $2,
              status = CASE WHEN $3 AND status = 'active' THEN 'error' ELSE status END,
              next_sync_at = now() + make_interval(secs => $4)
          WHERE connector_id = $1",
