@@ -3,9 +3,7 @@
 
 use std::time::Instant;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use connector_service_test::{Cluster, api, sync, wait_for_run};
+use connector_service_test::{Cluster, api, sealed_box, sync, wait_for_run};
 use postgres::Client;
 use serde_json::{Value, json};
 
@@ -28,12 +26,16 @@ pub fn run() {
         .batch_execute("SET client_min_messages = error")
         .expect("SET");
     let secret = "sk_test_not_a_real_key";
+    let key: String = client
+        .query_one("SELECT connector_service_seal_key()", &[])
+        .expect("a key")
+        .get(0);
     let given = [
         ("none", json!({})),
         ("plain", json!({ "api_key": secret })),
         (
             "box",
-            json!({"api_key": {"$box": boxed(&mut client, secret)}}),
+            json!({"api_key": {"$box": sealed_box(&key, secret)}}),
         ),
     ];
     let mut inserts = [const { Vec::new() }; 3];
@@ -67,19 +69,6 @@ pub fn run() {
         sealed / pages as f64 * 1e6,
         sealed / none
     );
-}
-
-fn boxed(client: &mut Client, secret: &str) -> String {
-    let sql = "SELECT connector_service_seal_key()";
-    let key: String = client.query_one(sql, &[]).expect("a key").get(0);
-    let key: [u8; 32] = STANDARD
-        .decode(key)
-        .ok()
-        .and_then(|key| key.try_into().ok())
-        .expect("32 bytes in base64");
-    let key = crypto_box::PublicKey::from_bytes(key);
-    let sealed = key.seal(&mut crypto_box::aead::OsRng, secret.as_bytes());
-    STANDARD.encode(sealed.expect("a box"))
 }
 
 /// Seconds that it takes to insert so many connectors.

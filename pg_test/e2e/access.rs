@@ -745,13 +745,6 @@ fn nothing_that_was_there_before_becomes_a_part_of_it() {
 
 #[test]
 fn the_roles_of_the_readme_work_as_they_stand() {
-    let readme = include_str!("../../README.md");
-    let blocks = readme.split("```sql\n").skip(1);
-    let sql = blocks.filter_map(|rest| rest.split("```").next());
-    let sql = sql
-        .into_iter()
-        .find(|sql| sql.contains("CREATE ROLE"))
-        .unwrap();
     let cluster = Cluster::start("");
     let mut root = cluster.database("app");
     let tenant = "00000000-0000-4000-8000-000000000001";
@@ -759,22 +752,7 @@ fn the_roles_of_the_readme_work_as_they_stand() {
         "INSERT INTO connectors (tenant_id, name, type, status) VALUES ('{tenant}', 'own', 'stripe', 'paused'), (gen_random_uuid(), 'another''s', 'stripe', 'paused')"
     );
     root.batch_execute(&insert).unwrap();
-    let file = cluster.dir.join("readme.sql");
-    std::fs::write(&file, sql).unwrap();
-    let url = cluster.url("app");
-    let shown = cluster.command(
-        "psql",
-        &[
-            "-X",
-            "-At",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-d",
-            &url,
-            "-f",
-            file.to_str().unwrap(),
-        ],
-    );
+    let shown = cluster.script("app", readme_sql("CREATE ROLE"));
     assert!(
         shown.contains("own|paused") && !shown.contains("another"),
         "{shown}"

@@ -144,12 +144,11 @@ fn rows(client: &mut Client, sql: &str) -> Vec<u8> {
 }
 
 fn boxed(client: &mut Client, secret: &str) -> Value {
-    let sql = "SELECT connector_service_seal_key()";
-    let key: String = client.query_one(sql, &[]).unwrap().get(0);
-    let key: [u8; 32] = STANDARD.decode(key).unwrap().try_into().unwrap();
-    let key = crypto_box::PublicKey::from_bytes(key);
-    let sealed = key.seal(&mut crypto_box::aead::OsRng, secret.as_bytes());
-    json!({"api_key": {"$box": STANDARD.encode(sealed.unwrap())}})
+    let key: String = client
+        .query_one("SELECT connector_service_seal_key()", &[])
+        .unwrap()
+        .get(0);
+    json!({"api_key": {"$box": sealed_box(&key, secret)}})
 }
 
 fn insert(

@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use connector_service_test::*;
 use postgres::Client;
 use serde_json::{Value, json};
@@ -85,13 +83,6 @@ fn refused<T: std::fmt::Debug>(result: Result<T, postgres::Error>) -> (String, S
     let all = format!("{error:?}");
     assert!(!all.contains(SECRET), "{all}");
     (error.code().code().to_owned(), error.message().to_owned())
-}
-
-fn sealed_box(public_key: &str, text: &str) -> String {
-    let key: [u8; 32] = STANDARD.decode(public_key).unwrap().try_into().unwrap();
-    let key = crypto_box::PublicKey::from_bytes(key);
-    let sealed = key.seal(&mut crypto_box::aead::OsRng, text.as_bytes());
-    STANDARD.encode(sealed.unwrap())
 }
 
 #[test]

@@ -588,14 +588,7 @@ fn sync_wait_reports_and_raises() {
 
 #[test]
 fn the_sql_of_the_readme_ends_in_numbers() {
-    let readme =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
-    let block = |holds: &str| {
-        let blocks = readme.split("```sql\n").skip(1);
-        let mut blocks = blocks.filter_map(|rest| rest.split("```").next());
-        blocks.find(|sql| sql.contains(holds)).unwrap()
-    };
-    let sql = block("CREATE EXTENSION").to_owned() + block("INTO metric_mappings");
+    let sql = readme_sql("CREATE EXTENSION").to_owned() + readme_sql("INTO metric_mappings");
     let vendor = Vendor::start(|asked| {
         match asked.path.as_str() {
         "/api/orders" => Reply::Json(
@@ -613,20 +606,7 @@ fn the_sql_of_the_readme_ends_in_numbers() {
         .client("postgres")
         .batch_execute("CREATE DATABASE app")
         .unwrap();
-    let file = cluster.dir.join("readme.sql");
-    std::fs::write(&file, sql).unwrap();
-    let url = cluster.url("app");
-    let arguments = [
-        "-X",
-        "-At",
-        "-v",
-        "ON_ERROR_STOP=1",
-        "-d",
-        &url,
-        "-f",
-        file.to_str().unwrap(),
-    ];
-    let shown = cluster.command("psql", &arguments);
+    let shown = cluster.script("app", &sql);
     let said = |line: &&str| !line.contains("NOTICE:") && !line.starts_with("HINT:");
     let shown: Vec<&str> = shown.lines().filter(said).collect();
     let expected = [

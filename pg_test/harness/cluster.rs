@@ -183,6 +183,15 @@ impl Cluster {
         (status.success(), output)
     }
 
+    /// What psql shows of a script that has to run to its end, unaligned and without headings.
+    pub fn script(&self, database: &str, sql: &str) -> String {
+        let file = self.dir.join("script.sql");
+        std::fs::write(&file, sql).expect("a file");
+        let (url, stop) = (self.url(database), "ON_ERROR_STOP=1");
+        let arguments = ["-X", "-At", "-v", stop, "-d", &url, "-f", path(&file)];
+        self.command("psql", &arguments)
+    }
+
     pub fn client(&self, database: &str) -> Client {
         self.try_client(database)
             .unwrap_or_else(|error| panic!("cannot connect: {error}\n{}", self.log_tail()))

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use crypto_box::PublicKey;
 use postgres::Client;
 use serde_json::{Value, json};
 
@@ -56,6 +59,14 @@ pub fn insert_connector(client: &mut Client, name: &str, config: &Value) -> Stri
         .query_one(sql, &[&name, config])
         .expect("INSERT INTO connectors")
         .get(0)
+}
+
+/// A box for a server's public key, in base64, as a client makes it.
+pub fn sealed_box(public_key: &str, text: &str) -> String {
+    let key = STANDARD.decode(public_key).expect("base64");
+    let key = PublicKey::from_slice(&key).expect("32 bytes");
+    let sealed = key.seal(&mut crypto_box::aead::OsRng, text.as_bytes());
+    STANDARD.encode(sealed.expect("a box"))
 }
 
 /// Queues a sync and returns its run id.

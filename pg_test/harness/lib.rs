@@ -10,7 +10,8 @@ mod vendor;
 
 pub use cluster::{Cluster, Stop};
 pub use connector::{
-    Shop, api, insert_connector, ledger_holds, manifest, order, run_of, sync, wait_for_run,
+    Shop, api, insert_connector, ledger_holds, manifest, order, run_of, sealed_box, sync,
+    wait_for_run,
 };
 pub use random::Random;
 pub use vendor::{Asked, Reply, Vendor};
@@ -27,6 +28,15 @@ pub fn wait_until<T>(seconds: u64, what: &str, mut ready: impl FnMut() -> Option
         assert!(Instant::now() < deadline, "not within {seconds} s: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// The SQL of the README: its first block that holds a text.
+pub fn readme_sql(holds: &str) -> &'static str {
+    let blocks = include_str!("../../README.md").split("```sql\n").skip(1);
+    let mut blocks = blocks.filter_map(|rest| rest.split("```").next());
+    blocks
+        .find(|sql| sql.contains(holds))
+        .unwrap_or_else(|| panic!("no block of the README holds {holds}"))
 }
 
 /// Kilobytes of memory a process has, by the name of a line of its status (VmRSS, VmHWM, RssAnon).
