@@ -112,6 +112,12 @@ fn a_worker_comes_with_create_extension_and_goes_with_drop_extension() {
 #[test]
 fn while_fetches_hang_databases_come_and_go_and_no_transaction_is_open() {
     let mut hanging = hanging("", AT_ONCE);
+    // Requests are on their way before the look that handed them out has ended: it looks the data over first.
+    wait_until(20, "the worker has nothing to do", || {
+        let sql = "SELECT wait_event = 'Extension' FROM pg_stat_activity WHERE pid = $1";
+        let row = hanging.client.query_one(sql, &[&hanging.worker]).unwrap();
+        row.get::<_, Option<bool>>(0)?.then_some(())
+    });
     let done = AtomicBool::new(false);
     let (samples, open) = std::thread::scope(|scope| {
         let watching = scope.spawn(|| {
