@@ -54,7 +54,32 @@ const FAULTS: [(&str, &str); 14] = [
     ("again", "repeated_page"),
 ];
 
+/// What the vendor answers to a token request at each path. The last one replaces the secret by one that holds it.
+const LOGINS: [(&str, &str); 3] = [
+    ("token_denied", "credentials_rejected"),
+    ("token_html", "invalid_json"),
+    ("token_given", "credentials_rejected"),
+];
+
+fn log_in(asked: &Asked) -> Reply {
+    let shown = CANARY.to_owned();
+    match asked.path.trim_start_matches('/') {
+        "token_denied" => Reply::Full {
+            status: 400,
+            headers: vec![("WWW-Authenticate", shown.clone())],
+            body: json!({"error": shown, "said": asked.body}).to_string().into_bytes(),
+        },
+        "token_html" => Reply::Json(format!("<html>{shown}")),
+        _ => Reply::Json(
+            json!({"access_token": format!("{shown}-access"), "refresh_token": format!("{shown}-next")}).to_string(),
+        ),
+    }
+}
+
 fn shout(asked: &Asked) -> Reply {
+    if asked.path.starts_with("/token") {
+        return log_in(asked);
+    }
     let secret = asked.headers["authorization"].replace("Bearer ", "");
     let text = json!({"error": secret, "message": asked.headers, "query": asked.query}).to_string();
     let url = format!("/next?key={secret}").replace('"', "%22");
@@ -198,6 +223,17 @@ fn a_boxed_secret_is_nowhere_but_at_the_vendor() {
         let id = insert(&mut client, code, &api(base, "x"), &credentials).unwrap();
         connectors.push((id, code));
     }
+    for (path, code) in LOGINS {
+        let mut config = api(&vendor.url(), "denied");
+        config["manifest"]["streams"][0]["retriever"]["requester"]["authenticator"] = json!({
+            "type": "OAuthAuthenticator", "token_refresh_endpoint": format!("{}/{path}", vendor.url()),
+            "client_id": "app", "client_secret": "{{ config['api_key'] }}", "refresh_token": "{{ config['api_key'] }}"
+        });
+        connectors.push((
+            insert(&mut client, path, &config, &credentials).unwrap(),
+            code,
+        ));
+    }
     let mut said = String::new();
     for (connector, code) in &connectors {
         let run = sync(&mut client, connector);
@@ -211,7 +247,10 @@ fn a_boxed_secret_is_nowhere_but_at_the_vendor() {
         vendor
             .asked()
             .iter()
-            .all(|asked| asked.headers["authorization"].contains(CANARY))
+            .all(|asked| match asked.path.starts_with("/token") {
+                true => asked.body.contains("canary%2F"),
+                false => asked.headers["authorization"].contains(CANARY),
+            })
     );
 
     // Statements that fail: a type, a frequency and a manifest that are wrong, a key that is taken, a box that is broken.

@@ -50,7 +50,7 @@ COMMENT ON COLUMN @extschema@.connectors.next_sync_at IS 'When the connector is 
 COMMENT ON COLUMN @extschema@.connectors.status IS 'active; paused (by a person: nothing runs); error (something a person must mend: only probed now and then).';
 COMMENT ON COLUMN @extschema@.connectors.error_message IS 'What went wrong last and what to do; NULL after a success.';
 COMMENT ON COLUMN @extschema@.connectors.failures IS 'Failed runs since the last success.';
-COMMENT ON COLUMN @extschema@.connectors.updated_at IS 'When a person last changed the row; a sync does not move it.';
+COMMENT ON COLUMN @extschema@.connectors.updated_at IS 'When a person last changed the row, or its credentials were sealed anew; what a sync notes of itself does not move it.';
 
 CREATE FUNCTION @extschema@.connector_service_next_slot(p_frequency text, p_timezone text, p_after timestamptz)
 RETURNS timestamptz LANGUAGE sql STABLE STRICT

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use connector_service_core::secret::{Place, replace_text};
+use connector_service_core::source::Rotated;
 use uuid::Uuid;
 
-use super::{Db, read_uuid, uuid};
-use crate::error::Result;
+use super::run::Claimed;
+use super::{Db, key, read_uuid, uuid};
+use crate::error::{Error, Result};
 
 /// What keeps a connector from being queued now.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,6 +78,40 @@ pub fn queue_due(db: &mut Db, due: Due, requested_by: &str) -> Result<Vec<Uuid>>
     (0..rows.count)
         .map(|row| Ok(read_uuid(rows.need(row, 1)?)))
         .collect()
+}
+
+/// Stores a refresh token that a vendor replaced, sealed, in the place of the old one. Under the lock of the row: a
+/// person who changes credentials meanwhile waits, and what a person has changed before stays.
+pub fn keep(
+    db: &mut Db,
+    claimed: &Claimed,
+    token: Uuid,
+    place: &Place,
+    rotated: &Rotated,
+) -> Result<()> {
+    let rows = db.run(
+        "SELECT c.credentials::text FROM @extschema@.connectors c JOIN @extschema@.sync_runs r ON r.connector_id = c.connector_id
+         WHERE r.run_id = $1 AND r.token = $2 AND r.state = 'running'
+         FOR NO KEY UPDATE OF c",
+        &[uuid(claimed.run).into(), uuid(token).into()],
+    )?;
+    let Some(sealed) = rows.get::<String>(0, 1)? else {
+        return Err(Error::Fenced(claimed.run));
+    };
+    let keys = key::need(db)?;
+    let sealed = serde_json::from_str(&sealed).unwrap_or_default();
+    let new = String::from_utf8_lossy(rotated.new.expose());
+    let replaced = replace_text(&keys, place, &sealed, &rotated.path, (&rotated.old, &new))?;
+    if let Some(credentials) = replaced {
+        db.run(
+            "UPDATE @extschema@.connectors SET credentials = $2 WHERE connector_id = $1",
+            &[
+                uuid(claimed.connector).into(),
+                pgrx::JsonB(credentials).into(),
+            ],
+        )?;
+    }
+    Ok(())
 }
 
 /// How long until the next connector is due, by the database's clock.

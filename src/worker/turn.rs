@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use connector_service_core::error::{Class, Code, Failure};
-use connector_service_core::fetch::{Engine, Event, FetchedPage, Job, What};
+use connector_service_core::fetch::{Engine, Event, FetchedPage, Job, Rotation, What};
 use connector_service_core::secret::{
     Cover, Credentials, Keyring, Place, SealError, open_credentials,
 };
@@ -288,6 +288,7 @@ impl Turn {
                     records += page.records.len();
                     pages.push((run, *page));
                 }
+                What::Rotated(rotation) => self.keep(run, *rotation),
                 What::Finished(result) => {
                     ended = Some((run, result));
                     break;
@@ -395,6 +396,35 @@ impl Turn {
             }
             signals::answer();
         }
+    }
+
+    /// Stores a refresh token that a vendor replaced, and tells the run that it is.
+    fn keep(&mut self, run: Uuid, rotation: Rotation) {
+        let Some(going) = self.going.get(&run) else {
+            return;
+        };
+        let (claimed, token) = (&going.claimed, self.token);
+        let place = place(claimed);
+        let mut tries = 0;
+        let kept = loop {
+            let kept = tx(|db| connector::keep(db, claimed, token, &place, &rotation.rotated));
+            match kept {
+                Err(error) if error.is_momentary() && tries < STORE_TRIES => tries += 1,
+                kept => break kept,
+            }
+            signals::answer();
+        };
+        fault::point("after_keep");
+        let kept = kept.map_err(|error| {
+            warning!("connector_service could not store a refresh token: {error}");
+            let message = format!(
+                "the new refresh token could not be stored (SQLSTATE {})",
+                error.sqlstate()
+            );
+            Failure::new(Code::StoreFailed, message)
+        });
+        // Nobody waits where the run was ended meanwhile.
+        let _ = rotation.stored.send(kept);
     }
 
     /// Writes down how a run ended, and when its connector is due again.

@@ -6,6 +6,7 @@
 //! them; a full channel stops the fetch. No event carries foreign error text.
 
 mod client;
+mod login;
 mod resolver;
 mod run;
 #[cfg(test)]
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
@@ -27,7 +28,7 @@ use crate::error::{Code, Failure};
 use crate::guard::Allowed;
 use crate::record::{Record, Rejected, StreamState, Window};
 use crate::secret::Cover;
-use crate::source::Definition;
+use crate::source::{Definition, Rotated};
 pub use run::foresee;
 
 /// Bounds of every exchange; from the settings of the installation.
@@ -87,8 +88,16 @@ pub struct Event {
 
 pub enum What {
     Page(Box<FetchedPage>),
+    /// The run waits until the new refresh token is stored.
+    Rotated(Box<Rotation>),
     /// Always the last event of a run that was not aborted.
     Finished(Result<(), Failure>),
+}
+
+/// A refresh token that a vendor replaced, and where to say that it is stored.
+pub struct Rotation {
+    pub rotated: Rotated,
+    pub stored: oneshot::Sender<Result<(), Failure>>,
 }
 
 /// One page with everything that must commit with it.
@@ -163,7 +172,7 @@ impl Engine {
         loop {
             let event = self.inbox.try_recv().ok()?;
             let known = match event.what {
-                What::Page(_) => self.tasks.contains_key(&event.run),
+                What::Page(_) | What::Rotated(_) => self.tasks.contains_key(&event.run),
                 What::Finished(_) => self.tasks.remove(&event.run).is_some(),
             };
             if known {

@@ -18,12 +18,13 @@ use url::{Origin, Url};
 use uuid::Uuid;
 
 use super::client::{Client, SMALL_BODY};
+use super::login::Access;
 use super::{Budget, Event, FetchedPage, Job, Limits, RESUME_WITHIN, Stored, What};
 use crate::error::{Class, Code, Failure};
 use crate::guard::{self, Allowed};
 use crate::json;
 use crate::record::{Page, Pass, StreamState, Window};
-use crate::secret::Cover;
+use crate::secret::{Cover, Secret};
 use crate::source::{self, Position, Reader, Start, Stream, Verdict};
 
 #[derive(Clone)]
@@ -58,6 +59,8 @@ pub async fn fetch(job: Job, client: &Client, outbox: &Outbox) -> Result<(), Fai
         limits: job.limits,
         cover: job.cover,
         allowed: job.allowed,
+        access: None,
+        refresh: None,
         client,
         outbox,
     };
@@ -71,6 +74,10 @@ pub fn foresee(reader: &dyn Reader, allowed: &Allowed) -> Result<(), Failure> {
         now: DateTime::UNIX_EPOCH,
         default_from: DateTime::UNIX_EPOCH,
     };
+    if let Some(Ok(request)) = reader.login().map(|login| login.request(start, None)) {
+        let judged = guard::check_url(&request.url, allowed);
+        judged.map_err(|refusal| named(&request.url, refusal.into()))?;
+    }
     for stream in reader.streams() {
         let window = reader.window(stream, None, start);
         // What does not render yet is not judged yet.
@@ -96,12 +103,13 @@ fn first_url(
         default_from: start.default_from,
         next: None,
         high: None,
+        access: None,
     };
     Ok(reader.request(&at)?.url)
 }
 
 /// A failure that says whose it is.
-fn named(url: &Url, mut failure: Failure) -> Failure {
+pub fn named(url: &Url, mut failure: Failure) -> Failure {
     let host = url.host_str().unwrap_or_default();
     failure.message = format!("{host}: {}", failure.message);
     failure
@@ -117,6 +125,9 @@ pub struct Run<'a> {
     pub limits: Limits,
     pub cover: Option<Cover>,
     pub allowed: Arc<Allowed>,
+    pub access: Option<Access>,
+    /// What took the place of the configured refresh token in this run.
+    pub refresh: Option<Secret>,
     pub client: &'a Client,
     pub outbox: &'a Outbox,
 }
@@ -132,6 +143,8 @@ struct Standing {
 enum Trouble {
     Again(Failure),
     Final(Failure),
+    /// With another token, perhaps.
+    TokenRefused,
 }
 
 impl Run<'_> {
@@ -274,45 +287,38 @@ impl Run<'_> {
 
     /// Asks for a page until it is there, the tries are used up, or the wait is too long for a run.
     async fn page(
-        &self,
+        &mut self,
         stream: &Stream,
         standing: &Standing,
         home: &Origin,
     ) -> Result<(Page, u64, Budget), Failure> {
-        let Start { now, default_from } = self.start;
-        let at = Position {
-            stream,
-            window: standing.window,
-            now,
-            default_from,
-            next: standing.next.as_ref(),
-            high: standing.high.as_ref(),
-        };
-        let mut pause = self.limits.retry_pause;
-        let mut tries = 0;
+        let mut tries = Tries::new(&self.limits);
         loop {
-            let failure = match self.try_page(&at, home).await {
+            match self.try_page(stream, standing, home).await {
                 Ok(page) => return Ok(page),
                 Err(Trouble::Final(failure)) => return Err(failure),
-                Err(Trouble::Again(failure)) => failure,
-            };
-            let wait = failure
-                .retry_after
-                .unwrap_or_else(|| jitter(pause.min(self.limits.longest_pause)));
-            if tries == self.limits.retries || wait > self.limits.longest_pause {
-                return Err(failure);
+                Err(Trouble::Again(failure)) => tries.pause(failure).await?,
+                Err(Trouble::TokenRefused) => self.access = None,
             }
-            tries += 1;
-            pause = pause.saturating_mul(2);
-            tokio::time::sleep(wait).await;
         }
     }
 
     async fn try_page(
-        &self,
-        at: &Position<'_>,
+        &mut self,
+        stream: &Stream,
+        standing: &Standing,
         home: &Origin,
     ) -> Result<(Page, u64, Budget), Trouble> {
+        let is_new_token = self.log_in().await.map_err(Trouble::Final)?;
+        let at = &Position {
+            stream,
+            window: standing.window,
+            now: self.start.now,
+            default_from: self.start.default_from,
+            next: standing.next.as_ref(),
+            high: standing.high.as_ref(),
+            access: self.access.as_ref().map(|access| &access.token),
+        };
         let request = self.reader.request(at).map_err(Trouble::Final)?;
         let url = &request.url;
         // A user name would become a header of the client's own making.
@@ -334,6 +340,10 @@ impl Run<'_> {
             .map_err(again)?;
         match self.reader.verdict(at, &response) {
             Verdict::Read => {}
+            // A token may be over before its time; a new one that is refused, too, is not a matter of time.
+            Verdict::Fail(_) if response.status == 401 && at.access.is_some() && !is_new_token => {
+                return Err(Trouble::TokenRefused);
+            }
             Verdict::Retry(failure) => return Err(Trouble::Again(named(failure))),
             Verdict::Fail(failure) => return Err(Trouble::Final(named(failure))),
         }
@@ -345,6 +355,37 @@ impl Run<'_> {
             read()
         };
         Ok((page.map_err(again)?, response.body.len() as u64, budget))
+    }
+}
+
+/// The tries of one request, and the pauses between them.
+pub struct Tries {
+    limits: Limits,
+    pause: Duration,
+    made: u32,
+}
+
+impl Tries {
+    pub fn new(limits: &Limits) -> Tries {
+        Tries {
+            limits: *limits,
+            pause: limits.retry_pause,
+            made: 0,
+        }
+    }
+
+    /// Waits until the next try; gives the failure back when there is none, or not within a run.
+    pub async fn pause(&mut self, failure: Failure) -> Result<(), Failure> {
+        let wait = failure
+            .retry_after
+            .unwrap_or_else(|| jitter(self.pause.min(self.limits.longest_pause)));
+        if self.made == self.limits.retries || wait > self.limits.longest_pause {
+            return Err(failure);
+        }
+        self.made += 1;
+        self.pause = self.pause.saturating_mul(2);
+        tokio::time::sleep(wait).await;
+        Ok(())
     }
 }
 

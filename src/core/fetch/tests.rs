@@ -212,6 +212,8 @@ async fn run_covered(
         limits: LIMITS,
         cover,
         allowed: loopback(),
+        access: None,
+        refresh: None,
         client: &Client::new(),
         outbox: &outbox,
     };

@@ -43,7 +43,9 @@ use zeroize::{Zeroize, Zeroizing};
 pub use cover::Cover;
 pub use key::{Key, KeyId, Keyring};
 pub use keyfile::KeyError;
-pub use seal::{Place, SealError, Sealed, key_ids, open_credentials, reseal, seal_credentials};
+pub use seal::{
+    Place, SealError, Sealed, key_ids, open_credentials, replace_text, reseal, seal_credentials,
+};
 pub use sealedbox::public_key;
 
 /// Bytes that are nobody's to see: not printed, wiped when dropped, compared in constant time.

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::envelope::{Envelope, Given};
 use super::key::{KeyId, Keyring};
-use super::{Credentials, Wiped, cipher, sealedbox};
+use super::{Credentials, Secret, Wiped, cipher, sealedbox};
 
 /// Most fields of one connector's credentials. More: one row costs that many ciphers for each save and each run.
 /// Fewer: the vendors that want most have about ten.
@@ -160,6 +160,49 @@ pub fn seal_credentials(
         credentials: Value::Object(fields),
         unopened,
     })
+}
+
+/// Puts a new text in the place of an old one, which lies at a path of keys within sealed credentials. `None`: what
+/// lies there is neither, because somebody has changed it meanwhile.
+pub fn replace_text(
+    keys: &Keyring,
+    place: &Place,
+    sealed: &Value,
+    path: &[String],
+    (old, new): (&Secret, &str),
+) -> Result<Option<Value>, SealError> {
+    let opened = open_credentials(keys, place, sealed)?;
+    let (Some((field, within)), Some(mut given)) =
+        (path.split_first(), sealed.as_object().cloned())
+    else {
+        return Ok(None);
+    };
+    let mut value = opened.fields().get(field).cloned().unwrap_or_default();
+    let mut target = &mut value;
+    for key in within {
+        if !target.is_object() {
+            *target = Value::Object(Map::new());
+        }
+        let Some(fields) = target.as_object_mut() else {
+            return Ok(None);
+        };
+        target = fields.entry(key.clone()).or_insert(Value::Null);
+    }
+    // A place that holds nothing yet: the token stands in config, and credentials go before it.
+    let is_known = target.is_null()
+        || target
+            .as_str()
+            .is_some_and(|text| text.as_bytes() == old.expose());
+    if is_known {
+        *target = new.into();
+    }
+    given.insert(field.clone(), value);
+    let given = Value::Object(given);
+    let resealed =
+        is_known.then(|| seal_credentials(Some(keys), place, &given, Some((place, sealed))));
+    // Wiped, with what was plain in it.
+    drop(Credentials::from(given));
+    Ok(resealed.transpose()?.map(|sealed| sealed.credentials))
 }
 
 /// Checks the number of fields and their names before a message repeats one. Gives the first that is a mark.

@@ -7,13 +7,15 @@
 pub mod api;
 pub mod request;
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::error::{Code, Failure};
 use crate::json::RecordLimits;
 use crate::record::{Page, Window};
-use crate::secret::Credentials;
+use crate::secret::{Credentials, Secret};
 pub use request::{Method, Request, Response};
 
 /// A kind of connector: one line of the catalogue.
@@ -55,9 +57,47 @@ pub trait Reader: Send + Sync {
         request::verdict_by_status(got)
     }
 
+    /// How a token is asked for, where one has to be before the first request. `None`: credentials open the
+    /// streams as they are.
+    fn login(&self) -> Option<&dyn Login> {
+        None
+    }
+
     /// Reads a response that [`Reader::verdict`] said to read. A page that is wrong in any way is an `Err`,
     /// never an empty page.
     fn page(&self, at: &Position, got: &Response) -> Result<Page, Failure>;
+}
+
+/// One token request; pure, like a [`Reader`]. `refresh` is what took the place of the configured refresh token
+/// earlier in the run.
+pub trait Login: Send + Sync {
+    fn request(&self, start: Start, refresh: Option<&Secret>) -> Result<Request, Failure>;
+
+    fn granted(
+        &self,
+        start: Start,
+        refresh: Option<&Secret>,
+        got: &Response,
+    ) -> Result<Grant, Failure>;
+}
+
+/// What a vendor answered to a token request.
+#[derive(Debug)]
+pub struct Grant {
+    pub access: Secret,
+    /// How long it opens; `None`: until the vendor refuses it.
+    pub lives: Option<Duration>,
+    /// Has to be stored before the access token is used: the old one is worth nothing any more.
+    pub rotated: Option<Rotated>,
+}
+
+/// A refresh token that took the place of another.
+#[derive(Debug, Clone)]
+pub struct Rotated {
+    /// Field of the credentials, and keys within it.
+    pub path: Vec<String>,
+    pub old: Secret,
+    pub new: Secret,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +127,8 @@ pub struct Position<'a> {
     pub next: Option<&'a Value>,
     /// The greatest cursor value of this pass so far.
     pub high: Option<&'a Value>,
+    /// The token that [`Reader::login`] brought.
+    pub access: Option<&'a Secret>,
 }
 
 /// What a response means.

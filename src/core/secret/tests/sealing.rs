@@ -173,6 +173,52 @@ fn what_is_sealed_opens_only_where_it_belongs() {
 }
 
 #[test]
+fn a_text_within_sealed_credentials_is_replaced_where_it_is_still_the_old_one() {
+    let ring = ring(&[1]);
+    let plain = json!({"flat": "old", "deep": {"a": {"b": "old"}, "c": [1]}, "other": "x"});
+    let sealed = seal(&ring, plain.clone());
+    let replace = |path: &[&str], old: &str| {
+        let path: Vec<String> = path.iter().map(|&key| key.to_owned()).collect();
+        let old = Secret::new(old.into());
+        let replaced = replace_text(&ring, &PLACE, &sealed, &path, (&old, "new")).unwrap()?;
+        // Every other field is as it was, to the byte.
+        assert_eq!(replaced["other"], sealed["other"]);
+        Some(open(&ring, &replaced).unwrap())
+    };
+    let with = |pointer: &str| {
+        let mut changed = plain.clone();
+        *changed.pointer_mut(pointer).unwrap() = json!("new");
+        Some(changed)
+    };
+    assert_eq!(replace(&["flat"], "old"), with("/flat"));
+    assert_eq!(replace(&["deep", "a", "b"], "old"), with("/deep/a/b"));
+    let mut added = plain.clone();
+    added["absent"] = json!({"here": "new"});
+    assert_eq!(replace(&["absent", "here"], "old"), Some(added));
+    // What a person has put there meanwhile stays, and so does what is no text.
+    for (path, old) in [
+        (&["flat"][..], "older"),
+        (&["deep", "a"], "old"),
+        (&["deep", "c"], "old"),
+        (&[], "old"),
+    ] {
+        assert_eq!(replace(path, old), None, "{path:?}");
+    }
+    let elsewhere = super::ring(&[2]);
+    let path = ["flat".to_owned()];
+    assert!(
+        replace_text(
+            &elsewhere,
+            &PLACE,
+            &sealed,
+            &path,
+            (&Secret::new(vec![]), "new")
+        )
+        .is_err()
+    );
+}
+
+#[test]
 fn a_page_token_opens_only_for_its_stream_and_its_connector() {
     let cover = |keys: &[u8], place| Cover {
         keys: Arc::new(ring(keys)),

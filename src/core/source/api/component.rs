@@ -128,6 +128,11 @@ impl Component {
         Component::new(value, parameters, settled, place, inferred)
     }
 
+    /// All that it says, to tell two components apart.
+    pub fn described(&self) -> Value {
+        serde_json::json!([self.fields, self.parameters])
+    }
+
     pub fn kind(&self) -> &str {
         &self.kind
     }

@@ -47,6 +47,14 @@ pub fn read(manifest: &Value, settled: Settled) -> Result<Vec<StreamSpec>, Failu
     if specs.is_empty() {
         return Err(wrong("the manifest has no streams"));
     }
+    let mut logins = specs.iter().filter_map(|spec| spec.requester.login());
+    if let Some(first) = logins.next()
+        && logins.any(|login| login.described != first.described)
+    {
+        return Err(wrong(
+            "the manifest has two OAuthAuthenticators that differ; a connector logs in once",
+        ));
+    }
     let mut names: Vec<&str> = specs.iter().map(|spec| spec.stream.name.as_str()).collect();
     names.sort_unstable();
     match names.windows(2).find(|pair| pair.first() == pair.last()) {

@@ -8,6 +8,7 @@ mod component;
 mod config;
 mod cursor;
 mod manifest;
+mod oauth;
 mod paging;
 mod parts;
 mod requester;
@@ -20,11 +21,13 @@ use serde_json::Value;
 
 use self::config::Config;
 use self::manifest::StreamSpec;
-use super::{Definition, Position, Reader, Request, Response, Source, Start, Stream};
+use self::oauth::OAuth;
+use super::{Definition, Grant, Login, Position, Reader, Request, Response, Source, Start, Stream};
 use crate::datetime::Format;
 use crate::error::{Code, Failure};
 use crate::json::{self, Found, RecordLimits};
 use crate::record::{Page, Record, Window};
+use crate::secret::{Credentials, Secret};
 use crate::template::macros;
 
 pub struct Api;
@@ -46,6 +49,7 @@ impl Source for Api {
         Ok(Box::new(ApiReader {
             specs,
             streams,
+            credentials: connector.credentials.clone(),
             config,
             limits: connector.limits,
         }))
@@ -55,6 +59,7 @@ impl Source for Api {
 struct ApiReader {
     specs: Vec<StreamSpec>,
     streams: Vec<Stream>,
+    credentials: Credentials,
     config: Config,
     limits: RecordLimits,
 }
@@ -108,7 +113,15 @@ impl Reader for ApiReader {
         if let Some(paging) = &spec.paging {
             paging.inject(at.next, &mut parts)?;
         }
+        if let Some(access) = at.access.filter(|_| spec.requester.login().is_some()) {
+            let token = String::from_utf8_lossy(access.expose());
+            parts.authorize(format!("Bearer {token}"));
+        }
         parts.build()
+    }
+
+    fn login(&self) -> Option<&dyn Login> {
+        self.oauth().map(|_| self as &dyn Login)
     }
 
     fn page(&self, at: &Position, got: &Response) -> Result<Page, Failure> {
@@ -155,7 +168,34 @@ impl Reader for ApiReader {
     }
 }
 
+impl Login for ApiReader {
+    fn request(&self, start: Start, refresh: Option<&Secret>) -> Result<Request, Failure> {
+        let context = self.context(start.now, start.default_from, vec![]);
+        self.need_oauth()?.request(&context, refresh)
+    }
+
+    fn granted(
+        &self,
+        start: Start,
+        refresh: Option<&Secret>,
+        got: &Response,
+    ) -> Result<Grant, Failure> {
+        let context = self.context(start.now, start.default_from, vec![]);
+        let oauth = self.need_oauth()?;
+        oauth.granted(&context, &self.credentials, refresh, got)
+    }
+}
+
 impl ApiReader {
+    fn oauth(&self) -> Option<&OAuth> {
+        self.specs.iter().find_map(|spec| spec.requester.login())
+    }
+
+    fn need_oauth(&self) -> Result<&OAuth, Failure> {
+        self.oauth()
+            .ok_or_else(|| Failure::new(Code::Internal, "no login"))
+    }
+
     fn spec(&self, stream: &Stream) -> Result<&StreamSpec, Failure> {
         self.specs
             .iter()

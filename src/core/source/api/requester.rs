@@ -5,6 +5,7 @@ use minijinja::value::Value as Context;
 use serde_json::{Map, Value};
 
 use super::component::{Component, wrong};
+use super::oauth::OAuth;
 use super::parts::{Inject, Parts, join};
 use crate::error::{Code, Failure};
 use crate::source::Method;
@@ -49,6 +50,7 @@ enum Authenticator {
     ApiKey(Inject, Template),
     Bearer(Template),
     Basic(Template, Option<Template>),
+    OAuth(Box<OAuth>),
 }
 
 impl Requester {
@@ -111,6 +113,14 @@ impl Requester {
         })
     }
 
+    /// How a token is asked for that opens the stream.
+    pub fn login(&self) -> Option<&OAuth> {
+        match &self.authenticator {
+            Authenticator::OAuth(oauth) => Some(oauth),
+            _ => None,
+        }
+    }
+
     /// Renders everything but what paging and the cursor add.
     pub fn parts(&self, context: &Context) -> Result<Parts, Failure> {
         let base = self.base.text(context)?.unwrap_or_default();
@@ -136,7 +146,8 @@ impl Requester {
             Body::Text(text) => parts.text = text.text(context)?,
         }
         match &self.authenticator {
-            Authenticator::None => {}
+            // The token that was asked for comes on top.
+            Authenticator::None | Authenticator::OAuth(_) => {}
             Authenticator::ApiKey(inject, token) => {
                 let token = credential(token, context)?;
                 parts.add(inject, Value::String(token));
@@ -183,6 +194,9 @@ impl Authenticator {
                 let user = need(&mut component, "username")?;
                 Authenticator::Basic(user, component.template("password", &["config"])?)
             }
+            "OAuthAuthenticator" => {
+                return OAuth::read(component).map(|oauth| Authenticator::OAuth(Box::new(oauth)));
+            }
             _ => return Err(component.unsupported()),
         };
         component.finish()?;
@@ -190,7 +204,7 @@ impl Authenticator {
     }
 }
 
-fn credential(template: &Template, context: &Context) -> Result<String, Failure> {
+pub fn credential(template: &Template, context: &Context) -> Result<String, Failure> {
     template.text(context)?.ok_or_else(|| {
         Failure::new(
             Code::InvalidConfig,
@@ -224,7 +238,7 @@ fn pairs(
 }
 
 /// A value that is missing leaves its name out.
-fn render(
+pub fn render(
     pairs: &[(String, Template)],
     context: &Context,
 ) -> Result<Vec<(String, String)>, Failure> {

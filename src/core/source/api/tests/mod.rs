@@ -6,6 +6,7 @@
 )]
 
 mod cursor;
+mod oauth;
 mod paging;
 mod refusals;
 mod requests;
@@ -120,6 +121,7 @@ impl Pass {
             default_from: start().default_from,
             next: self.next.as_ref(),
             high: self.high.as_ref(),
+            access: None,
         }
     }
 

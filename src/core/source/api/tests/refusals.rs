@@ -21,8 +21,8 @@ fn what_this_version_does_not_know_is_refused_by_name() {
         ),
         (
             "/definitions/requester/authenticator",
-            json!({"type": "OAuthAuthenticator"}),
-            "manifest component \"OAuthAuthenticator\" at \"streams[0].retriever.requester.authenticator\" is not supported",
+            json!({"type": "JwtAuthenticator"}),
+            "manifest component \"JwtAuthenticator\" at \"streams[0].retriever.requester.authenticator\" is not supported",
         ),
         (
             "/definitions/requester/url_base",
@@ -263,7 +263,7 @@ proptest! {
                 let window = reader.window(stream, None, start());
                 if let Ok(window) = window {
                     let Start { now, default_from } = start();
-                    let _ = reader.request(&Position { stream, window, now, default_from, next: None, high: None });
+                    let _ = reader.request(&Position { stream, window, now, default_from, next: None, high: None, access: None });
                 }
             }
         }
