@@ -30,15 +30,11 @@ impl Scripts {
         }
     }
 
+    /// What a test that was killed has left there is written over.
     fn add(&mut self, versions: &str, text: &str) {
         let file = self
             .folder
             .join(format!("connector_service--{versions}.sql"));
-        assert!(
-            !file.exists() || self.added.contains(&file),
-            "{}",
-            file.display()
-        );
         std::fs::write(&file, text).unwrap();
         self.added.push(file);
     }

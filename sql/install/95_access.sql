@@ -32,8 +32,8 @@ BEGIN
         END IF;
         -- A schema other than public is closed to them. Where they may use it already nothing is granted, because a grant
         -- in the script of an extension keeps pg_dump from seeing those of a user.
-        IF NOT has_schema_privilege(v_role, '@extschema@', 'USAGE') THEN
-            EXECUTE format('GRANT USAGE ON SCHEMA @extschema@ TO %I', v_role);
+        IF NOT has_schema_privilege(v_role, '@extschema@'::regnamespace::oid, 'USAGE') THEN
+            EXECUTE format('GRANT USAGE ON SCHEMA %s TO %I', '@extschema@', v_role);
         END IF;
     END LOOP;
     -- For REFRESH MATERIALIZED VIEW CONCURRENTLY.
@@ -65,32 +65,60 @@ COMMENT ON FUNCTION @extschema@.connector_service_act_for(uuid, boolean) IS 'For
 
 -- Row security, for whoever is not the engine. The tenant is asked for once in a statement, not for each row.
 
-DO $policies$
-DECLARE
-    v_table text;
-    v_own text := 'tenant_id = (SELECT @extschema@.connector_service_tenant())';
-    -- Rows without a tenant are everybody's to see, and an administrator's to write.
-    v_shared text[] := '{metric_mappings,metric_mapping_versions,quality_rules}';
-BEGIN
-    FOREACH v_table IN ARRAY '{tenants,connectors,sync_runs,sync_state,raw_connector_data,quarantine,metric_mappings,metric_mapping_versions,metric_facts,metric_days_touched,metrics,metric_sources,data_quality_alerts,quality_rules,tenant_roles}'::text[] LOOP
-        EXECUTE format('ALTER TABLE @extschema@.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', v_table);
-        EXECUTE format('CREATE POLICY administrators ON @extschema@.%I TO connector_service_admin USING (true)', v_table);
-        CASE
-            WHEN v_table IN ('tenant_roles') THEN NULL;
-            -- Has no tenant of its own; whose connector it is, the policy of connectors says.
-            WHEN v_table = 'sync_state' THEN
-                EXECUTE format('CREATE POLICY own ON @extschema@.%I USING (connector_id IN (SELECT c.connector_id FROM @extschema@.connectors c WHERE c.%s))', v_table, v_own);
-            WHEN v_table = 'metric_mapping_versions' THEN
-                EXECUTE format('CREATE POLICY own ON @extschema@.%I FOR SELECT USING ((definition ->> %L) IS NULL OR (definition ->> %L)::uuid = (SELECT @extschema@.connector_service_tenant()))', v_table, 'tenant_id', 'tenant_id');
-            ELSE
-                EXECUTE format('CREATE POLICY own ON @extschema@.%I USING (%s)', v_table, v_own);
-                IF v_table = ANY (v_shared) THEN
-                    EXECUTE format('CREATE POLICY everybodys ON @extschema@.%I FOR SELECT USING (tenant_id IS NULL)', v_table);
-                END IF;
-        END CASE;
-    END LOOP;
-END
-$policies$;
+ALTER TABLE @extschema@.tenants ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.tenants TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.tenants USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.connectors ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.connectors TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.connectors USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.sync_runs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.sync_runs TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.sync_runs USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.raw_connector_data ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.raw_connector_data TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.raw_connector_data USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.quarantine ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.quarantine TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.quarantine USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.metric_facts ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.metric_facts TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.metric_facts USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.metric_days_touched ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.metric_days_touched TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.metric_days_touched USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.metrics ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.metrics TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.metrics USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.metric_sources ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.metric_sources TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.metric_sources USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.data_quality_alerts ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.data_quality_alerts TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.data_quality_alerts USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+
+-- Rows without a tenant are everybody's to see, and an administrator's to write.
+ALTER TABLE @extschema@.metric_mappings ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.metric_mappings TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.metric_mappings USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+CREATE POLICY everybodys ON @extschema@.metric_mappings FOR SELECT USING (tenant_id IS NULL);
+ALTER TABLE @extschema@.quality_rules ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.quality_rules TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.quality_rules USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+CREATE POLICY everybodys ON @extschema@.quality_rules FOR SELECT USING (tenant_id IS NULL);
+ALTER TABLE @extschema@.metric_mapping_versions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.metric_mapping_versions TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.metric_mapping_versions FOR SELECT
+    USING (definition ->> 'tenant_id' IS NULL OR (definition ->> 'tenant_id')::uuid = (SELECT @extschema@.connector_service_tenant()));
+
+-- Has no tenant of its own; whose connector it is, the policy of connectors says.
+ALTER TABLE @extschema@.sync_state ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.sync_state TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.sync_state
+    USING (connector_id IN (SELECT c.connector_id FROM @extschema@.connectors c WHERE c.tenant_id = (SELECT @extschema@.connector_service_tenant())));
+
+-- Who is whom is for administrators.
+ALTER TABLE @extschema@.tenant_roles ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.tenant_roles TO connector_service_admin USING (true);
 
 -- Tables, and functions that are SECURITY DEFINER, are the engine's. Those are triggers, because who may change a row
 -- need not be allowed everything that follows from it, and what administrators call. None of them runs SQL that is
