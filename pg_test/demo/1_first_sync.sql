@@ -36,6 +36,7 @@ VALUES ('6f1c2a52-0f0e-4b0e-9d0c-3a8f5e1b7c11', 'web shop', 'api', '{"api_key": 
     }$$::jsonb))
 RETURNING connector_id, status, sync_frequency, next_sync_at <= now() AS is_due \gset
 \echo connector :connector_id: :status, :sync_frequency, due: :is_due
+SELECT credentials AS "credentials, as they are stored" FROM connectors;
 
 \echo
 \echo == 3. What its orders mean: each line is revenue of its article, a refund is a cost of its own day ==

@@ -30,14 +30,16 @@ CREATE FUNCTION @extschema@.refresh_monthly_revenue() RETURNS void LANGUAGE plpg
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF (SELECT c.relispopulated FROM pg_class c WHERE c.oid = '@extschema@.monthly_revenue'::regclass) THEN
+    -- Concurrently takes a temporary table.
+    IF has_database_privilege(current_database(), 'TEMPORARY')
+        AND (SELECT c.relispopulated FROM pg_class c WHERE c.oid = '@extschema@.monthly_revenue'::regclass) THEN
         REFRESH MATERIALIZED VIEW CONCURRENTLY @extschema@.monthly_revenue;
     ELSE
         REFRESH MATERIALIZED VIEW @extschema@.monthly_revenue;
     END IF;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.refresh_monthly_revenue() IS 'Brings monthly_revenue up to date without blocking its readers.';
+COMMENT ON FUNCTION @extschema@.refresh_monthly_revenue() IS 'Brings monthly_revenue up to date without blocking its readers, as long as connector_service_engine may make temporary tables in this database.';
 
 CREATE FUNCTION @extschema@.connector_service_check_period(p_tenant_id uuid, p_metric_type text, p_start_date date, p_end_date date) RETURNS void LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
