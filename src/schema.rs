@@ -22,7 +22,12 @@ extension_sql_file!(
     "../sql/install/40_fact.sql",
     name = "fact",
     // Its statement is bound to them when it is created.
-    requires = ["raw", connector_service_amount, connector_service_day]
+    requires = [
+        "raw",
+        connector_service_amount,
+        connector_service_day,
+        connector_service_hours
+    ]
 );
 extension_sql_file!(
     "../sql/install/45_mapping.sql",
@@ -50,9 +55,12 @@ extension_sql_file!(
     requires = [
         "aggregate",
         connector_service_cancel,
+        connector_service_catalog,
+        connector_service_check,
         connector_service_hint,
         connector_service_key_ids,
         connector_service_new_key,
+        connector_service_preview,
         connector_service_replay,
         connector_service_reprocess,
         connector_service_reseal,

@@ -91,11 +91,13 @@ pub fn run_of(client: &mut Client, run: &str) -> Value {
         .get(0)
 }
 
-/// Waits until a run has ended, and returns it.
+/// Waits until a run has ended, or is back in the queue because the vendor wants a pause, and returns it.
 pub fn wait_for_run(client: &mut Client, run: &str) -> Value {
     wait_until(60, "the run ends", || {
-        Some(run_of(client, run))
-            .filter(|run| !matches!(run["state"].as_str(), Some("queued" | "running")))
+        Some(run_of(client, run)).filter(|run| match run["state"].as_str() {
+            Some("queued") => !run["retry_at"].is_null(),
+            state => state != Some("running"),
+        })
     })
 }
 

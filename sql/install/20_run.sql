@@ -29,6 +29,10 @@ CREATE TABLE @extschema@.sync_runs (
     error_code text,
     error_message text,
     retry_at timestamptz,
+    waiting_for text,
+    waits integer NOT NULL DEFAULT 0,
+    warnings text[] NOT NULL DEFAULT '{}',
+    report jsonb,
     CONSTRAINT sync_runs_connector_fkey FOREIGN KEY (connector_id, tenant_id)
         REFERENCES @extschema@.connectors (connector_id, tenant_id) ON DELETE CASCADE,
     CONSTRAINT sync_runs_counters_add_up CHECK (received = inserted + updated + unchanged + quarantined + deleted),
@@ -43,7 +47,7 @@ COMMENT ON TABLE @extschema@.sync_runs IS 'Every sync as a row, kept as history.
 COMMENT ON COLUMN @extschema@.sync_runs.kind IS 'sync, backfill, upload, webhook, check or preview.';
 COMMENT ON COLUMN @extschema@.sync_runs.requested_by IS 'Role that asked; "schedule" or "retry" where the worker did.';
 COMMENT ON COLUMN @extschema@.sync_runs.state IS 'queued, running, succeeded, failed or cancelled.';
-COMMENT ON COLUMN @extschema@.sync_runs.attempt IS 'How often a worker took the run up; above 1 only when a worker ended in the middle.';
+COMMENT ON COLUMN @extschema@.sync_runs.attempt IS 'How often a worker took the run up without it ending in a wait; above 1 only when a worker ended in the middle.';
 COMMENT ON COLUMN @extschema@.sync_runs.token IS 'Fencing token of the worker that has the run; there only while it is running. Every write of that worker names it.';
 COMMENT ON COLUMN @extschema@.sync_runs.window_from IS 'Earliest moment the run asked its source for; NULL: everything.';
 COMMENT ON COLUMN @extschema@.sync_runs.window_to IS 'Latest moment the run asked its source for.';
@@ -59,7 +63,28 @@ COMMENT ON COLUMN @extschema@.sync_runs.bytes IS 'Bytes of all bodies, decompres
 COMMENT ON COLUMN @extschema@.sync_runs.unmapped IS 'Of the records inserted and updated: those that a mapping could not read. They are stored, in quarantine too, and do not count.';
 COMMENT ON COLUMN @extschema@.sync_runs.error_code IS 'Stable word for what went wrong, such as rate_limited; on a run that goes on, what interrupted it.';
 COMMENT ON COLUMN @extschema@.sync_runs.error_message IS 'What went wrong, in our own words, without secrets.';
-COMMENT ON COLUMN @extschema@.sync_runs.retry_at IS 'When a failed run''s connector is tried again by itself.';
+COMMENT ON COLUMN @extschema@.sync_runs.retry_at IS 'Of a run that waits: until when. Of a failed one: when its connector is tried again by itself.';
+COMMENT ON COLUMN @extschema@.sync_runs.waiting_for IS 'Why a run that is queued or running asks for nothing at the moment: the vendor wants a pause, or is tried again. NULL: it does not wait.';
+COMMENT ON COLUMN @extschema@.sync_runs.waits IS 'How often the run went back to the queue because the vendor wanted a longer pause. That is no failure.';
+COMMENT ON COLUMN @extschema@.sync_runs.warnings IS 'What a person should know although nothing failed.';
+COMMENT ON COLUMN @extschema@.sync_runs.report IS 'Of a check or preview: what it found, a list with one object for each stream.';
+
+CREATE TABLE @extschema@.rate_budgets (
+    tenant_id uuid CONSTRAINT rate_budgets_tenant_fkey REFERENCES @extschema@.tenants ON DELETE CASCADE,
+    account text,
+    rests_until timestamptz,
+    reason text,
+    used bigint,
+    allowed bigint,
+    updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    CONSTRAINT rate_budgets_pkey PRIMARY KEY (tenant_id, account)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE @extschema@.rate_budgets IS 'What vendors said of the accounts that connectors call: everything that calls an account shares its allowance, and a pause that a vendor asked for outlives the server. Written by the worker; delete a row to end a pause by hand (and restart the worker).';
+COMMENT ON COLUMN @extschema@.rate_budgets.account IS 'The account at the vendor, in words that are safe to show.';
+COMMENT ON COLUMN @extschema@.rate_budgets.rests_until IS 'Until when nothing of the account is called; NULL or past: it is.';
+COMMENT ON COLUMN @extschema@.rate_budgets.reason IS 'Why it rests.';
+COMMENT ON COLUMN @extschema@.rate_budgets.used IS 'How much of its allowance the vendor last said is used up; NULL where it does not say.';
+COMMENT ON COLUMN @extschema@.rate_budgets.allowed IS 'The allowance, in the vendor''s unit: of Salesforce, calls in 24 hours.';
 
 CREATE TABLE @extschema@.sync_state (
     connector_id uuid CONSTRAINT sync_state_connector_fkey REFERENCES @extschema@.connectors ON DELETE CASCADE,
@@ -73,5 +98,6 @@ COMMENT ON COLUMN @extschema@.sync_state.cursor IS '"at": the greatest source va
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.sync_runs', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.sync_state', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.rate_budgets', '');
 
 SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

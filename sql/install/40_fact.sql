@@ -52,6 +52,7 @@ CREATE TABLE @extschema@.metric_mappings (
     metric_type text NOT NULL CONSTRAINT metric_mappings_metric_type_is_known CHECK (metric_type IN ('revenue', 'inventory', 'staffing', 'costs')),
     items_path text,
     value_path text NOT NULL,
+    until_path text,
     date_path text NOT NULL,
     category_path text,
     currency_path text,
@@ -82,6 +83,7 @@ COMMENT ON COLUMN @extschema@.metric_mappings.stream IS 'Stream of the records, 
 COMMENT ON COLUMN @extschema@.metric_mappings.metric_type IS 'revenue, inventory, staffing or costs.';
 COMMENT ON COLUMN @extschema@.metric_mappings.items_path IS 'jsonpath of the parts of a record that count one by one, such as $.line_items[*]; the other paths start at the part, and $record is the whole record. NULL: the record itself.';
 COMMENT ON COLUMN @extschema@.metric_mappings.value_path IS 'jsonpath of the amount: exactly one number, or text of a plain decimal number.';
+COMMENT ON COLUMN @extschema@.metric_mappings.until_path IS 'jsonpath of the end of a span of time: value_path then leads to its beginning, and the value is the hours between the two (times of ISO 8601, both with an offset or both without). NULL: value_path leads to the amount itself.';
 COMMENT ON COLUMN @extschema@.metric_mappings.date_path IS 'jsonpath of the date: ISO 8601, or a count since 1970. A moment with an offset belongs to the tenant''s day.';
 COMMENT ON COLUMN @extschema@.metric_mappings.category_path IS 'jsonpath of the category; a literal such as "food" is a constant. NULL: no category.';
 COMMENT ON COLUMN @extschema@.metric_mappings.currency_path IS 'jsonpath of the ISO 4217 code, in any case. NULL: the tenant''s currency.';
@@ -174,7 +176,7 @@ BEGIN
     PERFORM @extschema@.connector_service_check_path(path.name, path.text, path.variables)
     FROM (VALUES
         ('items_path', NEW.items_path, '{}'),
-        ('value_path', NEW.value_path, v_variables), ('date_path', NEW.date_path, v_variables),
+        ('value_path', NEW.value_path, v_variables), ('until_path', NEW.until_path, v_variables), ('date_path', NEW.date_path, v_variables),
         ('category_path', NEW.category_path, v_variables), ('currency_path', NEW.currency_path, v_variables),
         ('filter', NEW.filter, v_variables)) AS path(name, text, variables)
     WHERE path.text IS NOT NULL;
@@ -337,7 +339,8 @@ BEGIN ATOMIC
         SELECT m.mapping_id, m.version, m.stream, m.metric_type, m.negative, m.factor, m.unit, m.factor = 1 AND m.unit = 'major' AS is_plain,
             c.tenant_id, c.connector_id, t.timezone, t.currency AS home_currency,
             (pg_catalog.now() AT TIME ZONE t.timezone)::date AS today,
-            m.items_path::jsonpath AS items_path, m.value_path::jsonpath AS value_path, m.date_path::jsonpath AS date_path,
+            m.items_path::jsonpath AS items_path, m.value_path::jsonpath AS value_path,
+            m.until_path::jsonpath AS until_path, m.date_path::jsonpath AS date_path,
             m.category_path::jsonpath AS category_path, m.currency_path::jsonpath AS currency_path, m.filter::jsonpath AS filter,
             -- A path that can fail after it has found something must say so: silence would count the half that it found.
             @extschema@.connector_service_bare_path(m.items_path) !~ E'^strict|\\.[a-z]+\\(|[-+]' AS is_items_silent,
@@ -393,7 +396,8 @@ BEGIN ATOMIC
         FROM (
             SELECT found.raw_id, found.mapping_id, found.item, found.version, found.tenant_id, found.connector_id, found.metric_type,
                 found.passes, found.negative, found.home_currency, found.today, found.found, found.date_text, found.category, found.currency,
-                CASE WHEN found.is_plain THEN @extschema@.connector_service_amount(found.found ->> 0)
+                CASE WHEN found.is_span THEN @extschema@.connector_service_hours(found.found ->> 0, found.until_text) * found.factor
+                    WHEN found.is_plain THEN @extschema@.connector_service_amount(found.found ->> 0)
                     ELSE @extschema@.connector_service_amount(found.found ->> 0) * found.factor
                         * @extschema@.connector_service_scale(found.unit, found.currency) END AS value,
                 @extschema@.connector_service_day(found.date_text, found.timezone) AS day
@@ -401,6 +405,8 @@ BEGIN ATOMIC
                 SELECT part.raw_id, part.item, part.passes, part.mapping_id, part.version, part.tenant_id, part.connector_id, part.metric_type,
                     part.negative, part.factor, part.unit, part.is_plain, part.timezone, part.home_currency, part.today,
                     pg_catalog.jsonb_path_query_array_tz(part.part, part.value_path, part.variables, part.is_value_silent) AS found,
+                    part.until_path IS NOT NULL AS is_span,
+                    pg_catalog.jsonb_path_query_first_tz(part.part, part.until_path, part.variables, true) #>> '{}' AS until_text,
                     pg_catalog.jsonb_path_query_first_tz(part.part, part.date_path, part.variables, true) #>> '{}' AS date_text,
                     pg_catalog.jsonb_path_query_first_tz(part.part, part.category_path, part.variables, true) AS category,
                     CASE WHEN part.currency_path IS NULL THEN part.home_currency

@@ -53,8 +53,23 @@ INSERT INTO @extschema@.metric_mappings (mapping_id, connector_type, stream, met
     '$.quantity', '$.calculated_at', '$.location_id', NULL,
     '$.state == "IN_STOCK"',
     'net', 1, 'major', true,
-    'Pieces in stock by location; other states say where pieces went.'),
+    'Pieces in stock by location; other states say where pieces went.');
 
+INSERT INTO @extschema@.metric_mappings (mapping_id, connector_type, stream, metric_type, items_path,
+    value_path, until_path, date_path, category_path, currency_path, filter, negative, factor, unit, builtin, note) VALUES
+(204, 'square', 'timecards', 'staffing', NULL,
+    '$.start_at', '$.end_at', '$.start_at', '$.wage.title', NULL,
+    '$.status == "CLOSED"',
+    'reject', 1, 'major', true,
+    'Hours by job, on the day the work began, breaks included.'),
+(205, 'square', 'timecards', 'staffing', '$.breaks[*]',
+    '$.start_at', '$.end_at', '$record.start_at', '$record.wage.title', NULL,
+    '$record.status == "CLOSED" && $.is_paid == false && exists($.end_at)',
+    'net', -1, 'major', true,
+    'Unpaid breaks reduce the hours of their timecard.');
+
+INSERT INTO @extschema@.metric_mappings (mapping_id, connector_type, stream, metric_type, items_path,
+    value_path, date_path, category_path, currency_path, filter, negative, factor, unit, builtin, note) VALUES
 -- Stripe, from its ledger: gross amounts, refunds, disputes and fees come from one list that never changes, in
 -- the currency the account is paid in. Charges, refunds, disputes and invoices have no mapping: they repeat it.
 -- The ledger itself does not say whether it is a test; a source that was expanded does.

@@ -34,7 +34,7 @@ CREATE INDEX data_quality_alerts_connector ON @extschema@.data_quality_alerts (c
 COMMENT ON TABLE @extschema@.data_quality_alerts IS 'What is wrong with the data, one row for each trouble. UPDATE ... SET resolved = true closes one for good: the trouble that goes on does not open it again. Trouble that was over and comes back does.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.metric_id IS 'The metric it is about.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.connector_id IS 'The connector it is about.';
-COMMENT ON COLUMN @extschema@.data_quality_alerts.alert_type IS 'outlier, missing (a day without data), schema_error (records a mapping cannot read), freshness (a connector that does not succeed) or completeness (a day with too little in it, or an amount that could not be counted).';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.alert_type IS 'outlier, missing (a day without data), schema_error (records a mapping cannot read), freshness (a connector that does not succeed) or completeness (a day with too little in it, an amount that could not be counted, or a stream of which the vendor has more than came).';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.severity IS 'info, warning or critical.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.message IS 'For people, as it was found last.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.occurrences IS 'How often it was found (what only looking finds counts twice a day at most); for schema_error, in how many records.';
@@ -439,6 +439,25 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.connector_service_check_quality() IS 'Everything that only looking finds: missing days, connectors that do not succeed, days with too few records. Alerts each trouble once and closes what is over. The worker calls it every hour.';
+
+CREATE FUNCTION @extschema@.connector_service_note_count(p_connector_id uuid, p_stream text, p_problem text) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_key text := format('count:%s:%s', p_connector_id, p_stream);
+BEGIN
+    IF p_problem IS NOT NULL THEN
+        INSERT INTO @extschema@.data_quality_alerts (tenant_id, connector_id, alert_type, severity, message, alert_key)
+        SELECT c.tenant_id, c.connector_id, 'completeness', 'critical', format('%s, stream %s: %s', c.name, p_stream, p_problem), v_key
+        FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id;
+    ELSE
+        UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
+        WHERE a.tenant_id = (SELECT c.tenant_id FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id)
+            AND a.alert_type = 'completeness' AND a.alert_key = v_key AND NOT a.resolved_by_data;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_note_count(uuid, text, text) IS 'For the worker, after a complete pass over a stream: opens an alert where records seem to be missing, closes it where they are not.';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.data_quality_alerts', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.quality_rules', '');

@@ -13,37 +13,39 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION @extschema@.connector_service_adopt() IS 'Says that this copy of an installation (restored, cloned, made from a template) may call the vendors; the worker starts at COMMIT.';
 
-CREATE PROCEDURE @extschema@.connector_service_sync_wait(p_connector_id uuid, p_timeout interval DEFAULT '10 min')
+CREATE PROCEDURE @extschema@.connector_service_wait(p_run_id uuid, p_timeout interval DEFAULT '10 min')
 LANGUAGE plpgsql
 -- No SET search_path here: a procedure that has one cannot COMMIT. Everything is qualified instead, types too.
 AS $$
 DECLARE
     v_run @extschema@.sync_runs;
-    v_run_id pg_catalog.uuid;
     v_name pg_catalog.text;
     v_pages bigint := 0;
+    v_waiting_for pg_catalog.text;
     v_seconds numeric;
     v_deadline pg_catalog.timestamptz := pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) p_timeout;
     v_shown pg_catalog.timestamptz := pg_catalog.clock_timestamp();
+    v_stream pg_catalog.jsonb;
+    v_warning pg_catalog.text;
 BEGIN
-    v_run_id := @extschema@.connector_service_sync(p_connector_id);
-    IF v_run_id IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-            MESSAGE = pg_catalog.format('connector "%s" was not queued', p_connector_id),
-            HINT = 'The notice above says why.';
-    END IF;
-    SELECT c.name INTO v_name FROM @extschema@.connectors c WHERE c.connector_id OPERATOR(pg_catalog.=) p_connector_id;
+    -- What was queued in this transaction starts now.
     COMMIT;
-
     LOOP
-        SELECT r.* INTO v_run FROM @extschema@.sync_runs r WHERE r.run_id OPERATOR(pg_catalog.=) v_run_id;
+        SELECT r.* INTO v_run FROM @extschema@.sync_runs r WHERE r.run_id OPERATOR(pg_catalog.=) p_run_id;
         IF NOT FOUND THEN
             RAISE EXCEPTION USING ERRCODE = 'undefined_object',
-                MESSAGE = pg_catalog.format('run "%s" is gone', v_run_id),
-                HINT = 'Its connector was deleted.';
+                MESSAGE = pg_catalog.format('run "%s" does not exist', p_run_id),
+                HINT = 'If it was there a moment ago, its connector was deleted.';
+        END IF;
+        IF v_name IS NULL THEN
+            SELECT c.name INTO v_name FROM @extschema@.connectors c WHERE c.connector_id OPERATOR(pg_catalog.=) v_run.connector_id;
         END IF;
         EXIT WHEN v_run.state OPERATOR(pg_catalog.=) ANY ('{succeeded,failed,cancelled}'::pg_catalog.text[]);
         v_seconds := greatest(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) coalesce(v_run.started_at, pg_catalog.clock_timestamp())), 0.001);
+        IF v_run.waiting_for IS NOT NULL AND v_run.waiting_for IS DISTINCT FROM v_waiting_for THEN
+            RAISE NOTICE '%: waits until %: %', v_name, pg_catalog.date_trunc('second', v_run.retry_at), v_run.waiting_for;
+        END IF;
+        v_waiting_for := v_run.waiting_for;
         IF v_run.pages OPERATOR(pg_catalog.>) v_pages
             AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>=) (v_shown OPERATOR(pg_catalog.+) '1 s'::pg_catalog.interval) THEN
             v_pages := v_run.pages;
@@ -53,37 +55,71 @@ BEGIN
         END IF;
         IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) v_deadline THEN
             RAISE EXCEPTION USING ERRCODE = 'query_canceled',
-                MESSAGE = pg_catalog.format('run "%s" is still %s after %s', v_run_id, v_run.state, p_timeout),
+                MESSAGE = pg_catalog.format('run "%s" is still %s after %s', p_run_id, v_run.state, p_timeout),
+                DETAIL = v_run.waiting_for,
                 HINT = 'It goes on in the background; see sync_runs, or wait longer with p_timeout.';
         END IF;
         COMMIT;
         PERFORM pg_catalog.pg_sleep(0.05);
     END LOOP;
 
+    FOREACH v_warning IN ARRAY v_run.warnings LOOP
+        RAISE WARNING '%: %', v_name, v_warning;
+    END LOOP;
+    FOR v_stream IN SELECT s.stream FROM pg_catalog.jsonb_array_elements(v_run.report) AS s(stream) LOOP
+        RAISE NOTICE '%: stream %: %', v_name, v_stream OPERATOR(pg_catalog.->>) 'stream', v_stream OPERATOR(pg_catalog.->>) 'summary';
+    END LOOP;
     IF v_run.state OPERATOR(pg_catalog.=) 'failed' THEN
         RAISE EXCEPTION USING ERRCODE = 'connection_failure',
             MESSAGE = pg_catalog.format('%s: %s', v_name, v_run.error_message),
-            DETAIL = pg_catalog.format('Run %s failed with %s after %s pages and %s records, which are stored.%s', v_run_id, v_run.error_code, v_run.pages, v_run.received,
+            DETAIL = pg_catalog.format('Run %s failed with %s after %s pages and %s records%s.%s', p_run_id, v_run.error_code, v_run.pages, v_run.received,
+                CASE WHEN v_run.kind OPERATOR(pg_catalog.=) ANY ('{check,preview}'::pg_catalog.text[]) THEN '' ELSE ', which are stored' END,
                 CASE WHEN v_run.retry_at IS NOT NULL THEN pg_catalog.format(' It is tried again at %s.', pg_catalog.date_trunc('second', v_run.retry_at)) ELSE '' END),
             HINT = @extschema@.connector_service_hint(v_run.error_code);
     ELSIF v_run.state OPERATOR(pg_catalog.=) 'cancelled' THEN
         RAISE EXCEPTION USING ERRCODE = 'query_canceled',
-            MESSAGE = pg_catalog.format('%s: run "%s" was cancelled', v_name, v_run_id);
+            MESSAGE = pg_catalog.format('%s: run "%s" was cancelled', v_name, p_run_id);
     END IF;
     v_seconds := greatest(EXTRACT(epoch FROM v_run.finished_at OPERATOR(pg_catalog.-) v_run.started_at), 0.001);
+    IF v_run.kind OPERATOR(pg_catalog.=) ANY ('{check,preview}'::pg_catalog.text[]) THEN
+        RAISE NOTICE '%: % succeeded in % s; nothing was stored', v_name, v_run.kind, pg_catalog.round(v_seconds, 2);
+        RETURN;
+    END IF;
     RAISE NOTICE '%: succeeded in % s: % pages, % records (% inserted, % updated, % unchanged, % quarantined%), % records/s',
         v_name, pg_catalog.round(v_seconds, 2), v_run.pages, v_run.received, v_run.inserted, v_run.updated, v_run.unchanged, v_run.quarantined,
-        CASE WHEN v_run.unmapped OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format(', %s stored but not readable by their mapping', v_run.unmapped) ELSE '' END,
+        pg_catalog.concat(
+            CASE WHEN v_run.deleted OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format(', %s deleted', v_run.deleted) END,
+            CASE WHEN v_run.unmapped OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format(', %s stored but not readable by their mapping', v_run.unmapped) END),
         pg_catalog.round(v_run.received OPERATOR(pg_catalog./) v_seconds);
     IF v_run.window_from IS NOT NULL THEN
         RAISE NOTICE '%: asked for % to %', v_name, pg_catalog.date_trunc('second', v_run.window_from), pg_catalog.date_trunc('second', v_run.window_to);
     END IF;
 END
 $$;
+COMMENT ON PROCEDURE @extschema@.connector_service_wait(uuid, interval) IS 'For psql: waits until a run has ended, and shows its progress, what it waits for, its warnings and the report of a check or preview. CALL connector_service_wait(connector_service_check(...)) starts and waits. Raises 08006 if the run failed (what is stored stays), 57014 if it was cancelled or outlasted p_timeout (it goes on), 42704 for a run that does not exist.';
+
+CREATE PROCEDURE @extschema@.connector_service_sync_wait(p_connector_id uuid, p_timeout interval DEFAULT '10 min')
+LANGUAGE plpgsql
+-- No SET search_path here: a procedure that has one cannot COMMIT. Everything is qualified instead, types too.
+AS $$
+DECLARE
+    v_run_id pg_catalog.uuid := @extschema@.connector_service_sync(p_connector_id);
+BEGIN
+    IF v_run_id IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = pg_catalog.format('connector "%s" was not queued', p_connector_id),
+            HINT = 'The notice above says why.';
+    END IF;
+    CALL @extschema@.connector_service_wait(v_run_id, p_timeout);
+END
+$$;
 COMMENT ON PROCEDURE @extschema@.connector_service_sync_wait(uuid, interval) IS 'For psql: queues a sync, commits, shows its progress as notices and ends with one summary line. Raises 08006 if the run failed (what is stored stays), 57014 if it was cancelled or outlasted p_timeout (it goes on), 55000 if it could not be queued.';
 
 COMMENT ON FUNCTION @extschema@.connector_service_sync(uuid) IS 'Queues a sync and returns its run id; the active run''s id if one is queued or running. NULL and a notice for a connector that is unknown, paused or being changed by another transaction. The worker starts it at COMMIT. Raises 55000 if the library was not preloaded.';
 COMMENT ON FUNCTION @extschema@.connector_service_sync_due() IS 'Queues every connector that is due and has no active run; returns the new run ids. Safe from many sessions at once. Raises 55000 if the library was not preloaded.';
+COMMENT ON FUNCTION @extschema@.connector_service_check(uuid) IS 'Queues a check and returns its run id: it logs in, reads one page of each stream and stores nothing. What it found is in sync_runs.report; CALL connector_service_wait(run id) shows it. A check of a paused connector is fine; its outcome changes nothing about the connector. Raises 42704 for a connector that is unknown, or not the caller''s tenant''s, 55000 if the library was not preloaded.';
+COMMENT ON FUNCTION @extschema@.connector_service_preview(uuid) IS 'Queues a preview and returns its run id: like a check, and what each page holds goes through its mappings and every constraint, is reported in sync_runs.report, and rolled back. Raises 42704 and 55000 like connector_service_check().';
+COMMENT ON FUNCTION @extschema@.connector_service_catalog() IS 'What kinds of connectors there are: their streams (those of default_streams are read where config.streams does not choose), and the keys of credentials and config with their meaning.';
 COMMENT ON FUNCTION @extschema@.connector_service_cancel(uuid) IS 'Ends a queued or running sync; what it has stored stays. False if it had ended already or is not known.';
 COMMENT ON FUNCTION @extschema@.connector_service_reprocess(uuid) IS 'Derives facts and metrics of a connector again from its raw records, by the mappings as they are; fetches nothing. Only what differs is written. Returns the number of records. Raises 42704 for a connector that is unknown, or not the caller''s tenant''s.';
 COMMENT ON FUNCTION @extschema@.connector_service_replay(uuid) IS 'Tries the quarantined records of a connector again: those a mapping could not read, and those PostgreSQL refused. Returns how many are out of quarantine now. Raises 42704 for a connector that is unknown, or not the caller''s tenant''s.';
@@ -141,6 +177,7 @@ COMMENT ON PROCEDURE @extschema@.connector_service_rotate_key(boolean) IS 'Makes
 COMMENT ON FUNCTION @extschema@.connector_service_check_type(text) IS 'Raises 22023 for a connector type that is not known.';
 COMMENT ON FUNCTION @extschema@.connector_service_amount(text) IS 'The amount that a text stands for, exactly; NULL for anything but a plain decimal number: no thousands marks, decimal comma, currency sign, NaN or Infinity.';
 COMMENT ON FUNCTION @extschema@.connector_service_day(text, text) IS 'The day that a text stands for in a time zone; NULL for what is ambiguous or no date. ISO 8601 with an offset, or a count of (milli-, micro-)seconds since 1970, is a moment; a plain date or a time without offset is that day.';
+COMMENT ON FUNCTION @extschema@.connector_service_hours(text, text) IS 'The hours between two times of ISO 8601, rounded to six decimals; NULL for what is no time, or where one has an offset and the other has none.';
 COMMENT ON FUNCTION @extschema@.connector_service_hint(text) IS 'What to do about an error_code of sync_runs; NULL for an unknown code.';
 
 SELECT @extschema@.connector_service_wake();

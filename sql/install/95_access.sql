@@ -80,6 +80,9 @@ CREATE POLICY own ON @extschema@.raw_connector_data USING (tenant_id = (SELECT @
 ALTER TABLE @extschema@.quarantine ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY administrators ON @extschema@.quarantine TO connector_service_admin USING (true);
 CREATE POLICY own ON @extschema@.quarantine USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.rate_budgets ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.rate_budgets TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.rate_budgets USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
 ALTER TABLE @extschema@.metric_facts ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY administrators ON @extschema@.metric_facts TO connector_service_admin USING (true);
 CREATE POLICY own ON @extschema@.metric_facts USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
@@ -165,7 +168,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON
 TO connector_service_admin;
 GRANT SELECT ON
     @extschema@.installation, @extschema@.metric_mapping_versions, @extschema@.metric_facts, @extschema@.metric_days_touched,
-    @extschema@.metric_sources, @extschema@.daily_revenue_by_category, @extschema@.monthly_revenue, @extschema@.tenant_monthly_revenue
+    @extschema@.metric_sources, @extschema@.rate_budgets, @extschema@.daily_revenue_by_category, @extschema@.monthly_revenue, @extschema@.tenant_monthly_revenue
 TO connector_service_admin;
 GRANT EXECUTE ON FUNCTION
     @extschema@.connector_service_act_for(uuid, boolean), @extschema@.connector_service_adopt(), @extschema@.connector_service_sync_due(),
@@ -185,7 +188,8 @@ GRANT EXECUTE ON FUNCTION @extschema@.connector_service_act_for(uuid, boolean) T
 GRANT SELECT ON
     @extschema@.tenants, @extschema@.connectors, @extschema@.sync_runs, @extschema@.sync_state, @extschema@.raw_connector_data,
     @extschema@.quarantine, @extschema@.metric_mappings, @extschema@.metric_mapping_versions, @extschema@.metric_facts, @extschema@.metric_sources,
-    @extschema@.metrics, @extschema@.data_quality_alerts, @extschema@.quality_rules, @extschema@.fx_rates, @extschema@.tenant_monthly_revenue
+    @extschema@.metrics, @extschema@.data_quality_alerts, @extschema@.quality_rules, @extschema@.fx_rates, @extschema@.rate_budgets,
+    @extschema@.tenant_monthly_revenue
 TO connector_service_app, connector_service_tenant;
 GRANT INSERT, UPDATE (name, timezone, currency) ON @extschema@.tenants TO connector_service_app, connector_service_tenant;
 GRANT INSERT, UPDATE, DELETE ON @extschema@.quality_rules TO connector_service_app, connector_service_tenant;
@@ -201,8 +205,8 @@ GRANT INSERT (alert_id, tenant_id, metric_id, connector_id, alert_type, severity
     UPDATE (metric_id, severity, message, occurrences, last_seen_at, resolved, resolved_at)
 ON @extschema@.data_quality_alerts TO connector_service_app, connector_service_tenant;
 -- Not the id and the version: those of built-in mappings are not for the taking.
-GRANT INSERT (connector_id, connector_type, tenant_id, stream, metric_type, items_path, value_path, date_path, category_path, currency_path, filter, negative, factor, unit, active, note),
-    UPDATE (connector_id, connector_type, tenant_id, stream, metric_type, items_path, value_path, date_path, category_path, currency_path, filter, negative, factor, unit, active, note),
+GRANT INSERT (connector_id, connector_type, tenant_id, stream, metric_type, items_path, value_path, until_path, date_path, category_path, currency_path, filter, negative, factor, unit, active, note),
+    UPDATE (connector_id, connector_type, tenant_id, stream, metric_type, items_path, value_path, until_path, date_path, category_path, currency_path, filter, negative, factor, unit, active, note),
     DELETE ON @extschema@.metric_mappings TO connector_service_app, connector_service_tenant;
 -- To delete a connector with all that came from it, and to have a stream read from the start.
 GRANT DELETE ON @extschema@.raw_connector_data, @extschema@.quarantine, @extschema@.sync_state TO connector_service_app, connector_service_tenant;
@@ -220,13 +224,15 @@ $view$;
 -- All three; where it matters, what a function does is bound to the caller's tenant by row security.
 
 GRANT EXECUTE ON FUNCTION
-    @extschema@.connector_service_sync(uuid), @extschema@.connector_service_cancel(uuid), @extschema@.connector_service_reprocess(uuid),
+    @extschema@.connector_service_sync(uuid), @extschema@.connector_service_check(uuid), @extschema@.connector_service_preview(uuid),
+    @extschema@.connector_service_catalog(), @extschema@.connector_service_cancel(uuid), @extschema@.connector_service_reprocess(uuid),
     @extschema@.connector_service_replay(uuid), @extschema@.connector_service_seal_key(), @extschema@.connector_service_explain(uuid),
     @extschema@.get_metrics(uuid, text, date, date), @extschema@.aggregate_metrics(uuid, text, date, date, text),
     @extschema@.connector_service_check_period(uuid, text, date, date), @extschema@.connector_service_hint(text),
-    @extschema@.connector_service_next_slot(text, text, timestamptz), @extschema@.connector_service_amount(text), @extschema@.connector_service_day(text, text)
+    @extschema@.connector_service_next_slot(text, text, timestamptz), @extschema@.connector_service_amount(text),
+    @extschema@.connector_service_day(text, text), @extschema@.connector_service_hours(text, text)
 TO connector_service_admin, connector_service_app, connector_service_tenant;
-GRANT EXECUTE ON PROCEDURE @extschema@.connector_service_sync_wait(uuid, interval) TO connector_service_admin, connector_service_app, connector_service_tenant;
+GRANT EXECUTE ON PROCEDURE @extschema@.connector_service_sync_wait(uuid, interval), @extschema@.connector_service_wait(uuid, interval) TO connector_service_admin, connector_service_app, connector_service_tenant;
 
 -- PUBLIC: whoever an administrator lets read a table has to be told that he is no tenant.
 

@@ -21,6 +21,17 @@ fn connector_service_amount(p_text: &str) -> Option<AnyNumeric> {
     AnyNumeric::try_from(mapping::amount(p_text)?).ok()
 }
 
+/// The hours between two times, to the microhour; NULL for what is no time, or where one has an offset and the other
+/// has none.
+#[pg_extern(immutable, parallel_safe, strict)]
+fn connector_service_hours(p_from: &str, p_until: &str) -> Option<AnyNumeric> {
+    let seconds = mapping::seconds_between(p_from, p_until)?;
+    // Rounded half away from zero, as PostgreSQL's numeric does.
+    let micros = i128::from(seconds) * 1_000_000;
+    let hours = (micros + micros.signum() * 1_800) / 3_600;
+    AnyNumeric::try_from(format!("{hours}e-6").as_str()).ok()
+}
+
 /// The day that a text stands for, in a time zone; NULL for what is ambiguous or no date.
 #[pg_extern(immutable, parallel_safe, strict)]
 fn connector_service_day(p_text: &str, p_timezone: &str) -> Option<Date> {

@@ -4,6 +4,7 @@
 #![allow(clippy::result_large_err)]
 
 mod access;
+mod catalog;
 mod definition;
 mod fact;
 mod mapping;

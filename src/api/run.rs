@@ -7,8 +7,9 @@ use pgrx::prelude::*;
 
 use super::need_worker;
 use crate::board;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::connector::{Due, Readiness};
+use crate::store::run::Kind;
 use crate::store::{self, connector, read_uuid, run, uuid};
 use crate::wait::Waiter;
 
@@ -91,6 +92,31 @@ fn connector_service_sync_due() -> Result<SetOfIterator<'static, pgrx::Uuid>, Er
         board::wake_at_commit();
     }
     Ok(SetOfIterator::new(runs.into_iter().map(uuid)))
+}
+
+/// Queues a run that logs in, reads one page of each stream and stores nothing.
+#[pg_extern(volatile, parallel_unsafe, strict)]
+#[search_path(pg_catalog, pg_temp)]
+fn connector_service_check(p_connector_id: pgrx::Uuid) -> Result<pgrx::Uuid, ErrorReport> {
+    Ok(look(read_uuid(p_connector_id), Kind::Check)?)
+}
+
+/// Queues a run that takes one page of each stream through mappings and constraints, and rolls it back.
+#[pg_extern(volatile, parallel_unsafe, strict)]
+#[search_path(pg_catalog, pg_temp)]
+fn connector_service_preview(p_connector_id: pgrx::Uuid) -> Result<pgrx::Uuid, ErrorReport> {
+    Ok(look(read_uuid(p_connector_id), Kind::Preview)?)
+}
+
+fn look(connector: uuid::Uuid, kind: Kind) -> Result<pgrx::Uuid> {
+    need_worker()?;
+    let queued = match store::as_caller(|db| connector::is_visible(db, connector))? {
+        true => store::with(|db| run::queue_look(db, connector, kind))?,
+        false => None,
+    };
+    let run = queued.ok_or(Error::UnknownConnector(connector))?;
+    board::wake_at_commit();
+    Ok(uuid(run))
 }
 
 /// Ends a queued or running sync; what it has stored stays. False: it had ended already, or is not known.

@@ -46,6 +46,10 @@ codes! {
     InvalidConfig "invalid_config" Mend "Correct config or credentials of the connector.";
     /// the type is known, but this version has no source for it
     TypeNotAvailable "type_not_available" Mend "See connector_service_catalog() for the types this version can sync.";
+    /// a key of credentials that the source needs is not there
+    CredentialsMissing "credentials_missing" Mend "Add the field: UPDATE connectors SET credentials = credentials || '{...}'.";
+    /// credentials are good, and may not read this stream
+    PermissionMissing "permission_missing" Mend "Let the credentials read the stream at the vendor, or leave it out of config.streams.";
     CredentialsRejected "credentials_rejected" Mend "Check the connector's credentials and what they are allowed to read.";
     NotFound "not_found" Mend "Check the URL and path in the connector's config.";
     /// any other 4xx: asking again the same way cannot help

@@ -50,10 +50,32 @@ pub fn when(text: &str) -> Option<When> {
     {
         return count(text);
     }
+    match clock_time(text)? {
+        (day, _, None) => Some(When::Day(day)),
+        (day, time, Some(offset)) => {
+            let moment = day.and_time(time).and_local_timezone(offset);
+            Some(When::Moment(moment.single()?.to_utc()))
+        }
+    }
+}
+
+/// The seconds between two times of one kind: both with an offset, or both without one.
+pub fn seconds_between(from: &str, until: &str) -> Option<i64> {
+    let read = |text: &str| clock_time(text.trim_matches(|c: char| c.is_ascii_whitespace()));
+    let (from, until) = (read(from)?, read(until)?);
+    let moment = |(day, time, offset): (NaiveDate, NaiveTime, Option<FixedOffset>)| {
+        let offset = offset.map_or(0, |offset| offset.local_minus_utc());
+        day.and_time(time).and_utc().timestamp() - i64::from(offset)
+    };
+    (from.2.is_some() == until.2.is_some()).then(|| moment(until) - moment(from))
+}
+
+/// A day, or a time of it, with its offset where it has one.
+fn clock_time(text: &str) -> Option<(NaiveDate, NaiveTime, Option<FixedOffset>)> {
     let (day, rest) = text.split_at_checked(10)?;
     let day = date(day).filter(|day| is_in_range(*day))?;
     if rest.is_empty() {
-        return Some(When::Day(day));
+        return Some((day, NaiveTime::MIN, None));
     }
     let rest = rest.strip_prefix(['T', 't', ' '])?;
     let (time, offset) = match rest.find(['Z', 'z', '+', '-']) {
@@ -62,10 +84,9 @@ pub fn when(text: &str) -> Option<When> {
     };
     let time = clock(time.trim_ascii_end())?;
     if offset.is_empty() {
-        return Some(When::Day(day));
+        return Some((day, time, None));
     }
-    let moment = day.and_time(time).and_local_timezone(self::offset(offset)?);
-    Some(When::Moment(moment.single()?.to_utc()))
+    Some((day, time, Some(self::offset(offset)?)))
 }
 
 /// A number without separators.

@@ -92,6 +92,12 @@ pub const RAW_KEPT: usize = 64 * 1024;
 pub struct Page {
     pub records: Vec<Record>,
     pub rejected: Vec<Rejected>,
+    /// `source_record_id` of what the source says is gone.
+    pub deleted: Vec<String>,
+    /// With the last page, where the vendor counts.
+    pub count: Option<Count>,
+    /// What a person should know although nothing failed, in our own words; said once for a run.
+    pub warning: Option<String>,
     /// How to ask for the next page; the source's own shape, opaque to everything else. `None`: the pass ends.
     pub next: Option<Value>,
     /// The greatest cursor value of this pass so far, this page included (see [`crate::source::Position::high`]).
@@ -103,6 +109,13 @@ impl fmt::Debug for Page {
         let (records, rejected) = (self.records.len(), self.rejected.len());
         write!(f, "Page({records} records, {rejected} rejected)")
     }
+}
+
+/// How many records of a pass the vendor counts, and how many came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    pub vendor: u64,
+    pub read: u64,
 }
 
 /// What `sync_state.cursor` holds for one stream.

@@ -38,3 +38,21 @@ pub fn refresh_monthly(db: &mut Db) -> Result<()> {
     db.run("SELECT @extschema@.refresh_monthly_revenue()", &[])?;
     Ok(())
 }
+
+/// Opens an alert where records of a stream seem to be missing, closes it where they are not.
+pub fn note_count(
+    db: &mut Db,
+    connector: uuid::Uuid,
+    stream: &str,
+    problem: Option<&str>,
+) -> Result<()> {
+    db.run(
+        "SELECT @extschema@.connector_service_note_count($1, $2, $3)",
+        &[
+            super::uuid(connector).into(),
+            stream.into(),
+            problem.into(),
+        ],
+    )?;
+    Ok(())
+}

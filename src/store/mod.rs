@@ -8,12 +8,14 @@
 //! rights. [`as_caller`] is for what the caller may see.
 
 pub mod access;
+pub mod budget;
 pub mod connector;
 pub mod fact;
 pub mod installation;
 pub mod key;
 pub mod metric;
 pub mod page;
+pub mod preview;
 pub mod quarantine;
 pub mod raw;
 pub mod run;

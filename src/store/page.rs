@@ -7,9 +7,9 @@ use connector_service_core::fetch::FetchedPage;
 use connector_service_core::record::{Reason, Record, Rejected};
 use uuid::Uuid;
 
-use super::raw::Written;
+use super::raw::{Missing, Written};
 use super::run::Claimed;
-use super::{Db, fact, quarantine, raw, run, state, tx};
+use super::{Db, fact, metric, quarantine, raw, run, state, tx};
 use crate::error::{Error, Result};
 use crate::fault;
 
@@ -43,16 +43,70 @@ pub fn store(
     search: &mut bool,
     underived: &mut Option<Underived>,
 ) -> Result<()> {
-    let written = underived
+    let mut written = underived
         .as_mut()
         .map(|all| all.entry((claimed.run, claimed.connector)).or_default());
-    let mut counts = raw::store(db, claimed, &page.stream, &page.records, search, written)?;
+    let mut counts = raw::store(
+        db,
+        claimed,
+        &page.stream,
+        &page.records,
+        search,
+        written.as_deref_mut(),
+    )?;
     quarantine::add(db, claimed, &page.stream, &page.rejected)?;
     counts.quarantined = page.rejected.len() as u64;
     counts.received += counts.quarantined;
     counts.bytes = page.bytes;
+    let deleted = raw::delete(db, claimed, &page.deleted, written.as_deref_mut())?;
+    counts.received += deleted.received;
+    counts.deleted = deleted.deleted;
+    counts.unchanged += deleted.unchanged;
+    if let Some(warning) = &page.warning {
+        run::warn(db, claimed.run, token, warning)?;
+    }
+    judge(db, claimed, token, page, &mut counts, written)?;
     state::write(db, claimed.connector, &page.stream, &page.state)?;
     run::add_page(db, claimed.run, token, counts, page.window)
+}
+
+/// What a pass that is complete tells: whether the vendor has more, and what is gone.
+fn judge(
+    db: &mut Db,
+    claimed: &Claimed,
+    token: Uuid,
+    page: &FetchedPage,
+    counts: &mut run::Counts,
+    written: Option<&mut Written>,
+) -> Result<()> {
+    let mut problem = None;
+    if let Some(count) = page.count.filter(|count| count.vendor > count.read) {
+        problem = Some(format!(
+            "the vendor counts {} records where {} came; see sync_runs, and have the stream read again by deleting its row in sync_state",
+            count.vendor, count.read
+        ));
+    }
+    if let Some(shown) = &page.all {
+        match raw::delete_others(db, claimed, &page.stream, shown, written)? {
+            Missing::Deleted(gone) => {
+                counts.deleted += gone;
+                counts.received += gone;
+            }
+            Missing::Doubtful(missing, stored) => {
+                problem = Some(format!(
+                    "{missing} of {stored} records are not shown any more, which is too many to believe; none was marked as deleted"
+                ));
+            }
+        }
+    }
+    if let Some(problem) = &problem {
+        let warning = format!("stream \"{}\": {problem}", page.stream);
+        run::warn(db, claimed.run, token, &warning)?;
+    }
+    if page.count.is_some() || page.all.is_some() {
+        metric::note_count(db, claimed.connector, &page.stream, problem.as_deref())?;
+    }
+    Ok(())
 }
 
 /// Commits of pages need not wait for the disk: rows, cursor and counters are lost together or kept together,

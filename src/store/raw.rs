@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use connector_service_core::record::Record;
 
 use super::run::{Claimed, Counts};
-use super::{Db, uuid};
+use super::{Db, Rows, uuid};
 use crate::error::Result;
 use crate::fault;
 
@@ -109,6 +109,104 @@ fn look_up(db: &mut Db, claimed: &Claimed, records: &[&Record]) -> Result<Vec<i6
         &[uuid(claimed.connector).into(), ids.into(), hashes.into()],
     )?;
     Ok(rows.get(0, 1)?.unwrap_or_default())
+}
+
+/// Marks records as gone at the source: the rows stay, and count no more. What is not stored, or gone already, needs
+/// nothing.
+pub fn delete(
+    db: &mut Db,
+    claimed: &Claimed,
+    ids: &[String],
+    written: Option<&mut Written>,
+) -> Result<Counts> {
+    let mut counts = Counts {
+        received: ids.len() as u64,
+        ..Counts::default()
+    };
+    if ids.is_empty() {
+        return Ok(counts);
+    }
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let rows = db.run(
+        "UPDATE @extschema@.raw_connector_data SET deleted = true, processed = $4, run_id = $3
+         WHERE connector_id = $1 AND source_record_id = ANY ($2) AND NOT deleted
+         RETURNING raw_id",
+        &[
+            uuid(claimed.connector).into(),
+            ids.into(),
+            uuid(claimed.run).into(),
+            written.is_some().into(),
+        ],
+    )?;
+    counts.deleted = gone(&rows, written)?;
+    counts.unchanged = counts.received - counts.deleted;
+    Ok(counts)
+}
+
+fn gone(rows: &Rows, written: Option<&mut Written>) -> Result<u64> {
+    if let Some(written) = written {
+        for row in 0..rows.count {
+            written.changed.push(rows.need(row, 1)?);
+        }
+    }
+    Ok(rows.count)
+}
+
+/// What became of the records that a complete pass over a whole stream did not show.
+pub enum Missing {
+    Deleted(u64),
+    /// So many of so many are missing that it is more likely that the source did not show everything.
+    Doubtful(i64, i64),
+}
+
+/// Up to so many missing records are believed, whatever their share.
+const FEW: i64 = 10;
+
+/// Marks the records of a stream that are not among `shown` (the hashes of their ids) as gone.
+pub fn delete_others(
+    db: &mut Db,
+    claimed: &Claimed,
+    stream: &str,
+    shown: &[[u8; 16]],
+    written: Option<&mut Written>,
+) -> Result<Missing> {
+    let shown: Vec<&[u8]> = shown.iter().map(<[u8; 16]>::as_slice).collect();
+    // Grouped, because it is quick whatever the planner knows of either side. By the beginning of the ids, for which
+    // there is an index: "/" is followed by "0".
+    let rows = db.run(
+        "SELECT array_agg(raw_id) FILTER (WHERE NOT is_shown), count(raw_id)
+         FROM (
+            SELECT (array_agg(raw_id) FILTER (WHERE raw_id IS NOT NULL))[1] AS raw_id, bool_or(raw_id IS NULL) AS is_shown
+            FROM (
+                SELECT raw_id, substring(sha256(convert_to(source_record_id, 'UTF8')) FROM 1 FOR 16) AS hash
+                FROM @extschema@.raw_connector_data
+                WHERE connector_id = $1 AND source_record_id >= $2 || '/' AND source_record_id < $2 || '0' AND NOT deleted
+                UNION ALL
+                SELECT NULL, unnest($3)) AS both_sides
+            GROUP BY hash) AS record",
+        &[
+            uuid(claimed.connector).into(),
+            stream.into(),
+            shown.into(),
+        ],
+    )?;
+    let missing: Vec<pgrx::Uuid> = rows.get(0, 1)?.unwrap_or_default();
+    let (count, stored) = (missing.len() as i64, rows.get::<i64>(0, 2)?.unwrap_or(0));
+    if count > FEW && count * 2 > stored {
+        return Ok(Missing::Doubtful(count, stored));
+    }
+    if missing.is_empty() {
+        return Ok(Missing::Deleted(0));
+    }
+    let rows = db.run(
+        "UPDATE @extschema@.raw_connector_data SET deleted = true, processed = $3, run_id = $2 WHERE raw_id = ANY ($1) RETURNING raw_id",
+        &[
+            missing.into(),
+            uuid(claimed.run).into(),
+            written.is_some().into(),
+        ],
+    )?;
+    Ok(Missing::Deleted(gone(&rows, written)?))
 }
 
 // unnest stands in the SELECT list and not in FROM, where PostgreSQL would first copy every array into a

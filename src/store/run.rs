@@ -19,10 +19,38 @@ pub struct Claimed {
     pub run: Uuid,
     pub connector: Uuid,
     pub tenant: Uuid,
+    pub kind: Kind,
     pub source: String,
     pub config: String,
     pub credentials: String,
     pub now: DateTime<Utc>,
+}
+
+/// What a run is for. The words stand in `sync_runs.kind`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Sync,
+    Check,
+    Preview,
+}
+
+impl Kind {
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Sync => "sync",
+            Kind::Check => "check",
+            Kind::Preview => "preview",
+        }
+    }
+
+    /// What other parts queue is taken for a sync.
+    fn read(word: &str) -> Kind {
+        match word {
+            "check" => Kind::Check,
+            "preview" => Kind::Preview,
+            _ => Kind::Sync,
+        }
+    }
 }
 
 /// What a page adds to its run.
@@ -33,6 +61,7 @@ pub struct Counts {
     pub updated: u64,
     pub unchanged: u64,
     pub quarantined: u64,
+    pub deleted: u64,
     pub bytes: u64,
 }
 
@@ -54,6 +83,17 @@ pub fn queue(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
          ON CONFLICT (connector_id) WHERE state IN ('queued', 'running') AND kind = 'sync' DO NOTHING
          RETURNING run_id",
         &[uuid(connector).into()],
+    )?;
+    Ok(rows.get(0, 1)?.map(read_uuid))
+}
+
+/// Queues a run that stores nothing; there may be any number of them.
+pub fn queue_look(db: &mut Db, connector: Uuid, kind: Kind) -> Result<Option<Uuid>> {
+    let rows = db.run(
+        "INSERT INTO @extschema@.sync_runs (connector_id, tenant_id, kind)
+         SELECT c.connector_id, c.tenant_id, $2 FROM @extschema@.connectors c WHERE c.connector_id = $1
+         RETURNING run_id",
+        &[uuid(connector).into(), kind.word().into()],
     )?;
     Ok(rows.get(0, 1)?.map(read_uuid))
 }
@@ -83,15 +123,15 @@ pub fn cancel(db: &mut Db, run: Uuid) -> Result<bool> {
 pub fn claim(db: &mut Db, token: Uuid, most: usize) -> Result<Vec<Claimed>> {
     let rows = db.run(
         "WITH waiting AS MATERIALIZED (
-            SELECT run_id FROM @extschema@.sync_runs WHERE state = 'queued'
+            SELECT run_id FROM @extschema@.sync_runs WHERE state = 'queued' AND (retry_at IS NULL OR retry_at <= now())
             ORDER BY requested_at LIMIT $2 FOR UPDATE SKIP LOCKED)
          UPDATE @extschema@.sync_runs r
-         SET state = 'running', token = $1, attempt = r.attempt + 1, heartbeat_at = clock_timestamp(),
+         SET state = 'running', token = $1, attempt = r.attempt + 1, heartbeat_at = clock_timestamp(), waiting_for = NULL, retry_at = NULL,
              started_at = coalesce(r.started_at, clock_timestamp())
          FROM waiting, @extschema@.connectors c
          WHERE r.run_id = waiting.run_id AND c.connector_id = r.connector_id
          RETURNING r.run_id, r.connector_id, r.tenant_id, c.type, c.config::text, c.credentials::text,
-            (extract(epoch FROM now()) * 1000000)::bigint",
+            (extract(epoch FROM now()) * 1000000)::bigint, r.kind",
         &[uuid(token).into(), (most as i64).into()],
     )?;
     (0..rows.count)
@@ -108,6 +148,7 @@ fn read_claimed(rows: &Rows, row: u64) -> Result<Claimed> {
         config: rows.need(row, 5)?,
         credentials: rows.need(row, 6)?,
         now: DateTime::from_timestamp_micros(rows.need(row, 7)?).unwrap_or_default(),
+        kind: Kind::read(&rows.need::<String>(row, 8)?),
     })
 }
 
@@ -118,7 +159,8 @@ pub fn add_page(db: &mut Db, run: Uuid, token: Uuid, counts: Counts, window: Win
     let rows = db.run(
         "UPDATE @extschema@.sync_runs
          SET pages = pages + 1, received = received + $3, inserted = inserted + $4, updated = updated + $5,
-             unchanged = unchanged + $6, quarantined = quarantined + $7, bytes = bytes + $8,
+             unchanged = unchanged + $6, quarantined = quarantined + $7, bytes = bytes + $8, deleted = deleted + $11,
+             waiting_for = NULL, retry_at = NULL,
              window_from = least(window_from, to_timestamp($9)), window_to = greatest(window_to, to_timestamp($10)),
              heartbeat_at = clock_timestamp()
          WHERE run_id = $1 AND token = $2 AND state = 'running'",
@@ -133,6 +175,7 @@ pub fn add_page(db: &mut Db, run: Uuid, token: Uuid, counts: Counts, window: Win
             n(counts.bytes).into(),
             window.from.map(micros).into(),
             micros(window.to).into(),
+            n(counts.deleted).into(),
         ],
     )?;
     if rows.count == 0 {
@@ -140,6 +183,99 @@ pub fn add_page(db: &mut Db, run: Uuid, token: Uuid, counts: Counts, window: Win
     } else {
         Ok(())
     }
+}
+
+/// Shows what a run waits for, and until when.
+pub fn show_waiting(db: &mut Db, run: Uuid, token: Uuid, wait: Duration, why: &str) -> Result<()> {
+    db.run(
+        "UPDATE @extschema@.sync_runs SET waiting_for = $3, retry_at = now() + make_interval(secs => $4)
+         WHERE run_id = $1 AND token = $2 AND state = 'running'",
+        &[
+            uuid(run).into(),
+            uuid(token).into(),
+            why.into(),
+            wait.as_secs_f64().into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Most warnings of one run. More: a stream that warns with every page fills the row.
+const MOST_WARNINGS: i32 = 20;
+
+/// Adds a warning to a run, once.
+pub fn warn(db: &mut Db, run: Uuid, token: Uuid, warning: &str) -> Result<()> {
+    db.run(
+        "UPDATE @extschema@.sync_runs SET warnings = warnings || $3::text
+         WHERE run_id = $1 AND token = $2 AND state = 'running' AND $3 <> ALL (warnings) AND cardinality(warnings) < $4",
+        &[
+            uuid(run).into(),
+            uuid(token).into(),
+            warning.into(),
+            MOST_WARNINGS.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Adds what was found of a stream to the report of a check or preview.
+pub fn report(db: &mut Db, run: Uuid, token: Uuid, found: serde_json::Value) -> Result<()> {
+    db.run(
+        "UPDATE @extschema@.sync_runs SET report = coalesce(report, '[]') || jsonb_build_array($3), heartbeat_at = clock_timestamp()
+         WHERE run_id = $1 AND token = $2 AND state = 'running'",
+        &[
+            uuid(run).into(),
+            uuid(token).into(),
+            pgrx::JsonB(found).into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Gives a run back to the queue until a pause that the vendor wants is over: it goes on where it was committed. False:
+/// it has waited for too long by now, and is to fail.
+pub fn postpone(
+    db: &mut Db,
+    run: Uuid,
+    token: Uuid,
+    failure: &Failure,
+    wait: Duration,
+) -> Result<bool> {
+    let rows = db.run(
+        "UPDATE @extschema@.sync_runs
+         SET state = 'queued', token = NULL, attempt = greatest(attempt - 1, 0), waits = waits + 1,
+             waiting_for = $3, retry_at = now() + make_interval(secs => $4), error_code = $5, error_message = $3
+         WHERE run_id = $1 AND token = $2 AND state = 'running' AND requested_at > now() - interval '1 day'",
+        &[
+            uuid(run).into(),
+            uuid(token).into(),
+            failure.message.as_str().into(),
+            wait.as_secs_f64().into(),
+            failure.code.word().into(),
+        ],
+    )?;
+    Ok(rows.count > 0)
+}
+
+/// How often a run went back to the queue.
+pub fn waits(db: &mut Db, run: Uuid) -> Result<u32> {
+    let rows = db.run(
+        "SELECT waits FROM @extschema@.sync_runs WHERE run_id = $1",
+        &[uuid(run).into()],
+    )?;
+    Ok(rows.get::<i32>(0, 1)?.unwrap_or(0).unsigned_abs())
+}
+
+/// How long until a waiting run may go on, by the database's clock.
+pub fn next_waiting(db: &mut Db) -> Result<Option<Duration>> {
+    let rows = db.run(
+        "SELECT greatest(extract(epoch FROM min(retry_at) - now()), 0)::float8 FROM @extschema@.sync_runs
+         WHERE state = 'queued' AND retry_at > now() - interval '1 day'",
+        &[],
+    )?;
+    Ok(rows
+        .get::<f64>(0, 1)?
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
 }
 
 /// Adds what a mapping could not read to a run of which this transaction stored a page.
@@ -157,7 +293,8 @@ pub fn add_unmapped(db: &mut Db, run: Uuid, unmapped: u64) -> Result<()> {
 pub fn succeed(db: &mut Db, run: Uuid, token: Uuid) -> Result<()> {
     let rows = db.run(
         "UPDATE @extschema@.sync_runs
-         SET state = 'succeeded', token = NULL, finished_at = clock_timestamp(), error_code = NULL, error_message = NULL
+         SET state = 'succeeded', token = NULL, finished_at = clock_timestamp(), error_code = NULL, error_message = NULL,
+             waiting_for = NULL, retry_at = NULL
          WHERE run_id = $1 AND token = $2 AND state = 'running'",
         &[uuid(run).into(), uuid(token).into()],
     )?;
@@ -172,7 +309,7 @@ pub fn fail(db: &mut Db, run: Uuid, token: Uuid, failure: &Failure, wait: Durati
     let rows = db.run(
         "UPDATE @extschema@.sync_runs
          SET state = 'failed', token = NULL, finished_at = clock_timestamp(), error_code = $3, error_message = $4,
-             retry_at = now() + make_interval(secs => $5)
+             retry_at = CASE kind WHEN 'sync' THEN now() + make_interval(secs => $5) END, waiting_for = NULL
          WHERE run_id = $1 AND token = $2 AND state = 'running'",
         &[
             uuid(run).into(),
@@ -225,7 +362,7 @@ pub fn lost(db: &mut Db, runs: Vec<Uuid>, token: Uuid) -> Result<Vec<Uuid>> {
 pub fn is_queue_empty(db: &mut Db) -> Result<bool> {
     Ok(db
         .run(
-            "SELECT true FROM @extschema@.sync_runs WHERE state = 'queued' LIMIT 1",
+            "SELECT true FROM @extschema@.sync_runs WHERE state = 'queued' AND (retry_at IS NULL OR retry_at <= now()) LIMIT 1",
             &[],
         )?
         .count

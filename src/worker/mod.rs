@@ -6,6 +6,7 @@
 //! [`standdown`] takes the worker out of the way of commands on its whole database.
 
 pub mod launcher;
+mod look;
 pub mod signals;
 pub mod standdown;
 mod turn;

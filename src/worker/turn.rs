@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use connector_service_core::error::{Class, Code, Failure};
-use connector_service_core::fetch::{Engine, Event, FetchedPage, Job, Rotation, What};
+use connector_service_core::fetch::{
+    Engine, Event, FetchedPage, Job, Purpose, Rest, Rotation, Waiting, What,
+};
 use connector_service_core::secret::{
     Cover, Credentials, Keyring, Place, SealError, open_credentials,
 };
@@ -17,15 +19,15 @@ use pgrx::prelude::*;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::signals;
+use super::{look, signals};
 use super::upkeep::Upkeep;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::guc::{self, Scheduler};
 use crate::store::connector::Due;
 use crate::store::installation::{self, Installation};
-use crate::store::run::Claimed;
-use crate::store::{connector, fact, key, page, run, state, tx};
+use crate::store::run::{Claimed, Kind};
+use crate::store::{budget, connector, fact, key, page, run, state, tx};
 use crate::wait::Waiter;
 
 /// Longest time between two looks at the tables. Longer: what no signal told is found later. Shorter: an idle
@@ -184,9 +186,11 @@ impl Turn {
         // After the claim: what was queued is being fetched meanwhile.
         let upkeep = self.upkeep.run(!self.going.is_empty());
         // Rounded up: a look just before the time finds nothing.
-        let next = next_due
-            .map_or(LOOK_AT_LEAST, |wait| wait + Duration::from_millis(2))
-            .min(upkeep);
+        let next = [next_due, tx(run::next_waiting)?]
+            .into_iter()
+            .flatten()
+            .map(|wait| wait + Duration::from_millis(2))
+            .fold(upkeep, Duration::min);
         Ok(next.min(if self.unwritten.is_empty() {
             LOOK_AT_LEAST
         } else {
@@ -218,15 +222,13 @@ impl Turn {
             return Ok(());
         }
         let token = self.token;
-        let (claimed, mut states, keys) = tx(|db| {
+        let (claimed, mut states, keys, rests) = tx(|db| {
             let claimed = run::claim(db, token, room)?;
             let states = state::read(db, claimed.iter().map(|c| c.connector).collect())?;
             // Without its key a run fails, and says so; the others of the worker go on.
-            Ok((
-                claimed,
-                states,
-                key::load(db).unwrap_or_default().map(Arc::new),
-            ))
+            let keys = key::load(db).unwrap_or_default().map(Arc::new);
+            let rests = budget::rests(db, claimed.iter().map(|c| c.tenant).collect())?;
+            Ok((claimed, states, keys, rests))
         })?;
         fault::point("after_claim");
         let allowed = guc::allowed_private_hosts();
@@ -250,6 +252,12 @@ impl Turn {
             });
             self.engine.submit(Job {
                 run,
+                tenant: claimed.tenant,
+                purpose: match claimed.kind {
+                    Kind::Sync => Purpose::Sync,
+                    Kind::Check | Kind::Preview => Purpose::Look,
+                },
+                rests: rests.get(&claimed.tenant).cloned().unwrap_or_default(),
                 source: claimed.source.clone(),
                 definition: Definition {
                     config: json(&claimed.config),
@@ -289,6 +297,18 @@ impl Turn {
                     pages.push((run, *page));
                 }
                 What::Rotated(rotation) => self.keep(run, *rotation),
+                What::Waiting(waiting) => self.show_waiting(run, *waiting),
+                What::Warning(warning) => {
+                    let token = self.token;
+                    said(tx(|db| run::warn(db, run, token, &warning)));
+                }
+                What::Looked(looked) => {
+                    if let Some(going) = self.going.get(&run) {
+                        let found = look::report(&going.claimed, *looked);
+                        let token = self.token;
+                        said(tx(|db| run::report(db, run, token, found)));
+                    }
+                }
                 What::Finished(result) => {
                     ended = Some((run, result));
                     break;
@@ -398,6 +418,19 @@ impl Turn {
         }
     }
 
+    /// Shows what a run waits for, and keeps what the vendor said of its account.
+    fn show_waiting(&self, run: Uuid, waiting: Waiting) {
+        let Some(going) = self.going.get(&run) else {
+            return;
+        };
+        let (tenant, token) = (going.claimed.tenant, self.token);
+        let Waiting { wait, why, account } = waiting;
+        said(tx(|db| match account {
+            Some((account, used)) => budget::note(db, tenant, &Rest { account, wait, why }, used),
+            None => run::show_waiting(db, run, token, wait, &why),
+        }));
+    }
+
     /// Stores a refresh token that a vendor replaced, and tells the run that it is.
     fn keep(&mut self, run: Uuid, rotation: Rotation) {
         let Some(going) = self.going.get(&run) else {
@@ -437,11 +470,25 @@ impl Turn {
         // Before the run is said to have ended: whoever waits for it reads its metrics next.
         self.upkeep.settle();
         fault::point("after_settle");
+        let is_sync = going.claimed.kind == Kind::Sync;
         let written = tx(|db| match &result {
             Ok(()) => {
                 run::succeed(db, run, token)?;
-                connector::succeeded(db, connector, run)
+                if is_sync {
+                    connector::succeeded(db, connector, run)?;
+                }
+                Ok(())
             }
+            // What the vendor wants is a pause, and no failure.
+            Err(failure)
+                if failure.code == Code::RateLimited && {
+                    let wait = pause(failure, run::waits(db, run)?);
+                    run::postpone(db, run, token, failure, wait)?
+                } =>
+            {
+                Ok(())
+            }
+            Err(failure) if !is_sync => run::fail(db, run, token, failure, Duration::ZERO),
             Err(failure) => {
                 let mend = failure.code.class() == Class::Mend;
                 let wait = pause(failure, connector::failures(db, connector)?);
@@ -465,6 +512,13 @@ impl Turn {
                 self.unwritten.push((run, result));
             }
         }
+    }
+}
+
+/// What could not be written down is no reason to end anything.
+fn said(written: Result<()>) {
+    if let Err(error) = written {
+        warning!("connector_service could not write down how a run goes: {error}");
     }
 }
 

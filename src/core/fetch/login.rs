@@ -9,19 +9,18 @@ use tokio::time::Instant;
 use super::run::{Run, Tries, named};
 use super::{Event, Rotation, What};
 use crate::error::{Class, Code, Failure};
-use crate::secret::Secret;
-use crate::source::{Grant, Rotated};
+use crate::source::{Access, Grant, Rotated, Start};
 
 /// A token is not used any more when it has less than this left, or a tenth of its life. Longer: a short-lived
 /// token is asked for all the time. Shorter: a request that is under way finds it over.
 const MARGIN: Duration = Duration::from_secs(60);
 
-pub struct Access {
-    pub token: Secret,
+pub struct Held {
+    pub access: Access,
     over_at: Option<Instant>,
 }
 
-impl Access {
+impl Held {
     fn is_over(&self) -> bool {
         self.over_at.is_some_and(|at| Instant::now() >= at)
     }
@@ -36,7 +35,12 @@ impl Run<'_> {
         if self.access.as_ref().is_some_and(|access| !access.is_over()) {
             return Ok(false);
         }
-        let request = login.request(self.start, self.refresh.as_ref())?;
+        // A run may be hours old, and what a login signs is good for minutes.
+        let start = Start {
+            now: self.start.now + self.began.elapsed(),
+            ..self.start
+        };
+        let request = login.request(start, self.refresh.as_ref())?;
         let mut tries = Tries::new(&self.limits);
         let Grant {
             access,
@@ -48,14 +52,14 @@ impl Run<'_> {
                 .exchange(&request, &self.limits, &self.allowed)
                 .await;
             let granted = exchanged.and_then(|(response, _)| {
-                login.granted(self.start, self.refresh.as_ref(), &response)
+                login.granted(start, self.refresh.as_ref(), &response)
             });
             match granted {
                 Ok(grant) => break grant,
                 Err(failure) => {
                     let failure = named(&request.url, failure);
                     match failure.code.class() {
-                        Class::Transient => tries.pause(failure).await?,
+                        Class::Transient => self.pause(&mut tries, failure).await?,
                         Class::Mend => return Err(failure),
                     }
                 }
@@ -65,10 +69,7 @@ impl Run<'_> {
         if let Some(rotated) = rotated {
             self.keep(rotated).await?;
         }
-        self.access = Some(Access {
-            token: access,
-            over_at,
-        });
+        self.access = Some(Held { access, over_at });
         Ok(true)
     }
 

@@ -7,6 +7,7 @@
 
 mod client;
 mod login;
+mod pace;
 mod resolver;
 mod run;
 #[cfg(test)]
@@ -26,7 +27,7 @@ use uuid::Uuid;
 
 use crate::error::{Code, Failure};
 use crate::guard::Allowed;
-use crate::record::{Record, Rejected, StreamState, Window};
+use crate::record::{Count, Record, Rejected, StreamState, Window};
 use crate::secret::Cover;
 use crate::source::{Definition, Rotated};
 pub use run::foresee;
@@ -52,9 +53,22 @@ pub struct Limits {
     pub pages: u64,
 }
 
+/// What a run is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Every stream, from where it stands.
+    Sync,
+    /// The first page of every stream; see [`What::Looked`].
+    Look,
+}
+
 /// One run to be fetched.
 pub struct Job {
     pub run: Uuid,
+    pub tenant: Uuid,
+    pub purpose: Purpose,
+    /// Accounts of the tenant that rest, as it was stored.
+    pub rests: Vec<Rest>,
     /// `connectors.type`.
     pub source: String,
     pub definition: Definition,
@@ -68,6 +82,14 @@ pub struct Job {
     pub limits: Limits,
     /// What may be called that is not public; from the settings of the installation.
     pub allowed: Arc<Allowed>,
+}
+
+/// An account that is not to be called for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rest {
+    pub account: String,
+    pub wait: Duration,
+    pub why: String,
 }
 
 /// A stream's state as it was stored, and how long ago.
@@ -90,6 +112,12 @@ pub enum What {
     Page(Box<FetchedPage>),
     /// The run waits until the new refresh token is stored.
     Rotated(Box<Rotation>),
+    /// The run, or its whole account, waits.
+    Waiting(Box<Waiting>),
+    /// What a person should know although nothing failed.
+    Warning(String),
+    /// How the look at one stream went.
+    Looked(Box<Looked>),
     /// Always the last event of a run that was not aborted.
     Finished(Result<(), Failure>),
 }
@@ -100,11 +128,33 @@ pub struct Rotation {
     pub stored: oneshot::Sender<Result<(), Failure>>,
 }
 
+/// For how long nothing is asked, and why, in our own words.
+pub struct Waiting {
+    pub wait: Duration,
+    pub why: String,
+    /// Where the vendor spoke of the account: its name, and how much of how much of its allowance is used up. A wait
+    /// is then the account's.
+    pub account: Option<(String, Option<(u64, u64)>)>,
+}
+
+pub struct Looked {
+    pub stream: String,
+    /// `None`: the vendor does not have this stream here.
+    pub result: Result<Option<FetchedPage>, Failure>,
+}
+
 /// One page with everything that must commit with it.
 pub struct FetchedPage {
     pub stream: String,
     pub records: Vec<Record>,
     pub rejected: Vec<Rejected>,
+    /// See [`crate::record::Page`].
+    pub deleted: Vec<String>,
+    pub count: Option<Count>,
+    pub warning: Option<String>,
+    /// [`crate::json::hash`] of every id that the pass has shown, with the last page of a complete pass over a whole
+    /// stream: what is stored beside them is gone at the source.
+    pub all: Option<Vec<[u8; 16]>>,
     /// `sync_state.cursor` once this page is stored.
     pub state: StreamState,
     pub window: Window,
@@ -123,6 +173,7 @@ pub struct Engine {
     /// `Some` until the engine is dropped.
     runtime: Option<tokio::runtime::Runtime>,
     client: Arc<client::Client>,
+    paces: Arc<pace::Paces>,
     outbox: run::Outbox,
     inbox: mpsc::Receiver<Event>,
     tasks: HashMap<Uuid, AbortHandle>,
@@ -139,6 +190,7 @@ impl Engine {
         Ok(Engine {
             runtime: Some(threads::runtime()?),
             client: Arc::new(client::Client::new()),
+            paces: Arc::default(),
             outbox: run::Outbox { sender, wake },
             inbox,
             tasks: HashMap::new(),
@@ -147,10 +199,11 @@ impl Engine {
 
     pub fn submit(&mut self, job: Job) {
         let run = job.run;
-        let (client, outbox) = (self.client.clone(), self.outbox.clone());
+        let (client, paces) = (self.client.clone(), self.paces.clone());
+        let outbox = self.outbox.clone();
         let task = async move {
             // A bug in a source ends its run, never the process, and never silently.
-            let fetched = AssertUnwindSafe(run::fetch(job, &client, &outbox))
+            let fetched = AssertUnwindSafe(run::fetch(job, &client, &paces, &outbox))
                 .catch_unwind()
                 .await;
             let result = fetched
@@ -172,7 +225,11 @@ impl Engine {
         loop {
             let event = self.inbox.try_recv().ok()?;
             let known = match event.what {
-                What::Page(_) | What::Rotated(_) => self.tasks.contains_key(&event.run),
+                What::Page(_)
+                | What::Rotated(_)
+                | What::Waiting(_)
+                | What::Warning(_)
+                | What::Looked(_) => self.tasks.contains_key(&event.run),
                 What::Finished(_) => self.tasks.remove(&event.run).is_some(),
             };
             if known {

@@ -9,23 +9,26 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 use serde_json::Value;
 use tokio::sync::mpsc;
-use url::{Origin, Url};
+use url::Url;
 use uuid::Uuid;
 
 use super::client::{Client, SMALL_BODY};
-use super::login::Access;
-use super::{Budget, Event, FetchedPage, Job, Limits, RESUME_WITHIN, Stored, What};
+use super::login::Held;
+use super::pace::{Paces, Turn};
+use super::{
+    Budget, Event, FetchedPage, Job, Limits, Looked, Purpose, RESUME_WITHIN, Stored, Waiting, What,
+};
 use crate::error::{Class, Code, Failure};
 use crate::guard::{self, Allowed};
 use crate::json;
 use crate::record::{Page, Pass, StreamState, Window};
 use crate::secret::{Cover, Secret};
-use crate::source::{self, Position, Reader, Start, Stream, Verdict};
+use crate::source::{self, Access, Position, Reader, Response, Start, Stream, Verdict};
 
 #[derive(Clone)]
 pub struct Outbox {
@@ -41,11 +44,20 @@ impl Outbox {
     }
 }
 
-pub async fn fetch(job: Job, client: &Client, outbox: &Outbox) -> Result<(), Failure> {
+pub async fn fetch(
+    job: Job,
+    client: &Client,
+    paces: &Paces,
+    outbox: &Outbox,
+) -> Result<(), Failure> {
     let reader = source::find(&job.source)?.open(&job.definition)?;
     let definition = json::hash(format!("{} {}", job.source, job.definition.config).as_bytes());
+    for rest in &job.rests {
+        paces.rest(job.tenant, &rest.account, rest.wait, &rest.why);
+    }
     let mut run = Run {
         run: job.run,
+        tenant: job.tenant,
         reader: reader.as_ref(),
         definition: definition
             .iter()
@@ -56,15 +68,20 @@ pub async fn fetch(job: Job, client: &Client, outbox: &Outbox) -> Result<(), Fai
             now: job.now,
             default_from: job.default_from,
         },
+        began: Instant::now(),
         limits: job.limits,
         cover: job.cover,
         allowed: job.allowed,
         access: None,
         refresh: None,
         client,
+        paces,
         outbox,
     };
-    run.all_streams().await
+    match job.purpose {
+        Purpose::Sync => run.all_streams().await,
+        Purpose::Look => run.look().await,
+    }
 }
 
 /// What of the guard's judgement is known before a name is resolved: for whoever saves a connector.
@@ -81,7 +98,7 @@ pub fn foresee(reader: &dyn Reader, allowed: &Allowed) -> Result<(), Failure> {
     for stream in reader.streams() {
         let window = reader.window(stream, None, start);
         // What does not render yet is not judged yet.
-        let Ok(url) = window.and_then(|window| first_url(reader, stream, window, start)) else {
+        let Ok(url) = window.and_then(|window| first_url(reader, stream, window, start, None)) else {
             continue;
         };
         guard::check_url(&url, allowed).map_err(|refusal| named(&url, refusal.into()))?;
@@ -95,6 +112,7 @@ fn first_url(
     stream: &Stream,
     window: Window,
     start: Start,
+    access: Option<&Access>,
 ) -> Result<Url, Failure> {
     let at = Position {
         stream,
@@ -103,7 +121,7 @@ fn first_url(
         default_from: start.default_from,
         next: None,
         high: None,
-        access: None,
+        access,
     };
     Ok(reader.request(&at)?.url)
 }
@@ -117,20 +135,38 @@ pub fn named(url: &Url, mut failure: Failure) -> Failure {
 
 pub struct Run<'a> {
     pub run: Uuid,
+    pub tenant: Uuid,
     pub reader: &'a dyn Reader,
     /// See [`Pass::definition`].
     pub definition: String,
     pub states: HashMap<String, Stored>,
     pub start: Start,
+    /// When `start` was now.
+    pub began: Instant,
     pub limits: Limits,
     pub cover: Option<Cover>,
     pub allowed: Arc<Allowed>,
-    pub access: Option<Access>,
+    pub access: Option<Held>,
     /// What took the place of the configured refresh token in this run.
     pub refresh: Option<Secret>,
     pub client: &'a Client,
+    pub paces: &'a Paces,
     pub outbox: &'a Outbox,
 }
+
+/// How often a pass starts again because the vendor let go of its place. More: a vendor that does so all the time is
+/// asked for ever.
+const RESTARTS: u32 = 3;
+
+/// Ids that are remembered to find what a whole pass did not show. More: 16 bytes each, for every run. Fewer: of
+/// larger streams nothing is found deleted.
+const MOST_SEEN: usize = 2_000_000;
+
+/// A wait from here on is shown in the run's row. Shorter: rows are written for nothing.
+const SHOWN_FROM: Duration = Duration::from_secs(1);
+
+/// Pages without a record that a look goes past: a source may have to ask where its records are first.
+const LOOK_PAST: u32 = 10;
 
 /// Where a pass stands between two pages.
 struct Standing {
@@ -143,8 +179,26 @@ struct Standing {
 enum Trouble {
     Again(Failure),
     Final(Failure),
+    /// From the start of the pass, perhaps.
+    Expired(Failure),
     /// With another token, perhaps.
     TokenRefused,
+}
+
+impl Trouble {
+    fn failure(self) -> Failure {
+        match self {
+            Trouble::Again(failure) | Trouble::Final(failure) | Trouble::Expired(failure) => failure,
+            Trouble::TokenRefused => Failure::new(Code::CredentialsRejected, "token refused"),
+        }
+    }
+}
+
+/// What a request brought.
+enum Got {
+    Page(Box<(Page, u64, Budget)>),
+    /// The stream is not there, and why.
+    Absent(String),
 }
 
 impl Run<'_> {
@@ -160,6 +214,7 @@ impl Run<'_> {
             let own = matches!(
                 failure.code,
                 Code::NotFound
+                    | Code::PermissionMissing
                     | Code::RequestRefused
                     | Code::UnexpectedShape
                     | Code::InvalidJson
@@ -175,6 +230,65 @@ impl Run<'_> {
             result = result.and(Err(failure));
         }
         result
+    }
+
+    /// Reads the first page of every stream, moves nothing, and tells how each went. Ends at once where it is the
+    /// credentials that are wrong: to try them again and again locks accounts.
+    pub async fn look(&mut self) -> Result<(), Failure> {
+        let mut result = Ok(());
+        for stream in self.reader.streams() {
+            let looked = self.first_page(stream).await;
+            let failure = looked.as_ref().err().cloned();
+            let stream = stream.name.clone();
+            let what = What::Looked(Box::new(Looked {
+                stream,
+                result: looked,
+            }));
+            let run = self.run;
+            self.outbox.send(Event { run, what }).await;
+            if let Some(failure) = failure {
+                let stop = matches!(
+                    failure.code,
+                    Code::CredentialsRejected | Code::CredentialsMissing | Code::RateLimited
+                );
+                result = result.and(Err(failure));
+                if stop {
+                    break;
+                }
+            }
+        }
+        result
+    }
+
+    /// The first page that holds something, or the last one.
+    async fn first_page(&mut self, stream: &Stream) -> Result<Option<FetchedPage>, Failure> {
+        let state = self.states.remove(&stream.name).map(|stored| stored.state);
+        let mut standing = self.begin(stream, state.and_then(|state| state.at).as_ref())?;
+        let mut pages = 0;
+        loop {
+            pages += 1;
+            let fetched = match self
+                .page(stream, &standing)
+                .await
+                .map_err(Trouble::failure)?
+            {
+                Got::Page(fetched) => fetched,
+                Got::Absent(_) => return Ok(None),
+            };
+            let (page, bytes, budget) = *fetched;
+            let is_empty =
+                page.records.is_empty() && page.rejected.is_empty() && page.deleted.is_empty();
+            if let Some(next) = page.next.clone().filter(|_| is_empty && pages < LOOK_PAST) {
+                standing.high = page.high.or(standing.high);
+                standing.next = Some(next);
+                continue;
+            }
+            let state = StreamState::default();
+            let window = standing.window;
+            return Ok(Some(fetched_page(
+                stream, page, state, window, bytes, budget,
+            )));
+        }
     }
 
     async fn pass(&mut self, stream: &Stream) -> Result<(), Failure> {
@@ -197,9 +311,9 @@ impl Run<'_> {
             },
             None => self.begin(stream, at.as_ref())?,
         };
-        let home = first_url(self.reader, stream, standing.window, self.start)?.origin();
         let mut progress = Progress::default();
-        let mut pages = 0;
+        let mut seen = (stream.whole && !resumed).then(Vec::new);
+        let (mut pages, mut restarts) = (0, 0);
         loop {
             if pages == self.limits.pages {
                 return Err(Failure::new(
@@ -208,21 +322,52 @@ impl Run<'_> {
                 ));
             }
             pages += 1;
-            let (page, bytes, budget) = match self.page(stream, &standing, &home).await {
-                // The token of an interrupted pass has expired: start again from the proven position.
-                Err(failure)
-                    if resumed && matches!(failure.code, Code::RequestRefused | Code::NotFound) =>
-                {
+            let got = match self.page(stream, &standing).await {
+                Ok(got) => got,
+                // The place of a pass is over: start again from the proven position.
+                Err(Trouble::Expired(_)) if restarts < RESTARTS => {
+                    restarts += 1;
                     resumed = false;
                     standing = self.begin(stream, at.as_ref())?;
+                    seen = stream.whole.then(Vec::new);
+                    progress = Progress::default();
                     continue;
                 }
-                other => other?,
+                Err(trouble) => {
+                    let failure = trouble.failure();
+                    if !resumed || !matches!(failure.code, Code::RequestRefused | Code::NotFound) {
+                        return Err(failure);
+                    }
+                    resumed = false;
+                    standing = self.begin(stream, at.as_ref())?;
+                    seen = stream.whole.then(Vec::new);
+                    continue;
+                }
+            };
+            let (page, bytes, budget) = match got {
+                Got::Page(fetched) => *fetched,
+                Got::Absent(why) => {
+                    let why = format!("stream \"{}\": {why}", stream.name);
+                    if standing.next.is_none() {
+                        let (run, what) = (self.run, What::Warning(why));
+                        self.outbox.send(Event { run, what }).await;
+                        return Ok(());
+                    }
+                    // In the middle of a pass: what was read stays, and the pass is over.
+                    seen = None;
+                    let warning = Some(why);
+                    let page = Page {
+                        warning,
+                        ..Page::default()
+                    };
+                    (page, 0, Budget::default())
+                }
             };
             resumed = false;
             progress.check(&page)?;
-            standing.high = page.high.or(standing.high);
-            standing.next = page.next;
+            see(&mut seen, &page);
+            standing.high = page.high.clone().or(standing.high);
+            standing.next = page.next.clone();
             if (stream.ordered || standing.next.is_none()) && standing.high.is_some() {
                 at = standing.high.clone();
             }
@@ -235,19 +380,15 @@ impl Run<'_> {
                     definition: self.definition.clone(),
                 })
             });
-            let fetched = FetchedPage {
-                stream: stream.name.clone(),
-                records: page.records,
-                rejected: page.rejected,
-                state: StreamState {
-                    at: at.clone(),
-                    pass,
-                    finished_by: ended.then_some(self.run),
-                },
-                window: standing.window,
-                bytes,
-                budget,
+            let state = StreamState {
+                at: at.clone(),
+                pass,
+                finished_by: ended.then_some(self.run),
             };
+            let mut fetched = fetched_page(stream, page, state, standing.window, bytes, budget);
+            if ended {
+                fetched.all = seen.take();
+            }
             self.outbox
                 .send(Event {
                     run: self.run,
@@ -286,30 +427,23 @@ impl Run<'_> {
     }
 
     /// Asks for a page until it is there, the tries are used up, or the wait is too long for a run.
-    async fn page(
-        &mut self,
-        stream: &Stream,
-        standing: &Standing,
-        home: &Origin,
-    ) -> Result<(Page, u64, Budget), Failure> {
+    async fn page(&mut self, stream: &Stream, standing: &Standing) -> Result<Got, Trouble> {
         let mut tries = Tries::new(&self.limits);
         loop {
-            match self.try_page(stream, standing, home).await {
-                Ok(page) => return Ok(page),
-                Err(Trouble::Final(failure)) => return Err(failure),
-                Err(Trouble::Again(failure)) => tries.pause(failure).await?,
+            match self.try_page(stream, standing).await {
+                Err(Trouble::Again(failure)) => {
+                    self.pause(&mut tries, failure).await.map_err(Trouble::Final)?;
+                }
                 Err(Trouble::TokenRefused) => self.access = None,
+                other => return other,
             }
         }
     }
 
-    async fn try_page(
-        &mut self,
-        stream: &Stream,
-        standing: &Standing,
-        home: &Origin,
-    ) -> Result<(Page, u64, Budget), Trouble> {
+    async fn try_page(&mut self, stream: &Stream, standing: &Standing) -> Result<Got, Trouble> {
         let is_new_token = self.log_in().await.map_err(Trouble::Final)?;
+        self.take_turn().await.map_err(Trouble::Final)?;
+        let access = self.access.as_ref().map(|held| &held.access);
         let at = &Position {
             stream,
             window: standing.window,
@@ -317,12 +451,14 @@ impl Run<'_> {
             default_from: self.start.default_from,
             next: standing.next.as_ref(),
             high: standing.high.as_ref(),
-            access: self.access.as_ref().map(|access| &access.token),
+            access,
         };
         let request = self.reader.request(at).map_err(Trouble::Final)?;
+        let home = first_url(self.reader, stream, standing.window, self.start, access);
+        let home = home.map_err(Trouble::Final)?.origin();
         let url = &request.url;
         // A user name would become a header of the client's own making.
-        if url.origin() != *home || !url.username().is_empty() || url.password().is_some() {
+        if url.origin() != home || !url.username().is_empty() || url.password().is_some() {
             return Err(Trouble::Final(Failure::new(
                 Code::ForeignNextPage,
                 "the next page's address lies on another host",
@@ -338,14 +474,18 @@ impl Run<'_> {
             .exchange(&request, &self.limits, &self.allowed)
             .await
             .map_err(again)?;
-        match self.reader.verdict(at, &response) {
+        let verdict = self.reader.verdict(at, &response);
+        self.note_usage(&response, &verdict, url).await;
+        match verdict {
             Verdict::Read => {}
             // A token may be over before its time; a new one that is refused, too, is not a matter of time.
-            Verdict::Fail(_) if response.status == 401 && at.access.is_some() && !is_new_token => {
+            Verdict::Fail(_) if response.status == 401 && access.is_some() && !is_new_token => {
                 return Err(Trouble::TokenRefused);
             }
             Verdict::Retry(failure) => return Err(Trouble::Again(named(failure))),
             Verdict::Fail(failure) => return Err(Trouble::Final(named(failure))),
+            Verdict::Expired(failure) => return Err(Trouble::Expired(named(failure))),
+            Verdict::Absent(why) => return Ok(Got::Absent(why)),
         }
         let read = || self.reader.page(at, &response);
         // A long computation would keep this thread's other runs waiting.
@@ -354,7 +494,117 @@ impl Run<'_> {
         } else {
             read()
         };
-        Ok((page.map_err(again)?, response.body.len() as u64, budget))
+        let bytes = response.body.len() as u64;
+        Ok(Got::Page(Box::new((page.map_err(again)?, bytes, budget))))
+    }
+
+    /// Waits until the account may be asked; fails where that is too long for a run.
+    async fn take_turn(&self) -> Result<(), Failure> {
+        let Some(account) = self.reader.account() else {
+            return Ok(());
+        };
+        loop {
+            let (wait, why) = match self.paces.turn(self.tenant, account) {
+                Turn::In(wait) => {
+                    tokio::time::sleep(wait).await;
+                    return Ok(());
+                }
+                Turn::Resting(wait, why) => (wait, why),
+            };
+            if wait > self.limits.longest_pause {
+                return Err(Failure::new(Code::RateLimited, why).after(Some(wait)));
+            }
+            self.show_waiting(wait, &why, None).await;
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Lets the whole account rest where the vendor asked this run to.
+    async fn note_usage(&self, got: &Response, verdict: &Verdict, url: &Url) {
+        let Some(account) = self.reader.account() else {
+            return;
+        };
+        let usage = self.reader.usage(got);
+        let asked = match verdict {
+            Verdict::Retry(failure) if failure.code == Code::RateLimited => {
+                failure.retry_after.map(|wait| (wait, failure.message.clone()))
+            }
+            _ => None,
+        };
+        let host = url.host_str().unwrap_or_default();
+        let rest = asked.or(usage.rest);
+        let rest = rest.map(|(wait, why)| (wait, format!("{host}: {why}")));
+        if let Some((wait, why)) = &rest {
+            self.paces.rest(self.tenant, &account.name, *wait, why);
+        }
+        let (wait, why) = rest.unwrap_or_default();
+        if wait >= SHOWN_FROM || usage.used.is_some() {
+            self.show_waiting(wait, &why, Some((account.name.clone(), usage.used)))
+                .await;
+        }
+    }
+
+    /// Waits until the next try; gives the failure back when there is none, or not within a run.
+    pub async fn pause(&self, tries: &mut Tries, failure: Failure) -> Result<(), Failure> {
+        let why = failure.message.clone();
+        let wait = tries.next(failure)?;
+        self.show_waiting(wait, &why, None).await;
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+
+    async fn show_waiting(
+        &self,
+        wait: Duration,
+        why: &str,
+        account: Option<(String, Option<(u64, u64)>)>,
+    ) {
+        if wait < SHOWN_FROM && account.is_none() {
+            return;
+        }
+        let why = why.to_owned();
+        let waiting = Waiting { wait, why, account };
+        let (run, what) = (self.run, What::Waiting(Box::new(waiting)));
+        self.outbox.send(Event { run, what }).await;
+    }
+}
+
+/// A page as it will be stored.
+fn fetched_page(
+    stream: &Stream,
+    page: Page,
+    state: StreamState,
+    window: Window,
+    bytes: u64,
+    budget: Budget,
+) -> FetchedPage {
+    FetchedPage {
+        stream: stream.name.clone(),
+        records: page.records,
+        rejected: page.rejected,
+        deleted: page.deleted,
+        count: page.count,
+        warning: page.warning,
+        all: None,
+        state,
+        window,
+        bytes,
+        budget,
+    }
+}
+
+/// Remembers what a whole pass has shown. A record whose id could not be read may be any: then nothing is known.
+fn see(seen: &mut Option<Vec<[u8; 16]>>, page: &Page) {
+    let Some(ids) = seen else {
+        return;
+    };
+    let known = page.records.iter().map(|record| Some(record.id.as_str()));
+    for id in known.chain(page.rejected.iter().map(|rejected| rejected.id.as_deref())) {
+        let Some(id) = id.filter(|_| ids.len() < MOST_SEEN) else {
+            *seen = None;
+            return;
+        };
+        ids.push(json::hash(id.as_bytes()));
     }
 }
 
@@ -374,8 +624,8 @@ impl Tries {
         }
     }
 
-    /// Waits until the next try; gives the failure back when there is none, or not within a run.
-    pub async fn pause(&mut self, failure: Failure) -> Result<(), Failure> {
+    /// How long until the next try; gives the failure back when there is none, or not within a run.
+    pub fn next(&mut self, failure: Failure) -> Result<Duration, Failure> {
         let wait = failure
             .retry_after
             .unwrap_or_else(|| jitter(self.pause.min(self.limits.longest_pause)));
@@ -384,8 +634,7 @@ impl Tries {
         }
         self.made += 1;
         self.pause = self.pause.saturating_mul(2);
-        tokio::time::sleep(wait).await;
-        Ok(())
+        Ok(wait)
     }
 }
 

@@ -20,6 +20,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::client::Client;
+use super::pace::Paces;
 use super::run::{Outbox, Run};
 use super::*;
 use crate::json::{self, RecordLimits, Spec};
@@ -89,6 +90,7 @@ impl Reader for Script {
             path: &path,
             key: &key,
             cursor: None,
+            gone: None,
             limits,
         };
         let found = json::records(&got.body, &spec)?;
@@ -100,6 +102,7 @@ impl Reader for Script {
             rejected: found.rejected,
             next: given("next"),
             high,
+            ..Page::default()
         })
     }
 }
@@ -192,6 +195,7 @@ async fn run_covered(
     let streams = vec![Stream {
         name: "s".into(),
         ordered,
+        whole: false,
     }];
     let reader = Script { streams, url };
     let (sender, mut inbox) = mpsc::channel(100);
@@ -202,6 +206,9 @@ async fn run_covered(
     let now = DateTime::UNIX_EPOCH;
     let mut run = Run {
         run: Uuid::nil(),
+            tenant: Uuid::nil(),
+            paces: &Paces::default(),
+            began: std::time::Instant::now(),
         reader: &reader,
         definition: "d".into(),
         states,
@@ -507,6 +514,9 @@ fn job(url: &Url) -> Job {
     let now = DateTime::UNIX_EPOCH;
     Job {
         run: Uuid::new_v4(),
+        tenant: Uuid::nil(),
+        purpose: Purpose::Sync,
+        rests: vec![],
         source: "api".into(),
         definition,
         states: HashMap::new(),

@@ -40,6 +40,8 @@ pub struct Spec<'a> {
     pub key: &'a [Vec<String>],
     /// Path inside a record of its cursor value.
     pub cursor: Option<&'a [String]>,
+    /// Path inside a record, and the JSON that stands there where the record says that it is gone.
+    pub gone: Option<(&'a [String], &'a str)>,
     pub limits: RecordLimits,
 }
 
@@ -53,6 +55,8 @@ pub const MOST_ITEMS: usize = 500_000;
 pub struct Found {
     pub records: Vec<Record>,
     pub rejected: Vec<Rejected>,
+    /// Ids of the records that say they are gone.
+    pub deleted: Vec<String>,
     /// The cursor values of the records that have one, as text: a string without quotes and escapes, a number
     /// as written.
     pub cursors: Vec<String>,
@@ -151,13 +155,17 @@ impl Found {
             .ok_or_else(|| unsound(&raw))
             .and_then(|text| identify(text, &hash, spec))
         {
-            Ok((id, cursor)) => {
+            Ok(Identified { id, cursor, gone }) => {
+                self.cursors.extend(cursor);
+                if gone {
+                    self.deleted.push(id);
+                    return;
+                }
                 self.records.push(Record {
                     id,
                     json: raw,
                     hash,
                 });
-                self.cursors.extend(cursor);
             }
             Err((reason, id)) => {
                 let detail = format!(
@@ -206,12 +214,14 @@ fn explain(reason: Reason, limits: &RecordLimits) -> String {
     }
 }
 
+struct Identified {
+    id: String,
+    cursor: Option<String>,
+    gone: bool,
+}
+
 /// The id of a sound item, and its cursor value; or why PostgreSQL could not store it.
-fn identify(
-    text: &str,
-    hash: &[u8; 16],
-    spec: &Spec,
-) -> Result<(String, Option<String>), Unstorable> {
+fn identify(text: &str, hash: &[u8; 16], spec: &Spec) -> Result<Identified, Unstorable> {
     if !text.starts_with('{') {
         return Err((Reason::NotAnObject, None));
     }
@@ -220,7 +230,12 @@ fn identify(
     }
     let inspected = inspect::inspect(text, spec.limits.depth);
     let paths = spec.key.iter().map(Vec::as_slice).chain(spec.cursor);
+    let paths = paths.chain(spec.gone.map(|(path, _)| path));
     let mut values = pick(text, &paths.collect::<Vec<_>>());
+    let gone = spec.gone.is_some_and(|(_, says)| {
+        let value = values.pop().flatten();
+        value.is_some_and(|value| value.get() == says)
+    });
     let cursor = spec
         .cursor
         .and_then(|_| values.pop())
@@ -233,7 +248,7 @@ fn identify(
         Ok(()) if id.len() > spec.stream.len() + 1 + spec.limits.key => {
             Err((Reason::KeyTooLong, Some(id)))
         }
-        Ok(()) => Ok((id, cursor)),
+        Ok(()) => Ok(Identified { id, cursor, gone }),
     }
 }
 

@@ -29,6 +29,7 @@ fn read_with(body: &[u8], at: &str, keys: &[&str]) -> Result<Found, Failure> {
         path: &path(at),
         key: &keys,
         cursor: Some(&cursor),
+        gone: None,
         limits: LIMITS,
     };
     records(&Bytes::copy_from_slice(body), &spec)

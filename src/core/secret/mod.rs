@@ -62,6 +62,17 @@ impl Secret {
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
+
+    /// Tells one secret from another without telling what it is; for secrets that nobody can guess.
+    pub fn fingerprint(&self) -> String {
+        let hash = crate::json::hash(&[b"connector_service ", self.expose()].concat());
+        hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The same as text, for what is put into a request.
+    pub fn text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.0)
+    }
 }
 
 impl fmt::Debug for Secret {

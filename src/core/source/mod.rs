@@ -3,14 +3,28 @@
 //! A source is a pure function: position in, request out; response in, page out. It has no clock, no socket
 //! and no threads; the engine in [`crate::fetch`] does every risky thing once. That is why a vendor is one
 //! file here, one line in [`CATALOG`], and one folder of recorded pages that its tests replay.
+//!
+//! What several vendors need is there once: settings out of a connector's row ([`settings`]), windows and cursors
+//! ([`window`]), token requests ([`token`]), records out of a body ([`reading`]).
 
 pub mod api;
+mod erpnext;
+mod quickbooks;
+mod reading;
 pub mod request;
+mod salesforce;
+mod settings;
+mod shopify;
+mod square;
+mod stripe;
+mod token;
+mod window;
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
+use url::Url;
 
 use crate::error::{Code, Failure};
 use crate::json::RecordLimits;
@@ -23,9 +37,37 @@ pub trait Source: Sync {
     /// The word in `connectors.type`.
     fn name(&self) -> &'static str;
 
+    /// What people have to know to make a connector of it.
+    fn about(&self) -> About;
+
     /// Reads config and credentials. Everything that can be wrong in them is found here, because this also
     /// runs when the connector is saved.
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure>;
+}
+
+/// One line of `connector_service_catalog()`.
+pub struct About {
+    /// What kind of thing it reads: "service", "any REST API".
+    pub kind: &'static str,
+    pub streams: Vec<StreamAbout>,
+    pub credentials: &'static [Field],
+    pub config: &'static [Field],
+    /// The least `sync_frequency` that makes sense.
+    pub frequency: &'static str,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct StreamAbout {
+    pub name: &'static str,
+    /// Read where config does not choose.
+    pub default: bool,
+}
+
+/// A key of credentials or config, and what it means.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    pub name: &'static str,
+    pub meaning: &'static str,
 }
 
 /// What a connector's row says, and the limits of the installation.
@@ -66,6 +108,36 @@ pub trait Reader: Send + Sync {
     /// Reads a response that [`Reader::verdict`] said to read. A page that is wrong in any way is an `Err`,
     /// never an empty page.
     fn page(&self, at: &Position, got: &Response) -> Result<Page, Failure>;
+
+    /// The account at the vendor whose requests are counted together. `None`: nobody counts.
+    fn account(&self) -> Option<&Account> {
+        None
+    }
+
+    /// What a response, read or refused, says of the account's allowance.
+    fn usage(&self, _got: &Response) -> Usage {
+        Usage::default()
+    }
+}
+
+/// Whose requests the vendor counts together, and how fast they may come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Names the account within its tenant; safe to show.
+    pub name: String,
+    /// The shortest time between two requests in the long run.
+    pub every: Duration,
+    /// How many may come at once after a rest.
+    pub burst: u32,
+}
+
+/// What a vendor says of an account's allowance.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// No request of the account for this long, and why.
+    pub rest: Option<(Duration, String)>,
+    /// How much of how much is used up.
+    pub used: Option<(u64, u64)>,
 }
 
 /// One token request; pure, like a [`Reader`]. `refresh` is what took the place of the configured refresh token
@@ -84,11 +156,19 @@ pub trait Login: Send + Sync {
 /// What a vendor answered to a token request.
 #[derive(Debug)]
 pub struct Grant {
-    pub access: Secret,
+    pub access: Access,
     /// How long it opens; `None`: until the vendor refuses it.
     pub lives: Option<Duration>,
     /// Has to be stored before the access token is used: the old one is worth nothing any more.
     pub rotated: Option<Rotated>,
+}
+
+/// What opens the streams: a token, and the place that the vendor named with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    pub token: Secret,
+    /// The login's own judgement has let it through: see [`Login::granted`].
+    pub base: Option<Url>,
 }
 
 /// A refresh token that took the place of another.
@@ -107,6 +187,8 @@ pub struct Stream {
     /// Whether records come in the cursor's order. Then every stored page may move the cursor; otherwise it
     /// moves only when the pass is complete, or rows would be skipped after an interruption.
     pub ordered: bool,
+    /// Whether a pass shows every record that there is. Then what a complete pass does not show is gone.
+    pub whole: bool,
 }
 
 /// When a pass starts; given by the database, because a source has no clock.
@@ -128,7 +210,7 @@ pub struct Position<'a> {
     /// The greatest cursor value of this pass so far.
     pub high: Option<&'a Value>,
     /// The token that [`Reader::login`] brought.
-    pub access: Option<&'a Secret>,
+    pub access: Option<&'a Access>,
 }
 
 /// What a response means.
@@ -138,10 +220,14 @@ pub enum Verdict {
     /// Ask again after a pause; when the tries are used up, this is how the run fails.
     Retry(Failure),
     Fail(Failure),
+    /// The next page's token is worth nothing any more: the pass starts again at the proven position.
+    Expired(Failure),
+    /// The vendor does not have this stream here, and says so: nothing to read, and no failure. In our own words.
+    Absent(String),
 }
 
 /// Every kind of connector this version can sync.
-pub static CATALOG: &[&dyn Source] = &[&api::Api];
+pub static CATALOG: &[&dyn Source] = &[&api::Api, &erpnext::ErpNext, &quickbooks::QuickBooks, &salesforce::Salesforce, &shopify::Shopify, &square::Square, &stripe::Stripe];
 
 /// Every word that `connectors.type` may hold: the public contract, wider than [`CATALOG`].
 pub const TYPES: &[&str] = &[

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use base64::Engine as _;
 use bytes::Bytes;
+use serde_json::Value;
 use url::Url;
 
 use super::Verdict;
 use crate::error::{Code, Failure};
+use crate::secret::Secret;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
@@ -22,6 +25,63 @@ pub struct Request {
     pub url: Url,
     pub headers: Vec<(String, String)>,
     pub body: Option<Bytes>,
+}
+
+impl Request {
+    pub fn get(url: Url) -> Request {
+        Request {
+            method: Method::Get,
+            url,
+            headers: Vec::new(),
+            body: None,
+        }
+    }
+
+    pub fn post(url: Url, content_type: &str, body: impl Into<Bytes>) -> Request {
+        Request {
+            method: Method::Post,
+            url,
+            headers: vec![("Content-Type".to_owned(), content_type.to_owned())],
+            body: Some(body.into()),
+        }
+    }
+
+    pub fn post_json(url: Url, body: &Value) -> Request {
+        Request::post(url, "application/json", body.to_string())
+    }
+
+    pub fn post_form(url: Url, pairs: &[(&str, &str)]) -> Request {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        let form = form.extend_pairs(pairs).finish();
+        Request::post(url, "application/x-www-form-urlencoded", form)
+    }
+
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Request {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    pub fn bearer(self, token: &Secret) -> Request {
+        self.header("Authorization", format!("Bearer {}", token.text()))
+    }
+
+    pub fn basic(self, user: &Secret, password: &Secret) -> Request {
+        let pair = Secret::new([user.expose(), b":", password.expose()].concat());
+        let pair = base64::engine::general_purpose::STANDARD.encode(pair.expose());
+        self.header("Authorization", format!("Basic {pair}"))
+    }
+}
+
+/// An address below another one, with each step of the path and each parameter encoded.
+pub fn below(base: &Url, path: &[&str], query: &[(&str, &str)]) -> Url {
+    let mut url = base.clone();
+    if let Ok(mut steps) = url.path_segments_mut() {
+        steps.pop_if_empty().extend(path);
+    }
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    url
 }
 
 impl fmt::Debug for Request {
@@ -79,7 +139,7 @@ pub fn verdict_by_status(got: &Response) -> Verdict {
 }
 
 /// The `Retry-After` header: whole or decimal seconds, or an HTTP date. What does not read is not there.
-fn retry_after(got: &Response) -> Option<Duration> {
+pub fn retry_after(got: &Response) -> Option<Duration> {
     let value = got.header("retry-after")?.trim();
     let wait = match value.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok()?,

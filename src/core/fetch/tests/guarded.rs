@@ -196,7 +196,7 @@ async fn a_connector_of_any_spelling_ends_in_its_code() {
         let requester = "/manifest/streams/0/retriever/requester/url_base";
         *job.definition.config.pointer_mut(requester).unwrap() = url.clone().into();
         job.allowed = Arc::default();
-        let failure = super::super::run::fetch(job, &client, &outbox).await;
+        let failure = super::super::run::fetch(job, &client, &Paces::default(), &outbox).await;
         let failure = failure.unwrap_err();
         match failure.code {
             Code::AddressNotAllowed => refused += 1,

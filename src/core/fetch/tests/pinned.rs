@@ -74,10 +74,8 @@ impl Reader for Wanderer {
 
     fn page(&self, at: &Position, _: &Response) -> Result<Page, Failure> {
         Ok(Page {
-            records: vec![],
-            rejected: vec![],
             next: at.next.is_none().then(|| json!("next")),
-            high: None,
+            ..Page::default()
         })
     }
 }
@@ -115,6 +113,7 @@ async fn what_a_vendor_sends_leads_no_source_to_another_place() {
         let streams = vec![Stream {
             name: "s".into(),
             ordered: false,
+            whole: false,
         }];
         let reader = Wanderer {
             streams,
@@ -123,6 +122,9 @@ async fn what_a_vendor_sends_leads_no_source_to_another_place() {
         };
         let mut run = Run {
             run: Uuid::nil(),
+            tenant: Uuid::nil(),
+            paces: &Paces::default(),
+            began: std::time::Instant::now(),
             reader: &reader,
             definition: "d".into(),
             states: HashMap::new(),
@@ -173,7 +175,7 @@ async fn a_manifest_whose_base_follows_the_vendor_stays_at_home() {
         sender,
         wake: Arc::new(|| {}),
     };
-    let result = super::super::run::fetch(job, &Client::new(), &outbox).await;
+    let result = super::super::run::fetch(job, &Client::new(), &Paces::default(), &outbox).await;
     assert_eq!(result.unwrap_err().code, Code::ForeignNextPage);
     assert_eq!(asked.lock().unwrap().len(), 1);
     assert_eq!(other.count().await, 0);

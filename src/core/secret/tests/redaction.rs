@@ -116,8 +116,9 @@ fn what_a_vendor_sent_is_not_printed() {
     let page = Page {
         records: vec![record],
         rejected: vec![rejected],
+        deleted: vec![CANARY.to_owned()],
         next: Some(pass.next),
-        high: None,
+        ..Page::default()
     };
     hides("Page", &page, canary);
 }

@@ -14,7 +14,7 @@ use crate::datetime::{Format, Span};
 use crate::error::{Code, Failure};
 use crate::json::Found;
 use crate::record::Window;
-use crate::source::{Position, Start};
+use crate::source::{Position, Start, window};
 use crate::template::{Template, parse_any};
 
 /// Where the manifest names no lookback. Longer: more is read again each time. Shorter: records that a slow
@@ -169,23 +169,10 @@ impl DatetimeCursor {
         }
     }
 
-    /// The greatest value up to the end of the window. A stamp of the far future moves nothing: it would make
-    /// every later pass skip what lies before it.
+    /// The greatest value up to the end of the window.
     pub fn high(&self, at: &Position, found: &Found) -> Result<Option<Value>, Failure> {
-        let mut high = at
-            .high
-            .and_then(Value::as_str)
-            .and_then(|text| Some((self.parse(text)?, text)));
-        let mut any_parsed = false;
-        for text in &found.cursors {
-            let Some(value) = self.parse(text) else {
-                continue;
-            };
-            any_parsed = true;
-            if value <= at.window.to && high.is_none_or(|(highest, _)| value > highest) {
-                high = Some((value, text));
-            }
-        }
+        let read = |text: &str| self.parse(text);
+        let (high, any_parsed) = window::highest(at.high, &found.cursors, at.window.to, read);
         // Values that are absent or null move nothing either, but a page may well hold none.
         if !found.cursors.is_empty() && !any_parsed {
             let message = format!(
@@ -194,7 +181,7 @@ impl DatetimeCursor {
             );
             return Err(Failure::new(Code::UnexpectedShape, message));
         }
-        Ok(high.map(|(_, text)| Value::String(text.to_owned())))
+        Ok(high)
     }
 
     fn parse(&self, text: &str) -> Option<DateTime<Utc>> {

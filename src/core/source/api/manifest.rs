@@ -116,6 +116,7 @@ fn stream(component: Component) -> Result<StreamSpec, Failure> {
     let stream = Stream {
         name,
         ordered: false,
+        whole: false,
     };
     Ok(StreamSpec {
         stream,

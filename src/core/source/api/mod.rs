@@ -22,7 +22,9 @@ use serde_json::Value;
 use self::config::Config;
 use self::manifest::StreamSpec;
 use self::oauth::OAuth;
-use super::{Definition, Grant, Login, Position, Reader, Request, Response, Source, Start, Stream};
+use super::{
+    About, Definition, Field, Grant, Login, Position, Reader, Request, Response, Source, Start, Stream,
+};
 use crate::datetime::Format;
 use crate::error::{Code, Failure};
 use crate::json::{self, Found, RecordLimits};
@@ -30,11 +32,39 @@ use crate::record::{Page, Record, Window};
 use crate::secret::{Credentials, Secret};
 use crate::template::macros;
 
+pub use self::parts::join;
+
 pub struct Api;
 
 impl Source for Api {
     fn name(&self) -> &'static str {
         "api"
+    }
+
+    fn about(&self) -> About {
+        About {
+            kind: "any REST API",
+            streams: vec![],
+            credentials: &[Field {
+                name: "(any)",
+                meaning: "what the manifest's templates see as config['...']",
+            }],
+            config: &[
+                Field {
+                    name: "manifest",
+                    meaning: "the declarative manifest, as JSON",
+                },
+                Field {
+                    name: "start_date",
+                    meaning: "where a first sync begins, ISO 8601; 30 days ago where it is left out",
+                },
+                Field {
+                    name: "(any)",
+                    meaning: "what the manifest's templates see as config['...']",
+                },
+            ],
+            frequency: "hourly",
+        }
     }
 
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
@@ -114,7 +144,7 @@ impl Reader for ApiReader {
             paging.inject(at.next, &mut parts)?;
         }
         if let Some(access) = at.access.filter(|_| spec.requester.login().is_some()) {
-            let token = String::from_utf8_lossy(access.expose());
+            let token = access.token.text();
             parts.authorize(format!("Bearer {token}"));
         }
         parts.build()
@@ -143,6 +173,7 @@ impl Reader for ApiReader {
                 path: &path,
                 key: &spec.key,
                 cursor,
+                gone: None,
                 limits: self.limits,
             },
         )?;
@@ -164,6 +195,7 @@ impl Reader for ApiReader {
             rejected: found.rejected,
             next,
             high,
+            ..Page::default()
         })
     }
 }

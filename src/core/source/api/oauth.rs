@@ -1,7 +1,5 @@
 //! `OAuthAuthenticator`: a token request, and where a refresh token that the vendor replaces is kept.
 
-use std::time::Duration;
-
 use minijinja::value::Value as Context;
 use serde_json::{Map, Value};
 use url::Url;
@@ -9,10 +7,9 @@ use url::Url;
 use super::component::{Component, wrong};
 use super::parts::Parts;
 use super::requester::{credential, render};
-use crate::error::{Code, Failure};
+use crate::error::Failure;
 use crate::secret::{Credentials, Secret};
-use crate::source::request::verdict_by_status;
-use crate::source::{Grant, Method, Request, Response, Rotated, Verdict};
+use crate::source::{Access, Grant, Method, Request, Response, Rotated, token};
 use crate::template::Template;
 
 pub struct OAuth {
@@ -118,7 +115,7 @@ impl OAuth {
             let token = self.sent(context, refresh)?;
             said.push((
                 name.clone(),
-                String::from_utf8_lossy(token.expose()).into_owned(),
+                token.text().into_owned(),
             ));
         }
         let headers = render(&self.headers, context)?;
@@ -166,30 +163,15 @@ impl OAuth {
         refresh: Option<&Secret>,
         got: &Response,
     ) -> Result<Grant, Failure> {
-        match verdict_by_status(got) {
-            Verdict::Read => {}
-            // "invalid_grant" comes with 400.
-            Verdict::Fail(failure) if failure.code == Code::RequestRefused => {
-                let message = format!("HTTP {} (no token was given)", got.status);
-                return Err(Failure::new(Code::CredentialsRejected, message));
-            }
-            Verdict::Retry(failure) | Verdict::Fail(failure) => return Err(failure),
-        }
-        let answer = serde_json::from_slice::<Value>(&got.body)
-            .map_err(|_| Failure::new(Code::InvalidJson, "the token's answer is not JSON"))?;
-        let answer = Credentials::from(answer);
-        let text = |name: &str| {
-            let text = answer.fields().get(name)?.as_str()?;
-            (!text.is_empty()).then(|| Secret::new(text.as_bytes().to_vec()))
+        let names = token::Names {
+            access: &self.access,
+            lives: &self.lives,
+            refresh: &self.rotated,
         };
-        let access = text(&self.access).ok_or_else(|| {
-            let message = "the token's answer holds no access token";
-            Failure::new(Code::UnexpectedShape, message)
-        })?;
-        let lives = answer.fields().get(&self.lives).and_then(seconds);
+        let answer = token::answer(got, &names)?;
         let mut rotated = None;
         if self.refresh.is_some()
-            && let Some(new) = text(&self.rotated)
+            && let Some(new) = answer.refresh
         {
             let old = self.sent(context, refresh)?;
             if new != old {
@@ -201,8 +183,11 @@ impl OAuth {
             }
         }
         Ok(Grant {
-            access,
-            lives,
+            access: Access {
+                token: answer.access,
+                base: None,
+            },
+            lives: answer.lives,
             rotated,
         })
     }
@@ -235,16 +220,6 @@ impl OAuth {
             )),
         }
     }
-}
-
-/// A number of seconds, or the text of one.
-fn seconds(value: &Value) -> Option<Duration> {
-    let seconds = match value {
-        Value::Number(number) => number.as_f64()?,
-        Value::String(text) => text.trim().parse().ok()?,
-        _ => return None,
-    };
-    Duration::try_from_secs_f64(seconds).ok()
 }
 
 fn fields(component: &mut Component, key: &str) -> Result<Vec<(String, Template)>, Failure> {

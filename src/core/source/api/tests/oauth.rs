@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::secret::Secret;
+use crate::source::Access;
 
 fn oauth(also: Value) -> Value {
     let mut authenticator = json!({
@@ -75,10 +76,17 @@ fn a_token_is_asked_for_as_the_manifest_says() {
     assert!(request.headers.contains(&("X-Id".into(), "id".into())));
 }
 
+fn access(text: &str) -> Access {
+    Access {
+        token: secret(text),
+        base: None,
+    }
+}
+
 #[test]
 fn a_token_opens_the_streams() {
     let pass = Pass::new(oauth(json!({})), None);
-    let token = secret("opens");
+    let token = access("opens");
     let at = Position {
         access: Some(&token),
         ..pass.at()
@@ -113,7 +121,7 @@ fn an_answer_gives_a_token_and_perhaps_another_refresh_token() {
         (json!("soon"), None),
     ] {
         let grant = read(None, json!({"access_token": "a", "expires_in": expires})).unwrap();
-        assert_eq!(grant.access, secret("a"));
+        assert_eq!(grant.access, access("a"));
         assert_eq!(grant.lives, lives.map(Duration::from_secs), "{expires}");
         assert!(grant.rotated.is_none());
     }

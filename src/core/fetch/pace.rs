@@ -1,0 +1,121 @@
+//! How fast the requests of one account may come, and whether it rests.
+//!
+//! Vendors count requests by account, not by connector: a schedule, a manual sync and a check of the same shop use up
+//! one allowance. So all runs of a worker that call the same account of a tenant take their turns here. Accounts of
+//! two tenants are never the same, even by name: who writes somebody else's shop into a row must not slow it down.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::source::Account;
+
+#[derive(Default)]
+pub struct Paces(Mutex<HashMap<(Uuid, String), Pace>>);
+
+#[derive(Default)]
+struct Pace {
+    /// When the next request would be due if they came evenly.
+    due: Option<Instant>,
+    rest: Option<(Instant, String)>,
+}
+
+/// When a request may be made.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Turn {
+    In(Duration),
+    /// The account rests for this long, and why; ask again then.
+    Resting(Duration, String),
+}
+
+impl Paces {
+    /// Takes a turn: whoever is told `In` makes one request.
+    pub fn turn(&self, tenant: Uuid, account: &Account) -> Turn {
+        self.with(tenant, &account.name, |pace| {
+            let now = Instant::now();
+            if let Some((until, why)) = &pace.rest {
+                if *until > now {
+                    return Turn::Resting(*until - now, why.clone());
+                }
+                pace.rest = None;
+            }
+            let due = pace.due.map_or(now, |due| due.max(now));
+            pace.due = Some(due + account.every);
+            let ahead = account.every * account.burst.saturating_sub(1);
+            Turn::In((due - now).saturating_sub(ahead))
+        })
+    }
+
+    /// No request of the account for so long; a longer rest that is there already stays.
+    pub fn rest(&self, tenant: Uuid, account: &str, wait: Duration, why: &str) {
+        self.with(tenant, account, |pace| {
+            let until = Instant::now() + wait;
+            if pace.rest.as_ref().is_none_or(|(other, _)| *other < until) {
+                pace.rest = Some((until, why.to_owned()));
+            }
+        });
+    }
+
+    fn with<T>(&self, tenant: Uuid, account: &str, work: impl FnOnce(&mut Pace) -> T) -> T {
+        let mut paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is neither resting nor behind is as good as new: the map holds who was busy lately.
+        if paces.len() >= MOST {
+            let now = Instant::now();
+            paces.retain(|_, pace| {
+                pace.due.is_some_and(|due| due > now)
+                    || pace.rest.as_ref().is_some_and(|(until, _)| *until > now)
+            });
+        }
+        work(paces.entry((tenant, account.to_owned())).or_default())
+    }
+}
+
+/// Accounts that are remembered before the idle ones are forgotten. Larger: more memory. Smaller: more sweeping.
+const MOST: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(every: u64, burst: u32) -> Account {
+        Account {
+            name: "acct".into(),
+            every: Duration::from_millis(every),
+            burst,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_goes_at_once_and_what_follows_comes_evenly() {
+        let paces = Paces::default();
+        let turns = |count: usize| -> Vec<u64> {
+            let turn = |_| match paces.turn(Uuid::nil(), &account(100, 3)) {
+                Turn::In(wait) => wait.as_millis() as u64,
+                Turn::Resting(..) => u64::MAX,
+            };
+            (0..count).map(turn).collect()
+        };
+        assert_eq!(turns(6), [0, 0, 0, 100, 200, 300]);
+        tokio::time::advance(Duration::from_millis(1_000)).await;
+        assert_eq!(turns(4), [0, 0, 0, 100]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rest_is_its_account_s_and_its_tenant_s_alone_and_the_longer_one_counts() {
+        let paces = Paces::default();
+        let (mine, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let account = account(0, 1);
+        paces.rest(mine, "acct", Duration::from_secs(9), "asked to");
+        paces.rest(mine, "acct", Duration::from_secs(3), "shorter");
+        assert_eq!(
+            paces.turn(mine, &account),
+            Turn::Resting(Duration::from_secs(9), "asked to".into())
+        );
+        assert_eq!(paces.turn(other, &account), Turn::In(Duration::ZERO));
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert_eq!(paces.turn(mine, &account), Turn::In(Duration::ZERO));
+    }
+}

@@ -1,0 +1,467 @@
+//! `erpnext`: documents of a Frappe site, by its REST API.
+//!
+//! The site stamps changes in its own zone, without saying which. So a stamp is never converted: a pass asks for what
+//! was changed after the greatest stamp that the site itself wrote, less a lookback that is longer than the hour by
+//! which clocks are put back, in the site's own spelling. Offsets of pages move under the reader; each page asks for
+//! what comes after the last document instead. A list has no child rows: where those count, each document is read by
+//! itself.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use url::Url;
+
+use super::reading::{self, Shape, strange};
+use super::request::{below, verdict_by_status};
+use super::settings::{Settings, missing};
+use super::window::{Since, highest};
+use super::{
+    About, Account, Definition, Field, Position, Reader, Request, Response, Source, Start, Stream,
+    StreamAbout, Verdict,
+};
+use crate::error::{Code, Failure};
+use crate::json::RecordLimits;
+use crate::record::{Page, Window};
+use crate::secret::Secret;
+use crate::template::parse_any;
+
+pub struct ErpNext;
+
+/// Everything that is known of a stream.
+struct Spec {
+    about: StreamAbout,
+    doctype: &'static str,
+    /// Whether the child rows count.
+    children: bool,
+    /// Whether the site may be without it: an app of its own, or a right that few have.
+    optional: bool,
+    /// What else a document must be.
+    filter: Option<(&'static str, i64)>,
+}
+
+const fn spec(name: &'static str, doctype: &'static str, default: bool) -> Spec {
+    Spec {
+        about: StreamAbout { name, default },
+        doctype,
+        children: false,
+        optional: false,
+        filter: None,
+    }
+}
+
+const SPECS: &[Spec] = &[
+    spec("sales_invoices", "Sales Invoice", true),
+    spec("purchase_invoices", "Purchase Invoice", true),
+    spec("bins", "Bin", true),
+    Spec {
+        children: true,
+        optional: true,
+        ..spec("timesheets", "Timesheet", true)
+    },
+    Spec {
+        optional: true,
+        ..spec("expense_claims", "Expense Claim", true)
+    },
+    Spec {
+        optional: true,
+        ..spec("salary_slips", "Salary Slip", true)
+    },
+    spec("items", "Item", false),
+    spec("customers", "Customer", false),
+    spec("suppliers", "Supplier", false),
+    spec("payment_entries", "Payment Entry", false),
+    spec("journal_entries", "Journal Entry", false),
+    Spec {
+        // Its name is not the final one before.
+        filter: Some(("to_rename", 0)),
+        ..spec("gl_entries", "GL Entry", false)
+    },
+    Spec {
+        filter: Some(("to_rename", 0)),
+        ..spec("stock_ledger_entries", "Stock Ledger Entry", false)
+    },
+    spec("employees", "Employee", false),
+];
+
+/// Documents of one page.
+const PAGE: usize = 500;
+
+/// The furthest that a site's clock shows a later time than UTC, and an earlier one.
+const AHEAD: TimeDelta = TimeDelta::hours(14);
+const BEHIND: TimeDelta = TimeDelta::hours(12);
+
+const CREDENTIALS: &[Field] = &[
+    Field {
+        name: "api_key",
+        meaning: "of a user who may read what the streams name",
+    },
+    Field {
+        name: "api_secret",
+        meaning: "of the same user",
+    },
+];
+
+const CONFIG: &[Field] = &[
+    Field {
+        name: "base_url",
+        meaning: "the site, such as https://acme.erpnext.com; may stand in credentials",
+    },
+    Field {
+        name: "streams",
+        meaning: "list of the streams to read",
+    },
+    Field {
+        name: "start_date",
+        meaning: "where a first sync begins, ISO 8601; 30 days ago where it is left out",
+    },
+];
+
+impl Source for ErpNext {
+    fn name(&self) -> &'static str {
+        "erpnext"
+    }
+
+    fn about(&self) -> About {
+        About {
+            kind: "business suite",
+            streams: SPECS.iter().map(|spec| spec.about).collect(),
+            credentials: CREDENTIALS,
+            config: CONFIG,
+            frequency: "hourly",
+        }
+    }
+
+    fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
+        let settings = Settings::new(connector, CONFIG)?;
+        let names = settings.streams(&self.about().streams)?;
+        let since = Since {
+            start_date: settings.start_date()?,
+            // An hour is there twice when clocks are put back, and long transactions stamp early.
+            lookback: TimeDelta::hours(2),
+            read: parse_any,
+        };
+        let site = settings.place(&["base_url", "url", "site", "site_url"])?;
+        let key = settings.need(&["api_key"])?;
+        let secret = settings.need(&["api_secret"])?;
+        let site = site.ok_or_else(|| missing("base_url"))?;
+        let site = match site.contains("://") {
+            true => site,
+            false => format!("https://{site}"),
+        };
+        let base = super::api::join(&site, "")
+            .map_err(|_| super::settings::wrong("\"base_url\" is not an http or https URL"))?;
+        Ok(Box::new(ErpNextReader {
+            streams: names
+                .into_iter()
+                .map(|name| Stream {
+                    name: name.to_owned(),
+                    ordered: true,
+                    whole: false,
+                })
+                .collect(),
+            since,
+            is_chosen: settings.is_chosen(),
+            account: Account {
+                name: format!("erpnext {} {}", base.host_str().unwrap_or_default(), key.fingerprint()),
+                every: Duration::from_millis(50),
+                burst: 10,
+            },
+            base,
+            token: Secret::new([b"token ", key.expose(), b":", secret.expose()].concat()),
+            limits: connector.limits,
+        }))
+    }
+}
+
+struct ErpNextReader {
+    streams: Vec<Stream>,
+    base: Url,
+    since: Since,
+    /// Streams were named, so that one that is not there is a failure.
+    is_chosen: bool,
+    /// The whole header.
+    token: Secret,
+    account: Account,
+    limits: RecordLimits,
+}
+
+/// How a pass goes on.
+#[derive(Default, Serialize, Deserialize)]
+struct Next {
+    step: Step,
+    /// Whether an earlier pass has read the stream, so that something may be gone since.
+    again: bool,
+    /// Stamp and name of the last document, or of the last deletion.
+    after: Option<(String, String)>,
+    /// Documents that are to be read one by one before the list goes on; the last one first.
+    names: Vec<String>,
+    /// Whether the list goes on after them.
+    more: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum Step {
+    #[default]
+    List,
+    Deleted,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    data: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    name: Value,
+    #[serde(default)]
+    modified: Option<String>,
+    #[serde(default)]
+    creation: Option<String>,
+    #[serde(default)]
+    deleted_name: Option<String>,
+    #[serde(default)]
+    restored: Option<i64>,
+}
+
+/// A name is a text, and a number where the doctype counts.
+fn name_of(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn spec_of(stream: &Stream) -> Result<&'static Spec, Failure> {
+    SPECS
+        .iter()
+        .find(|spec| spec.about.name == stream.name)
+        .ok_or_else(|| Failure::new(Code::Internal, "no such stream"))
+}
+
+fn stamp(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%S%.6f").to_string()
+}
+
+/// A site's stamp, read as if its zone were UTC.
+fn naive(text: &str) -> Option<DateTime<Utc>> {
+    parse_any(&text.replacen(' ', "T", 1))
+}
+
+impl ErpNextReader {
+    /// A list in the order of a stamp, from a moment on or after a row.
+    fn list(&self, doctype: &str, fields: &[&str], by: &str, filters: Vec<Value>, at: &Position, after: Option<&(String, String)>) -> Url {
+        let mut filters = filters;
+        let mut query = vec![
+            ("fields", json!(fields).to_string()),
+            ("order_by", format!("{by} asc, name asc")),
+            ("limit_page_length", PAGE.to_string()),
+        ];
+        match after {
+            None => filters.push(json!([by, ">=", stamp(at.window.from.unwrap_or_default())])),
+            // Together: later, or of the same moment with a greater name. The server compares names, by its own rules.
+            Some((moment, name)) => {
+                filters.push(json!([by, ">=", moment]));
+                query.push(("or_filters", json!([[by, ">", moment], ["name", ">", name]]).to_string()));
+            }
+        }
+        query.push(("filters", Value::from(filters).to_string()));
+        let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        below(&self.base, &["api", "resource", doctype], &query)
+    }
+}
+
+impl Reader for ErpNextReader {
+    fn streams(&self) -> &[Stream] {
+        &self.streams
+    }
+
+    fn window(
+        &self,
+        _stream: &Stream,
+        cursor: Option<&Value>,
+        start: Start,
+    ) -> Result<Window, Failure> {
+        let read = |text: &str| naive(text);
+        let since = Since { read, ..self.since };
+        let mut window = since.window(cursor, start);
+        if cursor.is_none() {
+            // By the clock of a site that is furthest behind.
+            window.from = window.from.map(|from| from - BEHIND);
+        }
+        Ok(window)
+    }
+
+    fn request(&self, at: &Position) -> Result<Request, Failure> {
+        let spec = spec_of(at.stream)?;
+        let next: Next = reading::next(at)?;
+        let url = match (next.names.last(), next.step) {
+            (Some(name), _) => below(&self.base, &["api", "resource", spec.doctype, name], &[]),
+            (None, Step::List) => {
+                let filters = spec.filter.map(|(field, value)| json!([field, "=", value]));
+                let fields: &[&str] = if spec.children { &["name", "modified"] } else { &["*"] };
+                let filters = filters.into_iter().collect();
+                self.list(spec.doctype, fields, "modified", filters, at, next.after.as_ref())
+            }
+            (None, Step::Deleted) => {
+                let filters = vec![json!(["deleted_doctype", "=", spec.doctype])];
+                let fields = ["name", "creation", "deleted_name", "restored"];
+                self.list("Deleted Document", &fields, "creation", filters, at, next.after.as_ref())
+            }
+        };
+        Ok(Request::get(url)
+            .header("Accept", "application/json")
+            .header("Authorization", self.token.text()))
+    }
+
+    fn verdict(&self, at: &Position, got: &Response) -> Verdict {
+        let Ok(spec) = spec_of(at.stream) else {
+            return verdict_by_status(got);
+        };
+        let next: Next = reading::next(at).unwrap_or_default();
+        let is_optional = spec.optional && !self.is_chosen && at.next.is_none();
+        let absent = |why: &str| Verdict::Absent(format!("{} {why}", spec.doctype));
+        let fail = |code, what: String| {
+            Verdict::Fail(Failure::new(code, format!("HTTP {} ({what})", got.status)))
+        };
+        match got.status {
+            // One that was deleted since it was listed, or is as gone as the site said.
+            404 if !next.names.is_empty() => Verdict::Read,
+            403 | 404 if next.step == Step::Deleted => {
+                absent("may be deleted unseen: this user may not read Deleted Document")
+            }
+            403 if is_optional => absent("is left out: this user may not read it"),
+            404 if is_optional => absent("is left out: this site does not have it"),
+            403 => fail(
+                Code::PermissionMissing,
+                format!("this user may not read {}", spec.doctype),
+            ),
+            417 => fail(Code::RequestRefused, "the site refused the filters".to_owned()),
+            429 => {
+                let reset = got.header("x-ratelimit-reset").and_then(|text| text.trim().parse().ok());
+                match verdict_by_status(got) {
+                    Verdict::Retry(failure) => {
+                        let wait = failure.retry_after.or(reset.map(Duration::from_secs));
+                        Verdict::Retry(failure.after(wait))
+                    }
+                    other => other,
+                }
+            }
+            _ => verdict_by_status(got),
+        }
+    }
+
+    fn page(&self, at: &Position, got: &Response) -> Result<Page, Failure> {
+        let spec = spec_of(at.stream)?;
+        let mut next: Next = reading::next(at)?;
+        next.again |= at.next.is_none() && at.high.is_some();
+        if let Some(name) = next.names.pop() {
+            return self.document(at, got, next, &name);
+        }
+        if next.step == Step::Deleted {
+            return deleted(at, got, next);
+        }
+        let listed: Listed = reading::whole(got)?;
+        let stamps: Vec<String> = listed.data.iter().filter_map(|row| row.modified.clone()).collect();
+        if stamps.len() < listed.data.len() {
+            return Err(strange("a document has no \"modified\""));
+        }
+        let (high, _) = highest(at.high, &stamps, at.window.to + AHEAD, naive);
+        let last = listed.data.last();
+        next.more = listed.data.len() >= PAGE;
+        if let Some((row, moment)) = last.and_then(|row| Some((row, row.modified.clone()?))) {
+            next.after = Some((moment, name_of(&row.name)));
+        }
+        let mut page = Page {
+            high,
+            ..Page::default()
+        };
+        if spec.children {
+            next.names = listed.data.iter().rev().map(|row| name_of(&row.name)).collect();
+            // The list has passed them, and they are not stored before each of them is.
+            page.high = at.high.cloned();
+        } else {
+            let shape = Shape {
+                path: "data",
+                key: &["name"],
+                ..Shape::default()
+            };
+            let found = reading::read(&at.stream.name, got, &shape, self.limits)?;
+            (page.records, page.rejected) = (found.records, found.rejected);
+        }
+        page.next = goes_on(next)?;
+        Ok(page)
+    }
+
+    fn account(&self) -> Option<&Account> {
+        Some(&self.account)
+    }
+}
+
+/// The next document, the next page, or the deletions.
+fn goes_on(next: Next) -> Result<Option<Value>, Failure> {
+    if !next.names.is_empty() || next.more {
+        return reading::token(&next).map(Some);
+    }
+    let deletions = Next {
+        step: Step::Deleted,
+        again: true,
+        ..Next::default()
+    };
+    let follow = next.again && next.step == Step::List;
+    follow.then(|| reading::token(&deletions)).transpose()
+}
+
+impl ErpNextReader {
+    /// One document with its child rows.
+    fn document(
+        &self,
+        at: &Position,
+        got: &Response,
+        next: Next,
+        name: &str,
+    ) -> Result<Page, Failure> {
+        let mut page = Page {
+            high: at.high.cloned(),
+            ..Page::default()
+        };
+        if got.status == 404 {
+            page.deleted.push(format!("{}/{name}", at.stream.name));
+        } else if next.step == Step::List {
+            let shape = Shape {
+                path: "data",
+                key: &["name"],
+                stamp: "modified",
+                ..Shape::default()
+            };
+            let found = reading::read(&at.stream.name, got, &shape, self.limits)?;
+            // A later stamp than the list's would pass those that are still to be read.
+            if next.names.is_empty() && let Some((moment, _)) = &next.after {
+                let cap = at.window.to + AHEAD;
+                page.high = highest(at.high, std::slice::from_ref(moment), cap, naive).0;
+            }
+            (page.records, page.rejected) = (found.records, found.rejected);
+        }
+        page.next = goes_on(next)?;
+        Ok(page)
+    }
+}
+
+/// What was deleted since the last pass: each name is asked for, because another document may have it by now.
+fn deleted(at: &Position, got: &Response, mut next: Next) -> Result<Page, Failure> {
+    let listed: Listed = reading::whole(got)?;
+    let gone = listed.data.iter().filter(|row| row.restored.unwrap_or(0) == 0);
+    next.names = gone.filter_map(|row| row.deleted_name.clone()).collect();
+    next.names.sort_unstable();
+    next.names.dedup();
+    next.more = listed.data.len() >= PAGE;
+    if let Some(last) = listed.data.last() {
+        let creation = last.creation.clone();
+        let creation = creation.ok_or_else(|| strange("a deletion has no \"creation\""))?;
+        next.after = Some((creation, name_of(&last.name)));
+    }
+    Ok(Page {
+        next: goes_on(next)?,
+        high: at.high.cloned(),
+        ..Page::default()
+    })
+}

@@ -1,0 +1,96 @@
+//! Records out of a vendor's body, and the tokens between its pages.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::{Position, Response};
+use crate::error::{Code, Failure};
+use crate::json::{self, Found, RecordLimits, Spec};
+
+/// Where records lie in a body, with dots between keys; see [`Spec`].
+#[derive(Default)]
+pub struct Shape<'a> {
+    pub path: &'a str,
+    /// Of a record: what identifies it.
+    pub key: &'a [&'a str],
+    /// Of a record: its stamp.
+    pub stamp: &'a str,
+    /// Of a record: what says that it is gone, and the JSON that stands there then.
+    pub gone: Option<(&'a str, &'a str)>,
+}
+
+fn steps(path: &str) -> Vec<String> {
+    path.split('.')
+        .filter(|step| !step.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+pub fn read(
+    stream: &str,
+    got: &Response,
+    shape: &Shape,
+    limits: RecordLimits,
+) -> Result<Found, Failure> {
+    let path = steps(shape.path);
+    let key: Vec<Vec<String>> = shape.key.iter().map(|key| steps(key)).collect();
+    let stamp = steps(shape.stamp);
+    let gone = shape.gone.map(|(path, says)| (steps(path), says));
+    json::records(
+        &got.body,
+        &Spec {
+            stream,
+            path: &path,
+            key: &key,
+            cursor: Some(stamp.as_slice()).filter(|stamp| !stamp.is_empty()),
+            gone: gone.as_ref().map(|(path, says)| (path.as_slice(), *says)),
+            limits,
+        },
+    )
+}
+
+/// A body without the field that holds the records.
+pub fn around(got: &Response, records: &str) -> Map<String, Value> {
+    json::envelope(&got.body, records)
+}
+
+/// A body that holds no records as a value.
+pub fn whole<T: DeserializeOwned>(got: &Response) -> Result<T, Failure> {
+    serde_json::from_slice(&got.body).map_err(|error| {
+        let code = match error.classify() {
+            serde_json::error::Category::Eof => Code::TruncatedResponse,
+            serde_json::error::Category::Data => Code::UnexpectedShape,
+            _ => Code::InvalidJson,
+        };
+        Failure::new(code, format!("the body of {} bytes does not read", got.body.len()))
+    })
+}
+
+/// The largest body of an error that is looked into. Larger: a hostile one costs time.
+const LARGEST_ERROR: usize = 256 * 1024;
+
+/// The body of a refusal; null where it is no JSON.
+pub fn problem(got: &Response) -> Value {
+    let body = Some(got.body.as_ref()).filter(|body| body.len() <= LARGEST_ERROR);
+    body.and_then(|body| serde_json::from_slice(body).ok())
+        .unwrap_or_default()
+}
+
+/// What the previous page left to say how to go on; the default where there was none.
+pub fn next<T: DeserializeOwned + Default>(at: &Position) -> Result<T, Failure> {
+    match at.next {
+        None => Ok(T::default()),
+        Some(next) => serde_json::from_value(next.clone())
+            .map_err(|_| Failure::new(Code::RequestRefused, "the page token does not read")),
+    }
+}
+
+pub fn token(next: &impl Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(next)
+        .map_err(|_| Failure::new(Code::Internal, "a page token does not serialise"))
+}
+
+pub fn strange(what: &str) -> Failure {
+    Failure::new(Code::UnexpectedShape, what)
+}

@@ -1,0 +1,159 @@
+//! What a connector's row says, read with errors that name the key.
+//!
+//! A credential that is missing is another kind of failure than one that is wrong: rows are made before their
+//! secrets are there, and a person adds them field by field.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::api::join;
+use super::{Definition, Field, StreamAbout};
+use crate::error::{Code, Failure};
+use crate::secret::{Credentials, Secret};
+use crate::template::parse_any;
+
+pub struct Settings {
+    config: Map<String, Value>,
+    credentials: Credentials,
+}
+
+pub fn wrong(message: impl Into<String>) -> Failure {
+    Failure::new(Code::InvalidConfig, message)
+}
+
+impl Settings {
+    /// Refuses a key of config that is not known: one that is misspelt would read other data than its author meant.
+    pub fn new(definition: &Definition, known: &[Field]) -> Result<Settings, Failure> {
+        let config = definition.config.as_object().cloned().unwrap_or_default();
+        let is_known = |key: &&String| known.iter().any(|field| field.name == key.as_str());
+        if let Some(unknown) = config.keys().find(|key| !is_known(key)) {
+            let known: Vec<&str> = known.iter().map(|field| field.name).collect();
+            let known = known.join(", ");
+            return Err(wrong(format!(
+                "config has the key \"{unknown}\", which is not known here; known are {known}"
+            )));
+        }
+        Ok(Settings {
+            config,
+            credentials: definition.credentials.clone(),
+        })
+    }
+
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.config.get(key).filter(|value| !value.is_null())
+    }
+
+    pub fn text(&self, key: &str) -> Result<Option<&str>, Failure> {
+        let text = |value: &'_ Value| value.as_str().map(str::trim).filter(|text| !text.is_empty()).is_none();
+        match self.value(key) {
+            None => Ok(None),
+            Some(value) if text(value) => Err(wrong(format!("config's \"{key}\" is not a text"))),
+            Some(value) => Ok(value.as_str().map(str::trim)),
+        }
+    }
+
+    pub fn truth(&self, key: &str) -> Result<bool, Failure> {
+        match self.value(key) {
+            None => Ok(false),
+            Some(Value::Bool(truth)) => Ok(*truth),
+            Some(_) => Err(wrong(format!("config's \"{key}\" is neither true nor false"))),
+        }
+    }
+
+    /// A number between the two bounds.
+    pub fn number(&self, key: &str, least: f64, most: f64) -> Result<Option<f64>, Failure> {
+        let Some(value) = self.value(key) else {
+            return Ok(None);
+        };
+        let number = value.as_f64().filter(|number| (least..=most).contains(number));
+        number.map(Some).ok_or_else(|| {
+            wrong(format!("config's \"{key}\" is not a number from {least} to {most}"))
+        })
+    }
+
+    /// A credential by the first of its names that is there; a number is taken as its text.
+    pub fn secret(&self, names: &[&str]) -> Option<Secret> {
+        let found = names.iter().find_map(|name| match self.credentials.fields().get(*name)? {
+            Value::String(text) => Some(text.trim().as_bytes().to_vec()),
+            Value::Number(number) => Some(number.to_string().into_bytes()),
+            _ => None,
+        });
+        found.filter(|bytes| !bytes.is_empty()).map(Secret::new)
+    }
+
+    pub fn need(&self, names: &[&str]) -> Result<Secret, Failure> {
+        self.secret(names).ok_or_else(|| missing(names.first().copied().unwrap_or_default()))
+    }
+
+    /// What says who or where, and is no secret: from config, or from credentials, where many have it.
+    pub fn place(&self, names: &[&str]) -> Result<Option<String>, Failure> {
+        for name in names {
+            if let Some(text) = self.text(name)? {
+                return Ok(Some(text.to_owned()));
+            }
+        }
+        let text = self.secret(names);
+        Ok(text.map(|text| String::from_utf8_lossy(text.expose()).into_owned()))
+    }
+
+    /// Where the vendor is: config's `base_url`, or its own place.
+    pub fn base(&self, default: &str) -> Result<Url, Failure> {
+        self.url("base_url").map(|url| match url {
+            Some(url) => Ok(url),
+            None => join(default, ""),
+        })?
+    }
+
+    pub fn url(&self, key: &str) -> Result<Option<Url>, Failure> {
+        let url = self.text(key)?.map(|text| join(text, ""));
+        url.transpose()
+            .map_err(|_| wrong(format!("config's \"{key}\" is not an http or https URL")))
+    }
+
+    pub fn start_date(&self) -> Result<Option<DateTime<Utc>>, Failure> {
+        let Some(text) = self.text("start_date")? else {
+            return Ok(None);
+        };
+        parse_any(text).map(Some).ok_or_else(|| {
+            wrong("config's \"start_date\" is not a date such as 2026-01-31 or 2026-01-31T00:00:00Z")
+        })
+    }
+
+    /// Which streams are read: those that config names, or the default ones.
+    pub fn streams(&self, all: &[StreamAbout]) -> Result<Vec<&'static str>, Failure> {
+        let Some(value) = self.value("streams") else {
+            let default = all.iter().filter(|stream| stream.default);
+            return Ok(default.map(|stream| stream.name).collect());
+        };
+        let not_a_list = || wrong("config's \"streams\" is not a list of names");
+        let mut chosen: Vec<&'static str> = Vec::new();
+        for name in value.as_array().ok_or_else(not_a_list)? {
+            let name = name.as_str().ok_or_else(not_a_list)?;
+            let Some(known) = all.iter().find(|stream| stream.name == name) else {
+                let all: Vec<&str> = all.iter().map(|stream| stream.name).collect();
+                let all = all.join(", ");
+                return Err(wrong(format!(
+                    "config's \"streams\" names \"{name}\", which is not there; there are {all}"
+                )));
+            };
+            if !chosen.contains(&known.name) {
+                chosen.push(known.name);
+            }
+        }
+        if chosen.is_empty() {
+            return Err(wrong("config's \"streams\" is empty"));
+        }
+        Ok(chosen)
+    }
+
+    /// Whether config names the streams: then one that is missing at the vendor is a failure.
+    pub fn is_chosen(&self) -> bool {
+        self.value("streams").is_some()
+    }
+}
+
+pub fn missing(name: &str) -> Failure {
+    let message = format!("credentials have no \"{name}\"");
+    Failure::new(Code::CredentialsMissing, message)
+}

@@ -1,0 +1,711 @@
+//! `shopify`: the GraphQL Admin API.
+//!
+//! Orders and their refunds come in the order of their change. Stock does not: it hangs below the items, which do not
+//! move when it does, so it is read whole. A list within a record is a list of its own with pages of its own; where
+//! it goes on, the rest is asked for before the next page. What a query may cost is known only when it is refused:
+//! then half as much is asked for.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use url::Url;
+
+use super::reading::{self, Shape, strange};
+use super::request::{below, verdict_by_status};
+use super::settings::{Settings, missing, wrong};
+use super::token::{self, USUAL};
+use super::window::{self, Since, highest};
+use super::{
+    About, Access, Account, Definition, Field, Grant, Login, Position, Reader, Request, Response,
+    Source, Start, Stream, StreamAbout, Usage, Verdict,
+};
+use crate::error::{Code, Failure};
+use crate::json::RecordLimits;
+use crate::record::{Page, Window};
+use crate::secret::Secret;
+use crate::template::parse_any;
+
+pub struct Shopify;
+
+/// Everything that is known of a stream.
+struct Spec {
+    about: StreamAbout,
+    /// The connection that is paged.
+    root: &'static str,
+    /// Further arguments of it.
+    arguments: &'static str,
+    /// What is asked of each of its nodes.
+    fields: &'static str,
+    /// Where the records lie below a node; empty: the node is the record.
+    inner: &'static str,
+    /// Where `inner` is a connection: what asks for the rest of it, by the node's id.
+    rest: Option<Rest>,
+    /// The node's field that passes are cut by; empty: the stream is read whole.
+    stamp: &'static str,
+    /// Nodes of one page.
+    first: u32,
+}
+
+struct Rest {
+    root: &'static str,
+    connection: &'static str,
+    fields: &'static str,
+}
+
+const ORDER: &str = "id legacyResourceId name createdAt updatedAt processedAt cancelledAt cancelReason closedAt test \
+    displayFinancialStatus displayFulfillmentStatus currencyCode presentmentCurrencyCode taxesIncluded edited sourceName \
+    retailLocation { id name } \
+    totalPriceSet { shopMoney { amount currencyCode } presentmentMoney { amount currencyCode } } \
+    currentTotalPriceSet { shopMoney { amount currencyCode } presentmentMoney { amount currencyCode } } \
+    subtotalPriceSet { shopMoney { amount currencyCode } } \
+    totalTaxSet { shopMoney { amount currencyCode } } \
+    totalDiscountsSet { shopMoney { amount currencyCode } } \
+    totalShippingPriceSet { shopMoney { amount currencyCode } } \
+    totalRefundedSet { shopMoney { amount currencyCode } } \
+    netPaymentSet { shopMoney { amount currencyCode } }";
+
+const REFUND: &str = "updatedAt refunds { id createdAt updatedAt \
+    totalRefundedSet { shopMoney { amount currencyCode } presentmentMoney { amount currencyCode } } \
+    order { id name test cancelledAt } }";
+
+const LINE: &str = "id sku title quantity currentQuantity \
+    originalUnitPriceSet { shopMoney { amount currencyCode } } \
+    discountedTotalSet { shopMoney { amount currencyCode } } \
+    variant { id } product { id }";
+
+const PRODUCT: &str = "id title productType vendor status handle tags createdAt updatedAt publishedAt totalInventory";
+
+const VARIANT: &str = "id sku title price barcode inventoryQuantity createdAt updatedAt product { id } inventoryItem { id }";
+
+const LEVEL: &str = "id updatedAt isActive \
+    quantities(names: [\"available\", \"on_hand\", \"committed\", \"incoming\", \"reserved\", \"damaged\", \"safety_stock\", \"quality_control\"]) { name quantity } \
+    item { id sku tracked unitCost { amount currencyCode } } \
+    location { id name }";
+
+const LOCATION: &str = "id name isActive createdAt updatedAt address { city provinceCode countryCode zip }";
+
+const SPECS: &[Spec] = &[
+    Spec {
+        about: StreamAbout { name: "orders", default: true },
+        root: "orders",
+        arguments: ", sortKey: UPDATED_AT",
+        fields: ORDER,
+        inner: "",
+        rest: None,
+        stamp: "updatedAt",
+        first: 50,
+    },
+    Spec {
+        about: StreamAbout { name: "refunds", default: true },
+        root: "orders",
+        arguments: ", sortKey: UPDATED_AT",
+        fields: REFUND,
+        inner: "refunds",
+        rest: None,
+        stamp: "updatedAt",
+        first: 50,
+    },
+    Spec {
+        about: StreamAbout { name: "line_items", default: false },
+        root: "orders",
+        arguments: ", sortKey: UPDATED_AT",
+        fields: "id updatedAt lineItems(first: 20) { nodes { LINE } pageInfo { hasNextPage endCursor } }",
+        inner: "lineItems.nodes",
+        rest: Some(Rest { root: "order", connection: "lineItems", fields: LINE }),
+        stamp: "updatedAt",
+        first: 20,
+    },
+    Spec {
+        about: StreamAbout { name: "products", default: true },
+        root: "products",
+        arguments: ", sortKey: UPDATED_AT",
+        fields: PRODUCT,
+        inner: "",
+        rest: None,
+        stamp: "updatedAt",
+        first: 100,
+    },
+    Spec {
+        about: StreamAbout { name: "product_variants", default: false },
+        root: "productVariants",
+        arguments: "",
+        fields: VARIANT,
+        inner: "",
+        rest: None,
+        stamp: "",
+        first: 100,
+    },
+    Spec {
+        about: StreamAbout { name: "inventory_levels", default: true },
+        root: "inventoryItems",
+        arguments: "",
+        fields: "id inventoryLevels(first: 10) { nodes { LEVEL } pageInfo { hasNextPage endCursor } }",
+        inner: "inventoryLevels.nodes",
+        rest: Some(Rest { root: "inventoryItem", connection: "inventoryLevels", fields: LEVEL }),
+        stamp: "",
+        first: 20,
+    },
+    Spec {
+        about: StreamAbout { name: "locations", default: true },
+        root: "locations",
+        arguments: ", includeInactive: true",
+        fields: LOCATION,
+        inner: "",
+        rest: None,
+        stamp: "",
+        first: 100,
+    },
+];
+
+/// An older one falls forward to the oldest that is supported, without a word.
+const VERSION: &str = "2026-10";
+
+/// Entries of an inner list that are asked for at once where it goes on.
+const REST_FIRST: u32 = 100;
+
+const CREDENTIALS: &[Field] = &[
+    Field {
+        name: "shop",
+        meaning: "acme for acme.myshopify.com; may stand in config",
+    },
+    Field {
+        name: "access_token",
+        meaning: "shpat_... of a custom app; or the following",
+    },
+    Field {
+        name: "client_id",
+        meaning: "of an app of your own organisation, with client_secret: client credentials",
+    },
+    Field {
+        name: "client_secret",
+        meaning: "of the app",
+    },
+    Field {
+        name: "refresh_token",
+        meaning: "of a public app's offline token; each one that replaces it is stored, sealed, before it is used",
+    },
+];
+
+const CONFIG: &[Field] = &[
+    Field {
+        name: "shop",
+        meaning: "acme for acme.myshopify.com",
+    },
+    Field {
+        name: "streams",
+        meaning: "list of the streams to read",
+    },
+    Field {
+        name: "start_date",
+        meaning: "where a first sync begins, ISO 8601; 30 days ago where it is left out. Orders older than 60 days need the scope read_all_orders",
+    },
+    Field {
+        name: "api_version",
+        meaning: "such as 2026-10",
+    },
+    Field {
+        name: "base_url",
+        meaning: "another place than https://{shop}.myshopify.com",
+    },
+];
+
+impl Source for Shopify {
+    fn name(&self) -> &'static str {
+        "shopify"
+    }
+
+    fn about(&self) -> About {
+        About {
+            kind: "shop",
+            streams: SPECS.iter().map(|spec| spec.about).collect(),
+            credentials: CREDENTIALS,
+            config: CONFIG,
+            frequency: "hourly",
+        }
+    }
+
+    fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
+        let settings = Settings::new(connector, CONFIG)?;
+        let names = settings.streams(&self.about().streams)?;
+        let since = Since {
+            start_date: settings.start_date()?,
+            lookback: TimeDelta::minutes(5),
+            read: parse_any,
+        };
+        let version = settings.text("api_version")?.unwrap_or(VERSION).to_owned();
+        if !version.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+            return Err(wrong("config's \"api_version\" is not one such as 2026-10"));
+        }
+        let shop = settings.place(&["shop", "shop_domain", "shop_url", "store"])?;
+        let shop = shop.map(|shop| shop_url(&shop)).transpose()?;
+        let base = settings.url("base_url")?.or(shop);
+        let fixed = settings.secret(&["access_token", "api_password", "token"]);
+        let refresh = settings.secret(&["refresh_token"]);
+        let id = settings.secret(&["client_id", "api_key"]);
+        let base = base.ok_or_else(|| missing("shop"))?;
+        let login = match (&fixed, id) {
+            (fixed, Some(id)) if fixed.is_none() || refresh.is_some() => Some(OAuth {
+                url: below(&base, &["admin", "oauth", "access_token"], &[]),
+                id,
+                secret: settings.need(&["client_secret", "api_secret"])?,
+                refresh,
+            }),
+            (None, _) => return Err(missing("access_token")),
+            _ => None,
+        };
+        let host = base.host_str().unwrap_or_default();
+        Ok(Box::new(ShopifyReader {
+            streams: names
+                .into_iter()
+                .filter_map(|name| SPECS.iter().find(|spec| spec.about.name == name))
+                .map(|spec| Stream {
+                    name: spec.about.name.to_owned(),
+                    // The rest of an inner list comes after the node that follows it in the vendor's order.
+                    ordered: spec.rest.is_none() && !spec.stamp.is_empty(),
+                    whole: spec.stamp.is_empty(),
+                })
+                .collect(),
+            account: Account {
+                name: format!("shopify {host}"),
+                // Cost decides, and each answer tells what is left of it.
+                every: Duration::from_millis(50),
+                burst: 4,
+            },
+            url: below(&base, &["admin", "api", &version, "graphql.json"], &[]),
+            since,
+            version,
+            login,
+            fixed,
+            limits: connector.limits,
+        }))
+    }
+}
+
+fn shop_url(text: &str) -> Result<Url, Failure> {
+    let text = text.trim_end_matches('/');
+    let url = if text.contains("://") {
+        text.to_owned()
+    } else if text.contains('.') {
+        format!("https://{text}")
+    } else {
+        format!("https://{text}.myshopify.com")
+    };
+    super::api::join(&url, "").map_err(|_| wrong("the shop is neither a name nor an address"))
+}
+
+struct ShopifyReader {
+    streams: Vec<Stream>,
+    /// Of every query.
+    url: Url,
+    since: Since,
+    version: String,
+    login: Option<OAuth>,
+    fixed: Option<Secret>,
+    account: Account,
+    limits: RecordLimits,
+}
+
+/// How a pass goes on.
+#[derive(Default, Clone, Serialize, Deserialize)]
+struct Next {
+    after: Option<String>,
+    /// Nodes of a page; `None`: as many as the stream asks for at first.
+    first: Option<u32>,
+    /// Inner lists that go on: the node's id, and where. The last one first.
+    rest: Vec<(String, String)>,
+    /// Whether the connection goes on after them.
+    more: bool,
+}
+
+fn spec_of(stream: &Stream) -> Result<&'static Spec, Failure> {
+    SPECS
+        .iter()
+        .find(|spec| spec.about.name == stream.name)
+        .ok_or_else(|| Failure::new(Code::Internal, "no such stream"))
+}
+
+impl Spec {
+    fn query(&self) -> String {
+        let fields = self.fields.replace("LINE", LINE).replace("LEVEL", LEVEL);
+        let filter = if self.stamp.is_empty() { "" } else { ", query: $query" };
+        let variable = if self.stamp.is_empty() { "" } else { ", $query: String" };
+        format!(
+            "query ($first: Int!, $after: String{variable}) {{ {}(first: $first, after: $after{filter}{}) {{ nodes {{ {fields} }} pageInfo {{ hasNextPage endCursor }} }} }}",
+            self.root, self.arguments
+        )
+    }
+}
+
+impl Rest {
+    fn query(&self) -> String {
+        format!(
+            "query ($id: ID!, $first: Int!, $after: String) {{ {}(id: $id) {{ id {}(first: $first, after: $after) {{ nodes {{ {} }} pageInfo {{ hasNextPage endCursor }} }} }} }}",
+            self.root, self.connection, self.fields
+        )
+    }
+}
+
+fn stamp(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// Codes of the errors in an answer. They may come with 200, and with a part of the data.
+fn codes(errors: &Value) -> Vec<&str> {
+    let list = errors.as_array().into_iter().flatten();
+    list.map(|error| error["extensions"]["code"].as_str().unwrap_or_default())
+        .collect()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Cost {
+    requested_query_cost: f64,
+    throttle_status: Option<ThrottleStatus>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ThrottleStatus {
+    currently_available: f64,
+    restore_rate: f64,
+}
+
+/// How long until the account can pay for the same query again.
+fn wait(around: &Map<String, Value>) -> Option<Duration> {
+    let cost = around.get("extensions")?.get("cost")?.clone();
+    let cost: Cost = serde_json::from_value(cost).ok()?;
+    let status = cost.throttle_status?;
+    let lacks = cost.requested_query_cost - status.currently_available;
+    (lacks > 0.0)
+        .then(|| Duration::try_from_secs_f64(lacks / status.restore_rate.max(1.0)).ok())
+        .flatten()
+}
+
+impl Reader for ShopifyReader {
+    fn streams(&self) -> &[Stream] {
+        &self.streams
+    }
+
+    fn window(
+        &self,
+        stream: &Stream,
+        cursor: Option<&Value>,
+        start: Start,
+    ) -> Result<Window, Failure> {
+        Ok(if stream.whole {
+            window::whole(start)
+        } else {
+            self.since.window(cursor, start)
+        })
+    }
+
+    fn request(&self, at: &Position) -> Result<Request, Failure> {
+        let spec = spec_of(at.stream)?;
+        let next: Next = reading::next(at)?;
+        let body = match (next.rest.last(), &spec.rest) {
+            (Some((id, after)), Some(rest)) => json!({
+                "query": rest.query(),
+                "variables": {"id": id, "first": next.first.unwrap_or(REST_FIRST), "after": after},
+            }),
+            _ => {
+                let mut variables = json!({
+                    "first": next.first.unwrap_or(spec.first),
+                    "after": next.after,
+                });
+                if !spec.stamp.is_empty() {
+                    let from = stamp(at.window.from.unwrap_or_default());
+                    let to = stamp(at.window.to);
+                    variables["query"] = format!("updated_at:>='{from}' AND updated_at:<'{to}'").into();
+                }
+                json!({"query": spec.query(), "variables": variables})
+            }
+        };
+        let request = Request::post_json(self.url.clone(), &body);
+        let token = at.access.map(|access| &access.token).or(self.fixed.as_ref());
+        Ok(match token {
+            Some(token) => request.header("X-Shopify-Access-Token", token.text()),
+            None => request,
+        })
+    }
+
+    fn login(&self) -> Option<&dyn Login> {
+        self.login.as_ref().map(|login| login as &dyn Login)
+    }
+
+    fn verdict(&self, at: &Position, got: &Response) -> Verdict {
+        let stream = &at.stream.name;
+        let failure = |code, what: &str| Failure::new(code, format!("HTTP {} ({what})", got.status));
+        match got.status {
+            200 => {}
+            402 => return Verdict::Fail(failure(Code::CredentialsRejected, "the shop is frozen")),
+            423 => return Verdict::Fail(failure(Code::CredentialsRejected, "the shop is locked")),
+            403 => {
+                let what = format!("the token may not read {stream}");
+                return Verdict::Fail(failure(Code::PermissionMissing, &what));
+            }
+            404 => {
+                let what = "there is no such shop, or the token lacks a scope";
+                return Verdict::Fail(failure(Code::NotFound, what));
+            }
+            _ => return verdict_by_status(got),
+        }
+        let around = reading::around(got, "data");
+        let Some(errors) = around.get("errors") else {
+            return Verdict::Read;
+        };
+        let codes = codes(errors);
+        let has = |code: &str| codes.contains(&code);
+        if has("THROTTLED") {
+            let wait = wait(&around).unwrap_or(Duration::from_secs(1));
+            let failure = failure(Code::RateLimited, "the account's query cost is used up");
+            Verdict::Retry(failure.after(Some(wait)))
+        } else if has("MAX_COST_EXCEEDED") {
+            // Read as a page that asks for less.
+            Verdict::Read
+        } else if has("ACCESS_DENIED") {
+            let what = format!("the token lacks the scope to read {stream}");
+            Verdict::Fail(failure(Code::PermissionMissing, &what))
+        } else if has("SHOP_INACTIVE") {
+            Verdict::Fail(failure(Code::CredentialsRejected, "the shop is not active"))
+        } else if has("INTERNAL_SERVER_ERROR") {
+            Verdict::Retry(failure(Code::ServerError, "the server failed"))
+        } else {
+            Verdict::Fail(failure(Code::RequestRefused, "the query was refused"))
+        }
+    }
+
+    fn page(&self, at: &Position, got: &Response) -> Result<Page, Failure> {
+        let spec = spec_of(at.stream)?;
+        let next: Next = reading::next(at)?;
+        let around = reading::around(got, "data");
+        if around.get("errors").is_some_and(|errors| codes(errors).contains(&"MAX_COST_EXCEEDED")) {
+            return less(at, spec, next);
+        }
+        let mut page = match (next.rest.is_empty(), &spec.rest) {
+            (false, Some(rest)) => self.rest(at, got, rest, next)?,
+            _ => self.nodes(at, got, spec, next)?,
+        };
+        let version = got.header("x-shopify-api-version");
+        if let Some(version) = version.filter(|version| at.next.is_none() && *version != self.version) {
+            // The header's text is not repeated: it is the vendor's.
+            let is_plain = version.len() <= 10 && version.chars().all(|c| c.is_ascii_digit() || c == '-');
+            let version = if is_plain { version } else { "another version" };
+            page.warning = Some(format!(
+                "Shopify answered with API version {version} instead of {}, which it does not support any more",
+                self.version
+            ));
+        }
+        Ok(page)
+    }
+
+    fn account(&self) -> Option<&Account> {
+        Some(&self.account)
+    }
+
+    fn usage(&self, got: &Response) -> Usage {
+        // A throttled answer says so itself.
+        let rest = wait(&reading::around(got, "data")).map(|wait| {
+            (wait, "the account's query cost is nearly used up".to_owned())
+        });
+        Usage { rest, used: None }
+    }
+}
+
+/// The same with half as many.
+fn less(at: &Position, spec: &Spec, next: Next) -> Result<Page, Failure> {
+    let usual = if next.rest.is_empty() { spec.first } else { REST_FIRST };
+    let first = next.first.unwrap_or(usual) / 2;
+    if first == 0 {
+        return Err(Failure::new(
+            Code::RequestRefused,
+            "a query for a single record costs more than the shop allows",
+        ));
+    }
+    let next = Next {
+        first: Some(first),
+        ..next
+    };
+    Ok(Page {
+        next: Some(reading::token(&next)?),
+        high: at.high.cloned(),
+        ..Page::default()
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PageInfo {
+    has_next_page: bool,
+    end_cursor: Option<String>,
+}
+
+impl PageInfo {
+    fn next(self) -> Result<Option<String>, Failure> {
+        match (self.has_next_page, self.end_cursor) {
+            (false, _) => Ok(None),
+            (true, Some(cursor)) => Ok(Some(cursor)),
+            (true, None) => Err(strange("a list goes on, and does not say where")),
+        }
+    }
+}
+
+/// What a page says beside its records.
+#[derive(Deserialize)]
+struct Answer<T> {
+    data: HashMap<String, T>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Connection {
+    nodes: Vec<Node>,
+    page_info: PageInfo,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    #[serde(default)]
+    id: String,
+    #[serde(rename = "updatedAt", default)]
+    updated_at: Option<String>,
+    #[serde(alias = "lineItems", alias = "inventoryLevels", default)]
+    inner: Option<Inner>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Inner {
+    page_info: PageInfo,
+}
+
+impl ShopifyReader {
+    fn nodes(&self, at: &Position, got: &Response, spec: &Spec, next: Next) -> Result<Page, Failure> {
+        let mut answer: Answer<Connection> = reading::whole(got)?;
+        let connection = answer.data.remove(spec.root);
+        let connection = connection.ok_or_else(|| strange("the answer has no data"))?;
+        let inner: Vec<&str> = spec.inner.split('.').filter(|step| !step.is_empty()).collect();
+        let below = if inner.is_empty() { String::new() } else { format!(".*.{}", inner.join(".")) };
+        let shape = Shape {
+            path: &format!("data.{}.nodes{below}", spec.root),
+            key: &["id"],
+            ..Shape::default()
+        };
+        let found = if connection.nodes.is_empty() {
+            Default::default()
+        } else {
+            reading::read(&at.stream.name, got, &shape, self.limits)?
+        };
+        let stamps: Vec<String> = connection.nodes.iter().filter_map(|node| node.updated_at.clone()).collect();
+        let mut high = at.high.cloned();
+        if !spec.stamp.is_empty() {
+            let from = at.window.from.unwrap_or_default();
+            let is_within = |text: &String| parse_any(text).is_some_and(|stamp| stamp >= from);
+            if stamps.len() < connection.nodes.len() || !stamps.iter().all(is_within) {
+                // Not understood, a filter is ignored, and everything comes.
+                return Err(strange("a record lies outside of what was asked for: the filter was ignored"));
+            }
+            high = highest(at.high, &stamps, at.window.to, parse_any).0;
+        }
+        let after = connection.page_info.next()?;
+        let mut rest = Vec::new();
+        for node in connection.nodes.into_iter().rev() {
+            if let Some(inner) = node.inner
+                && let Some(cursor) = inner.page_info.next()?
+            {
+                rest.push((node.id, cursor));
+            }
+        }
+        let next = Next {
+            more: after.is_some(),
+            after: after.or(next.after),
+            rest,
+            first: next.first,
+        };
+        Ok(Page {
+            records: found.records,
+            rejected: found.rejected,
+            next: goes_on(next)?,
+            high,
+            ..Page::default()
+        })
+    }
+
+    /// The rest of an inner list.
+    fn rest(&self, at: &Position, got: &Response, rest: &Rest, mut next: Next) -> Result<Page, Failure> {
+        let mut answer: Answer<Option<Node>> = reading::whole(got)?;
+        let node = answer.data.remove(rest.root);
+        let node = node.ok_or_else(|| strange("the answer has no data"))?;
+        let Some((id, _)) = next.rest.pop() else {
+            return Err(Failure::new(Code::Internal, "no list to go on with"));
+        };
+        let mut page = Page {
+            high: at.high.cloned(),
+            ..Page::default()
+        };
+        // The node may be gone since; what it held is found missing, or comes with its next change.
+        if let Some(node) = node {
+            let inner = node.inner.ok_or_else(|| strange("the answer lacks the list that was asked for"))?;
+            let shape = Shape {
+                path: &format!("data.{}.{}.nodes", rest.root, rest.connection),
+                key: &["id"],
+                ..Shape::default()
+            };
+            let found = reading::read(&at.stream.name, got, &shape, self.limits)?;
+            (page.records, page.rejected) = (found.records, found.rejected);
+            if let Some(cursor) = inner.page_info.next()? {
+                next.rest.push((id, cursor));
+            }
+        }
+        page.next = goes_on(next)?;
+        Ok(page)
+    }
+}
+
+fn goes_on(next: Next) -> Result<Option<Value>, Failure> {
+    let goes_on = next.more || !next.rest.is_empty();
+    goes_on.then(|| reading::token(&next)).transpose()
+}
+
+/// Tokens by client credentials, or by a refresh token that is replaced at each use.
+struct OAuth {
+    url: Url,
+    id: Secret,
+    secret: Secret,
+    refresh: Option<Secret>,
+}
+
+impl Login for OAuth {
+    fn request(&self, _start: Start, refresh: Option<&Secret>) -> Result<Request, Failure> {
+        let mut body = json!({
+            "client_id": self.id.text(),
+            "client_secret": self.secret.text(),
+            "grant_type": "client_credentials",
+        });
+        if let Some(token) = refresh.or(self.refresh.as_ref()) {
+            body["grant_type"] = "refresh_token".into();
+            body["refresh_token"] = token.text().into();
+        }
+        Ok(Request::post_json(self.url.clone(), &body).header("Accept", "application/json"))
+    }
+
+    fn granted(
+        &self,
+        _start: Start,
+        refresh: Option<&Secret>,
+        got: &Response,
+    ) -> Result<Grant, Failure> {
+        let answer = token::answer(got, &USUAL)?;
+        let old = refresh.or(self.refresh.as_ref());
+        Ok(Grant {
+            access: Access {
+                token: answer.access,
+                base: None,
+            },
+            lives: answer.lives,
+            rotated: old.and_then(|old| token::rotated("refresh_token", old, answer.refresh)),
+        })
+    }
+}

@@ -1,0 +1,531 @@
+//! `stripe`: lists by date of creation, and the events feed for what changed since.
+//!
+//! Lists have no filter for changes and come newest first. So a pass lists what was created in its window, then asks
+//! the events which older objects changed, and reads each of those again: an event's own copy of an object is in
+//! whatever version the account had, and of two events within a second nobody knows the order.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use url::Url;
+
+use super::reading::{self, Shape, strange};
+use super::request::{below, verdict_by_status};
+use super::settings::Settings;
+use super::window::{Since, epoch, highest};
+use super::{
+    About, Account, Definition, Field, Position, Reader, Request, Response, Source, Start, Stream,
+    StreamAbout, Verdict,
+};
+use crate::error::{Code, Failure};
+use crate::json::RecordLimits;
+use crate::record::{Page, Window};
+use crate::secret::Secret;
+
+pub struct Stripe;
+
+/// Everything that is known of a stream.
+struct Spec {
+    about: StreamAbout,
+    /// The word in `object` of what is listed.
+    object: &'static str,
+    expand: &'static [&'static str],
+    /// Parameters of the list.
+    filter: &'static [(&'static str, &'static str)],
+    /// Types of events that tell of a change; none: what is listed never changes.
+    events: &'static [&'static str],
+}
+
+const fn spec(name: &'static str, object: &'static str, default: bool) -> Spec {
+    Spec {
+        about: StreamAbout { name, default },
+        object,
+        expand: &[],
+        filter: &[],
+        events: &[],
+    }
+}
+
+/// A stream's name is the path of its list.
+const SPECS: &[Spec] = &[
+    Spec {
+        // The payment method, which is the category of sales, is the charge's.
+        expand: &["data.source"],
+        ..spec("balance_transactions", "balance_transaction", true)
+    },
+    Spec {
+        events: &[
+            "charge.captured",
+            "charge.expired",
+            "charge.failed",
+            "charge.pending",
+            "charge.refunded",
+            "charge.succeeded",
+            "charge.updated",
+        ],
+        ..spec("charges", "charge", true)
+    },
+    Spec {
+        events: &["refund.created", "refund.updated", "charge.refund.updated"],
+        ..spec("refunds", "refund", true)
+    },
+    Spec {
+        events: &[
+            "payout.created",
+            "payout.paid",
+            "payout.failed",
+            "payout.canceled",
+            "payout.updated",
+        ],
+        ..spec("payouts", "payout", true)
+    },
+    Spec {
+        events: &[
+            "charge.dispute.created",
+            "charge.dispute.updated",
+            "charge.dispute.funds_withdrawn",
+            "charge.dispute.funds_reinstated",
+            "charge.dispute.closed",
+        ],
+        ..spec("disputes", "dispute", false)
+    },
+    Spec {
+        events: &[
+            "invoice.created",
+            "invoice.finalized",
+            "invoice.paid",
+            "invoice.payment_failed",
+            "invoice.voided",
+            "invoice.marked_uncollectible",
+            "invoice.updated",
+            "invoice.deleted",
+        ],
+        ..spec("invoices", "invoice", false)
+    },
+    Spec {
+        events: &[
+            "payment_intent.succeeded",
+            "payment_intent.canceled",
+            "payment_intent.payment_failed",
+            "payment_intent.amount_capturable_updated",
+        ],
+        ..spec("payment_intents", "payment_intent", false)
+    },
+    Spec {
+        // Without it cancelled ones are hidden.
+        filter: &[("status", "all")],
+        events: &[
+            "customer.subscription.created",
+            "customer.subscription.updated",
+            "customer.subscription.deleted",
+        ],
+        ..spec("subscriptions", "subscription", false)
+    },
+    Spec {
+        events: &["product.created", "product.updated", "product.deleted"],
+        ..spec("products", "product", false)
+    },
+    Spec {
+        events: &["price.created", "price.updated", "price.deleted"],
+        ..spec("prices", "price", false)
+    },
+];
+
+/// Shapes differ by version, and the built-in mappings read this one.
+const VERSION: &str = "2026-10-28.endive";
+
+/// How long Stripe keeps events, less a day.
+const EVENTS_KEPT: TimeDelta = TimeDelta::days(29);
+
+/// How far back a stream is listed again where the events since are gone. Longer: more to read, once. Shorter:
+/// refunds and disputes of older sales are missed.
+const WITHOUT_EVENTS: TimeDelta = TimeDelta::days(120);
+
+const CREDENTIALS: &[Field] = &[Field {
+    name: "api_key",
+    meaning: "secret key (sk_...) or restricted key (rk_...) with read access to what the streams name",
+}];
+
+const CONFIG: &[Field] = &[
+    Field {
+        name: "streams",
+        meaning: "list of the streams to read",
+    },
+    Field {
+        name: "start_date",
+        meaning: "where a first sync begins, ISO 8601; 30 days ago where it is left out",
+    },
+    Field {
+        name: "account",
+        meaning: "acct_... of a connected account",
+    },
+    Field {
+        name: "api_version",
+        meaning: "Stripe-Version to ask for, where it must be another than 2026-10-28.endive",
+    },
+    Field {
+        name: "base_url",
+        meaning: "another place than https://api.stripe.com",
+    },
+];
+
+impl Source for Stripe {
+    fn name(&self) -> &'static str {
+        "stripe"
+    }
+
+    fn about(&self) -> About {
+        About {
+            kind: "payments",
+            streams: SPECS.iter().map(|spec| spec.about).collect(),
+            credentials: CREDENTIALS,
+            config: CONFIG,
+            frequency: "hourly",
+        }
+    }
+
+    fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
+        let settings = Settings::new(connector, CONFIG)?;
+        let all = self.about().streams;
+        let names = settings.streams(&all)?;
+        let base = settings.base("https://api.stripe.com")?;
+        let since = Since {
+            start_date: settings.start_date()?,
+            lookback: TimeDelta::minutes(10),
+            read: epoch,
+        };
+        let connected = settings.text("account")?.map(str::to_owned);
+        let version = settings.text("api_version")?.unwrap_or(VERSION).to_owned();
+        let key = settings.need(&["api_key", "secret_key", "access_token", "key"])?;
+        let owner = connected.clone().unwrap_or_else(|| key.fingerprint());
+        Ok(Box::new(StripeReader {
+            streams: names
+                .into_iter()
+                .map(|name| Stream {
+                    name: name.to_owned(),
+                    // Newest first.
+                    ordered: false,
+                    whole: false,
+                })
+                .collect(),
+            base,
+            since,
+            connected,
+            version,
+            key,
+            // 25 a second for an endpoint is the vendor's limit in a sandbox and by default.
+            account: Account {
+                name: format!("stripe {owner}"),
+                every: Duration::from_millis(50),
+                burst: 20,
+            },
+            limits: connector.limits,
+        }))
+    }
+}
+
+struct StripeReader {
+    streams: Vec<Stream>,
+    base: Url,
+    since: Since,
+    connected: Option<String>,
+    version: String,
+    key: Secret,
+    account: Account,
+    limits: RecordLimits,
+}
+
+/// How a pass goes on.
+#[derive(Default, Serialize, Deserialize)]
+struct Next {
+    /// Whether older objects may have changed since an earlier pass.
+    again: bool,
+    /// The last object of the list, or of the events.
+    after: Option<String>,
+    in_events: bool,
+    /// Changed objects that are to be read before the next events; the last one first.
+    changed: Vec<String>,
+    /// The changed object that was read last.
+    last: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Events {
+    object: String,
+    data: Vec<Event>,
+    has_more: bool,
+}
+
+#[derive(Deserialize)]
+struct Event {
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    created: i64,
+    data: EventData,
+}
+
+#[derive(Deserialize)]
+struct EventData {
+    object: Changed,
+}
+
+#[derive(Deserialize)]
+struct Changed {
+    id: Option<String>,
+    object: Option<String>,
+    created: Option<i64>,
+}
+
+fn spec_of(stream: &Stream) -> Result<&'static Spec, Failure> {
+    SPECS
+        .iter()
+        .find(|spec| spec.about.name == stream.name)
+        .ok_or_else(|| Failure::new(Code::Internal, "no such stream"))
+}
+
+impl Reader for StripeReader {
+    fn streams(&self) -> &[Stream] {
+        &self.streams
+    }
+
+    fn window(
+        &self,
+        stream: &Stream,
+        cursor: Option<&Value>,
+        start: Start,
+    ) -> Result<Window, Failure> {
+        let mut window = self.since.window(cursor, start);
+        if let Some(from) = window.from.filter(|_| cursor.is_some())
+            && from < start.now - EVENTS_KEPT
+            && !spec_of(stream)?.events.is_empty()
+        {
+            let from = from - WITHOUT_EVENTS;
+            window.from = Some(self.since.start_date.map_or(from, |first| first.max(from)));
+        }
+        Ok(window)
+    }
+
+    fn request(&self, at: &Position) -> Result<Request, Failure> {
+        let spec = spec_of(at.stream)?;
+        let next: Next = reading::next(at)?;
+        let from = at.window.from.unwrap_or_default().timestamp().to_string();
+        let to = at.window.to.timestamp().to_string();
+        let url = if let Some(id) = next.changed.last() {
+            below(&self.base, &["v1", spec.about.name, id], &[])
+        } else {
+            let mut query = vec![("limit", "100"), ("created[gte]", &from), ("created[lte]", &to)];
+            let list = if next.in_events {
+                query.extend(spec.events.iter().map(|kind| ("types[]", *kind)));
+                "events"
+            } else {
+                query.extend(spec.filter);
+                query.extend(spec.expand.iter().map(|path| ("expand[]", *path)));
+                spec.about.name
+            };
+            if let Some(after) = &next.after {
+                query.push(("starting_after", after));
+            }
+            below(&self.base, &["v1", list], &query)
+        };
+        let mut request = Request::get(url)
+            .bearer(&self.key)
+            .header("Stripe-Version", &self.version);
+        if let Some(connected) = &self.connected {
+            request = request.header("Stripe-Account", connected);
+        }
+        Ok(request)
+    }
+
+    fn verdict(&self, at: &Position, got: &Response) -> Verdict {
+        let by_status = verdict_by_status(got);
+        let is_single = || reading::next(at).is_ok_and(|next: Next| !next.changed.is_empty());
+        match (got.status, got.header("stripe-should-retry")) {
+            (404, _) if is_single() => Verdict::Read,
+            (400, _) if reading::problem(got)["error"]["param"] == "starting_after" => {
+                let message = "HTTP 400 (the object a page ended with is gone)";
+                Verdict::Expired(Failure::new(Code::RequestRefused, message))
+            }
+            (403, _) => {
+                let message = format!("HTTP 403 (the key may not read {})", at.stream.name);
+                Verdict::Fail(Failure::new(Code::PermissionMissing, message))
+            }
+            (409 | 424, None | Some("true")) | (400..=499, Some("true")) if got.status != 429 => {
+                let message = format!("HTTP {} (try again)", got.status);
+                Verdict::Retry(Failure::new(Code::ServerError, message))
+            }
+            (500..=599, Some("false")) => {
+                let message = format!("HTTP {} (do not try again)", got.status);
+                Verdict::Fail(Failure::new(Code::RequestRefused, message))
+            }
+            _ => by_status,
+        }
+    }
+
+    fn page(&self, at: &Position, got: &Response) -> Result<Page, Failure> {
+        let spec = spec_of(at.stream)?;
+        let mut next: Next = reading::next(at)?;
+        if at.next.is_none() {
+            next.again = at.high.is_some() && !spec.events.is_empty();
+        }
+        if let Some(id) = next.changed.pop() {
+            return self.single(at, got, next, id);
+        }
+        if next.in_events {
+            return events(at, got, spec, next);
+        }
+        let shape = Shape {
+            path: "data",
+            key: &["id"],
+            stamp: "created",
+            ..Shape::default()
+        };
+        let found = reading::read(&at.stream.name, got, &shape, self.limits)?;
+        let around = reading::around(got, "data");
+        if around.get("object") != Some(&Value::from("list")) {
+            return Err(strange("the body is not a list of Stripe's"));
+        }
+        let has_more = around.get("has_more").and_then(Value::as_bool);
+        let next = match has_more.ok_or_else(|| strange("the list does not say whether it goes on"))? {
+            true => Some(Next {
+                after: Some(last_id(found.last.as_deref())?),
+                ..next
+            }),
+            false => next.again.then(|| Next {
+                after: None,
+                in_events: true,
+                ..next
+            }),
+        };
+        let (high, _) = highest(at.high, &found.cursors, at.window.to, epoch);
+        let is_late = at.next.is_none() && at.high.is_some() && !spec.events.is_empty();
+        let warning = self.gap(at).filter(|_| is_late);
+        Ok(Page {
+            records: found.records,
+            rejected: found.rejected,
+            next: next.as_ref().map(reading::token).transpose()?,
+            high,
+            warning,
+            ..Page::default()
+        })
+    }
+
+    fn account(&self) -> Option<&Account> {
+        Some(&self.account)
+    }
+}
+
+impl StripeReader {
+    /// One changed object as it is today, or that it is gone.
+    fn single(
+        &self,
+        at: &Position,
+        got: &Response,
+        next: Next,
+        id: String,
+    ) -> Result<Page, Failure> {
+        let mut page = Page {
+            high: at.high.cloned(),
+            ..Page::default()
+        };
+        if got.status == 404 {
+            page.deleted.push(format!("{}/{id}", at.stream.name));
+        } else {
+            let shape = Shape {
+                key: &["id"],
+                gone: Some(("deleted", "true")),
+                ..Shape::default()
+            };
+            let found = reading::read(&at.stream.name, got, &shape, self.limits)?;
+            let is_it = |record: &crate::record::Record| {
+                record.id == format!("{}/{id}", at.stream.name)
+            };
+            if !found.records.iter().all(is_it) {
+                return Err(strange("another object came than was asked for"));
+            }
+            (page.records, page.rejected) = (found.records, found.rejected);
+            page.deleted = found.deleted;
+        }
+        let is_over = next.changed.is_empty() && next.after.is_none();
+        let next = Next {
+            last: Some(id),
+            ..next
+        };
+        page.next = (!is_over).then(|| reading::token(&next)).transpose()?;
+        Ok(page)
+    }
+
+    /// What is said where the events since the last pass are not there any more.
+    fn gap(&self, at: &Position) -> Option<String> {
+        let reached = at.high.and_then(Value::as_str).and_then(epoch)?;
+        (reached < at.now - EVENTS_KEPT).then(|| {
+            let from = at.window.from.unwrap_or_default();
+            format!(
+                "stream \"{}\": the last sync is longer ago than Stripe keeps events; what was created before {} may have changed unseen",
+                at.stream.name,
+                from.date_naive()
+            )
+        })
+    }
+}
+
+/// Which older objects changed: read one by one, next.
+fn events(at: &Position, got: &Response, spec: &Spec, next: Next) -> Result<Page, Failure> {
+    let events: Events = reading::whole(got)?;
+    if events.object != "list" {
+        return Err(strange("the body is not a list of Stripe's"));
+    }
+    let from = at.window.from.unwrap_or_default();
+    // What was created within the window has just been listed.
+    let is_listed = |created: i64| DateTime::from_timestamp(created, 0).is_none_or(|at| at >= from);
+    let (mut changed, mut deleted): (Vec<String>, Vec<String>) = Default::default();
+    for event in &events.data {
+        let object = &event.data.object;
+        let Some(id) = object.id.as_ref().filter(|_| object.object.as_deref() == Some(spec.object))
+        else {
+            continue;
+        };
+        if event.kind.ends_with(".deleted") && spec.object != "subscription" {
+            deleted.push(format!("{}/{id}", at.stream.name));
+        } else if !object.created.is_some_and(is_listed)
+            && !changed.contains(id)
+            && next.last.as_ref() != Some(id)
+        {
+            changed.push(id.clone());
+        }
+    }
+    let stamps: Vec<String> = events.data.iter().map(|event| event.created.to_string()).collect();
+    let (high, _) = highest(at.high, &stamps, at.window.to, epoch);
+    let after = match events.data.last().filter(|_| events.has_more) {
+        Some(last) => Some(last.id.clone()),
+        None if events.has_more => return Err(strange("a page without events goes on")),
+        None => None,
+    };
+    let is_over = changed.is_empty() && after.is_none();
+    let next = Next {
+        after,
+        changed,
+        ..next
+    };
+    Ok(Page {
+        deleted,
+        next: (!is_over).then(|| reading::token(&next)).transpose()?,
+        high,
+        ..Page::default()
+    })
+}
+
+/// The id of a page's last object.
+fn last_id(record: Option<&[u8]>) -> Result<String, Failure> {
+    #[derive(Deserialize)]
+    struct Listed {
+        id: String,
+    }
+    let listed = record.and_then(|text| serde_json::from_slice::<Listed>(text).ok());
+    let listed = listed.filter(|listed| !listed.id.is_empty());
+    Ok(listed
+        .ok_or_else(|| strange("a page that goes on ends with no object"))?
+        .id)
+}

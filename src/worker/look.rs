@@ -1,0 +1,92 @@
+//! Checks and previews: what the first page of a stream tells, in words.
+
+use connector_service_core::error::Failure;
+use connector_service_core::fetch::{FetchedPage, Looked};
+use serde_json::{Value, json};
+
+use crate::store::preview;
+use crate::store::run::{Claimed, Kind};
+
+/// Rejected records that are named one by one.
+const SHOWN: usize = 5;
+
+/// What was found of a stream, for `sync_runs.report`.
+pub fn report(claimed: &Claimed, looked: Looked) -> Value {
+    let stream = looked.stream;
+    let mut page = match looked.result {
+        Ok(Some(page)) => page,
+        Ok(None) => {
+            let summary = "not there at the vendor, and left out";
+            return json!({"stream": stream, "ok": true, "summary": summary});
+        }
+        Err(failure) => return failed(&stream, &failure),
+    };
+    let preview = (claimed.kind == Kind::Preview).then(|| preview::of_page(claimed, &mut page));
+    let mut report = json!({
+        "stream": stream,
+        "ok": true,
+        "summary": read(&page),
+        "records": page.records.len(),
+        "deleted": page.deleted.len(),
+        "rejected": page.rejected.len(),
+        "from": page.window.from,
+        "to": page.window.to,
+        "warning": page.warning,
+        "rejects": page.rejected.iter().take(SHOWN).map(|rejected| &rejected.detail).collect::<Vec<_>>(),
+    });
+    match preview {
+        None => {}
+        Some(Ok(Some(found))) => {
+            report["summary"] = format!("{}; {}", read(&page), would(&found)).into();
+            report["preview"] = found;
+        }
+        Some(Ok(None)) => {
+            report["summary"] = format!("{}; facts are being changed by another session, so none were derived", read(&page)).into();
+        }
+        Some(Err(error)) => {
+            report["ok"] = false.into();
+            report["summary"] = format!("{}; it could not be stored (SQLSTATE {})", read(&page), error.sqlstate()).into();
+        }
+    }
+    report
+}
+
+fn failed(stream: &str, failure: &Failure) -> Value {
+    let hint = failure.code.hint();
+    json!({
+        "stream": stream,
+        "ok": false,
+        "summary": format!("{}. {hint}", failure.message),
+        "error_code": failure.code.word(),
+        "error_message": failure.message,
+        "hint": hint,
+    })
+}
+
+fn read(page: &FetchedPage) -> String {
+    let (records, rejected) = (page.records.len(), page.rejected.len());
+    match (records, rejected) {
+        (0, 0) => "nothing to read".to_owned(),
+        (_, 0) => format!("{records} records on the first page"),
+        _ => format!("{records} records on the first page, and {rejected} that cannot be stored"),
+    }
+}
+
+/// What a preview found, in one line.
+fn would(found: &Value) -> String {
+    let count = |name: &str| found[name].as_u64().unwrap_or(0);
+    let facts = found["facts"].as_array().into_iter().flatten().map(|fact| {
+        let text = |name: &str| fact[name].as_str().unwrap_or_default().to_owned();
+        format!("{} {} {}", text("metric_type"), fact["total"], text("currency"))
+    });
+    let facts: Vec<String> = facts.collect();
+    let mut line = format!("{} new, {} changed", count("inserted"), count("updated"));
+    if !facts.is_empty() {
+        line += &format!("; {}", facts.join(", "));
+    }
+    if let Some(first) = found["unreadable"].get(0) {
+        let example = first["example"].as_str().unwrap_or_default();
+        line += &format!("; {} not readable by their mapping, such as: {example}", count("unmapped").max(1));
+    }
+    line
+}
