@@ -14,7 +14,7 @@ pub use connector::{
     wait_for_run,
 };
 pub use random::Random;
-pub use vendor::{Asked, Reply, Vendor};
+pub use vendor::{Asked, Reply, Vendor, decode};
 
 use std::time::{Duration, Instant};
 

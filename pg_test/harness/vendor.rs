@@ -15,7 +15,10 @@ use std::time::Duration;
 pub struct Asked {
     pub method: String,
     pub path: String,
+    /// The last of each name.
     pub query: HashMap<String, String>,
+    /// All of them, in their order.
+    pub pairs: Vec<(String, String)>,
     pub headers: HashMap<String, String>,
     pub body: String,
 }
@@ -170,19 +173,21 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
     reader.read_exact(&mut body).ok()?;
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let query = query.split('&').filter_map(|pair| pair.split_once('='));
-    let query = query
-        .map(|(name, value)| (name.to_owned(), decode(value)))
+    let pairs: Vec<(String, String)> = query
+        .map(|(name, value)| (decode(name), decode(value)))
         .collect();
     Some(Asked {
         method,
         path: path.to_owned(),
-        query,
+        query: pairs.iter().cloned().collect(),
+        pairs,
         headers,
         body: String::from_utf8_lossy(&body).into_owned(),
     })
 }
 
-fn decode(text: &str) -> String {
+/// Of form encoding.
+pub fn decode(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

@@ -119,12 +119,17 @@ pub fn cancel(db: &mut Db, run: Uuid) -> Result<bool> {
     Ok(rows.count > 0)
 }
 
-/// Takes up to `most` queued runs, the oldest first.
+/// Takes up to `most` queued runs, the oldest first, and of a connector one at a time: two that ask for a token at once
+/// would each take the other's refresh token away.
 pub fn claim(db: &mut Db, token: Uuid, most: usize) -> Result<Vec<Claimed>> {
     let rows = db.run(
         "WITH waiting AS MATERIALIZED (
-            SELECT run_id FROM @extschema@.sync_runs WHERE state = 'queued' AND (retry_at IS NULL OR retry_at <= now())
-            ORDER BY requested_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+            SELECT r.run_id FROM @extschema@.sync_runs r WHERE r.state = 'queued' AND (r.retry_at IS NULL OR r.retry_at <= now())
+                AND NOT EXISTS (
+                    SELECT FROM @extschema@.sync_runs o WHERE o.connector_id = r.connector_id AND o.run_id <> r.run_id
+                        AND (o.state = 'running' OR o.state = 'queued' AND (o.retry_at IS NULL OR o.retry_at <= now())
+                            AND (o.requested_at, o.run_id) < (r.requested_at, r.run_id)))
+            ORDER BY r.requested_at LIMIT $2 FOR UPDATE SKIP LOCKED)
          UPDATE @extschema@.sync_runs r
          SET state = 'running', token = $1, attempt = r.attempt + 1, heartbeat_at = clock_timestamp(), waiting_for = NULL, retry_at = NULL,
              started_at = coalesce(r.started_at, clock_timestamp())

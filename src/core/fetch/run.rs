@@ -441,8 +441,9 @@ impl Run<'_> {
     }
 
     async fn try_page(&mut self, stream: &Stream, standing: &Standing) -> Result<Got, Trouble> {
-        let is_new_token = self.log_in().await.map_err(Trouble::Final)?;
+        // An account that rests is not asked for tokens either.
         self.take_turn().await.map_err(Trouble::Final)?;
+        let is_new_token = self.log_in().await.map_err(Trouble::Final)?;
         let access = self.access.as_ref().map(|held| &held.access);
         let at = &Position {
             stream,

@@ -15,7 +15,7 @@ use url::Url;
 
 use super::reading::{self, Shape, strange};
 use super::request::{below, verdict_by_status};
-use super::settings::{Settings, missing};
+use super::settings::{PACE, START_DATE, STREAMS, Settings, missing};
 use super::window::{Since, highest};
 use super::{
     About, Account, Definition, Field, Position, Reader, Request, Response, Source, Start, Stream,
@@ -108,14 +108,9 @@ const CONFIG: &[Field] = &[
         name: "base_url",
         meaning: "the site, such as https://acme.erpnext.com; may stand in credentials",
     },
-    Field {
-        name: "streams",
-        meaning: "list of the streams to read",
-    },
-    Field {
-        name: "start_date",
-        meaning: "where a first sync begins, ISO 8601; 30 days ago where it is left out",
-    },
+    STREAMS,
+    START_DATE,
+    PACE,
 ];
 
 impl Source for ErpNext {
@@ -165,7 +160,7 @@ impl Source for ErpNext {
             is_chosen: settings.is_chosen(),
             account: Account {
                 name: format!("erpnext {} {}", base.host_str().unwrap_or_default(), key.fingerprint()),
-                every: Duration::from_millis(50),
+                every: settings.pace(Duration::from_millis(50))?,
                 burst: 10,
             },
             base,

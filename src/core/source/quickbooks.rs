@@ -15,7 +15,7 @@ use url::Url;
 
 use super::reading::{self, Shape, strange};
 use super::request::{below, verdict_by_status};
-use super::settings::{Settings, missing};
+use super::settings::{PACE, START_DATE, STREAMS, Settings, missing};
 use super::token::{self, USUAL};
 use super::window::{self, Since, highest};
 use super::{
@@ -123,14 +123,9 @@ const CREDENTIALS: &[Field] = &[
 ];
 
 const CONFIG: &[Field] = &[
-    Field {
-        name: "streams",
-        meaning: "list of the streams to read",
-    },
-    Field {
-        name: "start_date",
-        meaning: "where a first sync begins, ISO 8601; 30 days ago where it is left out",
-    },
+    STREAMS,
+    START_DATE,
+    PACE,
     Field {
         name: "realm_id",
         meaning: "the company's id, where it is not in credentials",
@@ -201,7 +196,7 @@ impl Source for QuickBooks {
             // 500 a minute for each company is the vendor's limit.
             account: Account {
                 name: format!("quickbooks {realm}"),
-                every: Duration::from_millis(130),
+                every: settings.pace(Duration::from_millis(130))?,
                 burst: 10,
             },
             base: below(&base, &["v3", "company", &realm], &[]),

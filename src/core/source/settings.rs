@@ -3,6 +3,8 @@
 //! A credential that is missing is another kind of failure than one that is wrong: rows are made before their
 //! secrets are there, and a person adds them field by field.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use url::Url;
@@ -12,6 +14,20 @@ use super::{Definition, Field, StreamAbout};
 use crate::error::{Code, Failure};
 use crate::secret::{Credentials, Secret};
 use crate::template::parse_any;
+
+/// Keys of config that every vendor has.
+pub const STREAMS: Field = Field {
+    name: "streams",
+    meaning: "list of the streams to read",
+};
+pub const START_DATE: Field = Field {
+    name: "start_date",
+    meaning: "where a first sync begins, ISO 8601; 30 days ago where it is left out",
+};
+pub const PACE: Field = Field {
+    name: "requests_per_second",
+    meaning: "how fast the account may be called in the long run, where it must be slower or faster than usual",
+};
 
 pub struct Settings {
     config: Map<String, Value>,
@@ -109,6 +125,12 @@ impl Settings {
         let url = self.text(key)?.map(|text| join(text, ""));
         url.transpose()
             .map_err(|_| wrong(format!("config's \"{key}\" is not an http or https URL")))
+    }
+
+    /// The shortest time between two requests in the long run.
+    pub fn pace(&self, usual: Duration) -> Result<Duration, Failure> {
+        let rate = self.number("requests_per_second", 0.01, 1_000.0)?;
+        Ok(rate.map_or(usual, |rate| Duration::from_secs_f64(1.0 / rate)))
     }
 
     pub fn start_date(&self) -> Result<Option<DateTime<Utc>>, Failure> {

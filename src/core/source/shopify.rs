@@ -15,7 +15,7 @@ use url::Url;
 
 use super::reading::{self, Shape, strange};
 use super::request::{below, verdict_by_status};
-use super::settings::{Settings, missing, wrong};
+use super::settings::{PACE, STREAMS, Settings, missing, wrong};
 use super::token::{self, USUAL};
 use super::window::{self, Since, highest};
 use super::{
@@ -194,14 +194,12 @@ const CONFIG: &[Field] = &[
         name: "shop",
         meaning: "acme for acme.myshopify.com",
     },
-    Field {
-        name: "streams",
-        meaning: "list of the streams to read",
-    },
+    STREAMS,
     Field {
         name: "start_date",
         meaning: "where a first sync begins, ISO 8601; 30 days ago where it is left out. Orders older than 60 days need the scope read_all_orders",
     },
+    PACE,
     Field {
         name: "api_version",
         meaning: "such as 2026-10",
@@ -271,7 +269,7 @@ impl Source for Shopify {
             account: Account {
                 name: format!("shopify {host}"),
                 // Cost decides, and each answer tells what is left of it.
-                every: Duration::from_millis(50),
+                every: settings.pace(Duration::from_millis(50))?,
                 burst: 4,
             },
             url: below(&base, &["admin", "api", &version, "graphql.json"], &[]),
@@ -417,7 +415,8 @@ impl Reader for ShopifyReader {
                 });
                 if !spec.stamp.is_empty() {
                     let from = stamp(at.window.from.unwrap_or_default());
-                    let to = stamp(at.window.to);
+                    // The second in which the pass began is part of it.
+                    let to = stamp(at.window.to + TimeDelta::seconds(1));
                     variables["query"] = format!("updated_at:>='{from}' AND updated_at:<'{to}'").into();
                 }
                 json!({"query": spec.query(), "variables": variables})
@@ -481,10 +480,11 @@ impl Reader for ShopifyReader {
         let spec = spec_of(at.stream)?;
         let next: Next = reading::next(at)?;
         let around = reading::around(got, "data");
-        if around.get("errors").is_some_and(|errors| codes(errors).contains(&"MAX_COST_EXCEEDED")) {
-            return less(at, spec, next);
-        }
+        let costs_too_much = around
+            .get("errors")
+            .is_some_and(|errors| codes(errors).contains(&"MAX_COST_EXCEEDED"));
         let mut page = match (next.rest.is_empty(), &spec.rest) {
+            _ if costs_too_much => less(at, spec, next)?,
             (false, Some(rest)) => self.rest(at, got, rest, next)?,
             _ => self.nodes(at, got, spec, next)?,
         };

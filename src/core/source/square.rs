@@ -13,7 +13,7 @@ use url::Url;
 
 use super::reading::{self, Shape, strange};
 use super::request::{below, retry_after, verdict_by_status};
-use super::settings::{Settings, missing};
+use super::settings::{PACE, START_DATE, STREAMS, Settings, missing};
 use super::token::{self, USUAL};
 use super::window::{self, Since, highest};
 use super::{
@@ -144,14 +144,9 @@ const CREDENTIALS: &[Field] = &[
 ];
 
 const CONFIG: &[Field] = &[
-    Field {
-        name: "streams",
-        meaning: "list of the streams to read",
-    },
-    Field {
-        name: "start_date",
-        meaning: "where a first sync begins, ISO 8601; 30 days ago where it is left out",
-    },
+    STREAMS,
+    START_DATE,
+    PACE,
     Field {
         name: "sandbox",
         meaning: "true: the sandbox",
@@ -230,7 +225,7 @@ impl Source for Square {
             // Limits are not published; this is far below what others use.
             account: Account {
                 name: format!("square {owner}"),
-                every: Duration::from_millis(100),
+                every: settings.pace(Duration::from_millis(100))?,
                 burst: 10,
             },
             limits: connector.limits,

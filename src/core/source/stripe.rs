@@ -13,7 +13,7 @@ use url::Url;
 
 use super::reading::{self, Shape, strange};
 use super::request::{below, verdict_by_status};
-use super::settings::Settings;
+use super::settings::{PACE, START_DATE, STREAMS, Settings};
 use super::window::{Since, epoch, highest};
 use super::{
     About, Account, Definition, Field, Position, Reader, Request, Response, Source, Start, Stream,
@@ -149,14 +149,9 @@ const CREDENTIALS: &[Field] = &[Field {
 }];
 
 const CONFIG: &[Field] = &[
-    Field {
-        name: "streams",
-        meaning: "list of the streams to read",
-    },
-    Field {
-        name: "start_date",
-        meaning: "where a first sync begins, ISO 8601; 30 days ago where it is left out",
-    },
+    STREAMS,
+    START_DATE,
+    PACE,
     Field {
         name: "account",
         meaning: "acct_... of a connected account",
@@ -218,7 +213,7 @@ impl Source for Stripe {
             // 25 a second for an endpoint is the vendor's limit in a sandbox and by default.
             account: Account {
                 name: format!("stripe {owner}"),
-                every: Duration::from_millis(50),
+                every: settings.pace(Duration::from_millis(50))?,
                 burst: 20,
             },
             limits: connector.limits,

@@ -16,7 +16,7 @@ use url::Url;
 use self::login::SalesforceLogin;
 use super::reading::{self, Shape, strange};
 use super::request::{below, verdict_by_status};
-use super::settings::{Settings, wrong};
+use super::settings::{PACE, START_DATE, Settings, wrong};
 use super::window::{Since, highest};
 use super::{
     About, Account, Definition, Field, Login, Position, Reader, Request, Response, Source, Start,
@@ -106,10 +106,8 @@ const CONFIG: &[Field] = &[
         name: "streams",
         meaning: "list of streams or objects: \"accounts\", \"Invoice__c\", or {\"object\": ..., \"fields\": [...]}",
     },
-    Field {
-        name: "start_date",
-        meaning: "where a first sync begins, ISO 8601; 30 days ago where it is left out",
-    },
+    START_DATE,
+    PACE,
     Field {
         name: "api_version",
         meaning: "such as v64.0",
@@ -175,7 +173,7 @@ impl Source for Salesforce {
             budget,
             account: Account {
                 name: login.account(),
-                every: Duration::from_millis(100),
+                every: settings.pace(Duration::from_millis(100))?,
                 burst: 10,
             },
             login,

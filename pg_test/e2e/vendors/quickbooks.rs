@@ -1,0 +1,436 @@
+//! QuickBooks: offset paging over a set that moves, refresh tokens that rotate, and deletions in a feed of their own.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use connector_service_test::*;
+use serde_json::{Value, json};
+
+use crate::stage::*;
+
+const REALM: &str = "9130347";
+
+struct Doc {
+    entity: &'static str,
+    id: String,
+    updated: DateTime<Utc>,
+    body: Value,
+    deleted: bool,
+}
+
+pub struct QuickBooks {
+    clock: Clock,
+    docs: Vec<Doc>,
+    number: usize,
+    page: usize,
+    /// Refresh tokens that were given out; only the last one is good.
+    refresh: usize,
+    access: usize,
+    left: Option<usize>,
+    reused: usize,
+    /// What the count of a query leaves out of the pages.
+    hidden: i64,
+}
+
+const ENTITIES: [(&str, &str); 9] = [
+    ("Invoice", "invoices"),
+    ("SalesReceipt", "sales_receipts"),
+    ("CreditMemo", "credit_memos"),
+    ("RefundReceipt", "refund_receipts"),
+    ("Bill", "bills"),
+    ("Purchase", "purchases"),
+    ("VendorCredit", "vendor_credits"),
+    ("Item", "items"),
+    ("TimeActivity", "time_activities"),
+];
+
+fn stream_of(entity: &str) -> &'static str {
+    ENTITIES.iter().find(|(name, _)| *name == entity).unwrap().1
+}
+
+/// The company's offset is eight hours behind UTC.
+fn text(at: DateTime<Utc>) -> String {
+    let local = (at - TimeDelta::hours(8)).to_rfc3339_opts(SecondsFormat::Secs, true);
+    local.replace('Z', "-08:00")
+}
+
+fn moment(text: &str) -> Result<DateTime<Utc>, Complaint> {
+    text.parse().map_err(|_| format!("{text} is no time with an offset"))
+}
+
+impl QuickBooks {
+    fn new() -> QuickBooks {
+        QuickBooks {
+            clock: Clock::start(),
+            docs: Vec::new(),
+            number: 0,
+            page: 5,
+            refresh: 0,
+            access: 0,
+            left: None,
+            reused: 0,
+            hidden: 0,
+        }
+    }
+
+    fn add(&mut self, random: &mut Random, entity: &'static str) {
+        let at = self.clock.tick(random);
+        self.number += 1;
+        let id = self.number.to_string();
+        let date = (at - TimeDelta::days(random.below(5) as i64)).format("%Y-%m-%d").to_string();
+        let amount = 1 + random.below(90_000) as i64;
+        let money = |cents: i64| serde_json::from_str::<Value>(&format!("{}.{:02}", cents / 100, cents % 100)).unwrap();
+        let currency = json!({"value": "USD", "name": "United States Dollar"});
+        let line = |cents: i64| {
+            json!({"Amount": money(cents), "DetailType": "AccountBasedExpenseLineDetail",
+                "AccountBasedExpenseLineDetail": {"AccountRef": {"value": "7", "name": "Rent"}}})
+        };
+        let mut body = match entity {
+            "Item" => json!({"Type": "Inventory", "Active": true, "QtyOnHand": random.below(50), "Name": format!("Item {id}")}),
+            "TimeActivity" => json!({"TxnDate": date, "Hours": 1 + random.below(8), "Minutes": 0}),
+            "Bill" | "Purchase" | "VendorCredit" => {
+                let first = amount / 3;
+                json!({"TxnDate": date, "TotalAmt": money(amount), "CurrencyRef": currency, "Line": [line(first), line(amount - first)]})
+            }
+            _ => json!({"TxnDate": date, "TotalAmt": money(amount), "Balance": money(amount), "CurrencyRef": currency,
+                "Line": [{"Amount": money(amount), "DetailType": "SalesItemLineDetail"}, {"Amount": money(amount), "DetailType": "SubTotalLineDetail"}]}),
+        };
+        body["Id"] = id.clone().into();
+        body["SyncToken"] = "0".into();
+        body["cents"] = amount.into();
+        body["MetaData"] = json!({"CreateTime": text(at), "LastUpdatedTime": text(at)});
+        self.docs.push(Doc { entity, id, updated: at, body, deleted: false });
+    }
+
+    fn any(&self, random: &mut Random, fits: impl Fn(&Doc) -> bool) -> Option<usize> {
+        let all: Vec<usize> = (0..self.docs.len()).filter(|i| !self.docs[*i].deleted && fits(&self.docs[*i])).collect();
+        (!all.is_empty()).then(|| random.pick(&all))
+    }
+
+    fn touch(&mut self, random: &mut Random, index: usize, change: impl Fn(&mut Value)) {
+        let at = self.clock.tick(random);
+        let doc = &mut self.docs[index];
+        doc.updated = at;
+        change(&mut doc.body);
+        let token: u64 = doc.body["SyncToken"].as_str().unwrap().parse().unwrap();
+        doc.body["SyncToken"] = (token + 1).to_string().into();
+        doc.body["MetaData"]["LastUpdatedTime"] = text(at).into();
+    }
+
+    fn token(&mut self, asked: &Asked) -> Result<Reply, Complaint> {
+        need_header(asked, "authorization", "Basic YXBwOm5vdF9hX3JlYWxfc2VjcmV0")?;
+        need_header(asked, "accept", "application/json")?;
+        need_header(asked, "content-type", "application/x-www-form-urlencoded")?;
+        let token = asked.body.strip_prefix("grant_type=refresh_token&refresh_token=");
+        let token = token.ok_or("the token request is another one")?;
+        if token != format!("not_a_real_refresh_{}", self.refresh) {
+            self.reused += 1;
+            return Ok(refusal(400, &[], json!({"error": "invalid_grant"})));
+        }
+        self.refresh += 1;
+        self.access += 1;
+        json_reply(json!({
+            "access_token": format!("access-{}", self.access), "expires_in": 3600, "token_type": "bearer",
+            "refresh_token": format!("not_a_real_refresh_{}", self.refresh), "x_refresh_token_expires_in": 8_640_000,
+        }))
+    }
+
+    /// `SELECT ... FROM entity WHERE ... ORDERBY ... STARTPOSITION n MAXRESULTS n`, in this order and nothing else.
+    fn query(&self, query: &str) -> Result<Reply, Complaint> {
+        let rest = query.strip_prefix("SELECT ").ok_or("no SELECT")?;
+        let (what, rest) = rest.split_once(" FROM ").ok_or("no FROM")?;
+        let (entity, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+        let known = ENTITIES.iter().find(|(name, _)| *name == entity).ok_or("no such entity")?.0;
+        let (conditions, paging) = match rest.split_once(" ORDERBY ") {
+            Some((conditions, paging)) => (conditions, Some(paging)),
+            None => match rest.strip_prefix("ORDERBY ") {
+                Some(paging) => ("", Some(paging)),
+                None => (rest, None),
+            },
+        };
+        let (mut from, mut to, mut inactive) = (None, None, false);
+        for condition in conditions.strip_prefix("WHERE ").unwrap_or_default().split(" AND ").filter(|text| !text.is_empty()) {
+            let quoted = |text: &str| text.strip_prefix('\'').and_then(|text| text.strip_suffix('\'')).ok_or("no quotes").and_then(|text| moment(text).map_err(|_| "no time"));
+            if let Some(text) = condition.strip_prefix("MetaData.LastUpdatedTime >= ") {
+                from = Some(quoted(text)?);
+            } else if let Some(text) = condition.strip_prefix("MetaData.LastUpdatedTime <= ") {
+                to = Some(quoted(text)?);
+            } else if condition == "Active IN (true, false)" {
+                inactive = true;
+            } else {
+                return Err(format!("condition {condition}"));
+            }
+        }
+        need(entity == "Item" || (to.is_some() && from.is_some()), "no window")?;
+        let mut found: Vec<&Doc> = self
+            .docs
+            .iter()
+            .filter(|doc| doc.entity == known && !doc.deleted)
+            .filter(|doc| from.is_none_or(|from| doc.updated >= from) && to.is_none_or(|to| doc.updated <= to))
+            .filter(|doc| inactive || doc.body["Active"] != false)
+            .collect();
+        found.sort_by_key(|doc| doc.updated);
+        if what == "COUNT(*)" {
+            need(paging.is_none(), "a count has no pages")?;
+            return json_reply(json!({"QueryResponse": {"totalCount": found.len() as i64 + self.hidden}, "time": text(Utc::now())}));
+        }
+        let paging = paging.ok_or("no order")?;
+        let words: Vec<&str> = paging.split(' ').collect();
+        let ["MetaData.LastUpdatedTime", "ASC", "STARTPOSITION", start, "MAXRESULTS", "1000"] = words[..] else {
+            return Err(format!("paging {paging}"));
+        };
+        need(what == "*", "not everything is selected")?;
+        let start: usize = start.parse().map_err(|_| "STARTPOSITION is no number")?;
+        need(start >= 1, "STARTPOSITION begins at 1")?;
+        // A page may be shorter than asked for without being the last.
+        let page: Vec<Value> = found.iter().skip(start - 1).take(self.page).map(|doc| doc.body.clone()).collect();
+        let response = match page.is_empty() {
+            true => json!({}),
+            false => json!({entity: page, "startPosition": start, "maxResults": page.len()}),
+        };
+        json_reply(json!({"QueryResponse": response, "time": text(Utc::now())}))
+    }
+
+    fn capture(&self, asked: &Asked) -> Result<Reply, Complaint> {
+        let entity = &asked.query["entities"];
+        need(entity != "TimeActivity", "TimeActivity is not captured")?;
+        let since = moment(&asked.query["changedSince"])?;
+        need(since >= Utc::now() - TimeDelta::days(30), "changes of more than 30 days ago")?;
+        let changed = self.docs.iter().filter(|doc| doc.entity == entity && doc.updated >= since);
+        let changed: Vec<Value> = changed
+            .map(|doc| match doc.deleted {
+                true => json!({"domain": "QBO", "status": "Deleted", "Id": doc.id, "MetaData": {"LastUpdatedTime": text(doc.updated)}}),
+                false => doc.body.clone(),
+            })
+            .collect();
+        let response = if changed.is_empty() { json!({}) } else { json!({entity.as_str(): changed}) };
+        json_reply(json!({"CDCResponse": [{"QueryResponse": [response]}], "time": text(Utc::now())}))
+    }
+}
+
+impl Fake for QuickBooks {
+    const KIND: &'static str = "quickbooks";
+    const VERSION: &'static str = "data ->> 'SyncToken'";
+    const SCALE: i64 = 100;
+
+    fn clock(&mut self) -> &mut Clock {
+        &mut self.clock
+    }
+
+    fn credentials(&self) -> Value {
+        json!({"client_id": "app", "client_secret": "not_a_real_secret", "refresh_token": "not_a_real_refresh_0", "realm_id": REALM})
+    }
+
+    fn config(&self, url: &str) -> Value {
+        json!({"requests_per_second": 1000, "base_url": url, "token_url": format!("{url}/oauth2/v1/tokens/bearer")})
+    }
+
+    fn answer(&mut self, asked: &Asked) -> Result<Reply, Complaint> {
+        if asked.path == "/oauth2/v1/tokens/bearer" {
+            return self.token(asked);
+        }
+        need(asked.method == "GET", "only GET is asked for")?;
+        need_header(asked, "accept", "application/json")?;
+        need(asked.query.get("minorversion").map(String::as_str) == Some("75"), "no minorversion=75")?;
+        let is_over = self.left == Some(0);
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(1);
+        }
+        if asked.headers.get("authorization") != Some(&format!("Bearer access-{}", self.access)) || is_over {
+            self.left = None;
+            let fault = json!({"fault": {"error": [{"message": "Token expired", "code": "3200"}], "type": "AUTHENTICATION"}});
+            return Ok(refusal(401, &[], fault));
+        }
+        match asked.path.strip_prefix(&format!("/v3/company/{REALM}/")) {
+            Some("query") => self.query(&asked.query["query"]),
+            Some("cdc") => self.capture(asked),
+            _ => Err("no such place".to_owned()),
+        }
+    }
+
+    fn change(&mut self, random: &mut Random) {
+        let entity = ENTITIES[random.below(ENTITIES.len())].0;
+        match random.below(10) {
+            0..6 => self.add(random, entity),
+            6..7 => {
+                // Void: all amounts are zero.
+                if let Some(index) = self.any(random, |doc| matches!(doc.entity, "Invoice" | "SalesReceipt")) {
+                    self.touch(random, index, |body| {
+                        body["TotalAmt"] = 0.into();
+                        body["Balance"] = 0.into();
+                        body["cents"] = 0.into();
+                        body["PrivateNote"] = "Voided".into();
+                    });
+                }
+            }
+            7..8 => {
+                if let Some(index) = self.any(random, |doc| doc.entity == "Item") {
+                    // A sale changes what is on hand, and may not move the stamp.
+                    let quantity = random.below(50);
+                    match random.percent(50) {
+                        true => self.touch(random, index, |body| body["QtyOnHand"] = quantity.into()),
+                        false => self.docs[index].body["QtyOnHand"] = quantity.into(),
+                    }
+                }
+            }
+            8..9 => {
+                if let Some(index) = self.any(random, |doc| doc.entity != "TimeActivity" && doc.entity != "Item") {
+                    let at = self.clock.tick(random);
+                    let doc = &mut self.docs[index];
+                    (doc.deleted, doc.updated) = (true, at);
+                }
+            }
+            _ => {
+                if let Some(index) = self.any(random, |doc| doc.body["Balance"].is_number()) {
+                    self.touch(random, index, |body| body["Balance"] = 0.into());
+                }
+            }
+        }
+    }
+
+    fn books(&self) -> Books {
+        let mut books = Books::new();
+        for doc in self.docs.iter().filter(|doc| !doc.deleted) {
+            let body = &doc.body;
+            let date = || body["TxnDate"].as_str().unwrap().to_owned();
+            let cents = body["cents"].as_i64().unwrap();
+            let (kind, day, amount) = match doc.entity {
+                "Invoice" | "SalesReceipt" => ("revenue", date(), cents),
+                "CreditMemo" | "RefundReceipt" | "Bill" | "Purchase" => ("costs", date(), cents),
+                "VendorCredit" => ("costs", date(), -cents),
+                "Item" => ("inventory", day(doc.updated), body["QtyOnHand"].as_i64().unwrap() * 100),
+                _ => ("staffing", date(), body["Hours"].as_i64().unwrap() * 100),
+            };
+            *books.entry((kind.to_owned(), day)).or_default() += amount;
+        }
+        // A day whose net is below zero has no metric, and an alert.
+        books.retain(|_, amount| *amount > 0);
+        books
+    }
+
+    fn records(&self) -> BTreeMap<String, String> {
+        let present = self.docs.iter().filter(|doc| !doc.deleted);
+        present
+            .map(|doc| (format!("{}/{}", stream_of(doc.entity), doc.id), doc.body["SyncToken"].as_str().unwrap().to_owned()))
+            .collect()
+    }
+}
+
+impl Stage<QuickBooks> {
+    /// So many tokens were given out, and none that had been replaced was shown.
+    fn tokens(&self, given: usize) {
+        let hosted = self.hosted();
+        assert_eq!((hosted.fake.access, hosted.fake.reused), (given, 0));
+    }
+}
+
+#[test]
+fn quickbooks_follows_every_change() {
+    let mut stage = Stage::new(QuickBooks::new());
+    stage.follows_every_change(21);
+    stage.tokens(7);
+}
+
+#[test]
+fn quickbooks_misses_nothing_that_changes_while_it_reads() {
+    Stage::new(QuickBooks::new()).misses_nothing_that_changes_while_it_reads(22, 5);
+}
+
+#[test]
+fn quickbooks_records_of_one_second_that_fill_many_pages_all_come() {
+    let mut fake = QuickBooks::new();
+    let at = Utc::now() - TimeDelta::days(2);
+    for _ in 0..40 {
+        fake.add(&mut Random(1), "Invoice");
+    }
+    for doc in &mut fake.docs {
+        doc.updated = DateTime::from_timestamp(at.timestamp(), 0).unwrap();
+        doc.body["MetaData"]["LastUpdatedTime"] = text(doc.updated).into();
+    }
+    let mut stage = Stage::new(fake);
+    stage.sync();
+    stage.agrees();
+}
+
+#[test]
+fn quickbooks_s_troubles_are_told_apart() {
+    let mut stage = Stage::new(QuickBooks::new());
+    stage.changes(60, &mut Random(23));
+    stage.hosted().fake.left = Some(7);
+    stage.sync();
+    stage.agrees();
+    stage.tokens(2);
+    let fault = |code: &str| json!({"Fault": {"Error": [{"Message": "not_a_real_secret", "code": code}], "type": "ValidationFault"}});
+    stage.survives(3, refusal(429, &[("Retry-After", "0.1")], json!({"fault": {"error": [{"code": "3001"}]}})));
+    stage.survives(4, refusal(500, &[], fault("10000")));
+
+    for (reply, code, says) in [
+        (refusal(403, &[], fault("003100")), "credentials_rejected", "of another company"),
+        (refusal(400, &[], fault("4000")), "request_refused", "HTTP 400"),
+        (Reply::Json(fault("610").to_string()), "unexpected_shape", "a fault of QuickBooks'"),
+        (Reply::Json(r#"{"QueryResponse": {"Invoice": [{"Id": "1", "#.to_owned()), "truncated_response", "the body ends"),
+        (Reply::Json(json!({"QueryResponse": {"Customer": []}}).to_string()), "unexpected_shape", "of another entity"),
+    ] {
+        let body = match &reply {
+            Reply::Full { status, body, .. } => (*status, body.clone()),
+            Reply::Json(text) => (200, text.clone().into_bytes()),
+            _ => unreachable!(),
+        };
+        for i in 0..8 {
+            let (status, body) = body.clone();
+            // The token request is answered.
+            stage.hosted().faults.push_back((usize::from(i == 0), Reply::Full { status, headers: vec![], body }));
+        }
+        let run = stage.sync_anyhow();
+        assert_eq!(run["error_code"], code, "{run}");
+        let message = run["error_message"].as_str().unwrap();
+        assert!(message.contains(says) && !message.contains("not_a_real"), "{message}");
+        stage.hosted().faults.clear();
+    }
+    stage.sync();
+    stage.agrees();
+}
+
+#[test]
+fn quickbooks_s_count_that_is_higher_than_what_came_is_an_alert_until_it_is_not() {
+    let mut stage = Stage::new(QuickBooks::new());
+    stage.changes(40, &mut Random(24));
+    stage.hosted().fake.hidden = 3;
+    let run = stage.sync();
+    assert_eq!(run["warnings"].as_array().unwrap().len(), ENTITIES.len(), "{run}");
+    let open = "SELECT count(*) FROM data_quality_alerts WHERE alert_type = 'completeness' AND severity = 'critical' AND NOT resolved
+                AND message LIKE 'shop, stream %: the vendor counts % records where % came%'";
+    let count = |stage: &mut Stage<QuickBooks>| stage.client.query_one(open, &[]).unwrap().get::<_, i64>(0);
+    assert_eq!(count(&mut stage), ENTITIES.len() as i64);
+    stage.hosted().fake.hidden = 0;
+    stage.sync();
+    assert_eq!(count(&mut stage), 0);
+}
+
+#[test]
+fn quickbooks_s_refresh_token_survives_a_kill_between_receipt_and_use() {
+    let mut stage = Stage::new(QuickBooks::new());
+    stage.changes(30, &mut Random(25));
+    let armed = stage.cluster.dir.join("armed");
+    std::fs::write(&armed, "after_keep 1").unwrap();
+    let fault = stage.cluster.data().join("connector_service.fault");
+    stage.cluster.command("/bin/cp", &[armed.to_str().unwrap(), fault.to_str().unwrap()]);
+    stage.hosted().fake.clock().go_live();
+    let run = sync(&mut stage.client, &stage.connector);
+    wait_until(30, "the worker was killed", || {
+        stage.cluster.log().contains("was terminated by signal 9").then_some(())
+    });
+    stage.client = stage.cluster.wait_ready_in("app");
+    let run = wait_for_run(&mut stage.client, &run);
+    assert_eq!(run["state"], "succeeded", "{run}");
+    stage.agrees();
+    stage.tokens(2);
+}
+
+#[test]
+fn quickbooks_s_pause_is_the_account_s_and_outlives_the_server() {
+    let mut stage = Stage::new(QuickBooks::new());
+    stage.changes(20, &mut Random(26));
+    let fault = json!({"fault": {"error": [{"message": "ThrottleExceeded", "code": "3001"}]}});
+    stage.waits_when_throttled(1, refusal(429, &[("Retry-After", "600")], fault));
+}
