@@ -55,7 +55,6 @@ extension_sql_file!(
     requires = [
         "aggregate",
         connector_service_cancel,
-        connector_service_catalog,
         connector_service_check,
         connector_service_hint,
         connector_service_key_ids,
@@ -69,6 +68,7 @@ extension_sql_file!(
         connector_service_seal_key,
         connector_service_sync,
         connector_service_sync_due,
+        connector_service_types,
         connector_service_wake
     ]
 );

@@ -239,8 +239,9 @@ fn a_boxed_secret_is_nowhere_but_at_the_vendor() {
         let run = sync(&mut client, connector);
         let run = wait_for_run(&mut client, &run);
         assert_eq!(run["error_code"], *code, "{run}");
-        let waited =
-            client.batch_execute(&format!("CALL connector_service_sync_wait('{connector}', '5 s')"));
+        let waited = client.batch_execute(&format!(
+            "CALL connector_service_sync_wait('{connector}', '5 s')"
+        ));
         said += &format!("{run} {:?}", waited.unwrap_err());
     }
     assert!(

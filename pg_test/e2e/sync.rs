@@ -257,6 +257,24 @@ fn a_long_sync_does_not_keep_another_one_waiting() {
 }
 
 #[test]
+fn a_worker_with_nothing_to_do_does_nothing() {
+    let mut stage = stage(100, 50);
+    stage.sync();
+    let transactions = |client: &mut Client| -> i64 {
+        let sql = "SELECT pg_stat_clear_snapshot(), xact_commit + xact_rollback FROM pg_stat_database WHERE datname = 'app'";
+        client.query_one(sql, &[]).unwrap().get(1)
+    };
+    // What follows a sync is done soon: then a whole second passes without more than our own statements, and what the
+    // server itself may do.
+    let counted = wait_until(60, "the worker rests", || {
+        let before = transactions(&mut stage.client);
+        stage.client.batch_execute("SELECT pg_sleep(1)").unwrap();
+        Some(transactions(&mut stage.client) - before).filter(|count| *count < 20)
+    });
+    println!("{counted} transactions in a second of rest");
+}
+
+#[test]
 fn many_askers_get_one_run() {
     let cluster = Cluster::start("");
     let mut client = cluster.database("app");

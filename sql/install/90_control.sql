@@ -13,6 +13,15 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION @extschema@.connector_service_adopt() IS 'Says that this copy of an installation (restored, cloned, made from a template) may call the vendors; the worker starts at COMMIT.';
 
+CREATE FUNCTION @extschema@.connector_service_catalog()
+RETURNS TABLE (type text, available boolean, kind text, default_frequency text, default_streams text[], streams text[], credentials jsonb, config jsonb)
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT t.type_name, t.available, t.kind, t.default_frequency, t.default_streams, t.streams, t.credentials, t.config
+    FROM @extschema@.connector_service_types() t ORDER BY t.type_name;
+END;
+
 CREATE PROCEDURE @extschema@.connector_service_wait(p_run_id uuid, p_timeout interval DEFAULT '10 min')
 LANGUAGE plpgsql
 -- No SET search_path here: a procedure that has one cannot COMMIT. Everything is qualified instead, types too.
@@ -120,6 +129,7 @@ COMMENT ON FUNCTION @extschema@.connector_service_sync_due() IS 'Queues every co
 COMMENT ON FUNCTION @extschema@.connector_service_check(uuid) IS 'Queues a check and returns its run id: it logs in, reads one page of each stream and stores nothing. What it found is in sync_runs.report; CALL connector_service_wait(run id) shows it. A check of a paused connector is fine; its outcome changes nothing about the connector. Raises 42704 for a connector that is unknown, or not the caller''s tenant''s, 55000 if the library was not preloaded.';
 COMMENT ON FUNCTION @extschema@.connector_service_preview(uuid) IS 'Queues a preview and returns its run id: like a check, and what each page holds goes through its mappings and every constraint, is reported in sync_runs.report, and rolled back. Raises 42704 and 55000 like connector_service_check().';
 COMMENT ON FUNCTION @extschema@.connector_service_catalog() IS 'What kinds of connectors there are: their streams (those of default_streams are read where config.streams does not choose), and the keys of credentials and config with their meaning.';
+COMMENT ON FUNCTION @extschema@.connector_service_types() IS 'The rows of connector_service_catalog().';
 COMMENT ON FUNCTION @extschema@.connector_service_cancel(uuid) IS 'Ends a queued or running sync; what it has stored stays. False if it had ended already or is not known.';
 COMMENT ON FUNCTION @extschema@.connector_service_reprocess(uuid) IS 'Derives facts and metrics of a connector again from its raw records, by the mappings as they are; fetches nothing. Only what differs is written. Returns the number of records. Raises 42704 for a connector that is unknown, or not the caller''s tenant''s.';
 COMMENT ON FUNCTION @extschema@.connector_service_replay(uuid) IS 'Tries the quarantined records of a connector again: those a mapping could not read, and those PostgreSQL refused. Returns how many are out of quarantine now. Raises 42704 for a connector that is unknown, or not the caller''s tenant''s.';

@@ -225,7 +225,7 @@ $view$;
 
 GRANT EXECUTE ON FUNCTION
     @extschema@.connector_service_sync(uuid), @extschema@.connector_service_check(uuid), @extschema@.connector_service_preview(uuid),
-    @extschema@.connector_service_catalog(), @extschema@.connector_service_cancel(uuid), @extschema@.connector_service_reprocess(uuid),
+    @extschema@.connector_service_catalog(), @extschema@.connector_service_types(), @extschema@.connector_service_cancel(uuid), @extschema@.connector_service_reprocess(uuid),
     @extschema@.connector_service_replay(uuid), @extschema@.connector_service_seal_key(), @extschema@.connector_service_explain(uuid),
     @extschema@.get_metrics(uuid, text, date, date), @extschema@.aggregate_metrics(uuid, text, date, date, text),
     @extschema@.connector_service_check_period(uuid, text, date, date), @extschema@.connector_service_hint(text),

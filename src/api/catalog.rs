@@ -5,14 +5,14 @@ use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde_json::{Map, Value};
 
-/// One row for each type that `connectors.type` may hold.
+/// One row for each type that `connectors.type` may hold; `connector_service_catalog()` gives its columns their names.
 #[pg_extern(immutable, parallel_safe)]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::type_complexity)]
-fn connector_service_catalog() -> TableIterator<
+fn connector_service_types() -> TableIterator<
     'static,
     (
-        name!(r#type, String),
+        name!(type_name, String),
         name!(available, bool),
         name!(kind, Option<String>),
         name!(default_frequency, Option<String>),
@@ -25,12 +25,25 @@ fn connector_service_catalog() -> TableIterator<
     let row = |name: &&str| {
         let source = CATALOG.iter().find(|source| source.name() == *name);
         let Some(about) = source.map(|source| source.about()) else {
-            return ((*name).to_owned(), false, None, None, None, None, None, None);
+            return (
+                (*name).to_owned(),
+                false,
+                None,
+                None,
+                None,
+                None,
+                None,
+                None,
+            );
         };
         let names = |default_only: bool| {
             let streams = about.streams.iter();
             let streams = streams.filter(|stream| stream.default || !default_only);
-            Some(streams.map(|stream| stream.name.to_owned()).collect::<Vec<_>>())
+            Some(
+                streams
+                    .map(|stream| stream.name.to_owned())
+                    .collect::<Vec<_>>(),
+            )
         };
         (
             (*name).to_owned(),
@@ -48,5 +61,7 @@ fn connector_service_catalog() -> TableIterator<
 
 fn meanings(fields: &[Field]) -> JsonB {
     let meaning = |field: &Field| (field.name.to_owned(), Value::from(field.meaning));
-    JsonB(Value::Object(fields.iter().map(meaning).collect::<Map<_, _>>()))
+    JsonB(Value::Object(
+        fields.iter().map(meaning).collect::<Map<_, _>>(),
+    ))
 }

@@ -30,12 +30,7 @@ pub fn rests(db: &mut Db, tenants: Vec<Uuid>) -> Result<HashMap<Uuid, Vec<Rest>>
 }
 
 /// Keeps what a vendor said: a rest, or how much of the allowance is used up, or both.
-pub fn note(
-    db: &mut Db,
-    tenant: Uuid,
-    rest: &Rest,
-    used: Option<(u64, u64)>,
-) -> Result<()> {
+pub fn note(db: &mut Db, tenant: Uuid, rest: &Rest, used: Option<(u64, u64)>) -> Result<()> {
     let n = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let wait = Some(rest.wait.as_secs_f64()).filter(|wait| *wait > 0.0);
     db.run(

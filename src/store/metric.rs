@@ -48,11 +48,7 @@ pub fn note_count(
 ) -> Result<()> {
     db.run(
         "SELECT @extschema@.connector_service_note_count($1, $2, $3)",
-        &[
-            super::uuid(connector).into(),
-            stream.into(),
-            problem.into(),
-        ],
+        &[super::uuid(connector).into(), stream.into(), problem.into()],
     )?;
     Ok(())
 }

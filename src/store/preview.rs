@@ -16,7 +16,9 @@ const MOST_DAYS: i32 = 1_000;
 pub fn of_page(claimed: &Claimed, fetched: &mut FetchedPage) -> Result<Option<Value>> {
     let mut report = None;
     let mut tried = tx(|db| roll_back(db, claimed, fetched, &mut report));
-    if matches!(&tried, Err(error) if error.is_about_data()) && page::reject_refused(claimed, fetched) {
+    if matches!(&tried, Err(error) if error.is_about_data())
+        && page::reject_refused(claimed, fetched)
+    {
         tried = tx(|db| roll_back(db, claimed, fetched, &mut report));
     }
     match tried {

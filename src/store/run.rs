@@ -274,8 +274,8 @@ pub fn waits(db: &mut Db, run: Uuid) -> Result<u32> {
 /// How long until a waiting run may go on, by the database's clock.
 pub fn next_waiting(db: &mut Db) -> Result<Option<Duration>> {
     let rows = db.run(
-        "SELECT greatest(extract(epoch FROM min(retry_at) - now()), 0)::float8 FROM @extschema@.sync_runs
-         WHERE state = 'queued' AND retry_at > now() - interval '1 day'",
+        "SELECT extract(epoch FROM retry_at - now())::float8 FROM @extschema@.sync_runs
+         WHERE state = 'queued' AND retry_at > now() ORDER BY retry_at LIMIT 1",
         &[],
     )?;
     Ok(rows

@@ -22,10 +22,27 @@ pub fn report(claimed: &Claimed, looked: Looked) -> Value {
         Err(failure) => return failed(&stream, &failure),
     };
     let preview = (claimed.kind == Kind::Preview).then(|| preview::of_page(claimed, &mut page));
-    let mut report = json!({
+    let read = read(&page);
+    let (ok, summary, preview) = match preview {
+        None => (true, read, None),
+        Some(Ok(Some(found))) => (true, format!("{read}; {}", would(&found)), Some(found)),
+        Some(Ok(None)) => {
+            let why = "facts are being changed by another session, so none were derived";
+            (true, format!("{read}; {why}"), None)
+        }
+        Some(Err(error)) => {
+            let code = error.sqlstate();
+            (
+                false,
+                format!("{read}; it could not be stored (SQLSTATE {code})"),
+                None,
+            )
+        }
+    };
+    json!({
         "stream": stream,
-        "ok": true,
-        "summary": read(&page),
+        "ok": ok,
+        "summary": summary,
         "records": page.records.len(),
         "deleted": page.deleted.len(),
         "rejected": page.rejected.len(),
@@ -33,22 +50,8 @@ pub fn report(claimed: &Claimed, looked: Looked) -> Value {
         "to": page.window.to,
         "warning": page.warning,
         "rejects": page.rejected.iter().take(SHOWN).map(|rejected| &rejected.detail).collect::<Vec<_>>(),
-    });
-    match preview {
-        None => {}
-        Some(Ok(Some(found))) => {
-            report["summary"] = format!("{}; {}", read(&page), would(&found)).into();
-            report["preview"] = found;
-        }
-        Some(Ok(None)) => {
-            report["summary"] = format!("{}; facts are being changed by another session, so none were derived", read(&page)).into();
-        }
-        Some(Err(error)) => {
-            report["ok"] = false.into();
-            report["summary"] = format!("{}; it could not be stored (SQLSTATE {})", read(&page), error.sqlstate()).into();
-        }
-    }
-    report
+        "preview": preview,
+    })
 }
 
 fn failed(stream: &str, failure: &Failure) -> Value {
@@ -74,19 +77,24 @@ fn read(page: &FetchedPage) -> String {
 
 /// What a preview found, in one line.
 fn would(found: &Value) -> String {
-    let count = |name: &str| found[name].as_u64().unwrap_or(0);
-    let facts = found["facts"].as_array().into_iter().flatten().map(|fact| {
-        let text = |name: &str| fact[name].as_str().unwrap_or_default().to_owned();
-        format!("{} {} {}", text("metric_type"), fact["total"], text("currency"))
+    let of = |value: &Value, place: &str| value.pointer(place).cloned().unwrap_or_default();
+    let text =
+        |value: &Value, place: &str| of(value, place).as_str().unwrap_or_default().to_owned();
+    let count = |place: &str| of(found, place).as_u64().unwrap_or(0);
+    let facts = of(found, "/facts");
+    let facts = facts.as_array().into_iter().flatten().map(|fact| {
+        let (kind, currency) = (text(fact, "/metric_type"), text(fact, "/currency"));
+        format!("{kind} {} {currency}", of(fact, "/total"))
     });
     let facts: Vec<String> = facts.collect();
-    let mut line = format!("{} new, {} changed", count("inserted"), count("updated"));
+    let mut line = format!("{} new, {} changed", count("/inserted"), count("/updated"));
     if !facts.is_empty() {
         line += &format!("; {}", facts.join(", "));
     }
-    if let Some(first) = found["unreadable"].get(0) {
-        let example = first["example"].as_str().unwrap_or_default();
-        line += &format!("; {} not readable by their mapping, such as: {example}", count("unmapped").max(1));
+    let example = text(found, "/unreadable/0/example");
+    if !example.is_empty() {
+        let unmapped = count("/unmapped").max(1);
+        line += &format!("; {unmapped} not readable by their mapping, such as: {example}");
     }
     line
 }

@@ -19,8 +19,8 @@ use pgrx::prelude::*;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{look, signals};
 use super::upkeep::Upkeep;
+use super::{look, signals};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::guc::{self, Scheduler};

@@ -64,19 +64,31 @@ impl ErpNext {
         let date: chrono::NaiveDate = date.parse().unwrap();
         let date = (date - TimeDelta::days(1 + random.below(5) as i64)).to_string();
         let cents = 1 + random.below(90_000) as i64;
-        let money: Value = serde_json::from_str(&format!("{}.{:02}", cents / 100, cents % 100)).unwrap();
+        let money: Value =
+            serde_json::from_str(&format!("{}.{:02}", cents / 100, cents % 100)).unwrap();
         let docstatus = random.pick(&[0, 1, 1, 1]);
         let body = match doctype {
-            "Bin" => json!({"item_code": format!("ITEM {}", self.number), "warehouse": "Stores - A", "actual_qty": random.below(60)}),
-            "Timesheet" => json!({"docstatus": docstatus, "start_date": date, "total_hours": 5, "time_logs": [
+            "Bin" => {
+                json!({"item_code": format!("ITEM {}", self.number), "warehouse": "Stores - A", "actual_qty": random.below(60)})
+            }
+            "Timesheet" => {
+                json!({"docstatus": docstatus, "start_date": date, "total_hours": 5, "time_logs": [
                 {"name": "a", "activity_type": "Work", "hours": 2, "from_time": format!("{date} 08:00:00")},
-                {"name": "b", "activity_type": "Work", "hours": 3, "from_time": format!("{date} 12:00:00")}]}),
-            _ => json!({"docstatus": docstatus, "posting_date": date, "grand_total": money, "currency": "USD", "cost_center": "Main - A",
-                "is_return": 0, "is_opening": "No", "status": "Unpaid", "items": [{"item_code": "X"}], "cents": cents}),
+                {"name": "b", "activity_type": "Work", "hours": 3, "from_time": format!("{date} 12:00:00")}]})
+            }
+            _ => {
+                json!({"docstatus": docstatus, "posting_date": date, "grand_total": money, "currency": "USD", "cost_center": "Main - A",
+                "is_return": 0, "is_opening": "No", "status": "Unpaid", "items": [{"item_code": "X"}], "cents": cents})
+            }
         };
         // A name may hold a slash, and blanks.
         let name = format!("{}/2026 {:05}", &doctype[..3], self.number);
-        self.docs.push(Doc { doctype, name, modified, body });
+        self.docs.push(Doc {
+            doctype,
+            name,
+            modified,
+            body,
+        });
     }
 
     fn list(&self, doctype: &str, asked: &Asked) -> Result<Reply, Complaint> {
@@ -84,16 +96,22 @@ impl ErpNext {
             let text = asked.query.get(name).ok_or(format!("no {name}"))?;
             serde_json::from_str(text).map_err(|_| format!("{name} is no JSON"))
         };
-        let fields: Vec<String> = serde_json::from_value(parameter("fields")?).map_err(|_| "fields are no list")?;
-        let by = if doctype == "Deleted Document" { "creation" } else { "modified" };
-        need(asked.query.get("order_by").map(String::as_str) == Some(&format!("{by} asc, name asc")), "another order")?;
+        let fields: Vec<String> =
+            serde_json::from_value(parameter("fields")?).map_err(|_| "fields are no list")?;
+        let by = if doctype == "Deleted Document" {
+            "creation"
+        } else {
+            "modified"
+        };
+        need(
+            asked.query.get("order_by").map(String::as_str) == Some(&format!("{by} asc, name asc")),
+            "another order",
+        )?;
         need(!asked.query.contains_key("limit_start"), "paged by offset")?;
         let limit = asked.number("limit_page_length");
         need((1..=1000).contains(&limit), "no limit: 20 by default")?;
         let mut rows: Vec<Value> = if doctype == "Deleted Document" {
-            let row = |(i, (creation, doctype, name)): (usize, &(String, &str, String))| {
-                json!({"name": format!("d{i:05}"), "creation": creation, "deleted_doctype": doctype, "deleted_name": name, "restored": 0})
-            };
+            let row = |(i, (creation, doctype, name)): (usize, &(String, &str, String))| json!({"name": format!("d{i:05}"), "creation": creation, "deleted_doctype": doctype, "deleted_name": name, "restored": 0});
             self.deleted.iter().enumerate().map(row).collect()
         } else {
             let of = self.docs.iter().filter(|doc| doc.doctype == doctype);
@@ -106,10 +124,18 @@ impl ErpNext {
             .collect()
         };
         let holds = |row: &Value, filter: &Value| -> Result<bool, Complaint> {
-            let (field, operator, value) = (filter[0].as_str().unwrap_or_default(), filter[1].as_str().unwrap_or_default(), &filter[2]);
+            let (field, operator, value) = (
+                filter[0].as_str().unwrap_or_default(),
+                filter[1].as_str().unwrap_or_default(),
+                &filter[2],
+            );
             let found = &row[field];
             // The server compares names by its own collation.
-            let fold = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_lowercase);
+            let fold = |value: &Value| {
+                value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_lowercase)
+            };
             Ok(match operator {
                 "=" => found == value,
                 ">=" => fold(found) >= fold(value),
@@ -117,7 +143,8 @@ impl ErpNext {
                 other => return Err(format!("operator {other}")),
             })
         };
-        let filters: Vec<Value> = serde_json::from_value(parameter("filters")?).map_err(|_| "filters are no list")?;
+        let filters: Vec<Value> =
+            serde_json::from_value(parameter("filters")?).map_err(|_| "filters are no list")?;
         for filter in &filters {
             let mut kept = Vec::new();
             for row in rows {
@@ -128,7 +155,8 @@ impl ErpNext {
             rows = kept;
         }
         if asked.query.contains_key("or_filters") {
-            let any: Vec<Value> = serde_json::from_value(parameter("or_filters")?).map_err(|_| "or_filters are no list")?;
+            let any: Vec<Value> = serde_json::from_value(parameter("or_filters")?)
+                .map_err(|_| "or_filters are no list")?;
             let mut kept = Vec::new();
             for row in rows {
                 let mut is_any = false;
@@ -141,13 +169,20 @@ impl ErpNext {
             }
             rows = kept;
         }
-        let key = |row: &Value| (row[by].as_str().unwrap().to_owned(), row["name"].as_str().unwrap().to_lowercase());
+        let key = |row: &Value| {
+            (
+                row[by].as_str().unwrap().to_owned(),
+                row["name"].as_str().unwrap().to_lowercase(),
+            )
+        };
         rows.sort_by_key(key);
         rows.truncate(limit);
         for row in &mut rows {
             let row = row.as_object_mut().unwrap();
             // A list has no child rows.
-            row.retain(|name, value| !value.is_array() && (fields.iter().any(|field| field == "*" || field == name)));
+            row.retain(|name, value| {
+                !value.is_array() && (fields.iter().any(|field| field == "*" || field == name))
+            });
         }
         json_reply(json!({"data": rows}))
     }
@@ -172,10 +207,19 @@ impl Fake for ErpNext {
 
     fn answer(&mut self, asked: &Asked) -> Result<Reply, Complaint> {
         need(asked.method == "GET", "only GET is asked for")?;
-        if asked.headers.get("authorization").map(String::as_str) != Some("token not_a_real_key:not_a_real_secret") {
-            return Ok(refusal(401, &[], json!({"exc_type": "AuthenticationError"})));
+        if asked.headers.get("authorization").map(String::as_str)
+            != Some("token not_a_real_key:not_a_real_secret")
+        {
+            return Ok(refusal(
+                401,
+                &[],
+                json!({"exc_type": "AuthenticationError"}),
+            ));
         }
-        let path = asked.path.strip_prefix("/api/resource/").ok_or("not below /api/resource")?;
+        let path = asked
+            .path
+            .strip_prefix("/api/resource/")
+            .ok_or("not below /api/resource")?;
         let (doctype, name) = path.split_once('/').unwrap_or((path, ""));
         need(!doctype.contains('+'), "a blank in a path is %20")?;
         let (doctype, name) = (decode(doctype), decode(name));
@@ -188,7 +232,11 @@ impl Fake for ErpNext {
         if name.is_empty() {
             return self.list(&doctype, asked);
         }
-        match self.docs.iter().find(|doc| doc.doctype == doctype && doc.name == name) {
+        match self
+            .docs
+            .iter()
+            .find(|doc| doc.doctype == doctype && doc.name == name)
+        {
             Some(doc) => {
                 let mut body = doc.body.clone();
                 body["name"] = doc.name.clone().into();
@@ -236,14 +284,32 @@ impl Fake for ErpNext {
 
     fn books(&self) -> Books {
         let mut books = Books::new();
-        for Doc { doctype, modified, body, .. } in &self.docs {
+        for Doc {
+            doctype,
+            modified,
+            body,
+            ..
+        } in &self.docs
+        {
             let submitted = body["docstatus"] == 1;
             let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
             let (kind, day, amount) = match *doctype {
-                "Sales Invoice" if submitted => ("revenue", text("posting_date"), body["cents"].as_i64().unwrap()),
-                "Purchase Invoice" if submitted => ("costs", text("posting_date"), body["cents"].as_i64().unwrap()),
+                "Sales Invoice" if submitted => (
+                    "revenue",
+                    text("posting_date"),
+                    body["cents"].as_i64().unwrap(),
+                ),
+                "Purchase Invoice" if submitted => (
+                    "costs",
+                    text("posting_date"),
+                    body["cents"].as_i64().unwrap(),
+                ),
                 // The site's day.
-                "Bin" => ("inventory", modified.get(..10).unwrap().to_owned(), body["actual_qty"].as_i64().unwrap() * 100),
+                "Bin" => (
+                    "inventory",
+                    modified.get(..10).unwrap().to_owned(),
+                    body["actual_qty"].as_i64().unwrap() * 100,
+                ),
                 "Timesheet" if submitted => ("staffing", text("start_date"), 500),
                 _ => continue,
             };
@@ -253,10 +319,21 @@ impl Fake for ErpNext {
     }
 
     fn records(&self) -> BTreeMap<String, String> {
-        let stream = |doctype: &str| DOCTYPES.iter().find(|(name, _)| *name == doctype).unwrap().1;
+        let stream = |doctype: &str| {
+            DOCTYPES
+                .iter()
+                .find(|(name, _)| *name == doctype)
+                .unwrap()
+                .1
+        };
         self.docs
             .iter()
-            .map(|doc| (format!("{}/{}", stream(doc.doctype), doc.name), doc.modified.clone()))
+            .map(|doc| {
+                (
+                    format!("{}/{}", stream(doc.doctype), doc.name),
+                    doc.modified.clone(),
+                )
+            })
             .collect()
     }
 }
@@ -279,7 +356,13 @@ fn erpnext_follows_every_change() {
     let run = stage.sync();
     let warnings = run["warnings"].as_array().unwrap();
     assert_eq!(warnings.len(), 2, "{run}");
-    assert!(warnings[0].as_str().unwrap().contains("Expense Claim is left out: this site does not have it"), "{run}");
+    assert!(
+        warnings[0]
+            .as_str()
+            .unwrap()
+            .contains("Expense Claim is left out: this site does not have it"),
+        "{run}"
+    );
 }
 
 #[test]
@@ -312,21 +395,39 @@ fn erpnext_s_troubles_are_told_apart() {
     stage.sync();
     let limited = || Reply::Full {
         status: 429,
-        headers: vec![("Retry-After", "0.1".into()), ("X-RateLimit-Reset", "3000".into())],
+        headers: vec![
+            ("Retry-After", "0.1".into()),
+            ("X-RateLimit-Reset", "3000".into()),
+        ],
         body: b"Too Many Requests".to_vec(),
     };
     stage.survives(2, limited());
     stage.survives(1, refusal(503, &[], json!({"exc_type": "SessionStopped"})));
     for (reply, code, says) in [
-        (refusal(417, &[], json!({"exception": "not_a_real_secret"})), "request_refused", "refused the filters"),
-        (refusal(403, &[], json!({"exc_type": "PermissionError"})), "permission_missing", "this user may not read Sales Invoice"),
-        (Reply::Json(r#"{"message": []}"#.into()), "unexpected_shape", "does not read"),
+        (
+            refusal(417, &[], json!({"exception": "not_a_real_secret"})),
+            "request_refused",
+            "refused the filters",
+        ),
+        (
+            refusal(403, &[], json!({"exc_type": "PermissionError"})),
+            "permission_missing",
+            "this user may not read Sales Invoice",
+        ),
+        (
+            Reply::Json(r#"{"message": []}"#.into()),
+            "unexpected_shape",
+            "does not read",
+        ),
     ] {
         stage.hosted().faults.push_back((0, reply));
         let run = stage.sync_anyhow();
         assert_eq!(run["error_code"], code, "{run}");
         let message = run["error_message"].as_str().unwrap();
-        assert!(message.contains(says) && !message.contains("not_a_real"), "{message}");
+        assert!(
+            message.contains(says) && !message.contains("not_a_real"),
+            "{message}"
+        );
     }
     // A user who may not see what was deleted reads all the rest.
     stage.hosted().fake.sees_deleted = false;
@@ -343,5 +444,12 @@ fn erpnext_s_troubles_are_told_apart() {
 fn erpnext_s_pause_is_the_account_s_and_outlives_the_server() {
     let mut stage = stage(ErpNext::new());
     stage.changes(20, &mut Random(46));
-    stage.waits_when_throttled(1, refusal(429, &[("X-RateLimit-Reset", "600")], json!("Too Many Requests")));
+    stage.waits_when_throttled(
+        1,
+        refusal(
+            429,
+            &[("X-RateLimit-Reset", "600")],
+            json!("Too Many Requests"),
+        ),
+    );
 }

@@ -3,6 +3,7 @@
 //! what the books say, to the cent and in the tenant's time zone.
 
 mod erpnext;
+mod look;
 mod quickbooks;
 mod salesforce;
 mod shopify;

@@ -55,7 +55,8 @@ fn text(at: DateTime<Utc>) -> String {
 }
 
 fn moment(text: &str) -> Result<DateTime<Utc>, Complaint> {
-    text.parse().map_err(|_| format!("{text} is no time with an offset"))
+    text.parse()
+        .map_err(|_| format!("{text} is no time with an offset"))
 }
 
 impl QuickBooks {
@@ -77,33 +78,49 @@ impl QuickBooks {
         let at = self.clock.tick(random);
         self.number += 1;
         let id = self.number.to_string();
-        let date = (at - TimeDelta::days(random.below(5) as i64)).format("%Y-%m-%d").to_string();
+        let date = (at - TimeDelta::days(random.below(5) as i64))
+            .format("%Y-%m-%d")
+            .to_string();
         let amount = 1 + random.below(90_000) as i64;
-        let money = |cents: i64| serde_json::from_str::<Value>(&format!("{}.{:02}", cents / 100, cents % 100)).unwrap();
+        let money = |cents: i64| {
+            serde_json::from_str::<Value>(&format!("{}.{:02}", cents / 100, cents % 100)).unwrap()
+        };
         let currency = json!({"value": "USD", "name": "United States Dollar"});
         let line = |cents: i64| {
             json!({"Amount": money(cents), "DetailType": "AccountBasedExpenseLineDetail",
                 "AccountBasedExpenseLineDetail": {"AccountRef": {"value": "7", "name": "Rent"}}})
         };
         let mut body = match entity {
-            "Item" => json!({"Type": "Inventory", "Active": true, "QtyOnHand": random.below(50), "Name": format!("Item {id}")}),
+            "Item" => {
+                json!({"Type": "Inventory", "Active": true, "QtyOnHand": random.below(50), "Name": format!("Item {id}")})
+            }
             "TimeActivity" => json!({"TxnDate": date, "Hours": 1 + random.below(8), "Minutes": 0}),
             "Bill" | "Purchase" | "VendorCredit" => {
                 let first = amount / 3;
                 json!({"TxnDate": date, "TotalAmt": money(amount), "CurrencyRef": currency, "Line": [line(first), line(amount - first)]})
             }
-            _ => json!({"TxnDate": date, "TotalAmt": money(amount), "Balance": money(amount), "CurrencyRef": currency,
-                "Line": [{"Amount": money(amount), "DetailType": "SalesItemLineDetail"}, {"Amount": money(amount), "DetailType": "SubTotalLineDetail"}]}),
+            _ => {
+                json!({"TxnDate": date, "TotalAmt": money(amount), "Balance": money(amount), "CurrencyRef": currency,
+                "Line": [{"Amount": money(amount), "DetailType": "SalesItemLineDetail"}, {"Amount": money(amount), "DetailType": "SubTotalLineDetail"}]})
+            }
         };
         body["Id"] = id.clone().into();
         body["SyncToken"] = "0".into();
         body["cents"] = amount.into();
         body["MetaData"] = json!({"CreateTime": text(at), "LastUpdatedTime": text(at)});
-        self.docs.push(Doc { entity, id, updated: at, body, deleted: false });
+        self.docs.push(Doc {
+            entity,
+            id,
+            updated: at,
+            body,
+            deleted: false,
+        });
     }
 
     fn any(&self, random: &mut Random, fits: impl Fn(&Doc) -> bool) -> Option<usize> {
-        let all: Vec<usize> = (0..self.docs.len()).filter(|i| !self.docs[*i].deleted && fits(&self.docs[*i])).collect();
+        let all: Vec<usize> = (0..self.docs.len())
+            .filter(|i| !self.docs[*i].deleted && fits(&self.docs[*i]))
+            .collect();
         (!all.is_empty()).then(|| random.pick(&all))
     }
 
@@ -121,7 +138,9 @@ impl QuickBooks {
         need_header(asked, "authorization", "Basic YXBwOm5vdF9hX3JlYWxfc2VjcmV0")?;
         need_header(asked, "accept", "application/json")?;
         need_header(asked, "content-type", "application/x-www-form-urlencoded")?;
-        let token = asked.body.strip_prefix("grant_type=refresh_token&refresh_token=");
+        let token = asked
+            .body
+            .strip_prefix("grant_type=refresh_token&refresh_token=");
         let token = token.ok_or("the token request is another one")?;
         if token != format!("not_a_real_refresh_{}", self.refresh) {
             self.reused += 1;
@@ -140,7 +159,11 @@ impl QuickBooks {
         let rest = query.strip_prefix("SELECT ").ok_or("no SELECT")?;
         let (what, rest) = rest.split_once(" FROM ").ok_or("no FROM")?;
         let (entity, rest) = rest.split_once(' ').unwrap_or((rest, ""));
-        let known = ENTITIES.iter().find(|(name, _)| *name == entity).ok_or("no such entity")?.0;
+        let known = ENTITIES
+            .iter()
+            .find(|(name, _)| *name == entity)
+            .ok_or("no such entity")?
+            .0;
         let (conditions, paging) = match rest.split_once(" ORDERBY ") {
             Some((conditions, paging)) => (conditions, Some(paging)),
             None => match rest.strip_prefix("ORDERBY ") {
@@ -149,8 +172,18 @@ impl QuickBooks {
             },
         };
         let (mut from, mut to, mut inactive) = (None, None, false);
-        for condition in conditions.strip_prefix("WHERE ").unwrap_or_default().split(" AND ").filter(|text| !text.is_empty()) {
-            let quoted = |text: &str| text.strip_prefix('\'').and_then(|text| text.strip_suffix('\'')).ok_or("no quotes").and_then(|text| moment(text).map_err(|_| "no time"));
+        for condition in conditions
+            .strip_prefix("WHERE ")
+            .unwrap_or_default()
+            .split(" AND ")
+            .filter(|text| !text.is_empty())
+        {
+            let quoted = |text: &str| {
+                text.strip_prefix('\'')
+                    .and_then(|text| text.strip_suffix('\''))
+                    .ok_or("no quotes")
+                    .and_then(|text| moment(text).map_err(|_| "no time"))
+            };
             if let Some(text) = condition.strip_prefix("MetaData.LastUpdatedTime >= ") {
                 from = Some(quoted(text)?);
             } else if let Some(text) = condition.strip_prefix("MetaData.LastUpdatedTime <= ") {
@@ -161,29 +194,49 @@ impl QuickBooks {
                 return Err(format!("condition {condition}"));
             }
         }
-        need(entity == "Item" || (to.is_some() && from.is_some()), "no window")?;
+        need(
+            entity == "Item" || (to.is_some() && from.is_some()),
+            "no window",
+        )?;
         let mut found: Vec<&Doc> = self
             .docs
             .iter()
             .filter(|doc| doc.entity == known && !doc.deleted)
-            .filter(|doc| from.is_none_or(|from| doc.updated >= from) && to.is_none_or(|to| doc.updated <= to))
+            .filter(|doc| {
+                from.is_none_or(|from| doc.updated >= from) && to.is_none_or(|to| doc.updated <= to)
+            })
             .filter(|doc| inactive || doc.body["Active"] != false)
             .collect();
         found.sort_by_key(|doc| doc.updated);
         if what == "COUNT(*)" {
             need(paging.is_none(), "a count has no pages")?;
-            return json_reply(json!({"QueryResponse": {"totalCount": found.len() as i64 + self.hidden}, "time": text(Utc::now())}));
+            return json_reply(
+                json!({"QueryResponse": {"totalCount": found.len() as i64 + self.hidden}, "time": text(Utc::now())}),
+            );
         }
         let paging = paging.ok_or("no order")?;
         let words: Vec<&str> = paging.split(' ').collect();
-        let ["MetaData.LastUpdatedTime", "ASC", "STARTPOSITION", start, "MAXRESULTS", "1000"] = words[..] else {
+        let [
+            "MetaData.LastUpdatedTime",
+            "ASC",
+            "STARTPOSITION",
+            start,
+            "MAXRESULTS",
+            "1000",
+        ] = words[..]
+        else {
             return Err(format!("paging {paging}"));
         };
         need(what == "*", "not everything is selected")?;
         let start: usize = start.parse().map_err(|_| "STARTPOSITION is no number")?;
         need(start >= 1, "STARTPOSITION begins at 1")?;
         // A page may be shorter than asked for without being the last.
-        let page: Vec<Value> = found.iter().skip(start - 1).take(self.page).map(|doc| doc.body.clone()).collect();
+        let page: Vec<Value> = found
+            .iter()
+            .skip(start - 1)
+            .take(self.page)
+            .map(|doc| doc.body.clone())
+            .collect();
         let response = match page.is_empty() {
             true => json!({}),
             false => json!({entity: page, "startPosition": start, "maxResults": page.len()}),
@@ -195,16 +248,28 @@ impl QuickBooks {
         let entity = &asked.query["entities"];
         need(entity != "TimeActivity", "TimeActivity is not captured")?;
         let since = moment(&asked.query["changedSince"])?;
-        need(since >= Utc::now() - TimeDelta::days(30), "changes of more than 30 days ago")?;
-        let changed = self.docs.iter().filter(|doc| doc.entity == entity && doc.updated >= since);
+        need(
+            since >= Utc::now() - TimeDelta::days(30),
+            "changes of more than 30 days ago",
+        )?;
+        let changed = self
+            .docs
+            .iter()
+            .filter(|doc| doc.entity == entity && doc.updated >= since);
         let changed: Vec<Value> = changed
             .map(|doc| match doc.deleted {
                 true => json!({"domain": "QBO", "status": "Deleted", "Id": doc.id, "MetaData": {"LastUpdatedTime": text(doc.updated)}}),
                 false => doc.body.clone(),
             })
             .collect();
-        let response = if changed.is_empty() { json!({}) } else { json!({entity.as_str(): changed}) };
-        json_reply(json!({"CDCResponse": [{"QueryResponse": [response]}], "time": text(Utc::now())}))
+        let response = if changed.is_empty() {
+            json!({})
+        } else {
+            json!({entity.as_str(): changed})
+        };
+        json_reply(
+            json!({"CDCResponse": [{"QueryResponse": [response]}], "time": text(Utc::now())}),
+        )
     }
 }
 
@@ -231,12 +296,17 @@ impl Fake for QuickBooks {
         }
         need(asked.method == "GET", "only GET is asked for")?;
         need_header(asked, "accept", "application/json")?;
-        need(asked.query.get("minorversion").map(String::as_str) == Some("75"), "no minorversion=75")?;
+        need(
+            asked.query.get("minorversion").map(String::as_str) == Some("75"),
+            "no minorversion=75",
+        )?;
         let is_over = self.left == Some(0);
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(1);
         }
-        if asked.headers.get("authorization") != Some(&format!("Bearer access-{}", self.access)) || is_over {
+        if asked.headers.get("authorization") != Some(&format!("Bearer access-{}", self.access))
+            || is_over
+        {
             self.left = None;
             let fault = json!({"fault": {"error": [{"message": "Token expired", "code": "3200"}], "type": "AUTHENTICATION"}});
             return Ok(refusal(401, &[], fault));
@@ -254,7 +324,9 @@ impl Fake for QuickBooks {
             0..6 => self.add(random, entity),
             6..7 => {
                 // Void: all amounts are zero.
-                if let Some(index) = self.any(random, |doc| matches!(doc.entity, "Invoice" | "SalesReceipt")) {
+                if let Some(index) = self.any(random, |doc| {
+                    matches!(doc.entity, "Invoice" | "SalesReceipt")
+                }) {
                     self.touch(random, index, |body| {
                         body["TotalAmt"] = 0.into();
                         body["Balance"] = 0.into();
@@ -268,13 +340,17 @@ impl Fake for QuickBooks {
                     // A sale changes what is on hand, and may not move the stamp.
                     let quantity = random.below(50);
                     match random.percent(50) {
-                        true => self.touch(random, index, |body| body["QtyOnHand"] = quantity.into()),
+                        true => {
+                            self.touch(random, index, |body| body["QtyOnHand"] = quantity.into())
+                        }
                         false => self.docs[index].body["QtyOnHand"] = quantity.into(),
                     }
                 }
             }
             8..9 => {
-                if let Some(index) = self.any(random, |doc| doc.entity != "TimeActivity" && doc.entity != "Item") {
+                if let Some(index) = self.any(random, |doc| {
+                    doc.entity != "TimeActivity" && doc.entity != "Item"
+                }) {
                     let at = self.clock.tick(random);
                     let doc = &mut self.docs[index];
                     (doc.deleted, doc.updated) = (true, at);
@@ -298,7 +374,11 @@ impl Fake for QuickBooks {
                 "Invoice" | "SalesReceipt" => ("revenue", date(), cents),
                 "CreditMemo" | "RefundReceipt" | "Bill" | "Purchase" => ("costs", date(), cents),
                 "VendorCredit" => ("costs", date(), -cents),
-                "Item" => ("inventory", day(doc.updated), body["QtyOnHand"].as_i64().unwrap() * 100),
+                "Item" => (
+                    "inventory",
+                    day(doc.updated),
+                    body["QtyOnHand"].as_i64().unwrap() * 100,
+                ),
                 _ => ("staffing", date(), body["Hours"].as_i64().unwrap() * 100),
             };
             *books.entry((kind.to_owned(), day)).or_default() += amount;
@@ -311,7 +391,12 @@ impl Fake for QuickBooks {
     fn records(&self) -> BTreeMap<String, String> {
         let present = self.docs.iter().filter(|doc| !doc.deleted);
         present
-            .map(|doc| (format!("{}/{}", stream_of(doc.entity), doc.id), doc.body["SyncToken"].as_str().unwrap().to_owned()))
+            .map(|doc| {
+                (
+                    format!("{}/{}", stream_of(doc.entity), doc.id),
+                    doc.body["SyncToken"].as_str().unwrap().to_owned(),
+                )
+            })
             .collect()
     }
 }
@@ -361,15 +446,42 @@ fn quickbooks_s_troubles_are_told_apart() {
     stage.agrees();
     stage.tokens(2);
     let fault = |code: &str| json!({"Fault": {"Error": [{"Message": "not_a_real_secret", "code": code}], "type": "ValidationFault"}});
-    stage.survives(3, refusal(429, &[("Retry-After", "0.1")], json!({"fault": {"error": [{"code": "3001"}]}})));
+    stage.survives(
+        3,
+        refusal(
+            429,
+            &[("Retry-After", "0.1")],
+            json!({"fault": {"error": [{"code": "3001"}]}}),
+        ),
+    );
     stage.survives(4, refusal(500, &[], fault("10000")));
 
     for (reply, code, says) in [
-        (refusal(403, &[], fault("003100")), "credentials_rejected", "of another company"),
-        (refusal(400, &[], fault("4000")), "request_refused", "HTTP 400"),
-        (Reply::Json(fault("610").to_string()), "unexpected_shape", "a fault of QuickBooks'"),
-        (Reply::Json(r#"{"QueryResponse": {"Invoice": [{"Id": "1", "#.to_owned()), "truncated_response", "the body ends"),
-        (Reply::Json(json!({"QueryResponse": {"Customer": []}}).to_string()), "unexpected_shape", "of another entity"),
+        (
+            refusal(403, &[], fault("003100")),
+            "credentials_rejected",
+            "of another company",
+        ),
+        (
+            refusal(400, &[], fault("4000")),
+            "request_refused",
+            "HTTP 400",
+        ),
+        (
+            Reply::Json(fault("610").to_string()),
+            "unexpected_shape",
+            "a fault of QuickBooks'",
+        ),
+        (
+            Reply::Json(r#"{"QueryResponse": {"Invoice": [{"Id": "1", "#.to_owned()),
+            "truncated_response",
+            "the body ends",
+        ),
+        (
+            Reply::Json(json!({"QueryResponse": {"Customer": []}}).to_string()),
+            "unexpected_shape",
+            "of another entity",
+        ),
     ] {
         let body = match &reply {
             Reply::Full { status, body, .. } => (*status, body.clone()),
@@ -379,12 +491,22 @@ fn quickbooks_s_troubles_are_told_apart() {
         for i in 0..8 {
             let (status, body) = body.clone();
             // The token request is answered.
-            stage.hosted().faults.push_back((usize::from(i == 0), Reply::Full { status, headers: vec![], body }));
+            stage.hosted().faults.push_back((
+                usize::from(i == 0),
+                Reply::Full {
+                    status,
+                    headers: vec![],
+                    body,
+                },
+            ));
         }
         let run = stage.sync_anyhow();
         assert_eq!(run["error_code"], code, "{run}");
         let message = run["error_message"].as_str().unwrap();
-        assert!(message.contains(says) && !message.contains("not_a_real"), "{message}");
+        assert!(
+            message.contains(says) && !message.contains("not_a_real"),
+            "{message}"
+        );
         stage.hosted().faults.clear();
     }
     stage.sync();
@@ -397,10 +519,15 @@ fn quickbooks_s_count_that_is_higher_than_what_came_is_an_alert_until_it_is_not(
     stage.changes(40, &mut Random(24));
     stage.hosted().fake.hidden = 3;
     let run = stage.sync();
-    assert_eq!(run["warnings"].as_array().unwrap().len(), ENTITIES.len(), "{run}");
+    assert_eq!(
+        run["warnings"].as_array().unwrap().len(),
+        ENTITIES.len(),
+        "{run}"
+    );
     let open = "SELECT count(*) FROM data_quality_alerts WHERE alert_type = 'completeness' AND severity = 'critical' AND NOT resolved
                 AND message LIKE 'shop, stream %: the vendor counts % records where % came%'";
-    let count = |stage: &mut Stage<QuickBooks>| stage.client.query_one(open, &[]).unwrap().get::<_, i64>(0);
+    let count =
+        |stage: &mut Stage<QuickBooks>| stage.client.query_one(open, &[]).unwrap().get::<_, i64>(0);
     assert_eq!(count(&mut stage), ENTITIES.len() as i64);
     stage.hosted().fake.hidden = 0;
     stage.sync();
@@ -414,11 +541,18 @@ fn quickbooks_s_refresh_token_survives_a_kill_between_receipt_and_use() {
     let armed = stage.cluster.dir.join("armed");
     std::fs::write(&armed, "after_keep 1").unwrap();
     let fault = stage.cluster.data().join("connector_service.fault");
-    stage.cluster.command("/bin/cp", &[armed.to_str().unwrap(), fault.to_str().unwrap()]);
+    stage.cluster.command(
+        "/bin/cp",
+        &[armed.to_str().unwrap(), fault.to_str().unwrap()],
+    );
     stage.hosted().fake.clock().go_live();
     let run = sync(&mut stage.client, &stage.connector);
     wait_until(30, "the worker was killed", || {
-        stage.cluster.log().contains("was terminated by signal 9").then_some(())
+        stage
+            .cluster
+            .log()
+            .contains("was terminated by signal 9")
+            .then_some(())
     });
     stage.client = stage.cluster.wait_ready_in("app");
     let run = wait_for_run(&mut stage.client, &run);

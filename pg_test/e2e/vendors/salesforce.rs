@@ -43,11 +43,20 @@ pub struct Salesforce {
 }
 
 const FIELDS: [&str; 9] = [
-    "Id", "Name", "Amount", "CloseDate", "StageName", "IsWon", "Type", "SystemModstamp", "IsDeleted",
+    "Id",
+    "Name",
+    "Amount",
+    "CloseDate",
+    "StageName",
+    "IsWon",
+    "Type",
+    "SystemModstamp",
+    "IsDeleted",
 ];
 
 fn text(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Millis, true).replace('Z', "+0000")
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+        .replace('Z', "+0000")
 }
 
 impl Salesforce {
@@ -68,8 +77,13 @@ impl Salesforce {
     }
 
     fn form(asked: &Asked) -> HashMap<String, String> {
-        let pairs = asked.body.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.map(|(name, value)| (decode(name), decode(value))).collect()
+        let pairs = asked
+            .body
+            .split('&')
+            .filter_map(|pair| pair.split_once('='));
+        pairs
+            .map(|(name, value)| (decode(name), decode(value)))
+            .collect()
     }
 
     fn login(&mut self, asked: &Asked) -> Result<Reply, Complaint> {
@@ -78,16 +92,32 @@ impl Salesforce {
         self.tokens += 1;
         let token = format!("00D!{}", self.tokens);
         if self.way == Way::Soap {
-            need(asked.path == "/services/Soap/u/64.0", "not the last version with a login")?;
+            need(
+                asked.path == "/services/Soap/u/64.0",
+                "not the last version with a login",
+            )?;
             need_header(asked, "soapaction", "login")?;
-            need(asked.headers["content-type"].starts_with("text/xml"), "not text/xml")?;
-            need(asked.body.contains("urn:partner.soap.sforce.com"), "not the partner namespace")?;
+            need(
+                asked.headers["content-type"].starts_with("text/xml"),
+                "not text/xml",
+            )?;
+            need(
+                asked.body.contains("urn:partner.soap.sforce.com"),
+                "not the partner namespace",
+            )?;
             let escaped = "<n1:username>shop&amp;co@example.com</n1:username><n1:password>not_a_real_&lt;password&gt;not_a_real_token</n1:password>";
-            need(asked.body.contains(escaped), "user name and password are others, or not escaped")?;
+            need(
+                asked.body.contains(escaped),
+                "user name and password are others, or not escaped",
+            )?;
             let body = format!(
                 "<?xml version=\"1.0\"?><soapenv:Envelope xmlns:soapenv=\"http://schemas.xmlsoap.org/soap/envelope/\" xmlns=\"urn:partner.soap.sforce.com\"><soapenv:Body><loginResponse><result><serverUrl>{host}/services/Soap/u/64.0/00D</serverUrl><sessionId>{token}</sessionId></result></loginResponse></soapenv:Body></soapenv:Envelope>"
             );
-            return Ok(Reply::Full { status: 200, headers: vec![("Content-Type", "text/xml".into())], body: body.into_bytes() });
+            return Ok(Reply::Full {
+                status: 200,
+                headers: vec![("Content-Type", "text/xml".into())],
+                body: body.into_bytes(),
+            });
         }
         need(asked.path == "/services/oauth2/token", "no login is there")?;
         need_header(asked, "content-type", "application/x-www-form-urlencoded")?;
@@ -95,64 +125,122 @@ impl Salesforce {
         let said = |name: &str| form.get(name).map(String::as_str);
         match self.way {
             Way::ClientCredentials => {
-                need(said("grant_type") == Some("client_credentials"), "another grant")?;
-                need(said("client_id") == Some("app") && said("client_secret") == Some("not_a_real_secret"), "another app")?;
+                need(
+                    said("grant_type") == Some("client_credentials"),
+                    "another grant",
+                )?;
+                need(
+                    said("client_id") == Some("app")
+                        && said("client_secret") == Some("not_a_real_secret"),
+                    "another app",
+                )?;
             }
             Way::Refresh => {
                 need(said("grant_type") == Some("refresh_token"), "another grant")?;
-                need(said("refresh_token") == Some("not_a_real_refresh"), "another refresh token")?;
+                need(
+                    said("refresh_token") == Some("not_a_real_refresh"),
+                    "another refresh token",
+                )?;
             }
             Way::Jwt => {
-                need(said("grant_type") == Some("urn:ietf:params:oauth:grant-type:jwt-bearer"), "another grant")?;
+                need(
+                    said("grant_type") == Some("urn:ietf:params:oauth:grant-type:jwt-bearer"),
+                    "another grant",
+                )?;
                 let parts: Vec<&str> = said("assertion").unwrap_or_default().split('.').collect();
                 let [head, claims, signature] = parts[..] else {
                     return Err("the assertion has not three parts".into());
                 };
-                let read = |part: &str| -> Value { serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap() };
+                let read = |part: &str| -> Value {
+                    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+                };
                 need(read(head) == json!({"alg": "RS256"}), "not RS256")?;
                 let claims = read(claims);
-                need(claims["iss"] == "app" && claims["sub"] == "shop@example.com", "another issuer or subject")?;
+                need(
+                    claims["iss"] == "app" && claims["sub"] == "shop@example.com",
+                    "another issuer or subject",
+                )?;
                 // The login's own host, wherever the request goes.
-                need(claims["aud"] == "https://login.salesforce.com", "another audience")?;
+                need(
+                    claims["aud"] == "https://login.salesforce.com",
+                    "another audience",
+                )?;
                 let lives = claims["exp"].as_i64().unwrap() - Utc::now().timestamp();
-                need((1..=180).contains(&lives), "good for more than three minutes")?;
-                need(URL_SAFE_NO_PAD.decode(signature).unwrap().len() == 256, "not signed with 2048 bits")?;
+                need(
+                    (1..=180).contains(&lives),
+                    "good for more than three minutes",
+                )?;
+                need(
+                    URL_SAFE_NO_PAD.decode(signature).unwrap().len() == 256,
+                    "not signed with 2048 bits",
+                )?;
             }
             Way::Soap => unreachable!(),
         }
         // No expires_in: a token is over when it is refused.
-        json_reply(json!({"access_token": token, "instance_url": host, "id": "https://login.salesforce.com/id/00D/005", "token_type": "Bearer", "issued_at": "1700000000000", "signature": "x"}))
+        json_reply(
+            json!({"access_token": token, "instance_url": host, "id": "https://login.salesforce.com/id/00D/005", "token_type": "Bearer", "issued_at": "1700000000000", "signature": "x"}),
+        )
     }
 
     fn describe(&self, object: &str) -> Result<Reply, Complaint> {
         if object != "Opportunity" {
-            return Ok(refusal(404, &[], json!([{"message": "The requested resource does not exist", "errorCode": "NOT_FOUND"}])));
+            return Ok(refusal(
+                404,
+                &[],
+                json!([{"message": "The requested resource does not exist", "errorCode": "NOT_FOUND"}]),
+            ));
         }
-        let mut fields: Vec<Value> = self.fields.iter().map(|name| json!({"name": name, "type": "string"})).collect();
+        let mut fields: Vec<Value> = self
+            .fields
+            .iter()
+            .map(|name| json!({"name": name, "type": "string"}))
+            .collect();
         fields.push(json!({"name": "BillingAddress", "type": "address"}));
         json_reply(json!({"name": object, "queryable": true, "fields": fields}))
     }
 
     fn query(&mut self, soql: &str) -> Result<Reply, Complaint> {
-        let refuse = |code: &str| Ok(refusal(400, &[], json!([{"message": "no", "errorCode": code}])));
+        let refuse = |code: &str| {
+            Ok(refusal(
+                400,
+                &[],
+                json!([{"message": "no", "errorCode": code}]),
+            ))
+        };
         let rest = soql.strip_prefix("SELECT ").ok_or("no SELECT")?;
-        let (fields, rest) = rest.split_once(" FROM Opportunity WHERE ").ok_or("no FROM, or no WHERE")?;
+        let (fields, rest) = rest
+            .split_once(" FROM Opportunity WHERE ")
+            .ok_or("no FROM, or no WHERE")?;
         let (window, order) = rest.split_once(" ORDER BY ").ok_or("no order")?;
-        need(order == "SystemModstamp ASC, Id ASC", "another order than by stamp and id")?;
+        need(
+            order == "SystemModstamp ASC, Id ASC",
+            "another order than by stamp and id",
+        )?;
         let fields: Vec<String> = fields.split(',').map(str::to_owned).collect();
-        if fields.iter().any(|field| !self.fields.contains(&field.as_str())) {
+        if fields
+            .iter()
+            .any(|field| !self.fields.contains(&field.as_str()))
+        {
             return refuse("INVALID_FIELD");
         }
         let (from, to) = window.split_once(" AND ").ok_or("no window")?;
         let moment = |text: &str, name: &str| {
-            let text = text.strip_prefix(name).ok_or("the window is of another field")?;
+            let text = text
+                .strip_prefix(name)
+                .ok_or("the window is of another field")?;
             // No quotes, and the offset of it must have survived the address.
-            text.parse::<DateTime<Utc>>().map_err(|_| "no date-time literal")
+            text.parse::<DateTime<Utc>>()
+                .map_err(|_| "no date-time literal")
         };
         let from = moment(from, "SystemModstamp >= ")?;
         let to = moment(to, "SystemModstamp < ")?;
         self.selected = fields.clone();
-        let mut found: Vec<&Opportunity> = self.rows.iter().filter(|row| row.modified >= from && row.modified < to).collect();
+        let mut found: Vec<&Opportunity> = self
+            .rows
+            .iter()
+            .filter(|row| row.modified >= from && row.modified < to)
+            .collect();
         found.sort_by(|a, b| (a.modified, &a.id).cmp(&(b.modified, &b.id)));
         let rows: Vec<Value> = found
             .iter()
@@ -182,8 +270,14 @@ impl Salesforce {
             body["nextRecordsUrl"] = format!("/services/data/v64.0/query/{locator}").into();
             self.locators.insert(locator, rest);
         }
-        let headers = [("Sforce-Limit-Info", format!("api-usage={}/15000", self.used))];
-        let headers: Vec<(&'static str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let headers = [(
+            "Sforce-Limit-Info",
+            format!("api-usage={}/15000", self.used),
+        )];
+        let headers: Vec<(&'static str, &str)> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
         Ok(refusal(200, &headers, body))
     }
 }
@@ -199,10 +293,18 @@ impl Fake for Salesforce {
 
     fn credentials(&self) -> Value {
         match self.way {
-            Way::ClientCredentials => json!({"client_id": "app", "client_secret": "not_a_real_secret"}),
-            Way::Refresh => json!({"client_id": "app", "client_secret": "not_a_real_secret", "refresh_token": "not_a_real_refresh"}),
-            Way::Jwt => json!({"client_id": "app", "username": "shop@example.com", "private_key": private_key()}),
-            Way::Soap => json!({"username": "shop&co@example.com", "password": "not_a_real_<password>", "security_token": "not_a_real_token"}),
+            Way::ClientCredentials => {
+                json!({"client_id": "app", "client_secret": "not_a_real_secret"})
+            }
+            Way::Refresh => {
+                json!({"client_id": "app", "client_secret": "not_a_real_secret", "refresh_token": "not_a_real_refresh"})
+            }
+            Way::Jwt => {
+                json!({"client_id": "app", "username": "shop@example.com", "private_key": private_key()})
+            }
+            Way::Soap => {
+                json!({"username": "shop&co@example.com", "password": "not_a_real_<password>", "security_token": "not_a_real_token"})
+            }
         }
     }
 
@@ -218,18 +320,36 @@ impl Fake for Salesforce {
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(1);
         }
-        if asked.headers.get("authorization") != Some(&format!("Bearer 00D!{}", self.tokens)) || is_over {
+        if asked.headers.get("authorization") != Some(&format!("Bearer 00D!{}", self.tokens))
+            || is_over
+        {
             self.left = None;
-            return Ok(refusal(401, &[], json!([{"message": "Session expired or invalid", "errorCode": "INVALID_SESSION_ID"}])));
+            return Ok(refusal(
+                401,
+                &[],
+                json!([{"message": "Session expired or invalid", "errorCode": "INVALID_SESSION_ID"}]),
+            ));
         }
         self.used += 1;
-        let path = asked.path.strip_prefix("/services/data/v64.0/").ok_or("another version")?;
+        let path = asked
+            .path
+            .strip_prefix("/services/data/v64.0/")
+            .ok_or("another version")?;
         if let Some(locator) = path.strip_prefix("query/") {
-            need(asked.pairs.is_empty(), "a locator is sent without parameters")?;
-            let total = locator.split_once('-').map_or(0, |(_, total)| total.parse().unwrap());
+            need(
+                asked.pairs.is_empty(),
+                "a locator is sent without parameters",
+            )?;
+            let total = locator
+                .split_once('-')
+                .map_or(0, |(_, total)| total.parse().unwrap());
             return match self.locators.remove(locator) {
                 Some(rows) => self.deliver(rows, total),
-                None => Ok(refusal(400, &[], json!([{"message": "invalid query locator", "errorCode": "INVALID_QUERY_LOCATOR"}]))),
+                None => Ok(refusal(
+                    400,
+                    &[],
+                    json!([{"message": "invalid query locator", "errorCode": "INVALID_QUERY_LOCATOR"}]),
+                )),
             };
         }
         match path.split('/').collect::<Vec<_>>()[..] {
@@ -247,9 +367,12 @@ impl Fake for Salesforce {
                 self.number += 1;
                 let cents = 1 + random.below(900_000) as i64;
                 let won = random.percent(70);
-                let date = (at - TimeDelta::days(random.below(6) as i64)).format("%Y-%m-%d").to_string();
+                let date = (at - TimeDelta::days(random.below(6) as i64))
+                    .format("%Y-%m-%d")
+                    .to_string();
                 // A number as Salesforce writes it.
-                let amount: Value = serde_json::from_str(&format!("{}.{:02}", cents / 100, cents % 100)).unwrap();
+                let amount: Value =
+                    serde_json::from_str(&format!("{}.{:02}", cents / 100, cents % 100)).unwrap();
                 self.rows.push(Opportunity {
                     id: format!("006{:015}", self.number),
                     modified: at,
@@ -264,7 +387,8 @@ impl Fake for Salesforce {
                 let row = &mut self.rows[index];
                 row.modified = at;
                 let cents = 1 + random.below(900_000) as i64;
-                row.body["Amount"] = serde_json::from_str(&format!("{}.{:02}", cents / 100, cents % 100)).unwrap();
+                row.body["Amount"] =
+                    serde_json::from_str(&format!("{}.{:02}", cents / 100, cents % 100)).unwrap();
                 row.body["IsWon"] = true.into();
                 row.cents = cents;
             }
@@ -285,21 +409,31 @@ impl Fake for Salesforce {
     fn books(&self) -> Books {
         let mut books = Books::new();
         for row in self.rows.iter().filter(|row| !row.deleted) {
-            *books.entry(("revenue".to_owned(), row.date.clone())).or_default() += row.cents;
+            *books
+                .entry(("revenue".to_owned(), row.date.clone()))
+                .or_default() += row.cents;
         }
         books
     }
 
     fn records(&self) -> BTreeMap<String, String> {
         let present = self.rows.iter().filter(|row| !row.deleted);
-        present.map(|row| (format!("opportunities/{}", row.id), text(row.modified))).collect()
+        present
+            .map(|row| (format!("opportunities/{}", row.id), text(row.modified)))
+            .collect()
     }
 }
 
 /// Made for this run: a key in a file would look like a real one.
 fn private_key() -> String {
     let made = std::process::Command::new("openssl")
-        .args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"])
+        .args([
+            "genpkey",
+            "-algorithm",
+            "RSA",
+            "-pkeyopt",
+            "rsa_keygen_bits:2048",
+        ])
         .output()
         .expect("openssl");
     String::from_utf8(made.stdout).expect("PEM")
@@ -333,12 +467,22 @@ fn salesforce_lets_in_by_the_legacy_login_which_warns_and_is_not_tried_twice() {
     stage.changes(20, &mut Random(34));
     let run = stage.sync();
     stage.agrees();
-    assert!(run["warnings"][0].as_str().unwrap().contains("legacy"), "{run}");
+    assert!(
+        run["warnings"][0].as_str().unwrap().contains("legacy"),
+        "{run}"
+    );
     let fault = "<?xml version=\"1.0\"?><e:Envelope xmlns:e=\"http://schemas.xmlsoap.org/soap/envelope/\" xmlns:sf=\"urn:fault.partner.soap.sforce.com\"><e:Body><e:Fault><faultcode>sf:INVALID_LOGIN</faultcode><detail><sf:LoginFault><sf:exceptionCode>INVALID_LOGIN</sf:exceptionCode><sf:exceptionMessage>not_a_real_token</sf:exceptionMessage></sf:LoginFault></detail></e:Fault></e:Body></e:Envelope>";
     let asked = stage.vendor.asked().len();
     for _ in 0..3 {
         let body = fault.as_bytes().to_vec();
-        stage.hosted().faults.push_back((0, Reply::Full { status: 500, headers: vec![], body }));
+        stage.hosted().faults.push_back((
+            0,
+            Reply::Full {
+                status: 500,
+                headers: vec![],
+                body,
+            },
+        ));
     }
     let run = stage.sync_anyhow();
     assert_eq!(run["error_code"], "credentials_rejected", "{run}");
@@ -346,7 +490,11 @@ fn salesforce_lets_in_by_the_legacy_login_which_warns_and_is_not_tried_twice() {
         run["error_message"],
         "stream \"opportunities\": 127.0.0.1: user name, password or security token is wrong, or the user is locked out"
     );
-    assert_eq!(stage.vendor.asked().len(), asked + 1, "trying again locks the user");
+    assert_eq!(
+        stage.vendor.asked().len(),
+        asked + 1,
+        "trying again locks the user"
+    );
 }
 
 #[test]
@@ -363,25 +511,68 @@ fn salesforce_s_troubles_are_told_apart() {
     stage.survives(4, refusal(400, &[], error("INVALID_QUERY_LOCATOR")));
     stage.survives(2, refusal(503, &[], error("SERVER_UNAVAILABLE")));
     let body = b"<html>an edge of the network</html>".to_vec();
-    stage.survives(2, Reply::Full { status: 200, headers: vec![], body });
+    stage.survives(
+        2,
+        Reply::Full {
+            status: 200,
+            headers: vec![],
+            body,
+        },
+    );
     for (reply, code, says) in [
-        (refusal(400, &[], error("INVALID_FIELD")), "request_refused", "names a field"),
-        (refusal(403, &[], error("INSUFFICIENT_ACCESS")), "permission_missing", "may not read opportunities"),
-        (refusal(404, &[], error("NOT_FOUND")), "not_found", "no object"),
+        (
+            refusal(400, &[], error("INVALID_FIELD")),
+            "request_refused",
+            "names a field",
+        ),
+        (
+            refusal(403, &[], error("INSUFFICIENT_ACCESS")),
+            "permission_missing",
+            "may not read opportunities",
+        ),
+        (
+            refusal(404, &[], error("NOT_FOUND")),
+            "not_found",
+            "no object",
+        ),
     ] {
         stage.hosted().faults.push_back((1, reply));
         let run = stage.sync_anyhow();
         assert_eq!(run["error_code"], code, "{run}");
         let message = run["error_message"].as_str().unwrap();
-        assert!(message.contains(says) && !message.contains("not_a_real"), "{message}");
+        assert!(
+            message.contains(says) && !message.contains("not_a_real"),
+            "{message}"
+        );
     }
     // A field that this user may not see any more is not asked for, and one that is new comes by itself.
-    stage.hosted().fake.fields = vec!["Id", "Amount", "CloseDate", "IsWon", "SystemModstamp", "IsDeleted", "StageName", "Type"];
+    stage.hosted().fake.fields = vec![
+        "Id",
+        "Amount",
+        "CloseDate",
+        "IsWon",
+        "SystemModstamp",
+        "IsDeleted",
+        "StageName",
+        "Type",
+    ];
     stage.changes(6, &mut Random(36));
     stage.sync();
     stage.agrees();
     let selected = stage.hosted().fake.selected.clone();
-    assert_eq!(selected, ["Id", "SystemModstamp", "IsDeleted", "Amount", "CloseDate", "IsWon", "StageName", "Type"]);
+    assert_eq!(
+        selected,
+        [
+            "Id",
+            "SystemModstamp",
+            "IsDeleted",
+            "Amount",
+            "CloseDate",
+            "IsWon",
+            "StageName",
+            "Type"
+        ]
+    );
 }
 
 #[test]
@@ -390,9 +581,16 @@ fn salesforce_s_calls_are_left_to_others_where_the_budget_is_used_up() {
     stage.changes(30, &mut Random(37));
     stage.hosted().fake.used = 12_001;
     let run = stage.sync_anyhow();
-    assert_eq!((&run["state"], &run["error_code"]), (&json!("queued"), &json!("rate_limited")), "{run}");
+    assert_eq!(
+        (&run["state"], &run["error_code"]),
+        (&json!("queued"), &json!("rate_limited")),
+        "{run}"
+    );
     let why = run["waiting_for"].as_str().unwrap();
-    assert!(why.contains("of the org's 15000 calls in 24 hours are used, and the budget is 80 %"), "{why}");
+    assert!(
+        why.contains("of the org's 15000 calls in 24 hours are used, and the budget is 80 %"),
+        "{why}"
+    );
     // What came until then is stored.
     assert!(run["received"].as_i64().unwrap() > 0, "{run}");
     let hour = "SELECT rests_until - now() BETWEEN interval '55 min' AND interval '1 hour' FROM rate_budgets";
@@ -411,9 +609,16 @@ fn salesforce_s_limit_is_a_pause_although_it_comes_as_403() {
 fn salesforce_names_an_instance_of_its_own_and_no_other() {
     let mut stage = Stage::new(Salesforce::new(Way::ClientCredentials));
     stage.changes(5, &mut Random(39));
-    for instance in ["https://salesforce.com.example.com", "https://169.254.169.254", "http://acme.my.salesforce.com"] {
+    for instance in [
+        "https://salesforce.com.example.com",
+        "https://169.254.169.254",
+        "http://acme.my.salesforce.com",
+    ] {
         let body = json!({"access_token": "00D!x", "instance_url": instance});
-        stage.hosted().faults.push_back((0, Reply::Json(body.to_string())));
+        stage
+            .hosted()
+            .faults
+            .push_back((0, Reply::Json(body.to_string())));
         let run = stage.sync_anyhow();
         assert_eq!(run["error_code"], "foreign_next_page", "{run}");
     }

@@ -109,12 +109,18 @@ impl Shopify {
     }
 
     fn lines(&self, order: &Order, from: usize, count: usize) -> Value {
-        let nodes: Vec<Value> = (from..order.lines.min(from + count)).map(|i| json!({"id": gid("LineItem", order.id * 100 + i), "quantity": 1})).collect();
+        let nodes: Vec<Value> = (from..order.lines.min(from + count))
+            .map(|i| json!({"id": gid("LineItem", order.id * 100 + i), "quantity": 1}))
+            .collect();
         connection(nodes, from + count < order.lines, from + count)
     }
 
     fn levels(&self, item: usize, from: usize, count: usize) -> Value {
-        let all: Vec<&Level> = self.levels.iter().filter(|level| level.item == item).collect();
+        let all: Vec<&Level> = self
+            .levels
+            .iter()
+            .filter(|level| level.item == item)
+            .collect();
         let node = |level: &&Level| {
             json!({"id": format!("{}?inventory_item_id={item}", gid("InventoryLevel", level.place)), "updatedAt": text(level.updated), "isActive": true,
                 "quantities": [{"name": "available", "quantity": 1}, {"name": "on_hand", "quantity": level.on_hand}],
@@ -128,23 +134,40 @@ impl Shopify {
     fn data(&self, query: &str, variables: &Value) -> Result<Value, Complaint> {
         let first = variables["first"].as_u64().unwrap_or(0) as usize;
         need((1..=250).contains(&first), "first is not from 1 to 250")?;
-        let after: usize = variables["after"].as_str().and_then(|text| text.parse().ok()).unwrap_or(0);
+        let after: usize = variables["after"]
+            .as_str()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0);
         if let Some(id) = variables["id"].as_str() {
-            let number: usize = id.rsplit('/').next().unwrap().parse().map_err(|_| "no id")?;
+            let number: usize = id
+                .rsplit('/')
+                .next()
+                .unwrap()
+                .parse()
+                .map_err(|_| "no id")?;
             return Ok(match id.contains("/Order/") {
                 true => {
-                    let order = self.orders.iter().find(|order| order.id == number).ok_or("no order")?;
+                    let order = self
+                        .orders
+                        .iter()
+                        .find(|order| order.id == number)
+                        .ok_or("no order")?;
                     json!({"order": {"id": id, "lineItems": self.lines(order, after, first.min(3))}})
                 }
-                false => json!({"inventoryItem": {"id": id, "inventoryLevels": self.levels(number, after, first.min(4))}}),
+                false => {
+                    json!({"inventoryItem": {"id": id, "inventoryLevels": self.levels(number, after, first.min(4))}})
+                }
             });
         }
         let window = |stamp: DateTime<Utc>| -> Result<bool, Complaint> {
             let filter = variables["query"].as_str().ok_or("no filter")?;
             let (from, to) = filter.split_once(" AND ").ok_or("no window")?;
             let quoted = |text: &str, start: &str| -> Result<DateTime<Utc>, Complaint> {
-                let text = text.strip_prefix(start).and_then(|text| text.strip_suffix('\''));
-                text.and_then(|text| text.parse().ok()).ok_or("no quoted time".to_owned())
+                let text = text
+                    .strip_prefix(start)
+                    .and_then(|text| text.strip_suffix('\''));
+                text.and_then(|text| text.parse().ok())
+                    .ok_or("no quoted time".to_owned())
             };
             let from = quoted(from, "updated_at:>='")?;
             let to = quoted(to, "updated_at:<'")?;
@@ -153,19 +176,27 @@ impl Shopify {
         // A cursor stands for a place in the order, whatever moves before it.
         let page = |mut rows: Vec<(DateTime<Utc>, usize, Value)>| {
             rows.sort_by_key(|(stamp, id, _)| (*stamp, *id));
-            let place = variables["after"].as_str().and_then(|text| text.split_once('|'));
+            let place = variables["after"]
+                .as_str()
+                .and_then(|text| text.split_once('|'));
             if let Some((stamp, id)) = place {
-                let (stamp, id): (DateTime<Utc>, usize) = (stamp.parse().unwrap(), id.parse().unwrap());
+                let (stamp, id): (DateTime<Utc>, usize) =
+                    (stamp.parse().unwrap(), id.parse().unwrap());
                 rows.retain(|row| (row.0, row.1) > (stamp, id));
             }
             let count = first.min(self.page);
             let more = rows.len() > count;
             rows.truncate(count);
-            let end = rows.last().map(|(stamp, id, _)| format!("{}|{id}", text(*stamp)));
+            let end = rows
+                .last()
+                .map(|(stamp, id, _)| format!("{}|{id}", text(*stamp)));
             json!({"nodes": rows.into_iter().map(|row| row.2).collect::<Vec<_>>(), "pageInfo": {"hasNextPage": more, "endCursor": end}})
         };
         if query.contains("{ orders(") {
-            need(query.contains("sortKey: UPDATED_AT"), "sorted by processedAt, by default")?;
+            need(
+                query.contains("sortKey: UPDATED_AT"),
+                "sorted by processedAt, by default",
+            )?;
             let mut rows = Vec::new();
             for order in &self.orders {
                 if window(order.updated)? {
@@ -175,28 +206,56 @@ impl Shopify {
             return Ok(json!({"orders": page(rows)}));
         }
         if query.contains("{ products(") {
-            need(query.contains("sortKey: UPDATED_AT"), "not sorted by change")?;
+            need(
+                query.contains("sortKey: UPDATED_AT"),
+                "not sorted by change",
+            )?;
             let mut rows = Vec::new();
             for (id, at) in &self.products {
                 if window(*at)? {
-                    rows.push((*at, *id, json!({"id": gid("Product", *id), "updatedAt": text(*at)})));
+                    rows.push((
+                        *at,
+                        *id,
+                        json!({"id": gid("Product", *id), "updatedAt": text(*at)}),
+                    ));
                 }
             }
             return Ok(json!({"products": page(rows)}));
         }
         let epoch = DateTime::UNIX_EPOCH;
         if query.contains("{ inventoryItems(") {
-            need(!query.contains("sortKey"), "inventoryItems have no order by change")?;
-            need(query.contains("quantities(names: ["), "quantities need their names")?;
+            need(
+                !query.contains("sortKey"),
+                "inventoryItems have no order by change",
+            )?;
+            need(
+                query.contains("quantities(names: ["),
+                "quantities need their names",
+            )?;
             let mut items: Vec<usize> = self.levels.iter().map(|level| level.item).collect();
             items.sort_unstable();
             items.dedup();
-            let row = |item: usize| (epoch, item, json!({"id": gid("InventoryItem", item), "inventoryLevels": self.levels(item, 0, 4)}));
+            let row = |item: usize| {
+                (
+                    epoch,
+                    item,
+                    json!({"id": gid("InventoryItem", item), "inventoryLevels": self.levels(item, 0, 4)}),
+                )
+            };
             return Ok(json!({"inventoryItems": page(items.into_iter().map(row).collect())}));
         }
         if query.contains("{ locations(") {
-            need(query.contains("includeInactive: true"), "inactive ones are left out")?;
-            let row = |i: usize| (epoch, i, json!({"id": gid("Location", i), "name": format!("Place {i}"), "updatedAt": "2026-01-01T00:00:00Z"}));
+            need(
+                query.contains("includeInactive: true"),
+                "inactive ones are left out",
+            )?;
+            let row = |i: usize| {
+                (
+                    epoch,
+                    i,
+                    json!({"id": gid("Location", i), "name": format!("Place {i}"), "updatedAt": "2026-01-01T00:00:00Z"}),
+                )
+            };
             return Ok(json!({"locations": page((0..8).map(row).collect())}));
         }
         Err("a query of nothing that is there".into())
@@ -223,7 +282,9 @@ impl Fake for Shopify {
     fn credentials(&self) -> Value {
         match self.oauth {
             false => json!({"shop": "acme", "access_token": "shpat_not_a_real_token"}),
-            true => json!({"shop": "acme", "client_id": "app", "client_secret": "not_a_real_secret"}),
+            true => {
+                json!({"shop": "acme", "client_id": "app", "client_secret": "not_a_real_secret"})
+            }
         }
     }
 
@@ -243,10 +304,18 @@ impl Fake for Shopify {
             let expected = json!({"client_id": "app", "client_secret": "not_a_real_secret", "grant_type": "client_credentials"});
             need(body == expected, "the token request is another one")?;
             self.tokens += 1;
-            return json_reply(json!({"access_token": format!("token-{}", self.tokens), "scope": "read_orders", "expires_in": 86_399}));
+            return json_reply(
+                json!({"access_token": format!("token-{}", self.tokens), "scope": "read_orders", "expires_in": 86_399}),
+            );
         }
-        need(asked.path == format!("/admin/api/{VERSION}/graphql.json"), "another place, or version")?;
-        need(!asked.headers.contains_key("authorization"), "the token belongs into a header of its own")?;
+        need(
+            asked.path == format!("/admin/api/{VERSION}/graphql.json"),
+            "another place, or version",
+        )?;
+        need(
+            !asked.headers.contains_key("authorization"),
+            "the token belongs into a header of its own",
+        )?;
         let token = match self.oauth {
             false => "shpat_not_a_real_token".to_owned(),
             true => format!("token-{}", self.tokens),
@@ -257,17 +326,32 @@ impl Fake for Shopify {
         }
         if asked.headers.get("x-shopify-access-token") != Some(&token) || is_over {
             self.left = None;
-            return Ok(refusal(401, &[], json!({"errors": "[API] Invalid API key or access token"})));
+            return Ok(refusal(
+                401,
+                &[],
+                json!({"errors": "[API] Invalid API key or access token"}),
+            ));
         }
-        let (query, variables) = (body["query"].as_str().ok_or("no query")?, &body["variables"]);
+        let (query, variables) = (
+            body["query"].as_str().ok_or("no query")?,
+            &body["variables"],
+        );
         let cost = variables["first"].as_i64().unwrap_or(0) * 10;
         if cost > self.most {
             let error = json!({"errors": [{"message": "Query cost is too high", "extensions": {"code": "MAX_COST_EXCEEDED", "cost": cost, "maxCost": self.most}}]});
-            return Ok(refusal(200, &[("X-Shopify-API-Version", self.version)], error));
+            return Ok(refusal(
+                200,
+                &[("X-Shopify-API-Version", self.version)],
+                error,
+            ));
         }
         let data = self.data(query, variables)?;
         let answer = json!({"data": data, "extensions": throttle(1_500)});
-        Ok(refusal(200, &[("X-Shopify-API-Version", self.version)], answer))
+        Ok(refusal(
+            200,
+            &[("X-Shopify-API-Version", self.version)],
+            answer,
+        ))
     }
 
     fn change(&mut self, random: &mut Random) {
@@ -291,7 +375,9 @@ impl Fake for Shopify {
                 order.updated = at;
                 order.refunds.push((at, 1 + random.below(900) as i64));
             }
-            (6, Some(index)) => (self.orders[index].updated, self.orders[index].cancelled) = (at, true),
+            (6, Some(index)) => {
+                (self.orders[index].updated, self.orders[index].cancelled) = (at, true)
+            }
             (7, _) => match random.percent(50) || self.products.is_empty() {
                 true => self.products.push((self.number, at)),
                 false => {
@@ -303,11 +389,17 @@ impl Fake for Shopify {
                 let (item, place) = (random.below(4), random.below(7));
                 let on_hand = random.below(40) as i64;
                 let removed = self.levels.len();
-                self.levels.retain(|level| (level.item, level.place) != (item, place));
+                self.levels
+                    .retain(|level| (level.item, level.place) != (item, place));
                 let was_there = self.levels.len() < removed;
                 // Some are no longer stocked there: gone without a trace.
                 if !(was_there && random.percent(30)) {
-                    self.levels.push(Level { item, place, updated: at, on_hand });
+                    self.levels.push(Level {
+                        item,
+                        place,
+                        updated: at,
+                        on_hand,
+                    });
                 }
             }
         }
@@ -315,8 +407,14 @@ impl Fake for Shopify {
 
     fn books(&self) -> Books {
         let mut books = Books::new();
-        for order in self.orders.iter().filter(|order| !order.test && !order.cancelled) {
-            *books.entry(("revenue".to_owned(), day(order.processed))).or_default() += order.cents;
+        for order in self
+            .orders
+            .iter()
+            .filter(|order| !order.test && !order.cancelled)
+        {
+            *books
+                .entry(("revenue".to_owned(), day(order.processed)))
+                .or_default() += order.cents;
             if !self.with_lines {
                 for (at, cents) in &order.refunds {
                     *books.entry(("costs".to_owned(), day(*at))).or_default() += cents;
@@ -324,7 +422,9 @@ impl Fake for Shopify {
             }
         }
         for level in self.levels.iter().filter(|_| !self.with_lines) {
-            *books.entry(("inventory".to_owned(), day(level.updated))).or_default() += level.on_hand * 100;
+            *books
+                .entry(("inventory".to_owned(), day(level.updated)))
+                .or_default() += level.on_hand * 100;
         }
         books
     }
@@ -332,12 +432,26 @@ impl Fake for Shopify {
     fn records(&self) -> BTreeMap<String, String> {
         let mut records = BTreeMap::new();
         for order in &self.orders {
-            records.insert(format!("orders/{}", gid("Order", order.id)), text(order.updated));
+            records.insert(
+                format!("orders/{}", gid("Order", order.id)),
+                text(order.updated),
+            );
             for i in 0..if self.with_lines { order.lines } else { 0 } {
-                records.insert(format!("line_items/{}", gid("LineItem", order.id * 100 + i)), "1".into());
+                records.insert(
+                    format!("line_items/{}", gid("LineItem", order.id * 100 + i)),
+                    "1".into(),
+                );
             }
-            for (i, (at, _)) in order.refunds.iter().enumerate().filter(|_| !self.with_lines) {
-                records.insert(format!("refunds/{}", gid("Refund", order.id * 100 + i)), text(*at));
+            for (i, (at, _)) in order
+                .refunds
+                .iter()
+                .enumerate()
+                .filter(|_| !self.with_lines)
+            {
+                records.insert(
+                    format!("refunds/{}", gid("Refund", order.id * 100 + i)),
+                    text(*at),
+                );
             }
         }
         if self.with_lines {
@@ -347,11 +461,18 @@ impl Fake for Shopify {
             records.insert(format!("products/{}", gid("Product", *id)), text(*at));
         }
         for level in &self.levels {
-            let id = format!("inventory_levels/{}?inventory_item_id={}", gid("InventoryLevel", level.place), level.item);
+            let id = format!(
+                "inventory_levels/{}?inventory_item_id={}",
+                gid("InventoryLevel", level.place),
+                level.item
+            );
             records.insert(id, text(level.updated));
         }
         for i in 0..8 {
-            records.insert(format!("locations/{}", gid("Location", i)), "2026-01-01T00:00:00Z".into());
+            records.insert(
+                format!("locations/{}", gid("Location", i)),
+                "2026-01-01T00:00:00Z".into(),
+            );
         }
         records
     }
@@ -364,18 +485,28 @@ fn shopify_follows_every_change() {
 
 #[test]
 fn shopify_misses_nothing_that_changes_while_it_reads() {
-    Stage::new(Shopify { oauth: true, ..Shopify::new() }).misses_nothing_that_changes_while_it_reads(52, 6);
+    Stage::new(Shopify {
+        oauth: true,
+        ..Shopify::new()
+    })
+    .misses_nothing_that_changes_while_it_reads(52, 6);
 }
 
 #[test]
 fn shopify_s_lists_within_lists_are_read_to_their_end() {
-    let mut stage = Stage::new(Shopify { with_lines: true, ..Shopify::new() });
+    let mut stage = Stage::new(Shopify {
+        with_lines: true,
+        ..Shopify::new()
+    });
     stage.follows_every_change(53);
 }
 
 #[test]
 fn shopify_s_troubles_are_told_apart() {
-    let mut stage = Stage::new(Shopify { oauth: true, ..Shopify::new() });
+    let mut stage = Stage::new(Shopify {
+        oauth: true,
+        ..Shopify::new()
+    });
     stage.changes(60, &mut Random(54));
     stage.hosted().fake.left = Some(5);
     stage.sync();
@@ -383,20 +514,52 @@ fn shopify_s_troubles_are_told_apart() {
     assert_eq!(stage.hosted().fake.tokens, 2);
     let error = |code: &str, extensions: Value| json!({"data": null, "errors": [{"message": "not_a_real_secret", "extensions": {"code": code}}], "extensions": extensions});
     // Throttled with 200: 400 points are missing, and 1000 come back in a second.
-    stage.survives(2, Reply::Json(error("THROTTLED", throttle(100)).to_string()));
-    stage.survives(1, Reply::Json(error("INTERNAL_SERVER_ERROR", json!({})).to_string()));
-    stage.survives(2, refusal(429, &[("Retry-After", "0.2")], json!({"errors": "Exceeded 2 calls per second"})));
+    stage.survives(
+        2,
+        Reply::Json(error("THROTTLED", throttle(100)).to_string()),
+    );
+    stage.survives(
+        1,
+        Reply::Json(error("INTERNAL_SERVER_ERROR", json!({})).to_string()),
+    );
+    stage.survives(
+        2,
+        refusal(
+            429,
+            &[("Retry-After", "0.2")],
+            json!({"errors": "Exceeded 2 calls per second"}),
+        ),
+    );
     for (reply, code, says) in [
-        (Reply::Json(error("ACCESS_DENIED", json!({})).to_string()), "permission_missing", "lacks the scope to read orders"),
-        (Reply::Json(error("undefinedField", json!({})).to_string()), "request_refused", "the query was refused"),
-        (refusal(402, &[], json!({"errors": "Unavailable Shop"})), "credentials_rejected", "the shop is frozen"),
-        (Reply::Json(r#"{"data": {}}"#.into()), "unexpected_shape", "no data"),
+        (
+            Reply::Json(error("ACCESS_DENIED", json!({})).to_string()),
+            "permission_missing",
+            "lacks the scope to read orders",
+        ),
+        (
+            Reply::Json(error("undefinedField", json!({})).to_string()),
+            "request_refused",
+            "the query was refused",
+        ),
+        (
+            refusal(402, &[], json!({"errors": "Unavailable Shop"})),
+            "credentials_rejected",
+            "the shop is frozen",
+        ),
+        (
+            Reply::Json(r#"{"data": {}}"#.into()),
+            "unexpected_shape",
+            "no data",
+        ),
     ] {
         stage.hosted().faults.push_back((1, reply));
         let run = stage.sync_anyhow();
         assert_eq!(run["error_code"], code, "{run}");
         let message = run["error_message"].as_str().unwrap();
-        assert!(message.contains(says) && !message.contains("not_a_real"), "{message}");
+        assert!(
+            message.contains(says) && !message.contains("not_a_real"),
+            "{message}"
+        );
     }
     // A filter that is not understood is ignored, and everything comes: that is noticed.
     stage.changes(10, &mut Random(55));
@@ -411,22 +574,39 @@ fn shopify_s_troubles_are_told_apart() {
 
 #[test]
 fn shopify_s_queries_ask_for_less_where_they_cost_too_much_and_a_version_that_is_over_is_told() {
-    let mut stage = Stage::new(Shopify { most: 120, version: "2027-01", ..Shopify::new() });
+    let mut stage = Stage::new(Shopify {
+        most: 120,
+        version: "2027-01",
+        ..Shopify::new()
+    });
     stage.changes(50, &mut Random(56));
     let run = stage.sync();
     stage.agrees();
     let warning = run["warnings"][0].as_str().unwrap();
-    assert!(warning.contains("API version 2027-01 instead of 2026-10"), "{warning}");
+    assert!(
+        warning.contains("API version 2027-01 instead of 2026-10"),
+        "{warning}"
+    );
     stage.hosted().fake.most = 5;
     let run = stage.sync_anyhow();
     assert_eq!(run["error_code"], "request_refused", "{run}");
     let message = run["error_message"].as_str().unwrap();
-    assert!(message.contains("costs more than the shop allows"), "{message}");
+    assert!(
+        message.contains("costs more than the shop allows"),
+        "{message}"
+    );
 }
 
 #[test]
 fn shopify_s_pause_is_the_account_s_and_outlives_the_server() {
     let mut stage = Stage::new(Shopify::new());
     stage.changes(20, &mut Random(57));
-    stage.waits_when_throttled(0, refusal(429, &[("Retry-After", "900")], json!({"errors": "Exceeded"})));
+    stage.waits_when_throttled(
+        0,
+        refusal(
+            429,
+            &[("Retry-After", "900")],
+            json!({"errors": "Exceeded"}),
+        ),
+    );
 }

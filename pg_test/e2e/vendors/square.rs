@@ -41,11 +41,12 @@ fn text(at: DateTime<Utc>) -> String {
 }
 
 fn moment(text: &str) -> Result<DateTime<Utc>, Complaint> {
-    text.parse().map_err(|_| format!("{text} is no RFC 3339 time"))
+    text.parse()
+        .map_err(|_| format!("{text} is no RFC 3339 time"))
 }
 
 impl Square {
-    fn new() -> Square {
+    pub fn new() -> Square {
         Square {
             clock: Clock::start(),
             objects: Vec::new(),
@@ -68,7 +69,12 @@ impl Square {
         (0..LOCATIONS).map(location).collect()
     }
 
-    fn pick(&self, random: &mut Random, list: &str, fits: impl Fn(&Value) -> bool) -> Option<usize> {
+    fn pick(
+        &self,
+        random: &mut Random,
+        list: &str,
+        fits: impl Fn(&Value) -> bool,
+    ) -> Option<usize> {
         let all: Vec<usize> = (0..self.objects.len())
             .filter(|i| self.objects[*i].list == list && fits(&self.objects[*i].body))
             .collect();
@@ -99,7 +105,13 @@ impl Square {
     }
 
     /// One page of a list, and the cursor to the next.
-    fn page(&mut self, asked: &str, cursor: Option<&str>, name: &str, all: impl Fn(&Self) -> Vec<Value>) -> Result<Reply, Complaint> {
+    fn page(
+        &mut self,
+        asked: &str,
+        cursor: Option<&str>,
+        name: &str,
+        all: impl Fn(&Self) -> Vec<Value>,
+    ) -> Result<Reply, Complaint> {
         let rest = match cursor {
             None => all(self),
             Some(cursor) => {
@@ -107,7 +119,10 @@ impl Square {
                     let error = json!({"errors": [{"category": "INVALID_REQUEST_ERROR", "code": "INVALID_CURSOR", "detail": "The cursor is over."}]});
                     return Ok(refusal(400, &[], error));
                 };
-                need(kept.asked == asked, "a page is asked for with other parameters than the first")?;
+                need(
+                    kept.asked == asked,
+                    "a page is asked for with other parameters than the first",
+                )?;
                 kept.rest
             }
         };
@@ -128,9 +143,16 @@ impl Square {
 
     /// Bodies of a list that fit, by their change.
     fn list(&self, list: &str, fits: impl Fn(&Object) -> bool) -> Vec<Value> {
-        let mut found: Vec<&Object> = self.objects.iter().filter(|object| object.list == list && fits(object)).collect();
+        let mut found: Vec<&Object> = self
+            .objects
+            .iter()
+            .filter(|object| object.list == list && fits(object))
+            .collect();
         found.sort_by_key(|object| object.updated);
-        found.into_iter().map(|object| object.body.clone()).collect()
+        found
+            .into_iter()
+            .map(|object| object.body.clone())
+            .collect()
     }
 
     fn get(&mut self, asked: &Asked) -> Result<Reply, Complaint> {
@@ -144,17 +166,36 @@ impl Square {
             other => return Err(format!("no list at {other}")),
         };
         let known = [
-            "begin_time", "updated_at_begin_time", "updated_at_end_time", "sort_field", "sort_order", "limit", "cursor", "location_id",
+            "begin_time",
+            "updated_at_begin_time",
+            "updated_at_end_time",
+            "sort_field",
+            "sort_order",
+            "limit",
+            "cursor",
+            "location_id",
         ];
-        let unknown = asked.pairs.iter().find(|(name, _)| !known.contains(&name.as_str()));
+        let unknown = asked
+            .pairs
+            .iter()
+            .find(|(name, _)| !known.contains(&name.as_str()));
         need(unknown.is_none(), "a parameter that is not known")?;
         let value = |name: &str| asked.query.get(name).cloned();
-        need(value("sort_field").as_deref() == Some("UPDATED_AT"), "not sorted by change")?;
-        need(value("sort_order").as_deref() == Some("ASC"), "newest first, by default")?;
+        need(
+            value("sort_field").as_deref() == Some("UPDATED_AT"),
+            "not sorted by change",
+        )?;
+        need(
+            value("sort_order").as_deref() == Some("ASC"),
+            "newest first, by default",
+        )?;
         need(asked.number("limit") == 100, "limit is not 100")?;
         let year_ago = Utc::now() - TimeDelta::days(365);
         let begin = value("begin_time").map_or(Ok(year_ago), |text| moment(&text))?;
-        need(begin < year_ago, "what was created more than a year ago is left out")?;
+        need(
+            begin < year_ago,
+            "what was created more than a year ago is left out",
+        )?;
         let from = moment(&value("updated_at_begin_time").ok_or("no beginning")?)?;
         let to = moment(&value("updated_at_end_time").ok_or("no end")?)?;
         // The main location, unless one is named; refunds of all of them.
@@ -167,42 +208,71 @@ impl Square {
         let asked_for = format!("{} {parameters:?}", asked.path);
         self.page(&asked_for, value("cursor").as_deref(), list, |square| {
             square.list(list, |object| {
-                object.updated >= from && object.updated <= to && location.as_ref().is_none_or(|place| *place == object.location)
+                object.updated >= from
+                    && object.updated <= to
+                    && location
+                        .as_ref()
+                        .is_none_or(|place| *place == object.location)
             })
         })
     }
 
     fn post(&mut self, asked: &Asked) -> Result<Reply, Complaint> {
-        need(asked.pairs.is_empty(), "a search has its parameters in the body: elsewhere the cursor is ignored")?;
+        need(
+            asked.pairs.is_empty(),
+            "a search has its parameters in the body: elsewhere the cursor is ignored",
+        )?;
         need_header(asked, "content-type", "application/json")?;
-        let mut body: Value = serde_json::from_str(&asked.body).map_err(|_| "the body is no JSON")?;
-        let cursor = body.as_object_mut().and_then(|fields| fields.remove("cursor"));
+        let mut body: Value =
+            serde_json::from_str(&asked.body).map_err(|_| "the body is no JSON")?;
+        let cursor = body
+            .as_object_mut()
+            .and_then(|fields| fields.remove("cursor"));
         let cursor = cursor.as_ref().and_then(Value::as_str);
         let asked_for = format!("{} {body}", asked.path);
         match asked.path.as_str() {
             "/v2/orders/search" => {
-                let locations: Vec<String> = serde_json::from_value(body["location_ids"].clone()).map_err(|_| "no location_ids")?;
-                need((1..=10).contains(&locations.len()), "not one to ten locations")?;
+                let locations: Vec<String> = serde_json::from_value(body["location_ids"].clone())
+                    .map_err(|_| "no location_ids")?;
+                need(
+                    (1..=10).contains(&locations.len()),
+                    "not one to ten locations",
+                )?;
                 need(body["limit"] == 500, "limit is not 500")?;
-                need(body["query"]["sort"] == json!({"sort_field": "UPDATED_AT", "sort_order": "ASC"}), "sorted by another field than filtered")?;
+                need(
+                    body["query"]["sort"]
+                        == json!({"sort_field": "UPDATED_AT", "sort_order": "ASC"}),
+                    "sorted by another field than filtered",
+                )?;
                 let span = &body["query"]["filter"]["date_time_filter"]["updated_at"];
                 let from = moment(span["start_at"].as_str().unwrap_or_default())?;
                 let to = moment(span["end_at"].as_str().unwrap_or_default())?;
                 self.page(&asked_for, cursor, "orders", |square| {
-                    square.list("orders", |object| object.updated >= from && object.updated <= to && locations.contains(&object.location))
+                    square.list("orders", |object| {
+                        object.updated >= from
+                            && object.updated <= to
+                            && locations.contains(&object.location)
+                    })
                 })
             }
             "/v2/inventory/counts/batch-retrieve" => {
                 let after = body["updated_after"].as_str().map(moment).transpose()?;
                 self.page(&asked_for, cursor, "counts", |square| {
-                    let mut counts = square.list("inventory_counts", |object| after.is_none_or(|after| object.updated > after));
+                    let mut counts = square.list("inventory_counts", |object| {
+                        after.is_none_or(|after| object.updated > after)
+                    });
                     counts.reverse();
                     counts
                 })
             }
-            "/v2/team-members/search" => self.page(&asked_for, cursor, "team_members", |square| square.list("team_members", |_| true)),
+            "/v2/team-members/search" => self.page(&asked_for, cursor, "team_members", |square| {
+                square.list("team_members", |_| true)
+            }),
             "/v2/labor/timecards/search" => {
-                need(body["query"] == json!({"sort": {"field": "UPDATED_AT", "order": "DESC"}}), "hours have no filter by change")?;
+                need(
+                    body["query"] == json!({"sort": {"field": "UPDATED_AT", "order": "DESC"}}),
+                    "hours have no filter by change",
+                )?;
                 self.page(&asked_for, cursor, "timecards", |square| {
                     let mut cards = square.list("timecards", |_| true);
                     cards.reverse();
@@ -229,7 +299,8 @@ impl Square {
 
 impl Fake for Square {
     const KIND: &'static str = "square";
-    const VERSION: &'static str = "coalesce(data ->> 'updated_at', data ->> 'calculated_at', data ->> 'name')";
+    const VERSION: &'static str =
+        "coalesce(data ->> 'updated_at', data ->> 'calculated_at', data ->> 'name')";
     const SCALE: i64 = 100;
 
     fn clock(&mut self) -> &mut Clock {
@@ -239,7 +310,9 @@ impl Fake for Square {
     fn credentials(&self) -> Value {
         match self.oauth {
             false => json!({"access_token": "not_a_real_token"}),
-            true => json!({"client_id": "sq0idp-app", "client_secret": "not_a_real_secret", "refresh_token": "not_a_real_refresh"}),
+            true => {
+                json!({"client_id": "sq0idp-app", "client_secret": "not_a_real_secret", "refresh_token": "not_a_real_refresh"})
+            }
         }
     }
 
@@ -262,7 +335,11 @@ impl Fake for Square {
         }
         if asked.headers.get("authorization") != Some(&token) || is_over {
             self.left = None;
-            let code = if self.oauth { "ACCESS_TOKEN_EXPIRED" } else { "UNAUTHORIZED" };
+            let code = if self.oauth {
+                "ACCESS_TOKEN_EXPIRED"
+            } else {
+                "UNAUTHORIZED"
+            };
             let error = json!({"errors": [{"category": "AUTHENTICATION_ERROR", "code": code}]});
             return Ok(refusal(401, &[], error));
         }
@@ -287,23 +364,37 @@ impl Fake for Square {
             3..5 => {
                 // Approved ones are captured or cancelled.
                 let status = random.pick(&["COMPLETED", "CANCELED"]);
-                if let Some(index) = self.pick(random, "payments", |body| body["status"] == "APPROVED") {
+                if let Some(index) =
+                    self.pick(random, "payments", |body| body["status"] == "APPROVED")
+                {
                     self.touch(random, index, |body| body["status"] = status.into());
                 }
             }
             5 => {
                 let status = random.pick(&["PENDING", "COMPLETED", "REJECTED"]);
                 let amount = 100 + random.below(5_000) as i64;
-                self.add(random, "refunds", "R", json!({"status": status, "amount_money": money(amount)}));
+                self.add(
+                    random,
+                    "refunds",
+                    "R",
+                    json!({"status": status, "amount_money": money(amount)}),
+                );
             }
             6 => {
-                if let Some(index) = self.pick(random, "refunds", |body| body["status"] == "PENDING") {
+                if let Some(index) =
+                    self.pick(random, "refunds", |body| body["status"] == "PENDING")
+                {
                     self.touch(random, index, |body| body["status"] = "COMPLETED".into());
                 }
             }
             7 => {
                 let total = money(random.below(9_000) as i64);
-                self.add(random, "orders", "O", json!({"state": "OPEN", "total_money": total, "version": 1}));
+                self.add(
+                    random,
+                    "orders",
+                    "O",
+                    json!({"state": "OPEN", "total_money": total, "version": 1}),
+                );
             }
             8 => {
                 if let Some(index) = self.pick(random, "orders", |body| body["state"] == "OPEN") {
@@ -313,15 +404,25 @@ impl Fake for Square {
             9 => {
                 // A count is known by item, place and state, and has no id.
                 let at = self.clock.tick(random);
-                let (item, place) = (format!("I{}", random.below(6)), format!("L{}", random.below(3)));
+                let (item, place) = (
+                    format!("I{}", random.below(6)),
+                    format!("L{}", random.below(3)),
+                );
                 let state = random.pick(&["IN_STOCK", "IN_STOCK", "WASTE"]);
                 let quantity = random.below(90).to_string();
                 let body = json!({"catalog_object_id": item, "location_id": place, "state": state, "quantity": quantity, "calculated_at": text(at)});
                 self.objects.retain(|object| {
                     !(object.list == "inventory_counts"
-                        && ["catalog_object_id", "location_id", "state"].iter().all(|key| object.body[*key] == body[*key]))
+                        && ["catalog_object_id", "location_id", "state"]
+                            .iter()
+                            .all(|key| object.body[*key] == body[*key]))
                 });
-                self.objects.push(Object { list: "inventory_counts", location: place, updated: at, body });
+                self.objects.push(Object {
+                    list: "inventory_counts",
+                    location: place,
+                    updated: at,
+                    body,
+                });
             }
             10 => {
                 let begin = self.clock.tick(random) - TimeDelta::hours(30);
@@ -337,7 +438,12 @@ impl Fake for Square {
                 self.add(random, "timecards", "T", body);
             }
             _ => match random.percent(40) {
-                true => self.add(random, "team_members", "TM", json!({"given_name": "Somebody", "status": "ACTIVE"})),
+                true => self.add(
+                    random,
+                    "team_members",
+                    "TM",
+                    json!({"given_name": "Somebody", "status": "ACTIVE"}),
+                ),
                 // Gone without a trace.
                 false => {
                     if let Some(index) = self.pick(random, "team_members", |_| true) {
@@ -359,17 +465,26 @@ impl Fake for Square {
             match *list {
                 "payments" if body["status"] == "COMPLETED" => {
                     book("revenue", &body["created_at"], amount);
-                    let fee = body["processing_fee"][0]["amount_money"]["amount"].as_i64().unwrap();
+                    let fee = body["processing_fee"][0]["amount_money"]["amount"]
+                        .as_i64()
+                        .unwrap();
                     book("costs", &body["created_at"], fee);
                 }
-                "refunds" if body["status"] == "COMPLETED" => book("costs", &body["created_at"], amount),
+                "refunds" if body["status"] == "COMPLETED" => {
+                    book("costs", &body["created_at"], amount)
+                }
                 "inventory_counts" if body["state"] == "IN_STOCK" => {
                     let quantity: i64 = body["quantity"].as_str().unwrap().parse().unwrap();
                     book("inventory", &body["calculated_at"], quantity * 100);
                 }
                 "timecards" if body["status"] == "CLOSED" => {
-                    let span = moment(body["end_at"].as_str().unwrap()).unwrap() - moment(body["start_at"].as_str().unwrap()).unwrap();
-                    book("staffing", &body["start_at"], span.num_minutes() * 100 / 60 - 50);
+                    let span = moment(body["end_at"].as_str().unwrap()).unwrap()
+                        - moment(body["start_at"].as_str().unwrap()).unwrap();
+                    book(
+                        "staffing",
+                        &body["start_at"],
+                        span.num_minutes() * 100 / 60 - 50,
+                    );
                 }
                 _ => {}
             }
@@ -382,18 +497,30 @@ impl Fake for Square {
     fn records(&self) -> BTreeMap<String, String> {
         let mut records: BTreeMap<String, String> = Square::locations()
             .iter()
-            .map(|place| (format!("locations/{}", place["id"].as_str().unwrap()), place["name"].as_str().unwrap().to_owned()))
+            .map(|place| {
+                (
+                    format!("locations/{}", place["id"].as_str().unwrap()),
+                    place["name"].as_str().unwrap().to_owned(),
+                )
+            })
             .collect();
-        for object in self.objects.iter().filter(|object| object.list != "inventory_counts") {
+        for object in self
+            .objects
+            .iter()
+            .filter(|object| object.list != "inventory_counts")
+        {
             let id = object.body["id"].as_str().unwrap();
-            records.insert(format!("{}/{id}", object.list), object.body["updated_at"].as_str().unwrap().to_owned());
+            records.insert(
+                format!("{}/{id}", object.list),
+                object.body["updated_at"].as_str().unwrap().to_owned(),
+            );
         }
         records
     }
 }
 
 /// Counts have no id of the vendor's: what is compared of them is their sum.
-fn stage(square: Square) -> Stage<Square> {
+pub fn stage(square: Square) -> Stage<Square> {
     let mut stage = Stage::new(square);
     stage.beside = "stream = 'inventory_counts'";
     stage
@@ -411,7 +538,10 @@ fn square_misses_nothing_that_changes_while_it_reads() {
 
 #[test]
 fn square_s_troubles_are_told_apart() {
-    let mut stage = stage(Square { oauth: true, ..Square::new() });
+    let mut stage = stage(Square {
+        oauth: true,
+        ..Square::new()
+    });
     stage.changes(60, &mut Random(13));
     // The token is over in the middle of the pages.
     stage.hosted().fake.left = Some(9);
@@ -419,13 +549,33 @@ fn square_s_troubles_are_told_apart() {
     stage.agrees();
     assert_eq!(stage.hosted().fake.tokens, 2);
     let error = |category: &str, code: &str| json!({"errors": [{"category": category, "code": code, "detail": "not_a_real_token"}]});
-    stage.survives(3, refusal(429, &[("Retry-After", "0.1")], error("RATE_LIMIT_ERROR", "RATE_LIMITED")));
-    stage.survives(2, refusal(503, &[], error("API_ERROR", "SERVICE_UNAVAILABLE")));
+    stage.survives(
+        3,
+        refusal(
+            429,
+            &[("Retry-After", "0.1")],
+            error("RATE_LIMIT_ERROR", "RATE_LIMITED"),
+        ),
+    );
+    stage.survives(
+        2,
+        refusal(503, &[], error("API_ERROR", "SERVICE_UNAVAILABLE")),
+    );
     // A cursor lives a quarter of an hour.
-    stage.survives(6, refusal(400, &[], error("INVALID_REQUEST_ERROR", "INVALID_CURSOR")));
+    stage.survives(
+        6,
+        refusal(400, &[], error("INVALID_REQUEST_ERROR", "INVALID_CURSOR")),
+    );
 
     stage.changes(5, &mut Random(14));
-    stage.hosted().faults.push_back((2, refusal(403, &[], error("AUTHENTICATION_ERROR", "INSUFFICIENT_SCOPES"))));
+    stage.hosted().faults.push_back((
+        2,
+        refusal(
+            403,
+            &[],
+            error("AUTHENTICATION_ERROR", "INSUFFICIENT_SCOPES"),
+        ),
+    ));
     let run = stage.sync_anyhow();
     assert_eq!(run["error_code"], "permission_missing", "{run}");
     let message = run["error_message"].as_str().unwrap();
@@ -435,12 +585,21 @@ fn square_s_troubles_are_told_apart() {
 
     // An error in a 200 is an error, and so is a page that was cut.
     for (body, code) in [
-        (error("API_ERROR", "INTERNAL_SERVER_ERROR").to_string(), "unexpected_shape"),
-        (r#"{"locations": [{"id": "L1""#.to_owned(), "truncated_response"),
+        (
+            error("API_ERROR", "INTERNAL_SERVER_ERROR").to_string(),
+            "unexpected_shape",
+        ),
+        (
+            r#"{"locations": [{"id": "L1""#.to_owned(),
+            "truncated_response",
+        ),
     ] {
         for i in 0..9 {
             // The token request is answered.
-            stage.hosted().faults.push_back((usize::from(i == 0), Reply::Json(body.clone())));
+            stage
+                .hosted()
+                .faults
+                .push_back((usize::from(i == 0), Reply::Json(body.clone())));
         }
         let run = stage.sync_anyhow();
         assert_eq!(run["error_code"], code, "{run}");

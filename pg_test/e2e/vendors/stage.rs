@@ -129,7 +129,11 @@ impl<F: Fake> Stage<F> {
     /// A check or preview: the run, ended.
     pub fn look(&mut self, function: &str) -> Value {
         let sql = format!("SELECT {function}($1::text::uuid)::text");
-        let run: String = self.client.query_one(&sql, &[&self.connector]).unwrap().get(0);
+        let run: String = self
+            .client
+            .query_one(&sql, &[&self.connector])
+            .unwrap()
+            .get(0);
         let run = wait_for_run(&mut self.client, &run);
         self.no_complaints();
         run
@@ -154,30 +158,49 @@ impl<F: Fake> Stage<F> {
         let rows = self.client.query(sql, &[]).unwrap();
         let metrics: BTreeMap<(String, String), f64> = rows
             .iter()
-            .map(|row| ((row.get(0), row.get(1)), row.get::<_, String>(2).parse().unwrap()))
+            .map(|row| {
+                (
+                    (row.get(0), row.get(1)),
+                    row.get::<_, String>(2).parse().unwrap(),
+                )
+            })
             .collect();
         // A day on which nothing is left has no metric, or one of zero.
         let all = books.keys().chain(metrics.keys()).cloned();
         for key in all.collect::<std::collections::BTreeSet<_>>() {
             let expected = *books.get(&key).unwrap_or(&0) as f64 / F::SCALE as f64;
             let found = *metrics.get(&key).unwrap_or(&0.0);
-            assert!((expected - found).abs() < 1e-6, "{key:?}: the books say {expected}, metrics {found}");
+            assert!(
+                (expected - found).abs() < 1e-6,
+                "{key:?}: the books say {expected}, metrics {found}"
+            );
         }
         let expected = self.hosted().fake.records();
         let sql = format!(
             "SELECT source_record_id, coalesce({}, '') FROM raw_connector_data WHERE NOT deleted AND NOT ({})",
-            F::VERSION, self.beside
+            F::VERSION,
+            self.beside
         );
         let rows = self.client.query(&sql, &[]).unwrap();
-        let found: BTreeMap<String, String> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let found: BTreeMap<String, String> =
+            rows.iter().map(|row| (row.get(0), row.get(1))).collect();
         for (id, version) in &expected {
             assert_eq!(found.get(id), Some(version), "record {id}");
         }
-        let beyond: Vec<&String> = found.keys().filter(|id| !expected.contains_key(*id)).collect();
-        assert!(beyond.is_empty(), "stored, and not there at the vendor: {beyond:?}");
+        let beyond: Vec<&String> = found
+            .keys()
+            .filter(|id| !expected.contains_key(*id))
+            .collect();
+        assert!(
+            beyond.is_empty(),
+            "stored, and not there at the vendor: {beyond:?}"
+        );
         let unmapped: i64 = self
             .client
-            .query_one("SELECT count(*) FROM quarantine WHERE replayed_at IS NULL", &[])
+            .query_one(
+                "SELECT count(*) FROM quarantine WHERE replayed_at IS NULL",
+                &[],
+            )
             .unwrap()
             .get(0);
         assert_eq!(unmapped, 0, "records in quarantine");
@@ -195,7 +218,8 @@ impl<F: Fake> Stage<F> {
             self.agrees();
         }
         let again = self.sync();
-        let written = ["inserted", "updated", "deleted", "quarantined"].map(|name| again[name].as_i64().unwrap());
+        let written = ["inserted", "updated", "deleted", "quarantined"]
+            .map(|name| again[name].as_i64().unwrap());
         assert_eq!(written, [0; 4], "nothing changed: {again}");
     }
 
@@ -213,7 +237,10 @@ impl<F: Fake> Stage<F> {
             self.sync();
             self.agrees();
         }
-        assert!(changed > rounds as i64, "the vendor changed too little to show anything: {changed}");
+        assert!(
+            changed > rounds as i64,
+            "the vendor changed too little to show anything: {changed}"
+        );
     }
 
     /// Fails once the way a fault says, then goes on: the sync succeeds all the same.
@@ -230,8 +257,15 @@ impl<F: Fake> Stage<F> {
         self.hosted().faults.push_back((after, fault));
         let run = self.sync_anyhow();
         let waits = |run: &Value| {
-            assert_eq!((&run["state"], &run["error_code"]), (&json!("queued"), &json!("rate_limited")), "{run}");
-            assert!(!run["waiting_for"].is_null() && !run["retry_at"].is_null(), "{run}");
+            assert_eq!(
+                (&run["state"], &run["error_code"]),
+                (&json!("queued"), &json!("rate_limited")),
+                "{run}"
+            );
+            assert!(
+                !run["waiting_for"].is_null() && !run["retry_at"].is_null(),
+                "{run}"
+            );
         };
         waits(&run);
         let asked = self.vendor.asked().len();
@@ -243,7 +277,11 @@ impl<F: Fake> Stage<F> {
         self.client = self.cluster.wait_ready_in("app");
         let look = self.look("connector_service_check");
         waits(&look);
-        assert_eq!(self.vendor.asked().len(), asked, "a resting account was called");
+        assert_eq!(
+            self.vendor.asked().len(),
+            asked,
+            "a resting account was called"
+        );
         self.client
             .batch_execute(
                 "UPDATE rate_budgets SET rests_until = now(); UPDATE sync_runs SET retry_at = now() WHERE state = 'queued'",
@@ -271,7 +309,9 @@ fn answer<F: Fake>(hosted: &mut Hosted<F>, asked: &Asked) -> Reply {
     let reply = match hosted.fake.answer(asked) {
         Ok(reply) => reply,
         Err(complaint) => {
-            hosted.complaints.push(format!("{} {}: {complaint}", asked.method, asked.path));
+            hosted
+                .complaints
+                .push(format!("{} {}: {complaint}", asked.method, asked.path));
             Reply::status(400)
         }
     };
@@ -290,7 +330,10 @@ pub fn json_reply(body: Value) -> Result<Reply, Complaint> {
 pub fn refusal(status: u16, headers: &[(&'static str, &str)], body: Value) -> Reply {
     Reply::Full {
         status,
-        headers: headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+        headers: headers
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()))
+            .collect(),
         body: body.to_string().into_bytes(),
     }
 }
@@ -304,7 +347,11 @@ pub fn need_header(asked: &Asked, name: &str, value: &str) -> Result<(), Complai
 }
 
 pub fn need(condition: bool, complaint: &str) -> Result<(), Complaint> {
-    if condition { Ok(()) } else { Err(complaint.to_owned()) }
+    if condition {
+        Ok(())
+    } else {
+        Err(complaint.to_owned())
+    }
 }
 
 /// A vendor's clock. Before the first sync it runs through the past days; then it is the clock on the wall, in whole

@@ -11,12 +11,12 @@ use crate::stage::*;
 const VERSION: &str = "2026-10-28.endive";
 
 #[derive(Clone)]
-struct Object {
+pub struct Object {
     /// The path of its list.
     list: &'static str,
     id: String,
     created: DateTime<Utc>,
-    body: Value,
+    pub body: Value,
 }
 
 #[derive(Clone)]
@@ -29,15 +29,15 @@ struct Event {
 
 pub struct Stripe {
     clock: Clock,
-    objects: Vec<Object>,
+    pub objects: Vec<Object>,
     events: Vec<Event>,
     number: usize,
-    page: usize,
+    pub page: usize,
     key: &'static str,
 }
 
 impl Stripe {
-    fn new() -> Stripe {
+    pub fn new() -> Stripe {
         Stripe {
             clock: Clock::start(),
             objects: Vec::new(),
@@ -75,10 +75,20 @@ impl Stripe {
     }
 
     fn of(&self, list: &str) -> Vec<&Object> {
-        self.objects.iter().filter(|object| object.list == list).collect()
+        self.objects
+            .iter()
+            .filter(|object| object.list == list)
+            .collect()
     }
 
-    fn transaction(&mut self, created: DateTime<Utc>, category: &str, amount: i64, fee: i64, source: &Value) {
+    fn transaction(
+        &mut self,
+        created: DateTime<Utc>,
+        category: &str,
+        amount: i64,
+        fee: i64,
+        source: &Value,
+    ) {
         let id = self.id("txn");
         let body = json!({
             "id": id, "object": "balance_transaction", "amount": amount, "fee": fee, "net": amount - fee,
@@ -142,7 +152,10 @@ impl Stripe {
     /// A payout or refund gets another status, without its date of creation being any other.
     fn move_on(&mut self, random: &mut Random) {
         let open: Vec<usize> = (0..self.objects.len())
-            .filter(|i| self.objects[*i].body["status"] == "pending" && self.objects[*i].list != "balance_transactions")
+            .filter(|i| {
+                self.objects[*i].body["status"] == "pending"
+                    && self.objects[*i].list != "balance_transactions"
+            })
             .collect();
         if open.is_empty() {
             return self.pay_out(random);
@@ -152,7 +165,15 @@ impl Stripe {
         let is_payout = object.list == "payouts";
         object.body["status"] = if is_payout { "paid" } else { "succeeded" }.into();
         let body = object.body.clone();
-        self.tell(if is_payout { "payout.paid" } else { "refund.updated" }, at, &body);
+        self.tell(
+            if is_payout {
+                "payout.paid"
+            } else {
+                "refund.updated"
+            },
+            at,
+            &body,
+        );
     }
 }
 
@@ -183,8 +204,14 @@ impl Fake for Stripe {
         }
         let path = asked.path.strip_prefix("/v1/").ok_or("not below /v1")?;
         if let Some((list, id)) = path.split_once('/') {
-            need(asked.pairs.is_empty(), "an object is read without parameters")?;
-            let found = self.objects.iter().find(|object| object.list == list && object.id == id);
+            need(
+                asked.pairs.is_empty(),
+                "an object is read without parameters",
+            )?;
+            let found = self
+                .objects
+                .iter()
+                .find(|object| object.list == list && object.id == id);
             return match found {
                 Some(object) => json_reply(object.body.clone()),
                 None => {
@@ -197,8 +224,20 @@ impl Fake for Stripe {
         let mut kinds = Vec::new();
         for (name, value) in &asked.pairs {
             match name.as_str() {
-                "created[gte]" => from = Some(value.parse::<i64>().map_err(|_| "created[gte] is no number")?),
-                "created[lte]" => to = Some(value.parse::<i64>().map_err(|_| "created[lte] is no number")?),
+                "created[gte]" => {
+                    from = Some(
+                        value
+                            .parse::<i64>()
+                            .map_err(|_| "created[gte] is no number")?,
+                    )
+                }
+                "created[lte]" => {
+                    to = Some(
+                        value
+                            .parse::<i64>()
+                            .map_err(|_| "created[lte] is no number")?,
+                    )
+                }
                 "limit" => limit = value.parse().map_err(|_| "limit is no number")?,
                 "starting_after" => after = Some(value.clone()),
                 "types[]" if path == "events" => kinds.push(value.clone()),
@@ -209,8 +248,14 @@ impl Fake for Stripe {
         need((1..=100).contains(&limit), "limit is not from 1 to 100")?;
         let (from, to) = (from.ok_or("no created[gte]")?, to.ok_or("no created[lte]")?);
         let mut rows: Vec<(i64, String, Value)> = if path == "events" {
-            need(!kinds.is_empty() && kinds.len() <= 20, "events of no type, or of more than 20")?;
-            let events = self.events.iter().filter(|event| kinds.contains(&event.kind));
+            need(
+                !kinds.is_empty() && kinds.len() <= 20,
+                "events of no type, or of more than 20",
+            )?;
+            let events = self
+                .events
+                .iter()
+                .filter(|event| kinds.contains(&event.kind));
             events
                 .map(|event| {
                     // As it was then, in the shape of the account's own version.
@@ -223,17 +268,29 @@ impl Fake for Stripe {
                 .collect()
         } else {
             let list = self.of(path);
-            need(["charges", "refunds", "payouts", "balance_transactions"].contains(&path), "no such list")?;
+            need(
+                ["charges", "refunds", "payouts", "balance_transactions"].contains(&path),
+                "no such list",
+            )?;
             let expanded = |body: &Value| {
                 let mut body = body.clone();
-                let source = self.objects.iter().find(|object| body["source"] == object.id.as_str());
+                let source = self
+                    .objects
+                    .iter()
+                    .find(|object| body["source"] == object.id.as_str());
                 if let Some(source) = source {
                     body["source"] = source.body.clone();
                 }
                 body
             };
             list.iter()
-                .map(|object| (object.created.timestamp(), object.id.clone(), expanded(&object.body)))
+                .map(|object| {
+                    (
+                        object.created.timestamp(),
+                        object.id.clone(),
+                        expanded(&object.body),
+                    )
+                })
                 .collect()
         };
         rows.sort_by(|a, b| (b.0, &b.1).cmp(&(a.0, &a.1)));
@@ -246,8 +303,14 @@ impl Fake for Stripe {
         }
         rows.retain(|(created, _, _)| (from..=to).contains(created));
         let count = limit.min(self.page);
-        let page: Vec<Value> = rows.iter().take(count).map(|(_, _, body)| body.clone()).collect();
-        json_reply(json!({"object": "list", "url": asked.path, "has_more": rows.len() > count, "data": page}))
+        let page: Vec<Value> = rows
+            .iter()
+            .take(count)
+            .map(|(_, _, body)| body.clone())
+            .collect();
+        json_reply(
+            json!({"object": "list", "url": asked.path, "has_more": rows.len() > count, "data": page}),
+        )
     }
 
     fn change(&mut self, random: &mut Random) {
@@ -281,7 +344,12 @@ impl Fake for Stripe {
         };
         self.objects
             .iter()
-            .map(|object| (format!("{}/{}", object.list, object.id), version(&object.body)))
+            .map(|object| {
+                (
+                    format!("{}/{}", object.list, object.id),
+                    version(&object.body),
+                )
+            })
             .collect()
     }
 }
@@ -302,10 +370,16 @@ fn stripe_s_troubles_are_told_apart() {
     stage.changes(40, &mut Random(3));
     let error = |kind: &str| json!({"error": {"type": kind, "message": "sk_test_not_a_real_key"}});
     // A short pause is waited for, contention and a server's trouble are tried again.
-    stage.survives(1, refusal(429, &[("Retry-After", "0.2")], error("rate_limit")));
+    stage.survives(
+        1,
+        refusal(429, &[("Retry-After", "0.2")], error("rate_limit")),
+    );
     stage.survives(2, refusal(409, &[], error("idempotency_error")));
     stage.survives(0, refusal(500, &[], error("api_error")));
-    stage.survives(1, refusal(400, &[("Stripe-Should-Retry", "true")], error("api_error")));
+    stage.survives(
+        1,
+        refusal(400, &[("Stripe-Should-Retry", "true")], error("api_error")),
+    );
     // The object that a page ended with is gone: the pass starts again.
     let gone = json!({"error": {"code": "resource_missing", "param": "starting_after"}});
     stage.survives(1, refusal(400, &[], gone));
@@ -314,26 +388,41 @@ fn stripe_s_troubles_are_told_apart() {
     stage.changes(5, &mut Random(4));
     let before = stage.hosted().fake.objects.len();
     let asked = stage.vendor.asked().len();
-    stage.hosted().faults.push_back((0, refusal(403, &[], error("invalid_request_error"))));
+    stage
+        .hosted()
+        .faults
+        .push_back((0, refusal(403, &[], error("invalid_request_error"))));
     let run = stage.sync_anyhow();
     assert_eq!(run["error_code"], "permission_missing", "{run}");
     assert_eq!(
         run["error_message"],
         "stream \"balance_transactions\": 127.0.0.1: HTTP 403 (the key may not read balance_transactions)"
     );
-    assert!(stage.vendor.asked().len() > asked + 3, "the other streams were read");
+    assert!(
+        stage.vendor.asked().len() > asked + 3,
+        "the other streams were read"
+    );
     assert!(before > 0);
     stage.sync();
     stage.agrees();
 
     // A list that is none, an error in a 200, and half a page.
     for (body, code) in [
-        (r#"{"object": "list", "data": [], "error": {"type": "api_error"}}"#, "unexpected_shape"),
+        (
+            r#"{"object": "list", "data": [], "error": {"type": "api_error"}}"#,
+            "unexpected_shape",
+        ),
         (r#"{"error": {"type": "api_error"}}"#, "unexpected_shape"),
-        (r#"{"object": "list", "data": [{"id": "ch_1""#, "truncated_response"),
+        (
+            r#"{"object": "list", "data": [{"id": "ch_1""#,
+            "truncated_response",
+        ),
     ] {
         for _ in 0..6 {
-            stage.hosted().faults.push_back((0, Reply::Json(body.to_owned())));
+            stage
+                .hosted()
+                .faults
+                .push_back((0, Reply::Json(body.to_owned())));
         }
         let run = stage.sync_anyhow();
         assert_eq!(run["error_code"], code, "{run}");

@@ -51,9 +51,8 @@ impl Run<'_> {
                 .client
                 .exchange(&request, &self.limits, &self.allowed)
                 .await;
-            let granted = exchanged.and_then(|(response, _)| {
-                login.granted(start, self.refresh.as_ref(), &response)
-            });
+            let granted = exchanged
+                .and_then(|(response, _)| login.granted(start, self.refresh.as_ref(), &response));
             match granted {
                 Ok(grant) => break grant,
                 Err(failure) => {

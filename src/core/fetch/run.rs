@@ -98,7 +98,8 @@ pub fn foresee(reader: &dyn Reader, allowed: &Allowed) -> Result<(), Failure> {
     for stream in reader.streams() {
         let window = reader.window(stream, None, start);
         // What does not render yet is not judged yet.
-        let Ok(url) = window.and_then(|window| first_url(reader, stream, window, start, None)) else {
+        let Ok(url) = window.and_then(|window| first_url(reader, stream, window, start, None))
+        else {
             continue;
         };
         guard::check_url(&url, allowed).map_err(|refusal| named(&url, refusal.into()))?;
@@ -188,7 +189,9 @@ enum Trouble {
 impl Trouble {
     fn failure(self) -> Failure {
         match self {
-            Trouble::Again(failure) | Trouble::Final(failure) | Trouble::Expired(failure) => failure,
+            Trouble::Again(failure) | Trouble::Final(failure) | Trouble::Expired(failure) => {
+                failure
+            }
             Trouble::TokenRefused => Failure::new(Code::CredentialsRejected, "token refused"),
         }
     }
@@ -432,7 +435,9 @@ impl Run<'_> {
         loop {
             match self.try_page(stream, standing).await {
                 Err(Trouble::Again(failure)) => {
-                    self.pause(&mut tries, failure).await.map_err(Trouble::Final)?;
+                    self.pause(&mut tries, failure)
+                        .await
+                        .map_err(Trouble::Final)?;
                 }
                 Err(Trouble::TokenRefused) => self.access = None,
                 other => return other,
@@ -527,9 +532,9 @@ impl Run<'_> {
         };
         let usage = self.reader.usage(got);
         let asked = match verdict {
-            Verdict::Retry(failure) if failure.code == Code::RateLimited => {
-                failure.retry_after.map(|wait| (wait, failure.message.clone()))
-            }
+            Verdict::Retry(failure) if failure.code == Code::RateLimited => failure
+                .retry_after
+                .map(|wait| (wait, failure.message.clone())),
             _ => None,
         };
         let host = url.host_str().unwrap_or_default();

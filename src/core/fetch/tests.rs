@@ -206,9 +206,9 @@ async fn run_covered(
     let now = DateTime::UNIX_EPOCH;
     let mut run = Run {
         run: Uuid::nil(),
-            tenant: Uuid::nil(),
-            paces: &Paces::default(),
-            began: std::time::Instant::now(),
+        tenant: Uuid::nil(),
+        paces: &Paces::default(),
+        began: std::time::Instant::now(),
         reader: &reader,
         definition: "d".into(),
         states,

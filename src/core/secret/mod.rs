@@ -66,7 +66,10 @@ impl Secret {
     /// Tells one secret from another without telling what it is; for secrets that nobody can guess.
     pub fn fingerprint(&self) -> String {
         let hash = crate::json::hash(&[b"connector_service ", self.expose()].concat());
-        hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+        hash.iter()
+            .take(4)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     /// The same as text, for what is put into a request.

@@ -159,7 +159,11 @@ impl Source for ErpNext {
             since,
             is_chosen: settings.is_chosen(),
             account: Account {
-                name: format!("erpnext {} {}", base.host_str().unwrap_or_default(), key.fingerprint()),
+                name: format!(
+                    "erpnext {} {}",
+                    base.host_str().unwrap_or_default(),
+                    key.fingerprint()
+                ),
                 every: settings.pace(Duration::from_millis(50))?,
                 burst: 10,
             },
@@ -223,7 +227,9 @@ struct Row {
 
 /// A name is a text, and a number where the doctype counts.
 fn name_of(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn spec_of(stream: &Stream) -> Result<&'static Spec, Failure> {
@@ -244,7 +250,15 @@ fn naive(text: &str) -> Option<DateTime<Utc>> {
 
 impl ErpNextReader {
     /// A list in the order of a stamp, from a moment on or after a row.
-    fn list(&self, doctype: &str, fields: &[&str], by: &str, filters: Vec<Value>, at: &Position, after: Option<&(String, String)>) -> Url {
+    fn list(
+        &self,
+        doctype: &str,
+        fields: &[&str],
+        by: &str,
+        filters: Vec<Value>,
+        at: &Position,
+        after: Option<&(String, String)>,
+    ) -> Url {
         let mut filters = filters;
         let mut query = vec![
             ("fields", json!(fields).to_string()),
@@ -256,11 +270,17 @@ impl ErpNextReader {
             // Together: later, or of the same moment with a greater name. The server compares names, by its own rules.
             Some((moment, name)) => {
                 filters.push(json!([by, ">=", moment]));
-                query.push(("or_filters", json!([[by, ">", moment], ["name", ">", name]]).to_string()));
+                query.push((
+                    "or_filters",
+                    json!([[by, ">", moment], ["name", ">", name]]).to_string(),
+                ));
             }
         }
         query.push(("filters", Value::from(filters).to_string()));
-        let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let query: Vec<(&str, &str)> = query
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
         below(&self.base, &["api", "resource", doctype], &query)
     }
 }
@@ -293,14 +313,32 @@ impl Reader for ErpNextReader {
             (Some(name), _) => below(&self.base, &["api", "resource", spec.doctype, name], &[]),
             (None, Step::List) => {
                 let filters = spec.filter.map(|(field, value)| json!([field, "=", value]));
-                let fields: &[&str] = if spec.children { &["name", "modified"] } else { &["*"] };
+                let fields: &[&str] = if spec.children {
+                    &["name", "modified"]
+                } else {
+                    &["*"]
+                };
                 let filters = filters.into_iter().collect();
-                self.list(spec.doctype, fields, "modified", filters, at, next.after.as_ref())
+                self.list(
+                    spec.doctype,
+                    fields,
+                    "modified",
+                    filters,
+                    at,
+                    next.after.as_ref(),
+                )
             }
             (None, Step::Deleted) => {
                 let filters = vec![json!(["deleted_doctype", "=", spec.doctype])];
                 let fields = ["name", "creation", "deleted_name", "restored"];
-                self.list("Deleted Document", &fields, "creation", filters, at, next.after.as_ref())
+                self.list(
+                    "Deleted Document",
+                    &fields,
+                    "creation",
+                    filters,
+                    at,
+                    next.after.as_ref(),
+                )
             }
         };
         Ok(Request::get(url)
@@ -330,9 +368,14 @@ impl Reader for ErpNextReader {
                 Code::PermissionMissing,
                 format!("this user may not read {}", spec.doctype),
             ),
-            417 => fail(Code::RequestRefused, "the site refused the filters".to_owned()),
+            417 => fail(
+                Code::RequestRefused,
+                "the site refused the filters".to_owned(),
+            ),
             429 => {
-                let reset = got.header("x-ratelimit-reset").and_then(|text| text.trim().parse().ok());
+                let reset = got
+                    .header("x-ratelimit-reset")
+                    .and_then(|text| text.trim().parse().ok());
                 match verdict_by_status(got) {
                     Verdict::Retry(failure) => {
                         let wait = failure.retry_after.or(reset.map(Duration::from_secs));
@@ -356,7 +399,11 @@ impl Reader for ErpNextReader {
             return deleted(at, got, next);
         }
         let listed: Listed = reading::whole(got)?;
-        let stamps: Vec<String> = listed.data.iter().filter_map(|row| row.modified.clone()).collect();
+        let stamps: Vec<String> = listed
+            .data
+            .iter()
+            .filter_map(|row| row.modified.clone())
+            .collect();
         if stamps.len() < listed.data.len() {
             return Err(strange("a document has no \"modified\""));
         }
@@ -371,7 +418,12 @@ impl Reader for ErpNextReader {
             ..Page::default()
         };
         if spec.children {
-            next.names = listed.data.iter().rev().map(|row| name_of(&row.name)).collect();
+            next.names = listed
+                .data
+                .iter()
+                .rev()
+                .map(|row| name_of(&row.name))
+                .collect();
             // The list has passed them, and they are not stored before each of them is.
             page.high = at.high.cloned();
         } else {
@@ -430,7 +482,9 @@ impl ErpNextReader {
             };
             let found = reading::read(&at.stream.name, got, &shape, self.limits)?;
             // A later stamp than the list's would pass those that are still to be read.
-            if next.names.is_empty() && let Some((moment, _)) = &next.after {
+            if next.names.is_empty()
+                && let Some((moment, _)) = &next.after
+            {
                 let cap = at.window.to + AHEAD;
                 page.high = highest(at.high, std::slice::from_ref(moment), cap, naive).0;
             }
@@ -444,7 +498,10 @@ impl ErpNextReader {
 /// What was deleted since the last pass: each name is asked for, because another document may have it by now.
 fn deleted(at: &Position, got: &Response, mut next: Next) -> Result<Page, Failure> {
     let listed: Listed = reading::whole(got)?;
-    let gone = listed.data.iter().filter(|row| row.restored.unwrap_or(0) == 0);
+    let gone = listed
+        .data
+        .iter()
+        .filter(|row| row.restored.unwrap_or(0) == 0);
     next.names = gone.filter_map(|row| row.deleted_name.clone()).collect();
     next.names.sort_unstable();
     next.names.dedup();

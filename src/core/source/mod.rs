@@ -227,7 +227,15 @@ pub enum Verdict {
 }
 
 /// Every kind of connector this version can sync.
-pub static CATALOG: &[&dyn Source] = &[&api::Api, &erpnext::ErpNext, &quickbooks::QuickBooks, &salesforce::Salesforce, &shopify::Shopify, &square::Square, &stripe::Stripe];
+pub static CATALOG: &[&dyn Source] = &[
+    &api::Api,
+    &erpnext::ErpNext,
+    &quickbooks::QuickBooks,
+    &salesforce::Salesforce,
+    &shopify::Shopify,
+    &square::Square,
+    &stripe::Stripe,
+];
 
 /// Every word that `connectors.type` may hold: the public contract, wider than [`CATALOG`].
 pub const TYPES: &[&str] = &[

@@ -333,7 +333,10 @@ impl Reader for QuickBooksReader {
 
     fn verdict(&self, at: &Position, got: &Response) -> Verdict {
         let fail = |code, message: &str| {
-            Verdict::Fail(Failure::new(code, format!("HTTP {} ({message})", got.status)))
+            Verdict::Fail(Failure::new(
+                code,
+                format!("HTTP {} ({message})", got.status),
+            ))
         };
         let fault = || fault_code(&reading::problem(got));
         match got.status {
@@ -386,7 +389,9 @@ fn fault_code(body: &Value) -> Option<String> {
     let fault = body.get("Fault").or_else(|| body.get("fault"))?;
     let errors = fault.get("Error").or_else(|| fault.get("error"))?;
     let code = errors.get(0)?.get("code")?;
-    let code = code.as_str().map_or_else(|| code.to_string(), str::to_owned);
+    let code = code
+        .as_str()
+        .map_or_else(|| code.to_string(), str::to_owned);
     Some(code.trim_start_matches('0').to_owned())
 }
 
@@ -435,7 +440,11 @@ impl QuickBooksReader {
         let ids = || found.records.iter().map(|record| record.id.clone());
         let fresh = ids().filter(|id| !next.known.contains(id)).count() + found.rejected.len();
         let read = next.read + fresh as u64;
-        let last = found.cursors.iter().filter_map(|text| parse_any(text)).max();
+        let last = found
+            .cursors
+            .iter()
+            .filter_map(|text| parse_any(text))
+            .max();
         let next = match last {
             None => Next {
                 step: Step::Count,
@@ -444,7 +453,11 @@ impl QuickBooksReader {
                 ..Next::default()
             },
             Some(last) => {
-                let first = found.cursors.iter().filter_map(|text| parse_any(text)).min();
+                let first = found
+                    .cursors
+                    .iter()
+                    .filter_map(|text| parse_any(text))
+                    .min();
                 let stays = next.from == Some(last) || first == Some(last);
                 let of_last = found
                     .records
@@ -456,7 +469,11 @@ impl QuickBooksReader {
                 if stays {
                     known.extend(next.known);
                 }
-                let skipped = if next.from == Some(last) { next.skip } else { 0 };
+                let skipped = if next.from == Some(last) {
+                    next.skip
+                } else {
+                    0
+                };
                 Next {
                     step: Step::Query,
                     again: next.again,
@@ -495,9 +512,13 @@ impl QuickBooksReader {
         };
         let came = found.records.len() + found.deleted.len();
         let warning = if came >= CAPTURED {
-            Some("QuickBooks reports at most 1000 changes at once, and there were more; what was deleted beyond them is not known. Sync oftener.")
+            Some(
+                "QuickBooks reports at most 1000 changes at once, and there were more; what was deleted beyond them is not known. Sync oftener.",
+            )
         } else if at.window.from < Some(at.now - CAPTURE_KEPT) {
-            Some("QuickBooks reports deletions of the last 30 days, and the last sync is longer ago; what was deleted before is not known.")
+            Some(
+                "QuickBooks reports deletions of the last 30 days, and the last sync is longer ago; what was deleted before is not known.",
+            )
         } else {
             None
         };
@@ -548,7 +569,9 @@ fn is_empty_query(got: &Response) -> Result<(), Failure> {
     }
     let answer: Answer = reading::whole(got)?;
     match answer.response.values().any(Value::is_array) {
-        true => Err(strange("the answer is of another entity than was asked for")),
+        true => Err(strange(
+            "the answer is of another entity than was asked for",
+        )),
         false => Ok(()),
     }
 }
@@ -565,7 +588,10 @@ fn is_empty_capture(got: &Response) -> Result<(), Failure> {
         responses: Vec<serde_json::Map<String, Value>>,
     }
     let answer: Answer = reading::whole(got)?;
-    let mut responses = answer.responses.iter().flat_map(|captured| &captured.responses);
+    let mut responses = answer
+        .responses
+        .iter()
+        .flat_map(|captured| &captured.responses);
     match responses.any(|response| response.contains_key("Fault")) {
         true => Err(strange("the answer is a fault of QuickBooks'")),
         false => Ok(()),
@@ -587,7 +613,10 @@ impl Login for OAuth {
             ("grant_type", "refresh_token".into()),
             ("refresh_token", token.text()),
         ];
-        let form: Vec<(&str, &str)> = form.iter().map(|(name, text)| (*name, text.as_ref())).collect();
+        let form: Vec<(&str, &str)> = form
+            .iter()
+            .map(|(name, text)| (*name, text.as_ref()))
+            .collect();
         Ok(Request::post_form(self.url.clone(), &form)
             .basic(&self.client_id, &self.client_secret)
             .header("Accept", "application/json"))

@@ -63,7 +63,10 @@ pub fn whole<T: DeserializeOwned>(got: &Response) -> Result<T, Failure> {
             serde_json::error::Category::Data => Code::UnexpectedShape,
             _ => Code::InvalidJson,
         };
-        Failure::new(code, format!("the body of {} bytes does not read", got.body.len()))
+        Failure::new(
+            code,
+            format!("the body of {} bytes does not read", got.body.len()),
+        )
     })
 }
 
@@ -75,6 +78,20 @@ pub fn problem(got: &Response) -> Value {
     let body = Some(got.body.as_ref()).filter(|body| body.len() <= LARGEST_ERROR);
     body.and_then(|body| serde_json::from_slice(body).ok())
         .unwrap_or_default()
+}
+
+/// The text at a place in a value, such as `/errors/0/code`; empty where there is none.
+pub fn text<'a>(value: &'a Value, place: &str) -> &'a str {
+    let text = value.pointer(place).and_then(Value::as_str);
+    text.unwrap_or_default()
+}
+
+/// An object with one field more, or with another value for it.
+pub fn with(mut object: Value, field: &str, value: impl Into<Value>) -> Value {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert(field.to_owned(), value.into());
+    }
+    object
 }
 
 /// What the previous page left to say how to go on; the default where there was none.

@@ -61,7 +61,13 @@ impl Settings {
     }
 
     pub fn text(&self, key: &str) -> Result<Option<&str>, Failure> {
-        let text = |value: &'_ Value| value.as_str().map(str::trim).filter(|text| !text.is_empty()).is_none();
+        let text = |value: &'_ Value| {
+            value
+                .as_str()
+                .map(str::trim)
+                .filter(|text| !text.is_empty())
+                .is_none()
+        };
         match self.value(key) {
             None => Ok(None),
             Some(value) if text(value) => Err(wrong(format!("config's \"{key}\" is not a text"))),
@@ -73,7 +79,9 @@ impl Settings {
         match self.value(key) {
             None => Ok(false),
             Some(Value::Bool(truth)) => Ok(*truth),
-            Some(_) => Err(wrong(format!("config's \"{key}\" is neither true nor false"))),
+            Some(_) => Err(wrong(format!(
+                "config's \"{key}\" is neither true nor false"
+            ))),
         }
     }
 
@@ -82,24 +90,31 @@ impl Settings {
         let Some(value) = self.value(key) else {
             return Ok(None);
         };
-        let number = value.as_f64().filter(|number| (least..=most).contains(number));
+        let number = value
+            .as_f64()
+            .filter(|number| (least..=most).contains(number));
         number.map(Some).ok_or_else(|| {
-            wrong(format!("config's \"{key}\" is not a number from {least} to {most}"))
+            wrong(format!(
+                "config's \"{key}\" is not a number from {least} to {most}"
+            ))
         })
     }
 
     /// A credential by the first of its names that is there; a number is taken as its text.
     pub fn secret(&self, names: &[&str]) -> Option<Secret> {
-        let found = names.iter().find_map(|name| match self.credentials.fields().get(*name)? {
-            Value::String(text) => Some(text.trim().as_bytes().to_vec()),
-            Value::Number(number) => Some(number.to_string().into_bytes()),
-            _ => None,
-        });
+        let found = names
+            .iter()
+            .find_map(|name| match self.credentials.fields().get(*name)? {
+                Value::String(text) => Some(text.trim().as_bytes().to_vec()),
+                Value::Number(number) => Some(number.to_string().into_bytes()),
+                _ => None,
+            });
         found.filter(|bytes| !bytes.is_empty()).map(Secret::new)
     }
 
     pub fn need(&self, names: &[&str]) -> Result<Secret, Failure> {
-        self.secret(names).ok_or_else(|| missing(names.first().copied().unwrap_or_default()))
+        self.secret(names)
+            .ok_or_else(|| missing(names.first().copied().unwrap_or_default()))
     }
 
     /// What says who or where, and is no secret: from config, or from credentials, where many have it.
@@ -138,7 +153,9 @@ impl Settings {
             return Ok(None);
         };
         parse_any(text).map(Some).ok_or_else(|| {
-            wrong("config's \"start_date\" is not a date such as 2026-01-31 or 2026-01-31T00:00:00Z")
+            wrong(
+                "config's \"start_date\" is not a date such as 2026-01-31 or 2026-01-31T00:00:00Z",
+            )
         })
     }
 

@@ -76,7 +76,8 @@ const LINE: &str = "id sku title quantity currentQuantity \
     discountedTotalSet { shopMoney { amount currencyCode } } \
     variant { id } product { id }";
 
-const PRODUCT: &str = "id title productType vendor status handle tags createdAt updatedAt publishedAt totalInventory";
+const PRODUCT: &str =
+    "id title productType vendor status handle tags createdAt updatedAt publishedAt totalInventory";
 
 const VARIANT: &str = "id sku title price barcode inventoryQuantity createdAt updatedAt product { id } inventoryItem { id }";
 
@@ -85,11 +86,15 @@ const LEVEL: &str = "id updatedAt isActive \
     item { id sku tracked unitCost { amount currencyCode } } \
     location { id name }";
 
-const LOCATION: &str = "id name isActive createdAt updatedAt address { city provinceCode countryCode zip }";
+const LOCATION: &str =
+    "id name isActive createdAt updatedAt address { city provinceCode countryCode zip }";
 
 const SPECS: &[Spec] = &[
     Spec {
-        about: StreamAbout { name: "orders", default: true },
+        about: StreamAbout {
+            name: "orders",
+            default: true,
+        },
         root: "orders",
         arguments: ", sortKey: UPDATED_AT",
         fields: ORDER,
@@ -99,7 +104,10 @@ const SPECS: &[Spec] = &[
         first: 50,
     },
     Spec {
-        about: StreamAbout { name: "refunds", default: true },
+        about: StreamAbout {
+            name: "refunds",
+            default: true,
+        },
         root: "orders",
         arguments: ", sortKey: UPDATED_AT",
         fields: REFUND,
@@ -109,17 +117,27 @@ const SPECS: &[Spec] = &[
         first: 50,
     },
     Spec {
-        about: StreamAbout { name: "line_items", default: false },
+        about: StreamAbout {
+            name: "line_items",
+            default: false,
+        },
         root: "orders",
         arguments: ", sortKey: UPDATED_AT",
         fields: "id updatedAt lineItems(first: 20) { nodes { LINE } pageInfo { hasNextPage endCursor } }",
         inner: "lineItems.nodes",
-        rest: Some(Rest { root: "order", connection: "lineItems", fields: LINE }),
+        rest: Some(Rest {
+            root: "order",
+            connection: "lineItems",
+            fields: LINE,
+        }),
         stamp: "updatedAt",
         first: 20,
     },
     Spec {
-        about: StreamAbout { name: "products", default: true },
+        about: StreamAbout {
+            name: "products",
+            default: true,
+        },
         root: "products",
         arguments: ", sortKey: UPDATED_AT",
         fields: PRODUCT,
@@ -129,7 +147,10 @@ const SPECS: &[Spec] = &[
         first: 100,
     },
     Spec {
-        about: StreamAbout { name: "product_variants", default: false },
+        about: StreamAbout {
+            name: "product_variants",
+            default: false,
+        },
         root: "productVariants",
         arguments: "",
         fields: VARIANT,
@@ -139,17 +160,27 @@ const SPECS: &[Spec] = &[
         first: 100,
     },
     Spec {
-        about: StreamAbout { name: "inventory_levels", default: true },
+        about: StreamAbout {
+            name: "inventory_levels",
+            default: true,
+        },
         root: "inventoryItems",
         arguments: "",
         fields: "id inventoryLevels(first: 10) { nodes { LEVEL } pageInfo { hasNextPage endCursor } }",
         inner: "inventoryLevels.nodes",
-        rest: Some(Rest { root: "inventoryItem", connection: "inventoryLevels", fields: LEVEL }),
+        rest: Some(Rest {
+            root: "inventoryItem",
+            connection: "inventoryLevels",
+            fields: LEVEL,
+        }),
         stamp: "",
         first: 20,
     },
     Spec {
-        about: StreamAbout { name: "locations", default: true },
+        about: StreamAbout {
+            name: "locations",
+            default: true,
+        },
         root: "locations",
         arguments: ", includeInactive: true",
         fields: LOCATION,
@@ -234,7 +265,10 @@ impl Source for Shopify {
             read: parse_any,
         };
         let version = settings.text("api_version")?.unwrap_or(VERSION).to_owned();
-        if !version.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+        if !version
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-')
+        {
             return Err(wrong("config's \"api_version\" is not one such as 2026-10"));
         }
         let shop = settings.place(&["shop", "shop_domain", "shop_url", "store"])?;
@@ -328,8 +362,16 @@ fn spec_of(stream: &Stream) -> Result<&'static Spec, Failure> {
 impl Spec {
     fn query(&self) -> String {
         let fields = self.fields.replace("LINE", LINE).replace("LEVEL", LEVEL);
-        let filter = if self.stamp.is_empty() { "" } else { ", query: $query" };
-        let variable = if self.stamp.is_empty() { "" } else { ", $query: String" };
+        let filter = if self.stamp.is_empty() {
+            ""
+        } else {
+            ", query: $query"
+        };
+        let variable = if self.stamp.is_empty() {
+            ""
+        } else {
+            ", $query: String"
+        };
         format!(
             "query ($first: Int!, $after: String{variable}) {{ {}(first: $first, after: $after{filter}{}) {{ nodes {{ {fields} }} pageInfo {{ hasNextPage endCursor }} }} }}",
             self.root, self.arguments
@@ -353,7 +395,7 @@ fn stamp(at: DateTime<Utc>) -> String {
 /// Codes of the errors in an answer. They may come with 200, and with a part of the data.
 fn codes(errors: &Value) -> Vec<&str> {
     let list = errors.as_array().into_iter().flatten();
-    list.map(|error| error["extensions"]["code"].as_str().unwrap_or_default())
+    list.map(|error| reading::text(error, "/extensions/code"))
         .collect()
 }
 
@@ -417,13 +459,17 @@ impl Reader for ShopifyReader {
                     let from = stamp(at.window.from.unwrap_or_default());
                     // The second in which the pass began is part of it.
                     let to = stamp(at.window.to + TimeDelta::seconds(1));
-                    variables["query"] = format!("updated_at:>='{from}' AND updated_at:<'{to}'").into();
+                    let filter = format!("updated_at:>='{from}' AND updated_at:<'{to}'");
+                    variables = reading::with(variables, "query", filter);
                 }
                 json!({"query": spec.query(), "variables": variables})
             }
         };
         let request = Request::post_json(self.url.clone(), &body);
-        let token = at.access.map(|access| &access.token).or(self.fixed.as_ref());
+        let token = at
+            .access
+            .map(|access| &access.token)
+            .or(self.fixed.as_ref());
         Ok(match token {
             Some(token) => request.header("X-Shopify-Access-Token", token.text()),
             None => request,
@@ -436,7 +482,8 @@ impl Reader for ShopifyReader {
 
     fn verdict(&self, at: &Position, got: &Response) -> Verdict {
         let stream = &at.stream.name;
-        let failure = |code, what: &str| Failure::new(code, format!("HTTP {} ({what})", got.status));
+        let failure =
+            |code, what: &str| Failure::new(code, format!("HTTP {} ({what})", got.status));
         match got.status {
             200 => {}
             402 => return Verdict::Fail(failure(Code::CredentialsRejected, "the shop is frozen")),
@@ -489,9 +536,12 @@ impl Reader for ShopifyReader {
             _ => self.nodes(at, got, spec, next)?,
         };
         let version = got.header("x-shopify-api-version");
-        if let Some(version) = version.filter(|version| at.next.is_none() && *version != self.version) {
+        if let Some(version) =
+            version.filter(|version| at.next.is_none() && *version != self.version)
+        {
             // The header's text is not repeated: it is the vendor's.
-            let is_plain = version.len() <= 10 && version.chars().all(|c| c.is_ascii_digit() || c == '-');
+            let is_plain =
+                version.len() <= 10 && version.chars().all(|c| c.is_ascii_digit() || c == '-');
             let version = if is_plain { version } else { "another version" };
             page.warning = Some(format!(
                 "Shopify answered with API version {version} instead of {}, which it does not support any more",
@@ -508,7 +558,10 @@ impl Reader for ShopifyReader {
     fn usage(&self, got: &Response) -> Usage {
         // A throttled answer says so itself.
         let rest = wait(&reading::around(got, "data")).map(|wait| {
-            (wait, "the account's query cost is nearly used up".to_owned())
+            (
+                wait,
+                "the account's query cost is nearly used up".to_owned(),
+            )
         });
         Usage { rest, used: None }
     }
@@ -516,7 +569,11 @@ impl Reader for ShopifyReader {
 
 /// The same with half as many.
 fn less(at: &Position, spec: &Spec, next: Next) -> Result<Page, Failure> {
-    let usual = if next.rest.is_empty() { spec.first } else { REST_FIRST };
+    let usual = if next.rest.is_empty() {
+        spec.first
+    } else {
+        REST_FIRST
+    };
     let first = next.first.unwrap_or(usual) / 2;
     if first == 0 {
         return Err(Failure::new(
@@ -582,12 +639,26 @@ struct Inner {
 }
 
 impl ShopifyReader {
-    fn nodes(&self, at: &Position, got: &Response, spec: &Spec, next: Next) -> Result<Page, Failure> {
+    fn nodes(
+        &self,
+        at: &Position,
+        got: &Response,
+        spec: &Spec,
+        next: Next,
+    ) -> Result<Page, Failure> {
         let mut answer: Answer<Connection> = reading::whole(got)?;
         let connection = answer.data.remove(spec.root);
         let connection = connection.ok_or_else(|| strange("the answer has no data"))?;
-        let inner: Vec<&str> = spec.inner.split('.').filter(|step| !step.is_empty()).collect();
-        let below = if inner.is_empty() { String::new() } else { format!(".*.{}", inner.join(".")) };
+        let inner: Vec<&str> = spec
+            .inner
+            .split('.')
+            .filter(|step| !step.is_empty())
+            .collect();
+        let below = if inner.is_empty() {
+            String::new()
+        } else {
+            format!(".*.{}", inner.join("."))
+        };
         let shape = Shape {
             path: &format!("data.{}.nodes{below}", spec.root),
             key: &["id"],
@@ -598,14 +669,20 @@ impl ShopifyReader {
         } else {
             reading::read(&at.stream.name, got, &shape, self.limits)?
         };
-        let stamps: Vec<String> = connection.nodes.iter().filter_map(|node| node.updated_at.clone()).collect();
+        let stamps: Vec<String> = connection
+            .nodes
+            .iter()
+            .filter_map(|node| node.updated_at.clone())
+            .collect();
         let mut high = at.high.cloned();
         if !spec.stamp.is_empty() {
             let from = at.window.from.unwrap_or_default();
             let is_within = |text: &String| parse_any(text).is_some_and(|stamp| stamp >= from);
             if stamps.len() < connection.nodes.len() || !stamps.iter().all(is_within) {
                 // Not understood, a filter is ignored, and everything comes.
-                return Err(strange("a record lies outside of what was asked for: the filter was ignored"));
+                return Err(strange(
+                    "a record lies outside of what was asked for: the filter was ignored",
+                ));
             }
             high = highest(at.high, &stamps, at.window.to, parse_any).0;
         }
@@ -634,7 +711,13 @@ impl ShopifyReader {
     }
 
     /// The rest of an inner list.
-    fn rest(&self, at: &Position, got: &Response, rest: &Rest, mut next: Next) -> Result<Page, Failure> {
+    fn rest(
+        &self,
+        at: &Position,
+        got: &Response,
+        rest: &Rest,
+        mut next: Next,
+    ) -> Result<Page, Failure> {
         let mut answer: Answer<Option<Node>> = reading::whole(got)?;
         let node = answer.data.remove(rest.root);
         let node = node.ok_or_else(|| strange("the answer has no data"))?;
@@ -647,7 +730,9 @@ impl ShopifyReader {
         };
         // The node may be gone since; what it held is found missing, or comes with its next change.
         if let Some(node) = node {
-            let inner = node.inner.ok_or_else(|| strange("the answer lacks the list that was asked for"))?;
+            let inner = node
+                .inner
+                .ok_or_else(|| strange("the answer lacks the list that was asked for"))?;
             let shape = Shape {
                 path: &format!("data.{}.{}.nodes", rest.root, rest.connection),
                 key: &["id"],
@@ -685,8 +770,8 @@ impl Login for OAuth {
             "grant_type": "client_credentials",
         });
         if let Some(token) = refresh.or(self.refresh.as_ref()) {
-            body["grant_type"] = "refresh_token".into();
-            body["refresh_token"] = token.text().into();
+            body = reading::with(body, "grant_type", "refresh_token");
+            body = reading::with(body, "refresh_token", token.text());
         }
         Ok(Request::post_json(self.url.clone(), &body).header("Accept", "application/json"))
     }

@@ -65,7 +65,13 @@ const fn spec(
 }
 
 const SPECS: &[Spec] = &[
-    spec("locations", "locations", true, "", Call::Get(&["v2", "locations"])),
+    spec(
+        "locations",
+        "locations",
+        true,
+        "",
+        Call::Get(&["v2", "locations"]),
+    ),
     spec(
         "payments",
         "payments",
@@ -73,7 +79,13 @@ const SPECS: &[Spec] = &[
         "updated_at",
         Call::GetByLocation(&["v2", "payments"]),
     ),
-    spec("refunds", "refunds", true, "updated_at", Call::Get(&["v2", "refunds"])),
+    spec(
+        "refunds",
+        "refunds",
+        true,
+        "updated_at",
+        Call::Get(&["v2", "refunds"]),
+    ),
     spec(
         "orders",
         "orders",
@@ -112,7 +124,13 @@ const SPECS: &[Spec] = &[
         "updated_at",
         Call::Post(&["v2", "catalog", "search"]),
     ),
-    spec("payouts", "payouts", false, "created_at", Call::GetByLocation(&["v2", "payouts"])),
+    spec(
+        "payouts",
+        "payouts",
+        false,
+        "created_at",
+        Call::GetByLocation(&["v2", "payouts"]),
+    ),
 ];
 
 /// Shapes differ by version, and the built-in mappings read this one.
@@ -366,7 +384,10 @@ impl Reader for SquareReader {
             }
             Call::Get(path) | Call::GetByLocation(path) => {
                 let mut query = spec.query(at.window);
-                query.extend(here.iter().map(|location| ("location_id", location.clone())));
+                query.extend(
+                    here.iter()
+                        .map(|location| ("location_id", location.clone())),
+                );
                 query.extend(next.cursor.map(|cursor| ("cursor", cursor)));
                 let query: Vec<(&str, &str)> = query
                     .iter()
@@ -388,7 +409,10 @@ impl Reader for SquareReader {
                 Request::post_json(below(&self.base, path, &[]), &body)
             }
         };
-        let token = at.access.map(|access| &access.token).or(self.personal.as_ref());
+        let token = at
+            .access
+            .map(|access| &access.token)
+            .or(self.personal.as_ref());
         let request = match token {
             Some(token) => request.bearer(token),
             None => request,
@@ -401,7 +425,7 @@ impl Reader for SquareReader {
     }
 
     fn verdict(&self, at: &Position, got: &Response) -> Verdict {
-        let code = |code: &str| reading::problem(got)["errors"][0]["code"] == code;
+        let code = |code: &str| reading::text(&reading::problem(got), "/errors/0/code") == code;
         let fail = |code, message: String| Verdict::Fail(Failure::new(code, message));
         match got.status {
             400 if at.next.is_some() && code("INVALID_CURSOR") => {
@@ -441,7 +465,10 @@ impl Reader for SquareReader {
             return begin(at, got);
         }
         let around = reading::around(got, spec.list);
-        if around.get("errors").is_some_and(|errors| errors != &json!([])) {
+        if around
+            .get("errors")
+            .is_some_and(|errors| errors != &json!([]))
+        {
             return Err(strange("the answer is an error of Square's"));
         }
         let shape = Shape {
@@ -457,7 +484,9 @@ impl Reader for SquareReader {
             found => found?,
         };
         let cursor = around.get("cursor").and_then(Value::as_str);
-        let cursor = cursor.filter(|cursor| !cursor.is_empty()).map(str::to_owned);
+        let cursor = cursor
+            .filter(|cursor| !cursor.is_empty())
+            .map(str::to_owned);
         let (high, _) = highest(at.high, &found.cursors, at.window.to, parse_any);
         let next = match cursor {
             Some(_) if self.is_past(spec, at, &found.cursors) => None,
@@ -552,7 +581,7 @@ impl Login for OAuth {
             "refresh_token": refresh.unwrap_or(&self.refresh).text(),
         });
         if let Some(secret) = &self.client_secret {
-            body["client_secret"] = secret.text().into();
+            body = reading::with(body, "client_secret", secret.text());
         }
         Ok(Request::post_json(self.url.clone(), &body))
     }
@@ -565,8 +594,14 @@ impl Login for OAuth {
     ) -> Result<Grant, Failure> {
         let answer = token::answer(got, &USUAL)?;
         // A moment, where others have a number of seconds.
-        let over_at = answer.fields.fields().get("expires_at").and_then(Value::as_str);
-        let lives = over_at.and_then(parse_any).map(|over_at| over_at - start.now);
+        let over_at = answer
+            .fields
+            .fields()
+            .get("expires_at")
+            .and_then(Value::as_str);
+        let lives = over_at
+            .and_then(parse_any)
+            .map(|over_at| over_at - start.now);
         let old = refresh.unwrap_or(&self.refresh);
         Ok(Grant {
             access: Access {

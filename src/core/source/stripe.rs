@@ -311,7 +311,11 @@ impl Reader for StripeReader {
         let url = if let Some(id) = next.changed.last() {
             below(&self.base, &["v1", spec.about.name, id], &[])
         } else {
-            let mut query = vec![("limit", "100"), ("created[gte]", &from), ("created[lte]", &to)];
+            let mut query = vec![
+                ("limit", "100"),
+                ("created[gte]", &from),
+                ("created[lte]", &to),
+            ];
             let list = if next.in_events {
                 query.extend(spec.events.iter().map(|kind| ("types[]", *kind)));
                 "events"
@@ -339,7 +343,9 @@ impl Reader for StripeReader {
         let is_single = || reading::next(at).is_ok_and(|next: Next| !next.changed.is_empty());
         match (got.status, got.header("stripe-should-retry")) {
             (404, _) if is_single() => Verdict::Read,
-            (400, _) if reading::problem(got)["error"]["param"] == "starting_after" => {
+            (400, _)
+                if reading::text(&reading::problem(got), "/error/param") == "starting_after" =>
+            {
                 let message = "HTTP 400 (the object a page ended with is gone)";
                 Verdict::Expired(Failure::new(Code::RequestRefused, message))
             }
@@ -383,17 +389,18 @@ impl Reader for StripeReader {
             return Err(strange("the body is not a list of Stripe's"));
         }
         let has_more = around.get("has_more").and_then(Value::as_bool);
-        let next = match has_more.ok_or_else(|| strange("the list does not say whether it goes on"))? {
-            true => Some(Next {
-                after: Some(last_id(found.last.as_deref())?),
-                ..next
-            }),
-            false => next.again.then(|| Next {
-                after: None,
-                in_events: true,
-                ..next
-            }),
-        };
+        let next =
+            match has_more.ok_or_else(|| strange("the list does not say whether it goes on"))? {
+                true => Some(Next {
+                    after: Some(last_id(found.last.as_deref())?),
+                    ..next
+                }),
+                false => next.again.then_some(Next {
+                    after: None,
+                    in_events: true,
+                    ..next
+                }),
+            };
         let (high, _) = highest(at.high, &found.cursors, at.window.to, epoch);
         let is_late = at.next.is_none() && at.high.is_some() && !spec.events.is_empty();
         let warning = self.gap(at).filter(|_| is_late);
@@ -434,9 +441,8 @@ impl StripeReader {
                 ..Shape::default()
             };
             let found = reading::read(&at.stream.name, got, &shape, self.limits)?;
-            let is_it = |record: &crate::record::Record| {
-                record.id == format!("{}/{id}", at.stream.name)
-            };
+            let is_it =
+                |record: &crate::record::Record| record.id == format!("{}/{id}", at.stream.name);
             if !found.records.iter().all(is_it) {
                 return Err(strange("another object came than was asked for"));
             }
@@ -478,7 +484,10 @@ fn events(at: &Position, got: &Response, spec: &Spec, next: Next) -> Result<Page
     let (mut changed, mut deleted): (Vec<String>, Vec<String>) = Default::default();
     for event in &events.data {
         let object = &event.data.object;
-        let Some(id) = object.id.as_ref().filter(|_| object.object.as_deref() == Some(spec.object))
+        let Some(id) = object
+            .id
+            .as_ref()
+            .filter(|_| object.object.as_deref() == Some(spec.object))
         else {
             continue;
         };
@@ -491,7 +500,11 @@ fn events(at: &Position, got: &Response, spec: &Spec, next: Next) -> Result<Page
             changed.push(id.clone());
         }
     }
-    let stamps: Vec<String> = events.data.iter().map(|event| event.created.to_string()).collect();
+    let stamps: Vec<String> = events
+        .data
+        .iter()
+        .map(|event| event.created.to_string())
+        .collect();
     let (high, _) = highest(at.high, &stamps, at.window.to, epoch);
     let after = match events.data.last().filter(|_| events.has_more) {
         Some(last) => Some(last.id.clone()),

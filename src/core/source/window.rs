@@ -72,7 +72,10 @@ pub fn highest(
             high = Some((value, text));
         }
     }
-    (high.map(|(_, text)| Value::String(text.to_owned())), any_read)
+    (
+        high.map(|(_, text)| Value::String(text.to_owned())),
+        any_read,
+    )
 }
 
 #[cfg(test)]
@@ -103,12 +106,20 @@ mod tests {
             (None, None, "2026-01-30T00:00:00Z"),
             (day, None, "2026-02-01T00:00:00Z"),
             (None, Some("2025-06-01T00:00:00Z"), "2025-05-31T23:50:00Z"),
-            (day, Some("2026-02-20T10:00:00.000+0000"), "2026-02-20T09:50:00Z"),
+            (
+                day,
+                Some("2026-02-20T10:00:00.000+0000"),
+                "2026-02-20T09:50:00Z",
+            ),
             (day, Some("2026-02-01T00:05:00Z"), "2026-02-01T00:00:00Z"),
             (day, Some("not a date"), "2026-02-01T00:00:00Z"),
             (Some("2027-01-01T00:00:00Z"), None, "2026-03-01T00:00:00Z"),
         ] {
-            assert_eq!(from(start_date, cursor), at(expected), "{start_date:?} {cursor:?}");
+            assert_eq!(
+                from(start_date, cursor),
+                at(expected),
+                "{start_date:?} {cursor:?}"
+            );
         }
     }
 }

@@ -23,7 +23,8 @@ use self::config::Config;
 use self::manifest::StreamSpec;
 use self::oauth::OAuth;
 use super::{
-    About, Definition, Field, Grant, Login, Position, Reader, Request, Response, Source, Start, Stream,
+    About, Definition, Field, Grant, Login, Position, Reader, Request, Response, Source, Start,
+    Stream,
 };
 use crate::datetime::Format;
 use crate::error::{Code, Failure};

@@ -113,10 +113,7 @@ impl OAuth {
         let mut said = render(&self.said, context)?;
         if let Some((name, _)) = &self.refresh {
             let token = self.sent(context, refresh)?;
-            said.push((
-                name.clone(),
-                token.text().into_owned(),
-            ));
+            said.push((name.clone(), token.text().into_owned()));
         }
         let headers = render(&self.headers, context)?;
         let is_json = headers.iter().any(|(name, value)| {

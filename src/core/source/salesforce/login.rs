@@ -1,8 +1,8 @@
 //! The four ways into Salesforce. All of them end with a token and the host of the org.
 
-use chrono::{DateTime, TimeDelta, Utc};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
 use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use rustls::pki_types::PrivateKeyDer;
@@ -48,7 +48,7 @@ enum Flow {
         id: Secret,
         user: String,
         audience: String,
-        key: RsaKeyPair,
+        key: Box<RsaKeyPair>,
     },
     Refresh {
         id: Secret,
@@ -88,18 +88,28 @@ impl SalesforceLogin {
                 user: user.ok_or_else(|| missing("username"))?.text().into_owned(),
                 // The login's own host, wherever the request goes.
                 audience: central.to_owned(),
-                key: rsa_key(&key)?,
+                key: Box::new(rsa_key(&key)?),
             };
             (own.map_or_else(central_url, Ok)?, flow)
         } else if let Some(refresh) = refresh {
             let id = id.ok_or_else(|| missing("client_id"))?;
-            (own.map_or_else(central_url, Ok)?, Flow::Refresh { id, secret, refresh })
+            (
+                own.map_or_else(central_url, Ok)?,
+                Flow::Refresh {
+                    id,
+                    secret,
+                    refresh,
+                },
+            )
         } else if let Some(password) = password {
             let user = user.ok_or_else(|| missing("username"))?;
             let token = settings.secret(&["security_token", "token"]);
             let token = token.as_ref().map_or(&[][..], Secret::expose);
             let password = Secret::new([password.expose(), token].concat());
-            (own.map_or_else(central_url, Ok)?, Flow::Soap { user, password })
+            (
+                own.map_or_else(central_url, Ok)?,
+                Flow::Soap { user, password },
+            )
         } else {
             let id = id.ok_or_else(|| missing("client_id"))?;
             let secret = secret.ok_or_else(|| missing("client_secret"))?;
@@ -132,7 +142,10 @@ impl SalesforceLogin {
             url.scheme() == "https" && HOSTS.iter().any(|end| host.ends_with(end))
         };
         let instance = instance.ok_or_else(|| {
-            Failure::new(Code::UnexpectedShape, "the token's answer names no instance")
+            Failure::new(
+                Code::UnexpectedShape,
+                "the token's answer names no instance",
+            )
         })?;
         if !is_org(&instance) && instance.origin() != self.host.origin() {
             return Err(Failure::new(
@@ -159,7 +172,8 @@ fn my_domain(text: &str) -> Result<Url, Failure> {
 }
 
 fn rsa_key(pem: &Secret) -> Result<RsaKeyPair, Failure> {
-    let unreadable = || wrong("credentials' \"private_key\" is not an RSA key of at least 2048 bits in PEM");
+    let unreadable =
+        || wrong("credentials' \"private_key\" is not an RSA key of at least 2048 bits in PEM");
     let pair = match PrivateKeyDer::from_pem_slice(pem.expose()).map_err(|_| unreadable())? {
         PrivateKeyDer::Pkcs8(key) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()),
         PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()),
@@ -184,8 +198,13 @@ fn assertion(
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let signed = format!("{}.{}", encode(&json!({"alg": "RS256"})), encode(&claims));
     let mut signature = vec![0; key.public().modulus_len()];
-    key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature)
-        .map_err(|_| Failure::new(Code::Internal, "the assertion could not be signed"))?;
+    key.sign(
+        &RSA_PKCS1_SHA256,
+        &SystemRandom::new(),
+        signed.as_bytes(),
+        &mut signature,
+    )
+    .map_err(|_| Failure::new(Code::Internal, "the assertion could not be signed"))?;
     Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
 }
 
@@ -229,7 +248,11 @@ impl Login for SalesforceLogin {
                     ("refresh_token", token.as_ref()),
                 ];
                 let secret = secret.as_ref().map(Secret::text);
-                pairs.extend(secret.as_ref().map(|secret| ("client_secret", secret.as_ref())));
+                pairs.extend(
+                    secret
+                        .as_ref()
+                        .map(|secret| ("client_secret", secret.as_ref())),
+                );
                 form(&pairs)
             }
             Flow::Soap { user, password } => {
@@ -239,7 +262,8 @@ impl Login for SalesforceLogin {
                     escaped(user),
                     escaped(password)
                 );
-                Ok(Request::post(url, "text/xml; charset=UTF-8", body).header("SOAPAction", "login"))
+                Ok(Request::post(url, "text/xml; charset=UTF-8", body)
+                    .header("SOAPAction", "login"))
             }
         }
     }
@@ -254,7 +278,11 @@ impl Login for SalesforceLogin {
             return self.soap(got);
         }
         let answer = token::answer(got, &USUAL)?;
-        let instance = answer.fields.fields().get("instance_url").and_then(Value::as_str);
+        let instance = answer
+            .fields
+            .fields()
+            .get("instance_url")
+            .and_then(Value::as_str);
         let base = self.judged(instance.and_then(|text| Url::parse(text).ok()))?;
         let rotated = match &self.flow {
             Flow::Refresh { refresh: own, .. } => {
@@ -289,7 +317,9 @@ impl SalesforceLogin {
             let fail = |code, message: &str| Err(Failure::new(code, message));
             // The codes that a person can do something about; none of the vendor's text is repeated.
             return match code.rsplit(':').next().unwrap_or_default() {
-                "REQUEST_LIMIT_EXCEEDED" => fail(Code::RateLimited, "the org's limit of calls is used up"),
+                "REQUEST_LIMIT_EXCEEDED" => {
+                    fail(Code::RateLimited, "the org's limit of calls is used up")
+                }
                 "SERVER_UNAVAILABLE" => fail(Code::ServerError, "the login is not available"),
                 "UNSUPPORTED_API_VERSION" | "API_DISABLED_FOR_ORG" => fail(
                     Code::CredentialsRejected,

@@ -46,7 +46,12 @@ const OBJECTS: &[(&str, &str)] = &[
 ];
 
 /// The fields that tell of a change, the best first.
-const STAMPS: [&str; 4] = ["SystemModstamp", "LastModifiedDate", "CreatedDate", "LoginTime"];
+const STAMPS: [&str; 4] = [
+    "SystemModstamp",
+    "LastModifiedDate",
+    "CreatedDate",
+    "LoginTime",
+];
 
 /// Types whose parts are fields of their own, or that are no text.
 const LEFT_OUT: [&str; 3] = ["address", "location", "base64"];
@@ -153,7 +158,11 @@ impl Source for Salesforce {
         };
         let version = settings.text("api_version")?.unwrap_or(VERSION);
         let version = format!("v{}", version.trim_start_matches('v'));
-        if !version.chars().skip(1).all(|c| c.is_ascii_digit() || c == '.') {
+        if !version
+            .chars()
+            .skip(1)
+            .all(|c| c.is_ascii_digit() || c == '.')
+        {
             return Err(wrong("config's \"api_version\" is not one such as v64.0"));
         }
         let budget = settings.number("api_budget", 0.01, 1.0)?.unwrap_or(BUDGET);
@@ -200,7 +209,10 @@ fn objects(settings: &Settings) -> Result<Vec<Object>, Failure> {
         let read = match item {
             Value::String(name) => object(name, None)?,
             Value::Object(fields) => {
-                if let Some(key) = fields.keys().find(|key| !matches!(key.as_str(), "object" | "fields")) {
+                if let Some(key) = fields
+                    .keys()
+                    .find(|key| !matches!(key.as_str(), "object" | "fields"))
+                {
                     return Err(wrong(format!(
                         "config's \"streams\" has the key \"{key}\"; known are object, fields"
                     )));
@@ -211,7 +223,10 @@ fn objects(settings: &Settings) -> Result<Vec<Object>, Failure> {
             _ => return Err(wrong_list()),
         };
         if objects.iter().any(|other| other.name == read.name) {
-            return Err(wrong(format!("config's \"streams\" names \"{}\" twice", read.name)));
+            return Err(wrong(format!(
+                "config's \"streams\" names \"{}\" twice",
+                read.name
+            )));
         }
         objects.push(read);
     }
@@ -232,17 +247,22 @@ fn is_name(text: &str) -> bool {
 }
 
 fn object(name: &str, fields: Option<&Value>) -> Result<Object, Failure> {
-    let known = OBJECTS.iter().find(|(stream, object)| *stream == name || *object == name);
+    let known = OBJECTS
+        .iter()
+        .find(|(stream, object)| *stream == name || *object == name);
     let (stream, object) = known.copied().unwrap_or((name, name));
     if !is_name(object) || object.contains('.') {
-        return Err(wrong(format!("\"{name}\" in config's \"streams\" is no object's name")));
+        return Err(wrong(format!(
+            "\"{name}\" in config's \"streams\" is no object's name"
+        )));
     }
     let fields = match fields.filter(|fields| !fields.is_null()) {
         None => None,
         Some(list) => {
             let names = list.as_array().map(|list| list.iter().map(Value::as_str));
             let names: Option<Vec<&str>> = names.and_then(Iterator::collect);
-            let names = names.filter(|names| !names.is_empty() && names.iter().all(|name| is_name(name)));
+            let names =
+                names.filter(|names| !names.is_empty() && names.iter().all(|name| is_name(name)));
             let names = names.ok_or_else(|| {
                 wrong(format!("the \"fields\" of \"{name}\" in config's \"streams\" are no list of field names"))
             })?;
@@ -316,7 +336,9 @@ impl SalesforceReader {
         if let Some(stamp) = &next.stamp {
             let from = moment(at.window.from.unwrap_or_default());
             let to = moment(at.window.to);
-            soql += &format!(" WHERE {stamp} >= {from} AND {stamp} < {to} ORDER BY {stamp} ASC, Id ASC");
+            soql += &format!(
+                " WHERE {stamp} >= {from} AND {stamp} < {to} ORDER BY {stamp} ASC, Id ASC"
+            );
         }
         let path = ["services", "data", &self.version, "queryAll"];
         Ok(below(&self.base(at)?, &path, &[("q", &soql)]))
@@ -335,10 +357,16 @@ impl SalesforceReader {
         let mut fields: Vec<String> = match &object.fields {
             Some(fields) => {
                 // What stands behind a dot is another object's, and not described here.
-                let (there, missing): (Vec<_>, Vec<_>) =
-                    fields.iter().cloned().partition(|name| name.contains('.') || exists(name));
+                let (there, missing): (Vec<_>, Vec<_>) = fields
+                    .iter()
+                    .cloned()
+                    .partition(|name| name.contains('.') || exists(name));
                 if !missing.is_empty() {
-                    warnings.push(format!("{} has no {} that this user may see", object.name, missing.join(", ")));
+                    warnings.push(format!(
+                        "{} has no {} that this user may see",
+                        object.name,
+                        missing.join(", ")
+                    ));
                 }
                 there
             }
@@ -349,7 +377,10 @@ impl SalesforceReader {
                 .map(|field| field.name.clone())
                 .collect(),
         };
-        let needed = ["Id"].into_iter().chain(stamp).chain(exists("IsDeleted").then_some("IsDeleted"));
+        let needed = ["Id"]
+            .into_iter()
+            .chain(stamp)
+            .chain(exists("IsDeleted").then_some("IsDeleted"));
         let needed: Vec<String> = needed.map(str::to_owned).collect();
         fields.retain(|field| !needed.contains(field));
         let mut fields: Vec<String> = needed.into_iter().chain(fields).collect();
@@ -362,7 +393,9 @@ impl SalesforceReader {
             ..Next::default()
         };
         let before = fields.len();
-        while fields.len() > 3 && self.query(at, object, &next(&fields))?.as_str().len() > LONGEST_URL {
+        while fields.len() > 3
+            && self.query(at, object, &next(&fields))?.as_str().len() > LONGEST_URL
+        {
             fields.truncate(fields.len() - (fields.len() / 50).max(1));
         }
         if fields.len() < before {
@@ -403,11 +436,19 @@ impl Reader for SalesforceReader {
         let next: Next = reading::next(at)?;
         let base = self.base(at)?;
         let url = if let Some(more) = &next.more {
-            base.join(more).map_err(|_| strange("the next page's address does not read"))?
+            base.join(more)
+                .map_err(|_| strange("the next page's address does not read"))?
         } else if next.fields.is_some() {
             self.query(at, object, &next)?
         } else {
-            let path = ["services", "data", &self.version, "sobjects", &object.name, "describe"];
+            let path = [
+                "services",
+                "data",
+                &self.version,
+                "sobjects",
+                &object.name,
+                "describe",
+            ];
             below(&base, &path, &[])
         };
         let request = Request::get(url);
@@ -423,13 +464,17 @@ impl Reader for SalesforceReader {
 
     fn verdict(&self, at: &Position, got: &Response) -> Verdict {
         let problem = reading::problem(got);
-        let code = problem[0]["errorCode"].as_str().unwrap_or_default();
-        let failure = |code, message: String| Failure::new(code, format!("HTTP {} ({message})", got.status));
+        let code = reading::text(&problem, "/0/errorCode");
+        let failure =
+            |code, message: String| Failure::new(code, format!("HTTP {} ({message})", got.status));
         let stream = &at.stream.name;
         match (got.status, code) {
             (403 | 503, "REQUEST_LIMIT_EXCEEDED") => Verdict::Retry(
-                failure(Code::RateLimited, "the org's calls are used up, or too many run at once".into())
-                    .after(Some(Duration::from_secs(15 * 60))),
+                failure(
+                    Code::RateLimited,
+                    "the org's calls are used up, or too many run at once".into(),
+                )
+                .after(Some(Duration::from_secs(15 * 60))),
             ),
             (400, "INVALID_QUERY_LOCATOR") => Verdict::Expired(failure(
                 Code::RequestRefused,
@@ -437,7 +482,9 @@ impl Reader for SalesforceReader {
             )),
             (400, "INVALID_FIELD" | "MALFORMED_QUERY") => Verdict::Fail(failure(
                 Code::RequestRefused,
-                format!("the query of {stream} names a field that is not there, or that this user may not see"),
+                format!(
+                    "the query of {stream} names a field that is not there, or that this user may not see"
+                ),
             )),
             (400 | 404, "INVALID_TYPE" | "NOT_FOUND") => Verdict::Fail(failure(
                 Code::NotFound,
@@ -445,7 +492,9 @@ impl Reader for SalesforceReader {
             )),
             (403, _) => Verdict::Fail(failure(
                 Code::PermissionMissing,
-                format!("this user may not read {stream}; see API Enabled and the object's permissions"),
+                format!(
+                    "this user may not read {stream}; see API Enabled and the object's permissions"
+                ),
             )),
             (406 | 420, "") => Verdict::Retry(failure(Code::ServerError, "try again".into())),
             _ => verdict_by_status(got),
@@ -467,13 +516,19 @@ impl Reader for SalesforceReader {
         let found = reading::read(&at.stream.name, got, &shape, self.limits)?;
         let around = reading::around(got, "records");
         let done = around.get("done").and_then(Value::as_bool);
-        let done = done.ok_or_else(|| strange("the page does not say whether the query is done"))?;
+        let done =
+            done.ok_or_else(|| strange("the page does not say whether the query is done"))?;
         let total = around.get("totalSize").and_then(Value::as_u64);
-        let total = total.ok_or_else(|| strange("the page does not say how many rows the query has"))?;
+        let total =
+            total.ok_or_else(|| strange("the page does not say how many rows the query has"))?;
         let came = found.records.len() + found.rejected.len() + found.deleted.len();
         let read = next.read + came as u64;
         // Of the first page: a locator's own count may be of what is left.
-        let total = if next.more.is_none() { total } else { next.total };
+        let total = if next.more.is_none() {
+            total
+        } else {
+            next.total
+        };
         let (high, _) = highest(at.high, &found.cursors, at.window.to, parse_any);
         let more = around.get("nextRecordsUrl").and_then(Value::as_str);
         let goes_on = match more.filter(|_| !done) {
@@ -509,12 +564,18 @@ impl Reader for SalesforceReader {
     fn usage(&self, got: &Response) -> Usage {
         let used = || {
             let info = got.header("sforce-limit-info")?;
-            let pair = info.split(';').find_map(|part| part.trim().strip_prefix("api-usage="))?;
+            let pair = info
+                .split(';')
+                .find_map(|part| part.trim().strip_prefix("api-usage="))?;
             let (used, total) = pair.split_once('/')?;
-            Some((used.trim().parse::<u64>().ok()?, total.trim().parse::<u64>().ok()?))
+            Some((
+                used.trim().parse::<u64>().ok()?,
+                total.trim().parse::<u64>().ok()?,
+            ))
         };
         let used = used();
-        let over = used.filter(|(used, total)| *total > 0 && *used as f64 >= self.budget * *total as f64);
+        let over =
+            used.filter(|(used, total)| *total > 0 && *used as f64 >= self.budget * *total as f64);
         Usage {
             used,
             rest: over.map(|(used, total)| {
@@ -524,4 +585,3 @@ impl Reader for SalesforceReader {
         }
     }
 }
-
