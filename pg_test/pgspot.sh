@@ -23,8 +23,10 @@ def standard(match):
 script = open(sys.argv[1]).read()
 print(re.sub(r"(^CREATE FUNCTION (?:(?!\$\$|^CREATE|;).)*?)(?:^BEGIN ATOMIC\n(.*?)^END;|^RETURN (.*?);$)", standard, script, flags=re.S | re.M))
 PY
-# Two procedures COMMIT, and one that does cannot have a search_path of its own: they qualify everything, types too.
+# Three procedures COMMIT, or call one that does, and such a one cannot have a search_path of its own: they qualify
+# everything, types too.
 exec $tools/bin/pgspot \
     --proc-without-search-path "extschema.connector_service_sync_wait(p_connector_id uuid,p_timeout interval)" \
+    --proc-without-search-path "extschema.connector_service_wait(p_run_id uuid,p_timeout interval)" \
     --proc-without-search-path "extschema.connector_service_rotate_key(p_new_key boolean)" \
     target/pgspot.sql

@@ -51,7 +51,7 @@ BEGIN
         END IF;
         EXIT WHEN v_run.state OPERATOR(pg_catalog.=) ANY ('{succeeded,failed,cancelled}'::pg_catalog.text[]);
         v_seconds := greatest(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) coalesce(v_run.started_at, pg_catalog.clock_timestamp())), 0.001);
-        IF v_run.waiting_for IS NOT NULL AND v_run.waiting_for IS DISTINCT FROM v_waiting_for THEN
+        IF v_run.waiting_for IS NOT NULL AND NOT coalesce(v_run.waiting_for OPERATOR(pg_catalog.=) v_waiting_for, false) THEN
             RAISE NOTICE '%: waits until %: %', v_name, pg_catalog.date_trunc('second', v_run.retry_at), v_run.waiting_for;
         END IF;
         v_waiting_for := v_run.waiting_for;

@@ -426,7 +426,13 @@ impl Turn {
         let (tenant, token) = (going.claimed.tenant, self.token);
         let Waiting { wait, why, account } = waiting;
         said(tx(|db| match account {
-            Some((account, used)) => budget::note(db, tenant, &Rest { account, wait, why }, used),
+            Some((account, used)) => {
+                if wait.is_zero() {
+                    // How much is used is said with every page.
+                    page::commit_without_waiting(db)?;
+                }
+                budget::note(db, tenant, &Rest { account, wait, why }, used)
+            }
             None => run::show_waiting(db, run, token, wait, &why),
         }));
     }

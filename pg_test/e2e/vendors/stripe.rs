@@ -437,6 +437,33 @@ fn stripe_s_troubles_are_told_apart() {
 }
 
 #[test]
+fn stripe_leaves_out_what_a_key_may_not_read_unless_it_was_chosen() {
+    let mut stage = Stage::new(Stripe::new());
+    stage.changes(5, &mut Random(8));
+    let denied = || {
+        refusal(
+            403,
+            &[],
+            json!({"error": {"type": "invalid_request_error"}}),
+        )
+    };
+    stage.hosted().faults.push_back((1, denied()));
+    let run = stage.sync();
+    assert_eq!(
+        run["warnings"],
+        json!(["stream \"charges\": left out, because the key may not read it"]),
+        "{run}"
+    );
+    stage.sync();
+    stage.agrees();
+    let sql = "UPDATE connectors SET config = config || '{\"streams\": [\"charges\"]}'";
+    stage.client.batch_execute(sql).unwrap();
+    stage.hosted().faults.push_back((0, denied()));
+    let run = stage.sync_anyhow();
+    assert_eq!(run["error_code"], "permission_missing", "{run}");
+}
+
+#[test]
 fn stripe_s_pause_is_the_account_s_and_outlives_the_server() {
     let mut stage = Stage::new(Stripe::new());
     stage.changes(20, &mut Random(5));

@@ -16,6 +16,7 @@ use url::Url;
 use super::reading::{self, Shape, strange};
 use super::request::{below, verdict_by_status};
 use super::settings::{PACE, START_DATE, STREAMS, Settings, missing};
+use super::table::{Row, about, row};
 use super::window::{Since, highest};
 use super::{
     About, Account, Definition, Field, Position, Reader, Request, Response, Source, Start, Stream,
@@ -92,6 +93,18 @@ const PAGE: usize = 500;
 const AHEAD: TimeDelta = TimeDelta::hours(14);
 const BEHIND: TimeDelta = TimeDelta::hours(12);
 
+impl Row for Spec {
+    const ROWS: &'static [Spec] = SPECS;
+
+    fn about(&self) -> StreamAbout {
+        self.about
+    }
+
+    fn ordered(&self) -> bool {
+        true
+    }
+}
+
 const CREDENTIALS: &[Field] = &[
     Field {
         name: "api_key",
@@ -119,18 +132,12 @@ impl Source for ErpNext {
     }
 
     fn about(&self) -> About {
-        About {
-            kind: "business suite",
-            streams: SPECS.iter().map(|spec| spec.about).collect(),
-            credentials: CREDENTIALS,
-            config: CONFIG,
-            frequency: "hourly",
-        }
+        about::<Spec>("business suite", CREDENTIALS, CONFIG)
     }
 
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
         let settings = Settings::new(connector, CONFIG)?;
-        let names = settings.streams(&self.about().streams)?;
+        let streams = settings.streams::<Spec>()?;
         let since = Since {
             start_date: settings.start_date()?,
             // An hour is there twice when clocks are put back, and long transactions stamp early.
@@ -148,14 +155,7 @@ impl Source for ErpNext {
         let base = super::api::join(&site, "")
             .map_err(|_| super::settings::wrong("\"base_url\" is not an http or https URL"))?;
         Ok(Box::new(ErpNextReader {
-            streams: names
-                .into_iter()
-                .map(|name| Stream {
-                    name: name.to_owned(),
-                    ordered: true,
-                    whole: false,
-                })
-                .collect(),
+            streams,
             since,
             is_chosen: settings.is_chosen(),
             account: Account {
@@ -209,11 +209,11 @@ enum Step {
 
 #[derive(Deserialize)]
 struct Listed {
-    data: Vec<Row>,
+    data: Vec<Entry>,
 }
 
 #[derive(Deserialize)]
-struct Row {
+struct Entry {
     name: Value,
     #[serde(default)]
     modified: Option<String>,
@@ -230,13 +230,6 @@ fn name_of(value: &Value) -> String {
     value
         .as_str()
         .map_or_else(|| value.to_string(), str::to_owned)
-}
-
-fn spec_of(stream: &Stream) -> Result<&'static Spec, Failure> {
-    SPECS
-        .iter()
-        .find(|spec| spec.about.name == stream.name)
-        .ok_or_else(|| Failure::new(Code::Internal, "no such stream"))
 }
 
 fn stamp(at: DateTime<Utc>) -> String {
@@ -307,7 +300,7 @@ impl Reader for ErpNextReader {
     }
 
     fn request(&self, at: &Position) -> Result<Request, Failure> {
-        let spec = spec_of(at.stream)?;
+        let spec: &Spec = row(at.stream)?;
         let next: Next = reading::next(at)?;
         let url = match (next.names.last(), next.step) {
             (Some(name), _) => below(&self.base, &["api", "resource", spec.doctype, name], &[]),
@@ -347,7 +340,7 @@ impl Reader for ErpNextReader {
     }
 
     fn verdict(&self, at: &Position, got: &Response) -> Verdict {
-        let Ok(spec) = spec_of(at.stream) else {
+        let Ok(spec) = row::<Spec>(at.stream) else {
             return verdict_by_status(got);
         };
         let next: Next = reading::next(at).unwrap_or_default();
@@ -389,7 +382,7 @@ impl Reader for ErpNextReader {
     }
 
     fn page(&self, at: &Position, got: &Response) -> Result<Page, Failure> {
-        let spec = spec_of(at.stream)?;
+        let spec: &Spec = row(at.stream)?;
         let mut next: Next = reading::next(at)?;
         next.again |= at.next.is_none() && at.high.is_some();
         if let Some(name) = next.names.pop() {

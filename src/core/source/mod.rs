@@ -5,7 +5,7 @@
 //! file here, one line in [`CATALOG`], and one folder of recorded pages that its tests replay.
 //!
 //! What several vendors need is there once: settings out of a connector's row ([`settings`]), windows and cursors
-//! ([`window`]), token requests ([`token`]), records out of a body ([`reading`]).
+//! ([`window`]), token requests ([`token`]), records out of a body ([`reading`]), what is known of a stream ([`table`]).
 
 pub mod api;
 mod erpnext;
@@ -17,6 +17,9 @@ mod settings;
 mod shopify;
 mod square;
 mod stripe;
+mod table;
+#[cfg(test)]
+mod tests;
 mod token;
 mod window;
 

@@ -16,6 +16,7 @@ use url::Url;
 use super::reading::{self, Shape, strange};
 use super::request::{below, verdict_by_status};
 use super::settings::{PACE, START_DATE, STREAMS, Settings, missing};
+use super::table::{Row, about, row};
 use super::token::{self, USUAL};
 use super::window::{self, Since, highest};
 use super::{
@@ -103,6 +104,22 @@ const CAPTURED: usize = 1_000;
 /// How far back change data capture goes, less an hour.
 const CAPTURE_KEPT: TimeDelta = TimeDelta::hours(30 * 24 - 1);
 
+impl Row for Spec {
+    const ROWS: &'static [Spec] = SPECS;
+
+    fn about(&self) -> StreamAbout {
+        self.about
+    }
+
+    fn ordered(&self) -> bool {
+        true
+    }
+
+    fn whole(&self) -> bool {
+        self.whole
+    }
+}
+
 const CREDENTIALS: &[Field] = &[
     Field {
         name: "client_id",
@@ -150,18 +167,12 @@ impl Source for QuickBooks {
     }
 
     fn about(&self) -> About {
-        About {
-            kind: "accounting",
-            streams: SPECS.iter().map(|spec| spec.about).collect(),
-            credentials: CREDENTIALS,
-            config: CONFIG,
-            frequency: "hourly",
-        }
+        about::<Spec>("accounting", CREDENTIALS, CONFIG)
     }
 
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
         let settings = Settings::new(connector, CONFIG)?;
-        let names = settings.streams(&self.about().streams)?;
+        let streams = settings.streams::<Spec>()?;
         let base = settings.base(match settings.truth("sandbox")? {
             true => "https://sandbox-quickbooks.api.intuit.com",
             false => "https://quickbooks.api.intuit.com",
@@ -182,15 +193,7 @@ impl Source for QuickBooks {
         };
         let realm = realm.ok_or_else(|| missing("realm_id"))?;
         Ok(Box::new(QuickBooksReader {
-            streams: names
-                .into_iter()
-                .filter_map(|name| SPECS.iter().find(|spec| spec.about.name == name))
-                .map(|spec| Stream {
-                    name: spec.about.name.to_owned(),
-                    ordered: true,
-                    whole: spec.whole,
-                })
-                .collect(),
+            streams,
             since,
             login,
             // 500 a minute for each company is the vendor's limit.
@@ -239,13 +242,6 @@ enum Step {
     Capture,
 }
 
-fn spec_of(stream: &Stream) -> Result<&'static Spec, Failure> {
-    SPECS
-        .iter()
-        .find(|spec| spec.about.name == stream.name)
-        .ok_or_else(|| Failure::new(Code::Internal, "no such stream"))
-}
-
 fn stamp(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
@@ -290,7 +286,7 @@ impl Reader for QuickBooksReader {
     }
 
     fn request(&self, at: &Position) -> Result<Request, Failure> {
-        let spec = spec_of(at.stream)?;
+        let spec: &Spec = row(at.stream)?;
         let next: Next = reading::next(at)?;
         let url = match next.step {
             Step::Capture => {
@@ -369,7 +365,7 @@ impl Reader for QuickBooksReader {
     }
 
     fn page(&self, at: &Position, got: &Response) -> Result<Page, Failure> {
-        let spec = spec_of(at.stream)?;
+        let spec: &Spec = row(at.stream)?;
         let mut next: Next = reading::next(at)?;
         next.again |= at.next.is_none() && at.high.is_some();
         match next.step {

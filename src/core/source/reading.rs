@@ -55,8 +55,12 @@ pub fn around(got: &Response, records: &str) -> Map<String, Value> {
     json::envelope(&got.body, records)
 }
 
-/// A body that holds no records as a value.
+/// A body that is an object, as a value.
 pub fn whole<T: DeserializeOwned>(got: &Response) -> Result<T, Failure> {
+    // A list would be taken for the object's fields in their order.
+    if matches!(got.body.trim_ascii_start().first(), Some(b'[')) {
+        return Err(strange("the body is a list, and no object"));
+    }
     serde_json::from_slice(&got.body).map_err(|error| {
         let code = match error.classify() {
             serde_json::error::Category::Eof => Code::TruncatedResponse,

@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::api::join;
-use super::{Definition, Field, StreamAbout};
+use super::table::Row;
+use super::{Definition, Field, Stream};
 use crate::error::{Code, Failure};
 use crate::secret::{Credentials, Secret};
 use crate::template::parse_any;
@@ -160,24 +161,26 @@ impl Settings {
     }
 
     /// Which streams are read: those that config names, or the default ones.
-    pub fn streams(&self, all: &[StreamAbout]) -> Result<Vec<&'static str>, Failure> {
+    pub fn streams<R: Row>(&self) -> Result<Vec<Stream>, Failure> {
+        let all = R::ROWS;
         let Some(value) = self.value("streams") else {
-            let default = all.iter().filter(|stream| stream.default);
-            return Ok(default.map(|stream| stream.name).collect());
+            let default = all.iter().filter(|row| row.about().default);
+            return Ok(default.map(Row::stream).collect());
         };
         let not_a_list = || wrong("config's \"streams\" is not a list of names");
-        let mut chosen: Vec<&'static str> = Vec::new();
+        let mut chosen: Vec<Stream> = Vec::new();
         for name in value.as_array().ok_or_else(not_a_list)? {
             let name = name.as_str().ok_or_else(not_a_list)?;
-            let Some(known) = all.iter().find(|stream| stream.name == name) else {
-                let all: Vec<&str> = all.iter().map(|stream| stream.name).collect();
+            let Some(row) = all.iter().find(|row| row.about().name == name) else {
+                let all: Vec<&str> = all.iter().map(|row| row.about().name).collect();
                 let all = all.join(", ");
                 return Err(wrong(format!(
                     "config's \"streams\" names \"{name}\", which is not there; there are {all}"
                 )));
             };
-            if !chosen.contains(&known.name) {
-                chosen.push(known.name);
+            let stream = row.stream();
+            if !chosen.contains(&stream) {
+                chosen.push(stream);
             }
         }
         if chosen.is_empty() {

@@ -16,6 +16,7 @@ use url::Url;
 use super::reading::{self, Shape, strange};
 use super::request::{below, verdict_by_status};
 use super::settings::{PACE, STREAMS, Settings, missing, wrong};
+use super::table::{self, Row, about, row};
 use super::token::{self, USUAL};
 use super::window::{self, Since, highest};
 use super::{
@@ -197,6 +198,27 @@ const VERSION: &str = "2026-10";
 /// Entries of an inner list that are asked for at once where it goes on.
 const REST_FIRST: u32 = 100;
 
+impl Row for Spec {
+    const ROWS: &'static [Spec] = SPECS;
+
+    fn about(&self) -> StreamAbout {
+        self.about
+    }
+
+    // The rest of an inner list comes after the node that follows it in the vendor's order.
+    fn ordered(&self) -> bool {
+        self.rest.is_none() && !self.stamp.is_empty()
+    }
+
+    fn whole(&self) -> bool {
+        self.stamp.is_empty()
+    }
+
+    fn optional(&self) -> bool {
+        !matches!(self.about.name, "orders" | "refunds")
+    }
+}
+
 const CREDENTIALS: &[Field] = &[
     Field {
         name: "shop",
@@ -247,18 +269,12 @@ impl Source for Shopify {
     }
 
     fn about(&self) -> About {
-        About {
-            kind: "shop",
-            streams: SPECS.iter().map(|spec| spec.about).collect(),
-            credentials: CREDENTIALS,
-            config: CONFIG,
-            frequency: "hourly",
-        }
+        about::<Spec>("shop", CREDENTIALS, CONFIG)
     }
 
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
         let settings = Settings::new(connector, CONFIG)?;
-        let names = settings.streams(&self.about().streams)?;
+        let streams = settings.streams::<Spec>()?;
         let since = Since {
             start_date: settings.start_date()?,
             lookback: TimeDelta::minutes(5),
@@ -290,16 +306,8 @@ impl Source for Shopify {
         };
         let host = base.host_str().unwrap_or_default();
         Ok(Box::new(ShopifyReader {
-            streams: names
-                .into_iter()
-                .filter_map(|name| SPECS.iter().find(|spec| spec.about.name == name))
-                .map(|spec| Stream {
-                    name: spec.about.name.to_owned(),
-                    // The rest of an inner list comes after the node that follows it in the vendor's order.
-                    ordered: spec.rest.is_none() && !spec.stamp.is_empty(),
-                    whole: spec.stamp.is_empty(),
-                })
-                .collect(),
+            streams,
+            is_chosen: settings.is_chosen(),
             account: Account {
                 name: format!("shopify {host}"),
                 // Cost decides, and each answer tells what is left of it.
@@ -330,6 +338,7 @@ fn shop_url(text: &str) -> Result<Url, Failure> {
 
 struct ShopifyReader {
     streams: Vec<Stream>,
+    is_chosen: bool,
     /// Of every query.
     url: Url,
     since: Since,
@@ -350,13 +359,6 @@ struct Next {
     rest: Vec<(String, String)>,
     /// Whether the connection goes on after them.
     more: bool,
-}
-
-fn spec_of(stream: &Stream) -> Result<&'static Spec, Failure> {
-    SPECS
-        .iter()
-        .find(|spec| spec.about.name == stream.name)
-        .ok_or_else(|| Failure::new(Code::Internal, "no such stream"))
 }
 
 impl Spec {
@@ -443,7 +445,7 @@ impl Reader for ShopifyReader {
     }
 
     fn request(&self, at: &Position) -> Result<Request, Failure> {
-        let spec = spec_of(at.stream)?;
+        let spec: &Spec = row(at.stream)?;
         let next: Next = reading::next(at)?;
         let body = match (next.rest.last(), &spec.rest) {
             (Some((id, after)), Some(rest)) => json!({
@@ -482,12 +484,15 @@ impl Reader for ShopifyReader {
 
     fn verdict(&self, at: &Position, got: &Response) -> Verdict {
         let stream = &at.stream.name;
+        let is_left_out = || table::is_left_out::<Spec>(at.stream, self.is_chosen);
+        let left_out = || Verdict::Absent("left out, because the token lacks its scope".to_owned());
         let failure =
             |code, what: &str| Failure::new(code, format!("HTTP {} ({what})", got.status));
         match got.status {
             200 => {}
             402 => return Verdict::Fail(failure(Code::CredentialsRejected, "the shop is frozen")),
             423 => return Verdict::Fail(failure(Code::CredentialsRejected, "the shop is locked")),
+            403 if is_left_out() => return left_out(),
             403 => {
                 let what = format!("the token may not read {stream}");
                 return Verdict::Fail(failure(Code::PermissionMissing, &what));
@@ -511,6 +516,8 @@ impl Reader for ShopifyReader {
         } else if has("MAX_COST_EXCEEDED") {
             // Read as a page that asks for less.
             Verdict::Read
+        } else if has("ACCESS_DENIED") && is_left_out() {
+            left_out()
         } else if has("ACCESS_DENIED") {
             let what = format!("the token lacks the scope to read {stream}");
             Verdict::Fail(failure(Code::PermissionMissing, &what))
@@ -524,7 +531,7 @@ impl Reader for ShopifyReader {
     }
 
     fn page(&self, at: &Position, got: &Response) -> Result<Page, Failure> {
-        let spec = spec_of(at.stream)?;
+        let spec: &Spec = row(at.stream)?;
         let next: Next = reading::next(at)?;
         let around = reading::around(got, "data");
         let costs_too_much = around

@@ -14,6 +14,7 @@ use url::Url;
 use super::reading::{self, Shape, strange};
 use super::request::{below, retry_after, verdict_by_status};
 use super::settings::{PACE, START_DATE, STREAMS, Settings, missing};
+use super::table::{self, Row, about, row};
 use super::token::{self, USUAL};
 use super::window::{self, Since, highest};
 use super::{
@@ -142,6 +143,22 @@ const BEGINNING: &str = "2009-01-01T00:00:00Z";
 /// Most locations of one search.
 const LOCATIONS_AT_ONCE: usize = 10;
 
+impl Row for Spec {
+    const ROWS: &'static [Spec] = SPECS;
+
+    fn about(&self) -> StreamAbout {
+        self.about
+    }
+
+    fn whole(&self) -> bool {
+        self.stamp.is_empty()
+    }
+
+    fn optional(&self) -> bool {
+        !matches!(self.about.name, "locations" | "payments" | "refunds")
+    }
+}
+
 const CREDENTIALS: &[Field] = &[
     Field {
         name: "access_token",
@@ -185,18 +202,12 @@ impl Source for Square {
     }
 
     fn about(&self) -> About {
-        About {
-            kind: "point of sale",
-            streams: SPECS.iter().map(|spec| spec.about).collect(),
-            credentials: CREDENTIALS,
-            config: CONFIG,
-            frequency: "hourly",
-        }
+        about::<Spec>("point of sale", CREDENTIALS, CONFIG)
     }
 
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
         let settings = Settings::new(connector, CONFIG)?;
-        let names = settings.streams(&self.about().streams)?;
+        let streams = settings.streams::<Spec>()?;
         let base = settings.base(match settings.truth("sandbox")? {
             true => "https://connect.squareupsandbox.com",
             false => "https://connect.squareup.com",
@@ -226,15 +237,8 @@ impl Source for Square {
             (None, token) => token.as_ref().map_or_else(String::new, Secret::fingerprint),
         };
         Ok(Box::new(SquareReader {
-            streams: names
-                .into_iter()
-                .filter_map(|name| SPECS.iter().find(|spec| spec.about.name == name))
-                .map(|spec| Stream {
-                    name: spec.about.name.to_owned(),
-                    ordered: false,
-                    whole: spec.stamp.is_empty(),
-                })
-                .collect(),
+            streams,
+            is_chosen: settings.is_chosen(),
             base,
             since,
             version,
@@ -253,6 +257,7 @@ impl Source for Square {
 
 struct SquareReader {
     streams: Vec<Stream>,
+    is_chosen: bool,
     base: Url,
     since: Since,
     version: String,
@@ -268,13 +273,6 @@ struct Next {
     /// Locations that are still to be read, the present ones last; `None`: they are asked for first.
     locations: Option<Vec<String>>,
     cursor: Option<String>,
-}
-
-fn spec_of(stream: &Stream) -> Result<&'static Spec, Failure> {
-    SPECS
-        .iter()
-        .find(|spec| spec.about.name == stream.name)
-        .ok_or_else(|| Failure::new(Code::Internal, "no such stream"))
 }
 
 fn stamp(at: DateTime<Utc>) -> String {
@@ -369,7 +367,7 @@ impl Reader for SquareReader {
     }
 
     fn request(&self, at: &Position) -> Result<Request, Failure> {
-        let spec = spec_of(at.stream)?;
+        let spec: &Spec = row(at.stream)?;
         let next: Next = reading::next(at)?;
         let here: &[String] = match &next.locations {
             Some(locations) => {
@@ -440,6 +438,9 @@ impl Reader for SquareReader {
                 Code::CredentialsRejected,
                 "HTTP 401 (the access token has expired)".to_owned(),
             ),
+            403 if table::is_left_out::<Spec>(at.stream, self.is_chosen) => {
+                Verdict::Absent("left out, because the token may not read it".to_owned())
+            }
             403 => fail(
                 Code::PermissionMissing,
                 format!("HTTP 403 (the token may not read {})", at.stream.name),
@@ -459,7 +460,7 @@ impl Reader for SquareReader {
     }
 
     fn page(&self, at: &Position, got: &Response) -> Result<Page, Failure> {
-        let spec = spec_of(at.stream)?;
+        let spec: &Spec = row(at.stream)?;
         let next: Next = reading::next(at)?;
         if spec.locations() > 0 && next.locations.is_none() {
             return begin(at, got);
@@ -477,8 +478,10 @@ impl Reader for SquareReader {
             stamp: spec.stamp,
             gone: Some(("is_deleted", "true")),
         };
-        // Where there is nothing, the list is left out; the answer is an object all the same.
-        let is_empty = !around.is_empty() || got.body.trim_ascii() == b"{}";
+        // Where there is nothing, the list is left out: then nothing else may stand there that is not known either.
+        let known = ["cursor", "errors", "latest_time"];
+        let is_object = got.body.trim_ascii_start().first() == Some(&b'{');
+        let is_empty = is_object && around.keys().all(|key| known.contains(&key.as_str()));
         let found = match reading::read(&at.stream.name, got, &shape, self.limits) {
             Err(failure) if failure.code == Code::UnexpectedShape && is_empty => Default::default(),
             found => found?,
@@ -540,7 +543,7 @@ impl SquareReader {
 fn begin(at: &Position, got: &Response) -> Result<Page, Failure> {
     #[derive(Deserialize)]
     struct Locations {
-        #[serde(default)]
+        // Every seller has one.
         locations: Vec<Location>,
         #[serde(default)]
         errors: Vec<Value>,

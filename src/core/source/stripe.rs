@@ -14,6 +14,7 @@ use url::Url;
 use super::reading::{self, Shape, strange};
 use super::request::{below, verdict_by_status};
 use super::settings::{PACE, START_DATE, STREAMS, Settings};
+use super::table::{self, Row, about, row};
 use super::window::{Since, epoch, highest};
 use super::{
     About, Account, Definition, Field, Position, Reader, Request, Response, Source, Start, Stream,
@@ -143,6 +144,19 @@ const EVENTS_KEPT: TimeDelta = TimeDelta::days(29);
 /// refunds and disputes of older sales are missed.
 const WITHOUT_EVENTS: TimeDelta = TimeDelta::days(120);
 
+impl Row for Spec {
+    const ROWS: &'static [Spec] = SPECS;
+
+    fn about(&self) -> StreamAbout {
+        self.about
+    }
+
+    /// The ledger has what counts.
+    fn optional(&self) -> bool {
+        self.about.name != "balance_transactions"
+    }
+}
+
 const CREDENTIALS: &[Field] = &[Field {
     name: "api_key",
     meaning: "secret key (sk_...) or restricted key (rk_...) with read access to what the streams name",
@@ -172,19 +186,12 @@ impl Source for Stripe {
     }
 
     fn about(&self) -> About {
-        About {
-            kind: "payments",
-            streams: SPECS.iter().map(|spec| spec.about).collect(),
-            credentials: CREDENTIALS,
-            config: CONFIG,
-            frequency: "hourly",
-        }
+        about::<Spec>("payments", CREDENTIALS, CONFIG)
     }
 
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
         let settings = Settings::new(connector, CONFIG)?;
-        let all = self.about().streams;
-        let names = settings.streams(&all)?;
+        let streams = settings.streams::<Spec>()?;
         let base = settings.base("https://api.stripe.com")?;
         let since = Since {
             start_date: settings.start_date()?,
@@ -196,15 +203,8 @@ impl Source for Stripe {
         let key = settings.need(&["api_key", "secret_key", "access_token", "key"])?;
         let owner = connected.clone().unwrap_or_else(|| key.fingerprint());
         Ok(Box::new(StripeReader {
-            streams: names
-                .into_iter()
-                .map(|name| Stream {
-                    name: name.to_owned(),
-                    // Newest first.
-                    ordered: false,
-                    whole: false,
-                })
-                .collect(),
+            streams,
+            is_chosen: settings.is_chosen(),
             base,
             since,
             connected,
@@ -223,6 +223,7 @@ impl Source for Stripe {
 
 struct StripeReader {
     streams: Vec<Stream>,
+    is_chosen: bool,
     base: Url,
     since: Since,
     connected: Option<String>,
@@ -274,13 +275,6 @@ struct Changed {
     created: Option<i64>,
 }
 
-fn spec_of(stream: &Stream) -> Result<&'static Spec, Failure> {
-    SPECS
-        .iter()
-        .find(|spec| spec.about.name == stream.name)
-        .ok_or_else(|| Failure::new(Code::Internal, "no such stream"))
-}
-
 impl Reader for StripeReader {
     fn streams(&self) -> &[Stream] {
         &self.streams
@@ -295,7 +289,7 @@ impl Reader for StripeReader {
         let mut window = self.since.window(cursor, start);
         if let Some(from) = window.from.filter(|_| cursor.is_some())
             && from < start.now - EVENTS_KEPT
-            && !spec_of(stream)?.events.is_empty()
+            && !row::<Spec>(stream)?.events.is_empty()
         {
             let from = from - WITHOUT_EVENTS;
             window.from = Some(self.since.start_date.map_or(from, |first| first.max(from)));
@@ -304,7 +298,7 @@ impl Reader for StripeReader {
     }
 
     fn request(&self, at: &Position) -> Result<Request, Failure> {
-        let spec = spec_of(at.stream)?;
+        let spec: &Spec = row(at.stream)?;
         let next: Next = reading::next(at)?;
         let from = at.window.from.unwrap_or_default().timestamp().to_string();
         let to = at.window.to.timestamp().to_string();
@@ -349,6 +343,9 @@ impl Reader for StripeReader {
                 let message = "HTTP 400 (the object a page ended with is gone)";
                 Verdict::Expired(Failure::new(Code::RequestRefused, message))
             }
+            (403, _) if table::is_left_out::<Spec>(at.stream, self.is_chosen) => {
+                Verdict::Absent("left out, because the key may not read it".to_owned())
+            }
             (403, _) => {
                 let message = format!("HTTP 403 (the key may not read {})", at.stream.name);
                 Verdict::Fail(Failure::new(Code::PermissionMissing, message))
@@ -366,7 +363,7 @@ impl Reader for StripeReader {
     }
 
     fn page(&self, at: &Position, got: &Response) -> Result<Page, Failure> {
-        let spec = spec_of(at.stream)?;
+        let spec: &Spec = row(at.stream)?;
         let mut next: Next = reading::next(at)?;
         if at.next.is_none() {
             next.again = at.high.is_some() && !spec.events.is_empty();
