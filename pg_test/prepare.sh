@@ -36,6 +36,8 @@ for file in "${libclang[@]}"; do
 done
 need libclang-dev "$found"
 need pkg-config "$(command -v pkg-config || true)"
+# Makes the key of a test's login.
+need openssl "$(command -v openssl || true)"
 
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

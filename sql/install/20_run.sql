@@ -79,7 +79,7 @@ CREATE TABLE @extschema@.rate_budgets (
     updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     CONSTRAINT rate_budgets_pkey PRIMARY KEY (tenant_id, account)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE @extschema@.rate_budgets IS 'What vendors said of the accounts that connectors call: everything that calls an account shares its allowance, and a pause that a vendor asked for outlives the server. Written by the worker; delete a row to end a pause by hand (and restart the worker).';
+COMMENT ON TABLE @extschema@.rate_budgets IS 'What vendors said of the accounts that connectors call: everything that calls an account shares its allowance, and a pause that a vendor asked for outlives the server. Written by the worker, which reads it when it starts: to end a pause by hand, delete the row and have the worker started again by pg_terminate_backend().';
 COMMENT ON COLUMN @extschema@.rate_budgets.account IS 'The account at the vendor, in words that are safe to show.';
 COMMENT ON COLUMN @extschema@.rate_budgets.rests_until IS 'Until when nothing of the account is called; NULL or past: it is.';
 COMMENT ON COLUMN @extschema@.rate_budgets.reason IS 'Why it rests.';

@@ -179,6 +179,9 @@ GRANT EXECUTE ON FUNCTION
 TO connector_service_admin;
 GRANT EXECUTE ON PROCEDURE @extschema@.connector_service_rotate_key(boolean) TO connector_service_admin;
 
+-- To end a pause by hand.
+GRANT DELETE ON @extschema@.rate_budgets TO connector_service_admin;
+
 -- Applications, which say for whom:
 
 GRANT EXECUTE ON FUNCTION @extschema@.connector_service_act_for(uuid, boolean) TO connector_service_app;

@@ -100,6 +100,9 @@ codes! {
     Internal "internal" Transient "Please report this with the server log.";
 }
 
+/// The longest wait a vendor may ask for. Longer: a hostile answer stops a connector for good.
+pub const LONGEST_REST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// One failure: a code, a message in our own words, and how long the vendor asked us to wait.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -119,7 +122,7 @@ impl Failure {
     }
 
     pub fn after(mut self, wait: Option<Duration>) -> Self {
-        self.retry_after = wait;
+        self.retry_after = wait.map(|wait| wait.min(LONGEST_REST));
         self
     }
 }

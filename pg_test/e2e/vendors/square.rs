@@ -610,6 +610,34 @@ fn square_s_troubles_are_told_apart() {
 }
 
 #[test]
+fn square_s_people_who_are_mostly_not_shown_any_more_are_not_believed_to_be_gone() {
+    let mut fake = Square::new();
+    for _ in 0..30 {
+        let person = json!({"given_name": "Somebody", "status": "ACTIVE"});
+        fake.add(&mut Random(16), "team_members", "TM", person);
+    }
+    let mut stage = stage(fake);
+    stage.sync();
+    let hidden = stage.hosted().fake.objects.split_off(5);
+    let run = stage.sync();
+    assert_eq!(run["deleted"], 0, "{run}");
+    let open = "SELECT message FROM data_quality_alerts WHERE alert_type = 'completeness' AND NOT resolved";
+    let messages = stage.client.query(open, &[]).unwrap();
+    let messages: Vec<String> = messages.iter().map(|row| row.get(0)).collect();
+    assert_eq!(
+        messages,
+        [
+            "shop, stream team_members: 25 of 30 records are not shown any more, which is too many to believe; none was marked as deleted"
+        ]
+    );
+    // They were there all the time.
+    stage.hosted().fake.objects.extend(hidden);
+    stage.sync();
+    stage.agrees();
+    assert!(stage.client.query(open, &[]).unwrap().is_empty());
+}
+
+#[test]
 fn square_s_pause_is_the_account_s_and_outlives_the_server() {
     let mut stage = stage(Square::new());
     stage.changes(20, &mut Random(15));

@@ -23,7 +23,7 @@ use super::pace::{Paces, Turn};
 use super::{
     Budget, Event, FetchedPage, Job, Limits, Looked, Purpose, RESUME_WITHIN, Stored, Waiting, What,
 };
-use crate::error::{Class, Code, Failure};
+use crate::error::{Class, Code, Failure, LONGEST_REST};
 use crate::guard::{self, Allowed};
 use crate::json;
 use crate::record::{Page, Pass, StreamState, Window};
@@ -159,9 +159,13 @@ pub struct Run<'a> {
 /// asked for ever.
 const RESTARTS: u32 = 3;
 
-/// Ids that are remembered to find what a whole pass did not show. More: 16 bytes each, for every run. Fewer: of
-/// larger streams nothing is found deleted.
-const MOST_SEEN: usize = 2_000_000;
+/// Ids that are remembered to find what a whole pass did not show. More: 16 bytes each, for every run that is going.
+/// Fewer: of larger streams nothing is found deleted.
+const MOST_SEEN: usize = 250_000;
+
+/// The longest text of a page token, which is stored with every page. Longer: a hostile vendor fills the disk. Shorter:
+/// a source cannot name the objects that it is still to read one by one.
+const LONGEST_TOKEN: usize = 1024 * 1024;
 
 /// A wait from here on is shown in the run's row. Shorter: rows are written for nothing.
 const SHOWN_FROM: Duration = Duration::from_secs(1);
@@ -356,8 +360,10 @@ impl Run<'_> {
                         self.outbox.send(Event { run, what }).await;
                         return Ok(());
                     }
-                    // In the middle of a pass: what was read stays, and the pass is over.
+                    // In the middle of a pass: what was read stays, and the pass is over. It has not read
+                    // everything, so it moves nothing and finds nothing missing.
                     seen = None;
+                    standing.high = None;
                     let warning = Some(why);
                     let page = Page {
                         warning,
@@ -512,6 +518,8 @@ impl Run<'_> {
         loop {
             let (wait, why) = match self.paces.turn(self.tenant, account) {
                 Turn::In(wait) => {
+                    let why = "the requests of the account are spread out";
+                    self.show_waiting(wait, why, None).await;
                     tokio::time::sleep(wait).await;
                     return Ok(());
                 }
@@ -539,7 +547,7 @@ impl Run<'_> {
         };
         let host = url.host_str().unwrap_or_default();
         let rest = asked.or(usage.rest);
-        let rest = rest.map(|(wait, why)| (wait, format!("{host}: {why}")));
+        let rest = rest.map(|(wait, why)| (wait.min(LONGEST_REST), format!("{host}: {why}")));
         if let Some((wait, why)) = &rest {
             self.paces.rest(self.tenant, &account.name, *wait, why);
         }
@@ -662,7 +670,12 @@ impl Progress {
         let Some(next) = &page.next else {
             return Ok(());
         };
-        if !self.tokens.insert(json::hash(next.to_string().as_bytes())) {
+        let token = next.to_string();
+        if token.len() > LONGEST_TOKEN {
+            let message = format!("the next page's token is longer than {LONGEST_TOKEN} bytes");
+            return Err(Failure::new(Code::UnexpectedShape, message));
+        }
+        if !self.tokens.insert(json::hash(token.as_bytes())) {
             return Err(Failure::new(
                 Code::RepeatedPage,
                 "the next page was read before",

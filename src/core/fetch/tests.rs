@@ -27,7 +27,7 @@ use crate::json::{self, RecordLimits, Spec};
 use crate::record::{Page, Pass};
 use crate::secret::tests::ring;
 use crate::secret::{Credentials, Place};
-use crate::source::{Method, Position, Reader, Request, Response, Start, Stream};
+use crate::source::{Method, Position, Reader, Request, Response, Start, Stream, Verdict};
 
 const LIMITS: Limits = Limits {
     connect_timeout: Duration::from_secs(5),
@@ -76,6 +76,14 @@ impl Reader for Script {
             headers: vec![],
             body: None,
         })
+    }
+
+    fn verdict(&self, _: &Position, got: &Response) -> Verdict {
+        match got.status {
+            410 => Verdict::Absent("not here".into()),
+            409 => Verdict::Expired(Failure::new(Code::RequestRefused, "over")),
+            _ => crate::source::request::verdict_by_status(got),
+        }
     }
 
     fn page(&self, at: &Position, got: &Response) -> Result<Page, Failure> {
@@ -316,6 +324,69 @@ async fn an_ordered_stream_moves_its_cursor_with_every_page() {
             (Some("c"), None)
         ]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_that_is_denied_in_its_middle_ends_and_moves_no_cursor() {
+    let answers: [(&str, &[&str]); 2] = [
+        (
+            "s/first",
+            &[r#"200 {"rows": [{"id": 1}], "next": 2, "high": "b"}"#],
+        ),
+        ("s/2", &["410 "]),
+    ];
+    let told = run_with(
+        &answers,
+        false,
+        stored(Some(json!("a")), None, "d", Duration::ZERO),
+    )
+    .await;
+    assert_eq!((told.result, told.ids), (Ok(()), vec!["s/1".to_owned()]));
+    assert_eq!(
+        summary(&told.states),
+        [(Some("a"), Some(2)), (Some("a"), None)]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_is_over_costs_a_new_start_and_not_for_ever() {
+    let first = r#"200 {"rows": [{"id": 1}], "next": 2}"#;
+    let second = r#"200 {"rows": [{"id": 2}]}"#;
+    let told = run_with(
+        &[("s/first", &[first]), ("s/2", &["409 ", second])],
+        false,
+        HashMap::new(),
+    )
+    .await;
+    assert_eq!(
+        (told.result, told.ids),
+        (Ok(()), ["s/1", "s/1", "s/2"].map(str::to_owned).to_vec())
+    );
+    let told = run_with(
+        &[("s/first", &[first]), ("s/2", &["409 "])],
+        false,
+        HashMap::new(),
+    )
+    .await;
+    assert_eq!(told.result.unwrap_err().code, Code::RequestRefused);
+    assert_eq!(told.asked.len(), 8, "{:?}", told.asked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_token_without_end_stops_the_stream() {
+    let page = format!(
+        r#"200 {{"rows": [{{"id": 1}}], "next": "{}"}}"#,
+        "x".repeat(1_100_000)
+    );
+    let told = run_with(&[("s/first", &[&page])], false, HashMap::new()).await;
+    assert_eq!(told.result.unwrap_err().code, Code::UnexpectedShape);
+    assert_eq!(told.ids.len(), 0);
+}
+
+#[test]
+fn no_vendor_asks_for_a_pause_without_end() {
+    let failure = Failure::new(Code::RateLimited, "wait").after(Some(Duration::MAX));
+    assert_eq!(failure.retry_after, Some(crate::error::LONGEST_REST));
 }
 
 #[tokio::test(flavor = "multi_thread")]

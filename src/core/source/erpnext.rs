@@ -285,13 +285,13 @@ impl Reader for ErpNextReader {
 
     fn window(
         &self,
-        _stream: &Stream,
+        stream: &Stream,
         cursor: Option<&Value>,
         start: Start,
     ) -> Result<Window, Failure> {
         let read = |text: &str| naive(text);
         let since = Since { read, ..self.since };
-        let mut window = since.window(cursor, start);
+        let mut window = since.window(stream, cursor, start);
         if cursor.is_none() {
             // By the clock of a site that is furthest behind.
             window.from = window.from.map(|from| from - BEHIND);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::Verdict;
-use crate::error::{Code, Failure};
+use crate::error::{Code, Failure, LONGEST_REST};
 use crate::secret::Secret;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,9 +119,6 @@ impl Response {
     }
 }
 
-/// The longest wait a vendor may ask for. Longer: a hostile header stops a connector for good.
-pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// What a status means where the vendor's own rules do not say otherwise.
 pub fn verdict_by_status(got: &Response) -> Verdict {
     let fail = |code, what: &str| Failure::new(code, format!("HTTP {} ({what})", got.status));
@@ -150,7 +147,7 @@ pub fn retry_after(got: &Response) -> Option<Duration> {
             until.duration_since(now).unwrap_or_default()
         }
     };
-    Some(wait.min(LONGEST_RETRY_AFTER))
+    Some(wait.min(LONGEST_REST))
 }
 
 #[cfg(test)]
@@ -180,7 +177,7 @@ mod tests {
             Some(Duration::from_secs(7))
         );
         assert_eq!(wait("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(wait("99999999999"), Some(LONGEST_RETRY_AFTER));
+        assert_eq!(wait("99999999999"), Some(LONGEST_REST));
         for nonsense in ["-1", "", "soon", "NaN", "inf", "1e400"] {
             assert_eq!(wait(nonsense), None, "{nonsense}");
         }

@@ -18,7 +18,7 @@ use super::request::{below, verdict_by_status};
 use super::settings::{PACE, STREAMS, Settings, missing, wrong};
 use super::table::{self, Row, about, row};
 use super::token::{self, USUAL};
-use super::window::{self, Since, highest};
+use super::window::{Since, highest};
 use super::{
     About, Access, Account, Definition, Field, Grant, Login, Position, Reader, Request, Response,
     Source, Start, Stream, StreamAbout, Usage, Verdict,
@@ -437,11 +437,7 @@ impl Reader for ShopifyReader {
         cursor: Option<&Value>,
         start: Start,
     ) -> Result<Window, Failure> {
-        Ok(if stream.whole {
-            window::whole(start)
-        } else {
-            self.since.window(cursor, start)
-        })
+        Ok(self.since.window(stream, cursor, start))
     }
 
     fn request(&self, at: &Position) -> Result<Request, Failure> {
@@ -484,7 +480,8 @@ impl Reader for ShopifyReader {
 
     fn verdict(&self, at: &Position, got: &Response) -> Verdict {
         let stream = &at.stream.name;
-        let is_left_out = || table::is_left_out::<Spec>(at.stream, self.is_chosen);
+        let is_left_out =
+            || at.next.is_none() && table::is_left_out::<Spec>(at.stream, self.is_chosen);
         let left_out = || Verdict::Absent("left out, because the token lacks its scope".to_owned());
         let failure =
             |code, what: &str| Failure::new(code, format!("HTTP {} ({what})", got.status));

@@ -16,7 +16,7 @@ use super::request::{below, retry_after, verdict_by_status};
 use super::settings::{PACE, START_DATE, STREAMS, Settings, missing};
 use super::table::{self, Row, about, row};
 use super::token::{self, USUAL};
-use super::window::{self, Since, highest};
+use super::window::{Since, highest};
 use super::{
     About, Access, Account, Definition, Field, Grant, Login, Position, Reader, Request, Response,
     Source, Start, Stream, StreamAbout, Verdict,
@@ -359,11 +359,7 @@ impl Reader for SquareReader {
         cursor: Option<&Value>,
         start: Start,
     ) -> Result<Window, Failure> {
-        Ok(if stream.whole {
-            window::whole(start)
-        } else {
-            self.since.window(cursor, start)
-        })
+        Ok(self.since.window(stream, cursor, start))
     }
 
     fn request(&self, at: &Position) -> Result<Request, Failure> {
@@ -528,7 +524,7 @@ impl SquareReader {
             now: at.window.to,
             default_from: at.default_from,
         };
-        at.window.from != self.since.window(None, first).from
+        at.window.from != self.since.window(at.stream, None, first).from
     }
 
     /// Hours have no filter by date of change. They come with the last change first: a page that reaches back

@@ -286,7 +286,7 @@ impl Reader for StripeReader {
         cursor: Option<&Value>,
         start: Start,
     ) -> Result<Window, Failure> {
-        let mut window = self.since.window(cursor, start);
+        let mut window = self.since.window(stream, cursor, start);
         if let Some(from) = window.from.filter(|_| cursor.is_some())
             && from < start.now - EVENTS_KEPT
             && !row::<Spec>(stream)?.events.is_empty()
@@ -343,7 +343,9 @@ impl Reader for StripeReader {
                 let message = "HTTP 400 (the object a page ended with is gone)";
                 Verdict::Expired(Failure::new(Code::RequestRefused, message))
             }
-            (403, _) if table::is_left_out::<Spec>(at.stream, self.is_chosen) => {
+            (403, _)
+                if at.next.is_none() && table::is_left_out::<Spec>(at.stream, self.is_chosen) =>
+            {
                 Verdict::Absent("left out, because the key may not read it".to_owned())
             }
             (403, _) => {

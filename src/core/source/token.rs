@@ -71,6 +71,9 @@ pub fn rotated(field: &str, old: &Secret, new: Option<Secret>) -> Option<Rotated
     })
 }
 
+/// A token that is said to live longer is good until it is refused: beyond, the arithmetic of clocks ends.
+const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// A number of seconds, or the text of one.
 fn seconds(value: &Value) -> Option<Duration> {
     let seconds = match value {
@@ -78,5 +81,6 @@ fn seconds(value: &Value) -> Option<Duration> {
         Value::String(text) => text.trim().parse().ok()?,
         _ => return None,
     };
-    Duration::try_from_secs_f64(seconds).ok()
+    let life = Duration::try_from_secs_f64(seconds).ok()?;
+    Some(life.min(LONGEST_LIFE))
 }

@@ -7,7 +7,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
-use super::Start;
+use super::{Start, Stream};
 use crate::record::Window;
 
 /// Where passes over a stream begin.
@@ -22,9 +22,18 @@ pub struct Since {
 }
 
 impl Since {
-    pub fn window(&self, cursor: Option<&Value>, start: Start) -> Window {
+    /// `cursor` counts where the stream is not read whole.
+    pub fn window(&self, stream: &Stream, cursor: Option<&Value>, start: Start) -> Window {
+        if stream.whole {
+            return Window {
+                from: None,
+                to: start.now,
+            };
+        }
         let first = self.start_date.unwrap_or(start.default_from);
         let reached = cursor.and_then(Value::as_str).and_then(self.read);
+        // What a vendor stamped before there were any leaves no room for a lookback.
+        let reached = reached.map(|reached| reached.max(DateTime::UNIX_EPOCH));
         let from = match (reached, self.start_date) {
             // The default moves with the clock: it begins a first pass, and must not cut off what came since.
             (Some(reached), None) => reached - self.lookback,
@@ -41,14 +50,6 @@ impl Since {
 /// A count of seconds since 1970.
 pub fn epoch(text: &str) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(text.parse().ok()?, 0)
-}
-
-/// The window of a stream that is read whole.
-pub fn whole(start: Start) -> Window {
-    Window {
-        from: None,
-        to: start.now,
-    }
 }
 
 /// The greatest stamp so far that is not later than `cap`, in its own spelling. One of the far future moves nothing:
@@ -99,7 +100,12 @@ mod tests {
                 read: parse_any,
             };
             let cursor = cursor.map(|text| json!(text));
-            since.window(cursor.as_ref(), start).from.unwrap()
+            let stream = Stream {
+                name: "s".into(),
+                ordered: true,
+                whole: false,
+            };
+            since.window(&stream, cursor.as_ref(), start).from.unwrap()
         };
         let day = Some("2026-02-01T00:00:00Z");
         for (start_date, cursor, expected) in [

@@ -424,11 +424,11 @@ impl Reader for SalesforceReader {
 
     fn window(
         &self,
-        _stream: &Stream,
+        stream: &Stream,
         cursor: Option<&Value>,
         start: Start,
     ) -> Result<Window, Failure> {
-        Ok(self.since.window(cursor, start))
+        Ok(self.since.window(stream, cursor, start))
     }
 
     fn request(&self, at: &Position) -> Result<Request, Failure> {
