@@ -466,14 +466,18 @@ impl ErpNextReader {
         };
         if got.status == 404 {
             page.deleted.push(format!("{}/{name}", at.stream.name));
-        } else if next.step == Step::List {
-            let shape = Shape {
-                path: "data",
-                key: &["name"],
-                stamp: "modified",
-                ..Shape::default()
-            };
-            let found = reading::read(&at.stream.name, got, &shape, self.limits)?;
+            page.next = goes_on(next)?;
+            return Ok(page);
+        }
+        let shape = Shape {
+            path: "data",
+            key: &["name"],
+            stamp: "modified",
+            ..Shape::default()
+        };
+        let found = reading::read(&at.stream.name, got, &shape, self.limits)?;
+        // Among the deletions it is only asked for to see that it is there.
+        if next.step == Step::List {
             // A later stamp than the list's would pass those that are still to be read.
             if next.names.is_empty()
                 && let Some((moment, _)) = &next.after

@@ -2,7 +2,7 @@
 //!
 //! A source is a pure function: position in, request out; response in, page out. It has no clock, no socket
 //! and no threads; the engine in [`crate::fetch`] does every risky thing once. That is why a vendor is one
-//! file here, one line in [`CATALOG`], and one folder of recorded pages that its tests replay.
+//! file here, one line in [`CATALOG`], and one folder of whole passes (`pages`) that its tests go through.
 //!
 //! What several vendors need is there once: settings out of a connector's row ([`settings`]), windows and cursors
 //! ([`window`]), token requests ([`token`]), records out of a body ([`reading`]), what is known of a stream ([`table`]).

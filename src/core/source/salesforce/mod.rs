@@ -490,6 +490,13 @@ impl Reader for SalesforceReader {
                 Code::NotFound,
                 format!("there is no object for {stream}, or this user may not see it"),
             )),
+            (404 | 410, "UNSUPPORTED_API_VERSION") => Verdict::Fail(failure(
+                Code::RequestRefused,
+                format!(
+                    "API version {} has ended; see config's \"api_version\"",
+                    self.version
+                ),
+            )),
             (403, _) => Verdict::Fail(failure(
                 Code::PermissionMissing,
                 format!(
