@@ -88,16 +88,6 @@ impl Stage {
         orders.extend((next..next + ADDED).map(|id| (id, order(id, 0))));
     }
 
-    /// The place is armed for the worker's `passes`th time there.
-    fn arm(&self, place: &str, passes: usize) {
-        let file = self.cluster.dir.join("armed");
-        std::fs::write(&file, format!("{place} {passes}")).unwrap();
-        self.cluster.command(
-            "/bin/cp",
-            &[file.to_str().unwrap(), self.fault().to_str().unwrap()],
-        );
-    }
-
     fn fault(&self) -> std::path::PathBuf {
         self.cluster.data().join("connector_service.fault")
     }
@@ -192,7 +182,7 @@ fn a_hundred_kills_lose_nothing_and_double_nothing() {
             } else {
                 1 + round % 4
             };
-            stage.arm(place, passes);
+            stage.cluster.arm(place, passes);
             stage.round(|stage| {
                 wait_until(20, "the worker comes to the place", || {
                     (!stage.fault().exists()).then_some(())

@@ -269,13 +269,7 @@ fn a_login_that_fails_is_the_vendor_s_to_explain_and_is_not_repeated() {
 #[test]
 fn a_kill_after_the_token_was_stored_loses_nothing() {
     let mut stage = stage(QUICK);
-    let armed = stage.cluster.dir.join("armed");
-    std::fs::write(&armed, "after_keep 1").unwrap();
-    let fault = stage.cluster.data().join("connector_service.fault");
-    stage.cluster.command(
-        "/bin/cp",
-        &[armed.to_str().unwrap(), fault.to_str().unwrap()],
-    );
+    stage.cluster.arm("after_keep", 1);
     let run = sync(&mut stage.client, &stage.connector);
     wait_until(30, "the worker was killed", || {
         stage

@@ -146,6 +146,15 @@ impl Cluster {
         );
     }
 
+    /// The worker is killed at a place of `src/fault.rs`, when it comes there for the `passes`th time.
+    pub fn arm(&self, place: &str, passes: usize) {
+        let file = self.dir.join("armed");
+        std::fs::write(&file, format!("{place} {passes}")).expect("a file");
+        let fault = self.data().join("connector_service.fault");
+        let names = [&file, &fault].map(|path| path.to_str().expect("UTF-8"));
+        self.command("/bin/cp", &names);
+    }
+
     /// Runs one of PostgreSQL's programs as the server's user and returns what it printed.
     pub fn command(&self, program: &str, arguments: &[&str]) -> String {
         let (ok, output) = self.try_command(program, arguments);

@@ -441,6 +441,20 @@ fn erpnext_s_troubles_are_told_apart() {
 }
 
 #[test]
+fn erpnext_s_objects_of_another_shape_are_stored_as_they_come() {
+    stage(ErpNext::new()).stores_objects_of_another_shape(
+        47,
+        |object| {
+            if object.contains_key("docstatus") {
+                object.insert("brand_new".into(), json!({"nested": [1, 2.50]}));
+                object.remove("cost_center");
+            }
+        },
+        "data #>> '{brand_new,nested,1}' = '2.5' AND NOT data ? 'cost_center'",
+    );
+}
+
+#[test]
 fn erpnext_s_pause_is_the_account_s_and_outlives_the_server() {
     let mut stage = stage(ErpNext::new());
     stage.changes(20, &mut Random(46));

@@ -34,8 +34,7 @@ pub struct Salesforce {
     number: usize,
     page: usize,
     way: Way,
-    tokens: usize,
-    left: Option<usize>,
+    tokens: Tokens,
     used: u64,
     /// Rows that the vendor counts, and does not give.
     hidden: usize,
@@ -70,8 +69,7 @@ impl Salesforce {
             number: 0,
             page: 6,
             way,
-            tokens: 0,
-            left: None,
+            tokens: Tokens::default(),
             used: 100,
             hidden: 0,
             fields: FIELDS.to_vec(),
@@ -92,8 +90,10 @@ impl Salesforce {
     fn login(&mut self, asked: &Asked) -> Result<Reply, Complaint> {
         need(asked.method == "POST", "a login is a POST")?;
         let host = format!("http://{}", asked.headers["host"]);
-        self.tokens += 1;
-        let token = format!("00D!{}", self.tokens);
+        if self.way != Way::Refresh {
+            self.tokens.given += 1;
+        }
+        let token = self.tokens.access();
         if self.way == Way::Soap {
             need(
                 asked.path == "/services/Soap/u/64.0",
@@ -140,10 +140,10 @@ impl Salesforce {
             }
             Way::Refresh => {
                 need(said("grant_type") == Some("refresh_token"), "another grant")?;
-                need(
-                    said("refresh_token") == Some("not_a_real_refresh"),
-                    "another refresh token",
-                )?;
+                if !self.tokens.renew(said("refresh_token").unwrap_or_default()) {
+                    let error = json!({"error": "invalid_grant", "error_description": "expired access/refresh token"});
+                    return Ok(refusal(400, &[], error));
+                }
             }
             Way::Jwt => {
                 need(
@@ -181,9 +181,12 @@ impl Salesforce {
             Way::Soap => unreachable!(),
         }
         // No expires_in: a token is over when it is refused.
-        json_reply(
-            json!({"access_token": token, "instance_url": host, "id": "https://login.salesforce.com/id/00D/005", "token_type": "Bearer", "issued_at": "1700000000000", "signature": "x"}),
-        )
+        let mut body = json!({"access_token": self.tokens.access(), "instance_url": host, "id": "https://login.salesforce.com/id/00D/005", "token_type": "Bearer", "issued_at": "1700000000000", "signature": "x"});
+        if self.way == Way::Refresh && self.tokens.rotates {
+            // Where the org has switched rotation on.
+            body["refresh_token"] = self.tokens.refresh().into();
+        }
+        json_reply(body)
     }
 
     fn describe(&self, object: &str) -> Result<Reply, Complaint> {
@@ -300,7 +303,7 @@ impl Fake for Salesforce {
                 json!({"client_id": "app", "client_secret": "not_a_real_secret"})
             }
             Way::Refresh => {
-                json!({"client_id": "app", "client_secret": "not_a_real_secret", "refresh_token": "not_a_real_refresh"})
+                json!({"client_id": "app", "client_secret": "not_a_real_secret", "refresh_token": self.tokens.refresh()})
             }
             Way::Jwt => {
                 json!({"client_id": "app", "username": "shop@example.com", "private_key": private_key()})
@@ -315,18 +318,15 @@ impl Fake for Salesforce {
         json!({"requests_per_second": 1000, "base_url": url})
     }
 
+    fn tokens(&mut self) -> &mut Tokens {
+        &mut self.tokens
+    }
+
     fn answer(&mut self, asked: &Asked) -> Result<Reply, Complaint> {
         if asked.method == "POST" {
             return self.login(asked);
         }
-        let is_over = self.left == Some(0);
-        if let Some(left) = &mut self.left {
-            *left = left.saturating_sub(1);
-        }
-        if asked.headers.get("authorization") != Some(&format!("Bearer 00D!{}", self.tokens))
-            || is_over
-        {
-            self.left = None;
+        if !self.tokens.admits(bearer(asked)) {
             return Ok(refusal(
                 401,
                 &[],
@@ -504,10 +504,10 @@ fn salesforce_lets_in_by_the_legacy_login_which_warns_and_is_not_tried_twice() {
 fn salesforce_s_troubles_are_told_apart() {
     let mut stage = Stage::new(Salesforce::new(Way::ClientCredentials));
     stage.changes(60, &mut Random(35));
-    stage.hosted().fake.left = Some(4);
+    stage.hosted().fake.tokens.left = Some(4);
     stage.sync();
     stage.agrees();
-    assert_eq!(stage.hosted().fake.tokens, 2);
+    stage.tokens(2);
     let error = |code: &str| json!([{"message": "not_a_real_secret", "errorCode": code}]);
     stage.changes(40, &mut Random(40));
     // A locator that is over: the pass starts again where its last page was stored.
@@ -576,6 +576,11 @@ fn salesforce_s_troubles_are_told_apart() {
             "Type"
         ]
     );
+}
+
+#[test]
+fn salesforce_s_refresh_token_of_an_org_with_rotation_survives_a_kill_between_receipt_and_use() {
+    Stage::new(Salesforce::new(Way::Refresh)).keeps_a_new_refresh_token_through_a_kill(42);
 }
 
 #[test]

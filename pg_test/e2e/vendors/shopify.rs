@@ -29,6 +29,15 @@ struct Level {
     on_hand: i64,
 }
 
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    /// A token of a custom app.
+    Fixed,
+    ClientCredentials,
+    /// A public app's offline token.
+    Offline,
+}
+
 pub struct Shopify {
     clock: Clock,
     orders: Vec<Order>,
@@ -36,10 +45,8 @@ pub struct Shopify {
     levels: Vec<Level>,
     number: usize,
     page: usize,
-    /// With client credentials: tokens given, and how many requests the present one is good for.
-    oauth: bool,
-    tokens: usize,
-    left: Option<usize>,
+    way: Way,
+    tokens: Tokens,
     /// Most points of one query.
     most: i64,
     version: &'static str,
@@ -72,9 +79,8 @@ impl Shopify {
             levels: Vec::new(),
             number: 0,
             page: 6,
-            oauth: false,
-            tokens: 0,
-            left: None,
+            way: Way::Fixed,
+            tokens: Tokens::default(),
             most: 1_000,
             version: VERSION,
             ignores_filters: false,
@@ -280,10 +286,13 @@ impl Fake for Shopify {
     }
 
     fn credentials(&self) -> Value {
-        match self.oauth {
-            false => json!({"shop": "acme", "access_token": "shpat_not_a_real_token"}),
-            true => {
+        match self.way {
+            Way::Fixed => json!({"shop": "acme", "access_token": "shpat_not_a_real_token"}),
+            Way::ClientCredentials => {
                 json!({"shop": "acme", "client_id": "app", "client_secret": "not_a_real_secret"})
+            }
+            Way::Offline => {
+                json!({"shop": "acme", "client_id": "app", "client_secret": "not_a_real_secret", "refresh_token": self.tokens.refresh()})
             }
         }
     }
@@ -296,17 +305,33 @@ impl Fake for Shopify {
         config
     }
 
+    fn tokens(&mut self) -> &mut Tokens {
+        &mut self.tokens
+    }
+
     fn answer(&mut self, asked: &Asked) -> Result<Reply, Complaint> {
         need(asked.method == "POST", "only POST is asked for")?;
         need_header(asked, "content-type", "application/json")?;
         let body: Value = serde_json::from_str(&asked.body).map_err(|_| "the body is no JSON")?;
         if asked.path == "/admin/oauth/access_token" {
-            let expected = json!({"client_id": "app", "client_secret": "not_a_real_secret", "grant_type": "client_credentials"});
+            let mut expected = json!({"client_id": "app", "client_secret": "not_a_real_secret", "grant_type": "client_credentials"});
+            if self.way == Way::Offline {
+                let shown = body["refresh_token"].as_str().ok_or("no refresh token")?;
+                (expected["grant_type"], expected["refresh_token"]) =
+                    ("refresh_token".into(), shown.into());
+                if !self.tokens.renew(shown) {
+                    return Ok(refusal(400, &[], json!({"error": "invalid_request"})));
+                }
+            } else {
+                self.tokens.given += 1;
+            }
             need(body == expected, "the token request is another one")?;
-            self.tokens += 1;
-            return json_reply(
-                json!({"access_token": format!("token-{}", self.tokens), "scope": "read_orders", "expires_in": 86_399}),
-            );
+            let mut answer = json!({"access_token": self.tokens.access(), "scope": "read_orders", "expires_in": 86_399});
+            if self.way == Way::Offline {
+                answer["expires_in"] = 3600.into();
+                answer["refresh_token"] = self.tokens.refresh().into();
+            }
+            return json_reply(answer);
         }
         need(
             asked.path == format!("/admin/api/{VERSION}/graphql.json"),
@@ -316,16 +341,13 @@ impl Fake for Shopify {
             !asked.headers.contains_key("authorization"),
             "the token belongs into a header of its own",
         )?;
-        let token = match self.oauth {
-            false => "shpat_not_a_real_token".to_owned(),
-            true => format!("token-{}", self.tokens),
+        let shown = asked.headers.get("x-shopify-access-token");
+        let shown = shown.map(String::as_str);
+        let is_let_in = match self.way {
+            Way::Fixed => shown == Some("shpat_not_a_real_token"),
+            _ => self.tokens.admits(shown),
         };
-        let is_over = self.left == Some(0);
-        if let Some(left) = &mut self.left {
-            *left = left.saturating_sub(1);
-        }
-        if asked.headers.get("x-shopify-access-token") != Some(&token) || is_over {
-            self.left = None;
+        if !is_let_in {
             return Ok(refusal(
                 401,
                 &[],
@@ -486,7 +508,7 @@ fn shopify_follows_every_change() {
 #[test]
 fn shopify_misses_nothing_that_changes_while_it_reads() {
     Stage::new(Shopify {
-        oauth: true,
+        way: Way::ClientCredentials,
         ..Shopify::new()
     })
     .misses_nothing_that_changes_while_it_reads(52, 6);
@@ -504,14 +526,14 @@ fn shopify_s_lists_within_lists_are_read_to_their_end() {
 #[test]
 fn shopify_s_troubles_are_told_apart() {
     let mut stage = Stage::new(Shopify {
-        oauth: true,
+        way: Way::ClientCredentials,
         ..Shopify::new()
     });
     stage.changes(60, &mut Random(54));
-    stage.hosted().fake.left = Some(5);
+    stage.hosted().fake.tokens.left = Some(5);
     stage.sync();
     stage.agrees();
-    assert_eq!(stage.hosted().fake.tokens, 2);
+    stage.tokens(2);
     let error = |code: &str, extensions: Value| json!({"data": null, "errors": [{"message": "not_a_real_secret", "extensions": {"code": code}}], "extensions": extensions});
     // Throttled with 200: 400 points are missing, and 1000 come back in a second.
     stage.survives(
@@ -594,6 +616,35 @@ fn shopify_s_queries_ask_for_less_where_they_cost_too_much_and_a_version_that_is
     assert!(
         message.contains("costs more than the shop allows"),
         "{message}"
+    );
+}
+
+#[test]
+fn shopify_s_refresh_token_of_a_public_app_survives_a_kill_between_receipt_and_use() {
+    let tokens = Tokens {
+        rotates: true,
+        ..Tokens::default()
+    };
+    Stage::new(Shopify {
+        way: Way::Offline,
+        tokens,
+        ..Shopify::new()
+    })
+    .keeps_a_new_refresh_token_through_a_kill(58);
+}
+
+#[test]
+fn shopify_s_objects_of_another_shape_are_stored_as_they_come() {
+    // What is not asked for does not come; what is asked for may be null, or an object with more in it.
+    Stage::new(Shopify::new()).stores_objects_of_another_shape(
+        59,
+        |object| {
+            if object.contains_key("sourceName") {
+                object.insert("sourceName".into(), Value::Null);
+                object.insert("displayFinancialStatus".into(), "A_NEW_STATUS".into());
+            }
+        },
+        "data -> 'sourceName' = 'null' AND data ->> 'displayFinancialStatus' = 'A_NEW_STATUS'",
     );
 }
 

@@ -30,10 +30,8 @@ pub struct Square {
     cursors: HashMap<String, Cursor>,
     number: usize,
     page: usize,
-    /// With OAuth: how many tokens were given, and how many requests the present one is still good for.
     oauth: bool,
-    tokens: usize,
-    left: Option<usize>,
+    tokens: Tokens,
 }
 
 fn text(at: DateTime<Utc>) -> String {
@@ -54,8 +52,7 @@ impl Square {
             number: 0,
             page: 4,
             oauth: false,
-            tokens: 0,
-            left: None,
+            tokens: Tokens::default(),
         }
     }
 
@@ -286,13 +283,22 @@ impl Square {
     fn token(&mut self, asked: &Asked) -> Result<Reply, Complaint> {
         need_header(asked, "content-type", "application/json")?;
         let body: Value = serde_json::from_str(&asked.body).map_err(|_| "the body is no JSON")?;
-        let expected = json!({"client_id": "sq0idp-app", "client_secret": "not_a_real_secret", "grant_type": "refresh_token", "refresh_token": "not_a_real_refresh"});
+        let shown = body["refresh_token"].as_str().unwrap_or_default();
+        let mut expected = json!({"client_id": "sq0idp-app", "client_secret": "not_a_real_secret", "grant_type": "refresh_token", "refresh_token": shown});
+        if self.tokens.rotates {
+            // PKCE: a public client has no secret, and each refresh token is good for one use.
+            expected.as_object_mut().unwrap().remove("client_secret");
+        }
         need(body == expected, "the token request is another one")?;
-        self.tokens += 1;
+        if !self.tokens.renew(shown) {
+            let error =
+                json!({"errors": [{"category": "AUTHENTICATION_ERROR", "code": "UNAUTHORIZED"}]});
+            return Ok(refusal(401, &[], error));
+        }
         let over = Utc::now() + TimeDelta::days(30);
         json_reply(json!({
-            "access_token": format!("token-{}", self.tokens), "token_type": "bearer", "expires_at": text(over),
-            "merchant_id": "M1", "refresh_token": "not_a_real_refresh", "short_lived": false,
+            "access_token": self.tokens.access(), "token_type": "bearer", "expires_at": text(over),
+            "merchant_id": "M1", "refresh_token": self.tokens.refresh(), "short_lived": false,
         }))
     }
 }
@@ -310,8 +316,11 @@ impl Fake for Square {
     fn credentials(&self) -> Value {
         match self.oauth {
             false => json!({"access_token": "not_a_real_token"}),
+            true if self.tokens.rotates => {
+                json!({"client_id": "sq0idp-app", "refresh_token": self.tokens.refresh()})
+            }
             true => {
-                json!({"client_id": "sq0idp-app", "client_secret": "not_a_real_secret", "refresh_token": "not_a_real_refresh"})
+                json!({"client_id": "sq0idp-app", "client_secret": "not_a_real_secret", "refresh_token": self.tokens.refresh()})
             }
         }
     }
@@ -320,21 +329,20 @@ impl Fake for Square {
         json!({"requests_per_second": 1000, "base_url": url})
     }
 
+    fn tokens(&mut self) -> &mut Tokens {
+        &mut self.tokens
+    }
+
     fn answer(&mut self, asked: &Asked) -> Result<Reply, Complaint> {
         if asked.path == "/oauth2/token" {
             return self.token(asked);
         }
         need_header(asked, "square-version", VERSION)?;
-        let token = match self.oauth {
-            false => "Bearer not_a_real_token".to_owned(),
-            true => format!("Bearer token-{}", self.tokens),
+        let is_let_in = match self.oauth {
+            false => bearer(asked) == Some("not_a_real_token"),
+            true => self.tokens.admits(bearer(asked)),
         };
-        let is_over = self.left == Some(0);
-        if let Some(left) = &mut self.left {
-            *left = left.saturating_sub(1);
-        }
-        if asked.headers.get("authorization") != Some(&token) || is_over {
-            self.left = None;
+        if !is_let_in {
             let code = if self.oauth {
                 "ACCESS_TOKEN_EXPIRED"
             } else {
@@ -544,10 +552,10 @@ fn square_s_troubles_are_told_apart() {
     });
     stage.changes(60, &mut Random(13));
     // The token is over in the middle of the pages.
-    stage.hosted().fake.left = Some(9);
+    stage.hosted().fake.tokens.left = Some(9);
     stage.sync();
     stage.agrees();
-    assert_eq!(stage.hosted().fake.tokens, 2);
+    stage.tokens(2);
     let error = |category: &str, code: &str| json!({"errors": [{"category": category, "code": code, "detail": "not_a_real_token"}]});
     stage.survives(
         3,
@@ -607,6 +615,34 @@ fn square_s_troubles_are_told_apart() {
     }
     stage.sync();
     stage.agrees();
+}
+
+#[test]
+fn square_s_refresh_token_of_a_public_client_survives_a_kill_between_receipt_and_use() {
+    let tokens = Tokens {
+        rotates: true,
+        ..Tokens::default()
+    };
+    stage(Square {
+        oauth: true,
+        tokens,
+        ..Square::new()
+    })
+    .keeps_a_new_refresh_token_through_a_kill(17);
+}
+
+#[test]
+fn square_s_objects_of_another_shape_are_stored_as_they_come() {
+    stage(Square::new()).stores_objects_of_another_shape(
+        18,
+        |object| {
+            if object.contains_key("updated_at") {
+                object.insert("brand_new".into(), json!({"nested": [1, 2.50]}));
+                object.remove("tip_money");
+            }
+        },
+        "data #>> '{brand_new,nested,1}' = '2.5' AND stream = 'payments' AND NOT data ? 'tip_money'",
+    );
 }
 
 #[test]

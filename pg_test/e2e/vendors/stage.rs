@@ -47,6 +47,62 @@ pub trait Fake: Send + 'static {
 
     /// Id and version of every record that is there.
     fn records(&self) -> BTreeMap<String, String>;
+
+    /// What opens the streams, where it is not the credentials themselves.
+    fn tokens(&mut self) -> &mut Tokens {
+        unreachable!("{} has no tokens here", Self::KIND)
+    }
+}
+
+/// Access tokens as a vendor gives them out, each in place of the one before.
+#[derive(Default)]
+pub struct Tokens {
+    /// So many so far.
+    pub given: usize,
+    /// How many requests the present one is still good for; `None`: any number.
+    pub left: Option<usize>,
+    /// Whether a refresh token is good for one use.
+    pub rotates: bool,
+    /// Refresh tokens that were shown and had been replaced.
+    pub reused: usize,
+}
+
+impl Tokens {
+    pub fn access(&self) -> String {
+        format!("token-{}", self.given)
+    }
+
+    /// The one that is good.
+    pub fn refresh(&self) -> String {
+        let number = if self.rotates { self.given } else { 0 };
+        format!("not_a_real_refresh_{number}")
+    }
+
+    /// Whether a refresh token is let in. If so, there are new tokens.
+    pub fn renew(&mut self, shown: &str) -> bool {
+        let is_good = shown == self.refresh();
+        if is_good {
+            self.given += 1;
+        } else {
+            self.reused += 1;
+        }
+        is_good
+    }
+
+    /// Whether a request with this access token is let in.
+    pub fn admits(&mut self, shown: Option<&str>) -> bool {
+        let is_over = self.left == Some(0);
+        self.left = match self.left {
+            Some(0) => None,
+            left => left.map(|left| left - 1),
+        };
+        !is_over && shown == Some(self.access().as_str())
+    }
+}
+
+/// The token of an `Authorization: Bearer` header.
+pub fn bearer(asked: &Asked) -> Option<&str> {
+    asked.headers.get("authorization")?.strip_prefix("Bearer ")
 }
 
 pub struct Hosted<F> {
@@ -55,6 +111,8 @@ pub struct Hosted<F> {
     pub busy: Option<(Random, usize)>,
     /// What answers instead of the vendor, after so many requests.
     pub faults: VecDeque<(usize, Reply)>,
+    /// What the vendor's next version makes of each object that it answers with.
+    pub reshape: Option<fn(&mut serde_json::Map<String, Value>)>,
     complaints: Vec<Complaint>,
 }
 
@@ -80,6 +138,7 @@ impl<F: Fake> Stage<F> {
             fake,
             busy: None,
             faults: VecDeque::new(),
+            reshape: None,
             complaints: Vec::new(),
         }));
         let serving = hosted.clone();
@@ -224,7 +283,12 @@ impl<F: Fake> Stage<F> {
     }
 
     /// Changes between any two requests of a sync are there after the next one.
+    ///
+    /// `VENDOR_ROUNDS` makes it so many times longer, and `VENDOR_SEED` another story.
     pub fn misses_nothing_that_changes_while_it_reads(&mut self, seed: u64, rounds: usize) {
+        let said = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+        let rounds = rounds * said("VENDOR_ROUNDS").unwrap_or(1) as usize;
+        let seed = seed + said("VENDOR_SEED").unwrap_or(0_u64);
         let mut random = Random(seed);
         self.changes(40, &mut random);
         let mut changed = 0;
@@ -241,6 +305,51 @@ impl<F: Fake> Stage<F> {
             changed > rounds as i64,
             "the vendor changed too little to show anything: {changed}"
         );
+    }
+
+    /// So many tokens were given out, and no refresh token that had been replaced was shown.
+    pub fn tokens(&self, given: usize) {
+        let mut hosted = self.hosted();
+        let tokens = hosted.fake.tokens();
+        assert_eq!((tokens.given, tokens.reused), (given, 0));
+    }
+
+    /// Everything is killed between the receipt of a refresh token and the first use of its access token: the vendor
+    /// has replaced the old one, so that only what was stored before lets anybody in again.
+    pub fn keeps_a_new_refresh_token_through_a_kill(&mut self, seed: u64) {
+        self.hosted().fake.tokens().rotates = true;
+        self.changes(30, &mut Random(seed));
+        self.cluster.arm("after_keep", 1);
+        self.hosted().fake.clock().go_live();
+        let run = sync(&mut self.client, &self.connector);
+        wait_until(30, "the worker was killed", || {
+            let log = self.cluster.log();
+            log.contains("was terminated by signal 9").then_some(())
+        });
+        self.client = self.cluster.wait_ready_in("app");
+        let run = wait_for_run(&mut self.client, &run);
+        assert_eq!(run["state"], "succeeded", "{run}");
+        self.agrees();
+        self.tokens(2);
+    }
+
+    /// Objects gain a field and lose others: they are stored as they come, and the numbers stand.
+    pub fn stores_objects_of_another_shape(
+        &mut self,
+        seed: u64,
+        reshape: fn(&mut serde_json::Map<String, Value>),
+        is_reshaped: &str,
+    ) {
+        let mut random = Random(seed);
+        self.changes(40, &mut random);
+        self.sync();
+        self.hosted().reshape = Some(reshape);
+        self.changes(20, &mut random);
+        self.sync();
+        self.agrees();
+        let sql = format!("SELECT count(*) FROM raw_connector_data WHERE {is_reshaped}");
+        let found: i64 = self.client.query_one(&sql, &[]).unwrap().get(0);
+        assert!(found > 0, "nothing was stored in its new shape");
     }
 
     /// Fails once the way a fault says, then goes on: the sync succeeds all the same.
@@ -307,7 +416,10 @@ fn answer<F: Fake>(hosted: &mut Hosted<F>, asked: &Asked) -> Reply {
         None => {}
     }
     let reply = match hosted.fake.answer(asked) {
-        Ok(reply) => reply,
+        Ok(reply) => match hosted.reshape {
+            None => reply,
+            Some(reshape) => reshaped(reply, reshape),
+        },
         Err(complaint) => {
             hosted
                 .complaints
@@ -321,6 +433,37 @@ fn answer<F: Fake>(hosted: &mut Hosted<F>, asked: &Asked) -> Reply {
         hosted.fake.change(random);
     }
     reply
+}
+
+fn reshaped(reply: Reply, reshape: fn(&mut serde_json::Map<String, Value>)) -> Reply {
+    fn walk(value: &mut Value, reshape: fn(&mut serde_json::Map<String, Value>)) {
+        match value {
+            Value::Array(values) => values.iter_mut().for_each(|value| walk(value, reshape)),
+            Value::Object(object) => {
+                object.values_mut().for_each(|value| walk(value, reshape));
+                reshape(object);
+            }
+            _ => {}
+        }
+    }
+    let change = |body: &[u8]| {
+        let mut value: Value = serde_json::from_slice(body).expect("JSON");
+        walk(&mut value, reshape);
+        value.to_string()
+    };
+    match reply {
+        Reply::Json(text) => Reply::Json(change(text.as_bytes())),
+        Reply::Full {
+            status,
+            headers,
+            body,
+        } => Reply::Full {
+            status,
+            headers,
+            body: change(&body).into_bytes(),
+        },
+        other => other,
+    }
 }
 
 pub fn json_reply(body: Value) -> Result<Reply, Complaint> {
