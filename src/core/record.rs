@@ -1,6 +1,7 @@
 //! What flows: records, pages and stream states.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -100,6 +101,10 @@ pub struct Page {
     pub warning: Option<String>,
     /// How to ask for the next page; the source's own shape, opaque to everything else. `None`: the pass ends.
     pub next: Option<Value>,
+    /// How long to wait before the next page is asked for, and why.
+    pub wait: Option<(Duration, &'static str)>,
+    /// Whether it may hold the same records as the page before: then the token alone says that the pass goes on.
+    pub overlaps: bool,
     /// The greatest cursor value of this pass so far, this page included (see [`crate::source::Position::high`]).
     pub high: Option<Value>,
 }

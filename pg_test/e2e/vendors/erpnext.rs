@@ -367,7 +367,7 @@ fn erpnext_follows_every_change() {
 
 #[test]
 fn erpnext_misses_nothing_that_changes_while_it_reads() {
-    stage(ErpNext::new()).misses_nothing_that_changes_while_it_reads(42, 6);
+    misses_nothing_that_changes_while_it_reads(|| stage(ErpNext::new()), 42, 6);
 }
 
 #[test]

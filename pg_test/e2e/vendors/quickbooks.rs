@@ -400,7 +400,7 @@ fn quickbooks_follows_every_change() {
 
 #[test]
 fn quickbooks_misses_nothing_that_changes_while_it_reads() {
-    Stage::new(QuickBooks::new()).misses_nothing_that_changes_while_it_reads(22, 5);
+    misses_nothing_that_changes_while_it_reads(|| Stage::new(QuickBooks::new()), 22, 5);
 }
 
 #[test]

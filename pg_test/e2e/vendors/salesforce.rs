@@ -453,7 +453,7 @@ fn salesforce_follows_every_change() {
 
 #[test]
 fn salesforce_misses_nothing_that_changes_while_it_reads() {
-    Stage::new(Salesforce::new(Way::Refresh)).misses_nothing_that_changes_while_it_reads(32, 8);
+    misses_nothing_that_changes_while_it_reads(|| Stage::new(Salesforce::new(Way::Refresh)), 32, 8);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Shopify: GraphQL with a budget of cost, errors in a 200, lists within lists, and versions that fall forward.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use connector_service_test::*;
@@ -52,6 +53,51 @@ pub struct Shopify {
     version: &'static str,
     ignores_filters: bool,
     with_lines: bool,
+    /// Blanks in each order, so that a file of them has parts.
+    padding: usize,
+    bulk: Operations,
+}
+
+/// Bulk operations, and what becomes of them.
+#[derive(Default)]
+struct Operations {
+    /// The address of another server, where the files are.
+    files_at: String,
+    files: Files,
+    started: usize,
+    /// How often each was looked at.
+    looks: HashMap<usize, usize>,
+    refuses: bool,
+    fails: bool,
+    /// So many files are over before they are read.
+    lost: usize,
+}
+
+type Files = Arc<Mutex<HashMap<String, String>>>;
+
+/// A place for files that knows nobody: it would refuse whoever shows a token.
+fn file_server(files: Files) -> Vendor {
+    Vendor::start(move |asked| {
+        let shows_token = asked.headers.contains_key("authorization")
+            || asked.headers.contains_key("x-shopify-access-token");
+        let files = files.lock().unwrap();
+        let (false, Some(file)) = (shows_token, files.get(&asked.path)) else {
+            return Reply::status(403);
+        };
+        let range = asked.headers["range"].strip_prefix("bytes=").unwrap();
+        let (from, to) = range.split_once('-').unwrap();
+        let (from, to): (usize, usize) = (from.parse().unwrap(), to.parse().unwrap());
+        let part = &file.as_bytes()[from..=to];
+        let headers = vec![
+            ("Content-Type", "application/jsonl".to_owned()),
+            ("Content-Range", format!("bytes {from}-{to}/{}", file.len())),
+        ];
+        Reply::Full {
+            status: 206,
+            headers,
+            body: part.to_vec(),
+        }
+    })
 }
 
 fn text(at: DateTime<Utc>) -> String {
@@ -85,7 +131,80 @@ impl Shopify {
             version: VERSION,
             ignores_filters: false,
             with_lines: false,
+            padding: 0,
+            bulk: Operations::default(),
         }
+    }
+
+    /// The orders of a filter.
+    fn window(&self, filter: &str, stamp: DateTime<Utc>) -> Result<bool, Complaint> {
+        let (from, to) = filter.split_once(" AND ").ok_or("no window")?;
+        let quoted = |text: &str, start: &str| -> Result<DateTime<Utc>, Complaint> {
+            let text = text
+                .strip_prefix(start)
+                .and_then(|text| text.strip_suffix('\''));
+            text.and_then(|text| text.parse().ok())
+                .ok_or("no quoted time".to_owned())
+        };
+        let from = quoted(from, "updated_at:>='")?;
+        let to = quoted(to, "updated_at:<'")?;
+        Ok(self.ignores_filters || (stamp >= from && stamp < to))
+    }
+
+    fn start_operation(&mut self, query: &str) -> Result<Value, Complaint> {
+        let refused = |code: &str| json!({"bulkOperation": null, "userErrors": [{"code": code, "message": "A bulk operation is already in progress"}]});
+        let outcome = if self.bulk.refuses {
+            refused("OPERATION_IN_PROGRESS")
+        } else {
+            let rest = query
+                .strip_prefix("{ orders(query: \"")
+                .ok_or("another bulk query")?;
+            let (filter, fields) = rest.split_once("\") { nodes {").ok_or("no filter")?;
+            need(
+                !fields.contains("first:") && !fields.contains("$"),
+                "a bulk query has no pages and no variables",
+            )?;
+            let mut file = String::new();
+            let mut nodes = 0;
+            // In no order that anybody promises.
+            for order in self.orders.iter().rev() {
+                if self.window(filter, order.updated)? {
+                    file += &self.order(order, fields).to_string();
+                    file.push('\n');
+                    nodes += 1;
+                }
+            }
+            self.bulk.started += 1;
+            let number = self.bulk.started;
+            let mut files = self.bulk.files.lock().unwrap();
+            if number > self.bulk.lost {
+                files.insert(format!("/bulk-{number}.jsonl"), file.clone());
+            }
+            files.insert(format!("{number}"), format!("{nodes} {}", file.len()));
+            json!({"bulkOperation": {"id": gid("BulkOperation", number)}, "userErrors": []})
+        };
+        Ok(json!({"data": {"bulkOperationRunQuery": outcome}, "extensions": throttle(1_500)}))
+    }
+
+    fn operation(&mut self, id: &str) -> Value {
+        let number: usize = id.rsplit('/').next().unwrap().parse().unwrap();
+        let looks = self.bulk.looks.entry(number).or_default();
+        *looks += 1;
+        let mut node = json!({"id": id, "status": "RUNNING", "errorCode": null, "rootObjectCount": "3", "fileSize": null, "url": null});
+        if *looks > 1 && self.bulk.fails {
+            (node["status"], node["errorCode"]) = ("FAILED".into(), "TIMEOUT".into());
+        } else if *looks > 1 {
+            let files = self.bulk.files.lock().unwrap();
+            let (nodes, size) = files[&number.to_string()].split_once(' ').unwrap();
+            node["status"] = "COMPLETED".into();
+            node["rootObjectCount"] = nodes.into();
+            // 64 bits come as text.
+            node["fileSize"] = size.into();
+            if nodes != "0" {
+                node["url"] = format!("{}/bulk-{number}.jsonl", self.bulk.files_at).into();
+            }
+        }
+        json!({"data": {"node": node}, "extensions": throttle(1_500)})
     }
 
     fn order(&self, order: &Order, query: &str) -> Value {
@@ -110,6 +229,9 @@ impl Shopify {
             body["displayFinancialStatus"] = "PAID".into();
             body["sourceName"] = "web".into();
             body["totalPriceSet"] = bag(order.cents);
+        }
+        if self.padding > 0 {
+            body["note"] = " ".repeat(self.padding).into();
         }
         body
     }
@@ -165,19 +287,8 @@ impl Shopify {
                 }
             });
         }
-        let window = |stamp: DateTime<Utc>| -> Result<bool, Complaint> {
-            let filter = variables["query"].as_str().ok_or("no filter")?;
-            let (from, to) = filter.split_once(" AND ").ok_or("no window")?;
-            let quoted = |text: &str, start: &str| -> Result<DateTime<Utc>, Complaint> {
-                let text = text
-                    .strip_prefix(start)
-                    .and_then(|text| text.strip_suffix('\''));
-                text.and_then(|text| text.parse().ok())
-                    .ok_or("no quoted time".to_owned())
-            };
-            let from = quoted(from, "updated_at:>='")?;
-            let to = quoted(to, "updated_at:<'")?;
-            Ok(self.ignores_filters || (stamp >= from && stamp < to))
+        let window = |stamp: DateTime<Utc>| {
+            self.window(variables["query"].as_str().ok_or("no filter")?, stamp)
         };
         // A cursor stands for a place in the order, whatever moves before it.
         let page = |mut rows: Vec<(DateTime<Utc>, usize, Value)>| {
@@ -358,6 +469,14 @@ impl Fake for Shopify {
             body["query"].as_str().ok_or("no query")?,
             &body["variables"],
         );
+        if query.contains("bulkOperationRunQuery") {
+            let answer = self.start_operation(variables["query"].as_str().ok_or("no query")?)?;
+            return json_reply(answer);
+        }
+        if query.contains("... on BulkOperation") {
+            let id = variables["id"].as_str().ok_or("no id")?;
+            return json_reply(self.operation(id));
+        }
         let cost = variables["first"].as_i64().unwrap_or(0) * 10;
         if cost > self.most {
             let error = json!({"errors": [{"message": "Query cost is too high", "extensions": {"code": "MAX_COST_EXCEEDED", "cost": cost, "maxCost": self.most}}]});
@@ -507,11 +626,110 @@ fn shopify_follows_every_change() {
 
 #[test]
 fn shopify_misses_nothing_that_changes_while_it_reads() {
-    Stage::new(Shopify {
-        way: Way::ClientCredentials,
+    let stage = || {
+        Stage::new(Shopify {
+            way: Way::ClientCredentials,
+            ..Shopify::new()
+        })
+    };
+    misses_nothing_that_changes_while_it_reads(stage, 52, 6);
+}
+
+/// A shop with more orders than are read by pages.
+fn large(bulk: Operations) -> (Stage<Shopify>, Vendor) {
+    let files = file_server(bulk.files.clone());
+    let mut fake = Shopify {
+        padding: 40_000,
+        bulk: Operations {
+            files_at: files.url(),
+            ..bulk
+        },
         ..Shopify::new()
-    })
-    .misses_nothing_that_changes_while_it_reads(52, 6);
+    };
+    let mut random = Random(60);
+    while fake.orders.len() < 310 {
+        fake.change(&mut random);
+    }
+    // Spread over a week: what lies within the lookback comes again.
+    let first = Utc::now() - chrono::TimeDelta::days(8);
+    for (i, order) in fake.orders.iter_mut().enumerate() {
+        let at = first.timestamp() + 1_800 * i as i64;
+        order.updated = DateTime::from_timestamp(at, 0).unwrap();
+    }
+    (Stage::new(fake), files)
+}
+
+#[test]
+fn shopify_s_long_pass_ends_with_a_file_that_is_read_in_parts() {
+    let (mut stage, files) = large(Operations::default());
+    let run = stage.sync();
+    stage.agrees();
+    assert_eq!(stage.hosted().fake.bulk.started, 2, "orders and refunds");
+    let parts = files.asked_for("/bulk-1.jsonl");
+    assert!(parts > 2, "{parts} parts");
+    assert_eq!(run["warnings"], json!([]), "{run}");
+    // What changed since comes by pages again.
+    stage.changes(20, &mut Random(61));
+    stage.sync();
+    stage.agrees();
+    assert_eq!(stage.hosted().fake.bulk.started, 2);
+}
+
+#[test]
+fn shopify_s_file_is_gone_on_with_where_a_kill_left_it() {
+    let (mut stage, files) = large(Operations::default());
+    // Forty pages, the beginning of the operation, two looks, and the first part.
+    stage.cluster.arm("after_commit", 44);
+    stage.hosted().fake.clock().go_live();
+    let run = sync(&mut stage.client, &stage.connector);
+    wait_until(60, "the worker was killed", || {
+        let log = stage.cluster.log();
+        log.contains("was terminated by signal 9").then_some(())
+    });
+    let before = files.asked_for("/bulk-1.jsonl");
+    assert!(before > 0, "the kill came before the file");
+    stage.client = stage.cluster.wait_ready_in("app");
+    let run = wait_for_run(&mut stage.client, &run);
+    assert_eq!(run["state"], "succeeded", "{run}");
+    stage.agrees();
+    assert_eq!(stage.hosted().fake.bulk.started, 2, "one for each stream");
+    // Those of the second that the pages ended with.
+    let again = run["unchanged"].as_i64().unwrap();
+    assert!(again <= 2, "{run}");
+}
+
+#[test]
+fn shopify_s_long_pass_goes_on_by_pages_where_a_file_cannot_be_had() {
+    let (mut stage, files) = large(Operations {
+        refuses: true,
+        ..Operations::default()
+    });
+    let run = stage.sync();
+    stage.agrees();
+    assert_eq!(run["warnings"], json!([]), "{run}");
+    assert!(files.asked().is_empty());
+
+    let (mut stage, files) = large(Operations {
+        fails: true,
+        ..Operations::default()
+    });
+    let run = stage.sync();
+    stage.agrees();
+    let failed = "Shopify's bulk operation failed; the stream is read by pages";
+    let warnings = ["orders", "refunds"].map(|name| format!("stream \"{name}\": {failed}"));
+    assert_eq!(run["warnings"], json!(warnings), "{run}");
+    assert!(files.asked().is_empty());
+}
+
+#[test]
+fn shopify_s_file_that_is_over_costs_a_new_start() {
+    let (mut stage, _files) = large(Operations {
+        lost: 1,
+        ..Operations::default()
+    });
+    stage.sync();
+    stage.agrees();
+    assert!(stage.hosted().fake.bulk.started > 1);
 }
 
 #[test]

@@ -541,7 +541,7 @@ fn square_follows_every_change() {
 
 #[test]
 fn square_misses_nothing_that_changes_while_it_reads() {
-    stage(Square::new()).misses_nothing_that_changes_while_it_reads(12, 6);
+    misses_nothing_that_changes_while_it_reads(|| stage(Square::new()), 12, 6);
 }
 
 #[test]

@@ -283,12 +283,7 @@ impl<F: Fake> Stage<F> {
     }
 
     /// Changes between any two requests of a sync are there after the next one.
-    ///
-    /// `VENDOR_ROUNDS` makes it so many times longer, and `VENDOR_SEED` another story.
-    pub fn misses_nothing_that_changes_while_it_reads(&mut self, seed: u64, rounds: usize) {
-        let said = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-        let rounds = rounds * said("VENDOR_ROUNDS").unwrap_or(1) as usize;
-        let seed = seed + said("VENDOR_SEED").unwrap_or(0_u64);
+    fn misses_nothing(&mut self, seed: u64, rounds: usize) {
         let mut random = Random(seed);
         self.changes(40, &mut random);
         let mut changed = 0;
@@ -406,6 +401,22 @@ impl<F: Fake> Stage<F> {
         });
         assert_eq!(ended["waits"], 1, "{ended}");
         self.agrees();
+    }
+}
+
+/// Stories of rounds, each with changes between any two requests. `VENDOR_STORIES` says how many, each from a seed of
+/// its own; a longer story would not do, because what is read again within the lookback grows with every round.
+pub fn misses_nothing_that_changes_while_it_reads<F: Fake>(
+    stage: impl Fn() -> Stage<F>,
+    seed: u64,
+    rounds: usize,
+) {
+    let stories = std::env::var("VENDOR_STORIES").ok();
+    let stories: u64 = stories.map_or(1, |text| text.parse().expect("a number"));
+    for story in 0..stories {
+        let seed = seed + 1_000 * story;
+        println!("{}: story {seed}", F::KIND);
+        stage().misses_nothing(seed, rounds);
     }
 }
 

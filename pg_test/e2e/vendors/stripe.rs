@@ -361,7 +361,7 @@ fn stripe_follows_every_change() {
 
 #[test]
 fn stripe_misses_nothing_that_changes_while_it_reads() {
-    Stage::new(Stripe::new()).misses_nothing_that_changes_while_it_reads(2, 6);
+    misses_nothing_that_changes_while_it_reads(|| Stage::new(Stripe::new()), 2, 6);
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! committed. `at`, the proven data position, moves with every page only where the source's order allows it.
 //!
 //! Credentials and all other headers are pinned to the place a stream begins at: a request to another one, which
-//! only what the vendor sent can have led to, is not made.
+//! only what the vendor sent can have led to, is not made; but one without credentials may fetch a file from anywhere
+//! that the guard lets it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -389,6 +390,7 @@ impl Run<'_> {
                     definition: self.definition.clone(),
                 })
             });
+            let wait = page.wait;
             let state = StreamState {
                 at: at.clone(),
                 pass,
@@ -406,6 +408,10 @@ impl Run<'_> {
                 .await;
             if ended {
                 return Ok(());
+            }
+            if let Some((wait, why)) = wait {
+                self.show_waiting(wait, why, None).await;
+                tokio::time::sleep(wait).await;
             }
         }
     }
@@ -470,7 +476,8 @@ impl Run<'_> {
         let home = home.map_err(Trouble::Final)?.origin();
         let url = &request.url;
         // A user name would become a header of the client's own making.
-        if url.origin() != home || !url.username().is_empty() || url.password().is_some() {
+        let is_foreign = url.origin() != home && !request.is_bare;
+        if is_foreign || !url.username().is_empty() || url.password().is_some() {
             return Err(Trouble::Final(Failure::new(
                 Code::ForeignNextPage,
                 "the next page's address lies on another host",
@@ -686,7 +693,7 @@ impl Progress {
             .chain(page.rejected.iter().map(|r| r.hash))
             .flatten()
             .collect();
-        let rows = (!hashes.is_empty()).then(|| json::hash(&hashes));
+        let rows = (!hashes.is_empty() && !page.overlaps).then(|| json::hash(&hashes));
         if rows.is_some() && rows == self.rows {
             return Err(Failure::new(
                 Code::RepeatedPage,

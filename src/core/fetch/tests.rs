@@ -71,6 +71,7 @@ impl Reader for Script {
             at.next.map_or("first".into(), Value::to_string)
         ));
         Ok(Request {
+            is_bare: false,
             method: Method::Get,
             url,
             headers: vec![],

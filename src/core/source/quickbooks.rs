@@ -20,8 +20,8 @@ use super::table::{Row, about, row};
 use super::token::{self, USUAL};
 use super::window::{Since, highest};
 use super::{
-    About, Access, Account, Definition, Field, Grant, Login, Position, Reader, Request, Response,
-    Source, Start, Stream, StreamAbout, Verdict,
+    About, Account, Definition, Field, Grant, Login, Position, Reader, Request, Response, Source,
+    Start, Stream, StreamAbout, Verdict,
 };
 use crate::error::{Code, Failure};
 use crate::json::RecordLimits;
@@ -100,6 +100,9 @@ const PAGE: usize = 1_000;
 
 /// Ids of one second that are remembered, so that no record is counted twice. More: a longer token with every page.
 const MOST_KNOWN: usize = 10_000;
+
+/// What is later than this before a pass began may still come to light, and is not counted: the next pass reads it.
+const LOOKBACK: TimeDelta = TimeDelta::minutes(5);
 
 /// Most objects of one answer of change data capture, which has no pages.
 const CAPTURED: usize = 1_000;
@@ -185,7 +188,7 @@ impl Source for QuickBooks {
         let realm = settings.place(&["realm_id", "realmId", "company_id"])?;
         let since = Since {
             start_date: settings.start_date()?,
-            lookback: TimeDelta::minutes(5),
+            lookback: LOOKBACK,
             read: parse_any,
         };
         let login = OAuth {
@@ -233,7 +236,7 @@ struct Next {
     skip: usize,
     /// Ids that the pages before brought of that moment: they come again.
     known: HashSet<String>,
-    /// Different records of the pass so far.
+    /// Different records of the pass so far that the vendor will count.
     read: u64,
 }
 
@@ -250,18 +253,17 @@ fn stamp(at: DateTime<Utc>) -> String {
 }
 
 impl Spec {
-    /// What a query is about: from a moment on, up to the end of the window.
-    fn conditions(&self, from: Option<DateTime<Utc>>, window: Window) -> String {
+    /// What a query is about: from a moment on, up to another.
+    fn conditions(&self, from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>) -> String {
         let mut conditions = Vec::new();
         if self.named {
             conditions.push("Active IN (true, false)".to_owned());
         }
-        if let Some(from) = from.or(window.from) {
+        if let Some(from) = from {
             conditions.push(format!("MetaData.LastUpdatedTime >= '{}'", stamp(from)));
         }
-        if !self.whole {
-            let to = stamp(window.to);
-            conditions.push(format!("MetaData.LastUpdatedTime <= '{to}'"));
+        if let Some(to) = to {
+            conditions.push(format!("MetaData.LastUpdatedTime <= '{}'", stamp(to)));
         }
         match conditions.as_slice() {
             [] => String::new(),
@@ -298,13 +300,14 @@ impl Reader for QuickBooksReader {
                 below(&self.base, &["cdc"], &query)
             }
             Step::Count => {
-                let conditions = spec.conditions(None, at.window);
+                let conditions = spec.conditions(at.window.from, Some(settled(at)));
                 let query = format!("SELECT COUNT(*) FROM {}{conditions}", spec.entity);
                 let query = [("query", query.as_str()), ("minorversion", MINOR_VERSION)];
                 below(&self.base, &["query"], &query)
             }
             Step::Query => {
-                let conditions = spec.conditions(next.from, at.window);
+                let to = (!spec.whole).then_some(at.window.to);
+                let conditions = spec.conditions(next.from.or(at.window.from), to);
                 let query = format!(
                     "SELECT * FROM {}{conditions} ORDERBY MetaData.LastUpdatedTime ASC STARTPOSITION {} MAXRESULTS {PAGE}",
                     spec.entity,
@@ -398,6 +401,11 @@ fn check(around: &serde_json::Map<String, Value>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Up to where the vendor's count and what came are compared.
+fn settled(at: &Position) -> DateTime<Utc> {
+    at.window.to - LOOKBACK
+}
+
 fn captured_since(at: &Position) -> DateTime<Utc> {
     let from = at.window.from.unwrap_or_default();
     from.max(at.now - CAPTURE_KEPT)
@@ -432,9 +440,23 @@ impl QuickBooksReader {
         if came > 0 && !any_read {
             return Err(strange("no record has a MetaData.LastUpdatedTime"));
         }
-        let ids = || found.records.iter().map(|record| record.id.clone());
-        let fresh = ids().filter(|id| !next.known.contains(id)).count() + found.rejected.len();
-        let read = next.read + fresh as u64;
+        let is_fresh = |id: &str| !next.known.contains(id);
+        let stamped = || {
+            found
+                .records
+                .iter()
+                .zip(found.cursors.iter().map(|text| parse_any(text)))
+        };
+        let counts = |stamp: Option<DateTime<Utc>>| stamp.is_some_and(|stamp| stamp <= settled(at));
+        let counted = stamped().filter(|(record, stamp)| is_fresh(&record.id) && counts(*stamp));
+        let read = next.read + (counted.count() + found.rejected.len()) as u64;
+        let is_stuck = came > 0
+            && next.skip > 2 * next.known.len() + PAGE
+            && !found.records.iter().any(|record| is_fresh(&record.id));
+        if is_stuck {
+            let message = "STARTPOSITION is not heeded: the same records come again and again";
+            return Err(Failure::new(Code::RepeatedPage, message));
+        }
         let last = found
             .cursors
             .iter()
@@ -454,11 +476,8 @@ impl QuickBooksReader {
                     .filter_map(|text| parse_any(text))
                     .min();
                 let stays = next.from == Some(last) || first == Some(last);
-                let of_last = found
-                    .records
-                    .iter()
-                    .zip(&found.cursors)
-                    .filter(|(_, text)| parse_any(text) == Some(last))
+                let of_last = stamped()
+                    .filter(|(_, stamp)| *stamp == Some(last))
                     .map(|(record, _)| record.id.clone());
                 let mut known: HashSet<String> = of_last.collect();
                 if stays {
@@ -485,9 +504,11 @@ impl QuickBooksReader {
             }
         };
         Ok(Page {
+            next: Some(reading::token(&next)?),
             records: found.records,
             rejected: found.rejected,
-            next: Some(reading::token(&next)?),
+            // One that enters a second pushes those behind it into the next page.
+            overlaps: true,
             high,
             ..Page::default()
         })
@@ -627,15 +648,7 @@ impl Login for OAuth {
         refresh: Option<&Secret>,
         got: &Response,
     ) -> Result<Grant, Failure> {
-        let answer = token::answer(got, &USUAL)?;
-        let old = refresh.unwrap_or(&self.refresh);
-        Ok(Grant {
-            access: Access {
-                token: answer.access,
-                base: None,
-            },
-            lives: answer.lives,
-            rotated: token::rotated("refresh_token", old, answer.refresh),
-        })
+        let sent = refresh.unwrap_or(&self.refresh);
+        Ok(token::answer(got, &USUAL)?.grant(Some(sent), None))
     }
 }

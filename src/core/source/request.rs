@@ -1,6 +1,7 @@
 //! One HTTP exchange as data. None of these types prints a query, a header or a body: secrets live there.
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -25,6 +26,8 @@ pub struct Request {
     pub url: Url,
     pub headers: Vec<(String, String)>,
     pub body: Option<Bytes>,
+    /// Whether it may go to another place than the stream's own, because it shows no credentials.
+    pub is_bare: bool,
 }
 
 impl Request {
@@ -34,7 +37,20 @@ impl Request {
             url,
             headers: Vec::new(),
             body: None,
+            is_bare: false,
         }
+    }
+
+    /// A part of a file that lies anywhere. Nothing may be added to it that says who asks.
+    pub fn get_part(url: Url, bytes: Range<u64>) -> Request {
+        let range = format!("bytes={}-{}", bytes.start, bytes.end.saturating_sub(1));
+        Request {
+            is_bare: true,
+            ..Request::get(url)
+        }
+        .header("Range", range)
+        // A part of something compressed cannot be read.
+        .header("Accept-Encoding", "identity")
     }
 
     pub fn post(url: Url, content_type: &str, body: impl Into<Bytes>) -> Request {
@@ -43,6 +59,7 @@ impl Request {
             url,
             headers: vec![("Content-Type".to_owned(), content_type.to_owned())],
             body: Some(body.into()),
+            is_bare: false,
         }
     }
 

@@ -18,8 +18,8 @@ use super::table::{self, Row, about, row};
 use super::token::{self, USUAL};
 use super::window::{Since, highest};
 use super::{
-    About, Access, Account, Definition, Field, Grant, Login, Position, Reader, Request, Response,
-    Source, Start, Stream, StreamAbout, Verdict,
+    About, Account, Definition, Field, Grant, Login, Position, Reader, Request, Response, Source,
+    Start, Stream, StreamAbout, Verdict,
 };
 use crate::error::{Code, Failure};
 use crate::json::RecordLimits;
@@ -591,24 +591,12 @@ impl Login for OAuth {
         refresh: Option<&Secret>,
         got: &Response,
     ) -> Result<Grant, Failure> {
-        let answer = token::answer(got, &USUAL)?;
+        let mut answer = token::answer(got, &USUAL)?;
         // A moment, where others have a number of seconds.
-        let over_at = answer
-            .fields
-            .fields()
-            .get("expires_at")
-            .and_then(Value::as_str);
-        let lives = over_at
-            .and_then(parse_any)
-            .map(|over_at| over_at - start.now);
-        let old = refresh.unwrap_or(&self.refresh);
-        Ok(Grant {
-            access: Access {
-                token: answer.access,
-                base: None,
-            },
-            lives: lives.and_then(|lives| lives.to_std().ok()),
-            rotated: token::rotated("refresh_token", old, answer.refresh),
-        })
+        let over_at = answer.fields.fields().get("expires_at");
+        let over_at = over_at.and_then(Value::as_str).and_then(parse_any);
+        answer.lives = over_at.and_then(|over_at| (over_at - start.now).to_std().ok());
+        let sent = refresh.unwrap_or(&self.refresh);
+        Ok(answer.grant(Some(sent), None))
     }
 }

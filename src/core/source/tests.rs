@@ -1,5 +1,10 @@
 //! What holds for every vendor of the catalogue.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod conversation;
 
@@ -208,6 +213,30 @@ fn no_request_shows_its_secret_and_none_is_without_it_where_no_token_is_asked_fo
         }
         if let Some(account) = reader.account() {
             assert!(!account.name.contains(SECRET), "{vendor}");
+        }
+    }
+}
+
+#[test]
+fn a_quickbooks_that_does_not_heed_where_a_page_begins_is_noticed() {
+    let definition = definition("quickbooks", json!({"streams": ["invoices"]}));
+    let reader = find("quickbooks").unwrap().open(&definition).unwrap();
+    let stream = &reader.streams()[0];
+    let invoice = |id: usize| json!({"Id": id.to_string(), "MetaData": {"LastUpdatedTime": "2026-02-28T10:00:00Z"}});
+    let invoices: Vec<Value> = (0..300).map(invoice).collect();
+    let got = answer(&json!({"QueryResponse": {"Invoice": invoices}}).to_string());
+    let mut next = None;
+    for pages in 0.. {
+        let at = Position {
+            next: next.as_ref(),
+            ..first(reader.as_ref(), stream, None)
+        };
+        match reader.page(&at, &got) {
+            Ok(page) => next = page.next,
+            Err(failure) => {
+                assert_eq!((failure.code, pages), (Code::RepeatedPage, 11));
+                break;
+            }
         }
     }
 }

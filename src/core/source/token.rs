@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use url::Url;
 
 use super::request::verdict_by_status;
-use super::{Response, Rotated, Verdict};
+use super::{Access, Grant, Response, Rotated, Verdict};
 use crate::error::{Code, Failure};
 use crate::secret::{Credentials, Secret};
 
@@ -62,13 +63,27 @@ pub fn answer(got: &Response, names: &Names) -> Result<Answer, Failure> {
 }
 
 /// What to store where the answer holds another refresh token than was sent.
-pub fn rotated(field: &str, old: &Secret, new: Option<Secret>) -> Option<Rotated> {
+fn rotated(old: &Secret, new: Option<Secret>) -> Option<Rotated> {
     let new = new.filter(|new| new != old)?;
     Some(Rotated {
-        path: vec![field.to_owned()],
+        path: vec!["refresh_token".to_owned()],
         old: old.clone(),
         new,
     })
+}
+
+impl Answer {
+    /// `sent` is the refresh token that the request showed.
+    pub fn grant(self, sent: Option<&Secret>, base: Option<Url>) -> Grant {
+        Grant {
+            rotated: sent.and_then(|sent| rotated(sent, self.refresh)),
+            access: Access {
+                token: self.access,
+                base,
+            },
+            lives: self.lives,
+        }
+    }
 }
 
 /// A token that is said to live longer is good until it is refused: beyond, the arithmetic of clocks ends.

@@ -118,6 +118,7 @@ fn list(text: &str) -> Arc<Allowed> {
 
 async fn ask(client: &Client, url: &str, allowed: &Arc<Allowed>) -> Result<u16, Failure> {
     let request = Request {
+        is_bare: false,
         method: Method::Get,
         url: Url::parse(url).unwrap(),
         headers: vec![("X-Token".into(), "sk_test_not_a_real_key".into())],

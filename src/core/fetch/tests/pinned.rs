@@ -65,6 +65,7 @@ impl Reader for Wanderer {
             &self.home
         };
         Ok(Request {
+            is_bare: false,
             method: Method::Get,
             url: url.clone(),
             headers: vec![("X-Token".into(), "sk_test_not_a_real_key".into())],

@@ -66,6 +66,7 @@ fn what_holds_a_secret_does_not_print_it() {
     url.query_pairs_mut().append_pair("key", CANARY);
     url.set_path(CANARY);
     let request = Request {
+        is_bare: false,
         method: Method::Post,
         url,
         headers: vec![("x-key".into(), CANARY.into())],

@@ -168,6 +168,7 @@ impl Parts {
             self.text.map(Bytes::from)
         };
         Ok(Request {
+            is_bare: false,
             method: self.method,
             url,
             headers,

@@ -284,21 +284,11 @@ impl Login for SalesforceLogin {
             .get("instance_url")
             .and_then(Value::as_str);
         let base = self.judged(instance.and_then(|text| Url::parse(text).ok()))?;
-        let rotated = match &self.flow {
-            Flow::Refresh { refresh: own, .. } => {
-                token::rotated("refresh_token", refresh.unwrap_or(own), answer.refresh)
-            }
+        let sent = match &self.flow {
+            Flow::Refresh { refresh: own, .. } => Some(refresh.unwrap_or(own)),
             _ => None,
         };
-        Ok(Grant {
-            access: Access {
-                token: answer.access,
-                base: Some(base),
-            },
-            // Not told: a token is over when it is refused.
-            lives: answer.lives,
-            rotated,
-        })
+        Ok(answer.grant(sent, Some(base)))
     }
 }
 

@@ -3,7 +3,11 @@
 //! Orders and their refunds come in the order of their change. Stock does not: it hangs below the items, which do not
 //! move when it does, so it is read whole. A list within a record is a list of its own with pages of its own; where
 //! it goes on, the rest is asked for before the next page. What a query may cost is known only when it is refused:
-//! then half as much is asked for.
+//! then half as much is asked for. What a long pass has not read after some pages comes as one file ([`bulk`]).
+
+mod bulk;
+mod login;
+mod streams;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,208 +20,28 @@ use url::Url;
 use super::reading::{self, Shape, strange};
 use super::request::{below, verdict_by_status};
 use super::settings::{PACE, STREAMS, Settings, missing, wrong};
-use super::table::{self, Row, about, row};
-use super::token::{self, USUAL};
+use super::table::{self, about, row};
 use super::window::{Since, highest};
 use super::{
-    About, Access, Account, Definition, Field, Grant, Login, Position, Reader, Request, Response,
-    Source, Start, Stream, StreamAbout, Usage, Verdict,
+    About, Account, Definition, Field, Login, Position, Reader, Request, Response, Source, Start,
+    Stream, Usage, Verdict,
 };
 use crate::error::{Code, Failure};
 use crate::json::RecordLimits;
 use crate::record::{Page, Window};
 use crate::secret::Secret;
 use crate::template::parse_any;
+use bulk::Bulk;
+use login::OAuth;
+use streams::{Rest, Spec};
 
 pub struct Shopify;
-
-/// Everything that is known of a stream.
-struct Spec {
-    about: StreamAbout,
-    /// The connection that is paged.
-    root: &'static str,
-    /// Further arguments of it.
-    arguments: &'static str,
-    /// What is asked of each of its nodes.
-    fields: &'static str,
-    /// Where the records lie below a node; empty: the node is the record.
-    inner: &'static str,
-    /// Where `inner` is a connection: what asks for the rest of it, by the node's id.
-    rest: Option<Rest>,
-    /// The node's field that passes are cut by; empty: the stream is read whole.
-    stamp: &'static str,
-    /// Nodes of one page.
-    first: u32,
-}
-
-struct Rest {
-    root: &'static str,
-    connection: &'static str,
-    fields: &'static str,
-}
-
-const ORDER: &str = "id legacyResourceId name createdAt updatedAt processedAt cancelledAt cancelReason closedAt test \
-    displayFinancialStatus displayFulfillmentStatus currencyCode presentmentCurrencyCode taxesIncluded edited sourceName \
-    retailLocation { id name } \
-    totalPriceSet { shopMoney { amount currencyCode } presentmentMoney { amount currencyCode } } \
-    currentTotalPriceSet { shopMoney { amount currencyCode } presentmentMoney { amount currencyCode } } \
-    subtotalPriceSet { shopMoney { amount currencyCode } } \
-    totalTaxSet { shopMoney { amount currencyCode } } \
-    totalDiscountsSet { shopMoney { amount currencyCode } } \
-    totalShippingPriceSet { shopMoney { amount currencyCode } } \
-    totalRefundedSet { shopMoney { amount currencyCode } } \
-    netPaymentSet { shopMoney { amount currencyCode } }";
-
-const REFUND: &str = "updatedAt refunds { id createdAt updatedAt \
-    totalRefundedSet { shopMoney { amount currencyCode } presentmentMoney { amount currencyCode } } \
-    order { id name test cancelledAt } }";
-
-const LINE: &str = "id sku title quantity currentQuantity \
-    originalUnitPriceSet { shopMoney { amount currencyCode } } \
-    discountedTotalSet { shopMoney { amount currencyCode } } \
-    variant { id } product { id }";
-
-const PRODUCT: &str =
-    "id title productType vendor status handle tags createdAt updatedAt publishedAt totalInventory";
-
-const VARIANT: &str = "id sku title price barcode inventoryQuantity createdAt updatedAt product { id } inventoryItem { id }";
-
-const LEVEL: &str = "id updatedAt isActive \
-    quantities(names: [\"available\", \"on_hand\", \"committed\", \"incoming\", \"reserved\", \"damaged\", \"safety_stock\", \"quality_control\"]) { name quantity } \
-    item { id sku tracked unitCost { amount currencyCode } } \
-    location { id name }";
-
-const LOCATION: &str =
-    "id name isActive createdAt updatedAt address { city provinceCode countryCode zip }";
-
-const SPECS: &[Spec] = &[
-    Spec {
-        about: StreamAbout {
-            name: "orders",
-            default: true,
-        },
-        root: "orders",
-        arguments: ", sortKey: UPDATED_AT",
-        fields: ORDER,
-        inner: "",
-        rest: None,
-        stamp: "updatedAt",
-        first: 50,
-    },
-    Spec {
-        about: StreamAbout {
-            name: "refunds",
-            default: true,
-        },
-        root: "orders",
-        arguments: ", sortKey: UPDATED_AT",
-        fields: REFUND,
-        inner: "refunds",
-        rest: None,
-        stamp: "updatedAt",
-        first: 50,
-    },
-    Spec {
-        about: StreamAbout {
-            name: "line_items",
-            default: false,
-        },
-        root: "orders",
-        arguments: ", sortKey: UPDATED_AT",
-        fields: "id updatedAt lineItems(first: 20) { nodes { LINE } pageInfo { hasNextPage endCursor } }",
-        inner: "lineItems.nodes",
-        rest: Some(Rest {
-            root: "order",
-            connection: "lineItems",
-            fields: LINE,
-        }),
-        stamp: "updatedAt",
-        first: 20,
-    },
-    Spec {
-        about: StreamAbout {
-            name: "products",
-            default: true,
-        },
-        root: "products",
-        arguments: ", sortKey: UPDATED_AT",
-        fields: PRODUCT,
-        inner: "",
-        rest: None,
-        stamp: "updatedAt",
-        first: 100,
-    },
-    Spec {
-        about: StreamAbout {
-            name: "product_variants",
-            default: false,
-        },
-        root: "productVariants",
-        arguments: "",
-        fields: VARIANT,
-        inner: "",
-        rest: None,
-        stamp: "",
-        first: 100,
-    },
-    Spec {
-        about: StreamAbout {
-            name: "inventory_levels",
-            default: true,
-        },
-        root: "inventoryItems",
-        arguments: "",
-        fields: "id inventoryLevels(first: 10) { nodes { LEVEL } pageInfo { hasNextPage endCursor } }",
-        inner: "inventoryLevels.nodes",
-        rest: Some(Rest {
-            root: "inventoryItem",
-            connection: "inventoryLevels",
-            fields: LEVEL,
-        }),
-        stamp: "",
-        first: 20,
-    },
-    Spec {
-        about: StreamAbout {
-            name: "locations",
-            default: true,
-        },
-        root: "locations",
-        arguments: ", includeInactive: true",
-        fields: LOCATION,
-        inner: "",
-        rest: None,
-        stamp: "",
-        first: 100,
-    },
-];
 
 /// An older one falls forward to the oldest that is supported, without a word.
 const VERSION: &str = "2026-10";
 
 /// Entries of an inner list that are asked for at once where it goes on.
 const REST_FIRST: u32 = 100;
-
-impl Row for Spec {
-    const ROWS: &'static [Spec] = SPECS;
-
-    fn about(&self) -> StreamAbout {
-        self.about
-    }
-
-    // The rest of an inner list comes after the node that follows it in the vendor's order.
-    fn ordered(&self) -> bool {
-        self.rest.is_none() && !self.stamp.is_empty()
-    }
-
-    fn whole(&self) -> bool {
-        self.stamp.is_empty()
-    }
-
-    fn optional(&self) -> bool {
-        !matches!(self.about.name, "orders" | "refunds")
-    }
-}
 
 const CREDENTIALS: &[Field] = &[
     Field {
@@ -359,39 +183,24 @@ struct Next {
     rest: Vec<(String, String)>,
     /// Whether the connection goes on after them.
     more: bool,
-}
-
-impl Spec {
-    fn query(&self) -> String {
-        let fields = self.fields.replace("LINE", LINE).replace("LEVEL", LEVEL);
-        let filter = if self.stamp.is_empty() {
-            ""
-        } else {
-            ", query: $query"
-        };
-        let variable = if self.stamp.is_empty() {
-            ""
-        } else {
-            ", $query: String"
-        };
-        format!(
-            "query ($first: Int!, $after: String{variable}) {{ {}(first: $first, after: $after{filter}{}) {{ nodes {{ {fields} }} pageInfo {{ hasNextPage endCursor }} }} }}",
-            self.root, self.arguments
-        )
-    }
-}
-
-impl Rest {
-    fn query(&self) -> String {
-        format!(
-            "query ($id: ID!, $first: Int!, $after: String) {{ {}(id: $id) {{ id {}(first: $first, after: $after) {{ nodes {{ {} }} pageInfo {{ hasNextPage endCursor }} }} }} }}",
-            self.root, self.connection, self.fields
-        )
-    }
+    /// Pages of nodes so far.
+    #[serde(default)]
+    pages: u32,
+    #[serde(default)]
+    bulk: Option<Bulk>,
+    /// Whether a bulk operation was tried in vain.
+    #[serde(default)]
+    by_pages: bool,
 }
 
 fn stamp(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+fn filter(from: DateTime<Utc>, to: DateTime<Utc>) -> String {
+    // The second in which the pass began is part of it.
+    let (from, to) = (stamp(from), stamp(to + TimeDelta::seconds(1)));
+    format!("updated_at:>='{from}' AND updated_at:<'{to}'")
 }
 
 /// Codes of the errors in an answer. They may come with 200, and with a part of the data.
@@ -443,8 +252,12 @@ impl Reader for ShopifyReader {
     fn request(&self, at: &Position) -> Result<Request, Failure> {
         let spec: &Spec = row(at.stream)?;
         let next: Next = reading::next(at)?;
-        let body = match (next.rest.last(), &spec.rest) {
-            (Some((id, after)), Some(rest)) => json!({
+        if let Some(part) = next.bulk.as_ref().and_then(Bulk::part) {
+            return Ok(part);
+        }
+        let body = match (&next.bulk, next.rest.last(), &spec.rest) {
+            (Some(bulk), ..) => bulk.query(at, spec),
+            (None, Some((id, after)), Some(rest)) => json!({
                 "query": rest.query(),
                 "variables": {"id": id, "first": next.first.unwrap_or(REST_FIRST), "after": after},
             }),
@@ -454,10 +267,7 @@ impl Reader for ShopifyReader {
                     "after": next.after,
                 });
                 if !spec.stamp.is_empty() {
-                    let from = stamp(at.window.from.unwrap_or_default());
-                    // The second in which the pass began is part of it.
-                    let to = stamp(at.window.to + TimeDelta::seconds(1));
-                    let filter = format!("updated_at:>='{from}' AND updated_at:<'{to}'");
+                    let filter = filter(at.window.from.unwrap_or_default(), at.window.to);
                     variables = reading::with(variables, "query", filter);
                 }
                 json!({"query": spec.query(), "variables": variables})
@@ -480,6 +290,10 @@ impl Reader for ShopifyReader {
 
     fn verdict(&self, at: &Position, got: &Response) -> Verdict {
         let stream = &at.stream.name;
+        let bulk = reading::next(at).map_or(None, |next: Next| next.bulk);
+        if let Some(verdict) = bulk.as_ref().and_then(|bulk| bulk.verdict(got)) {
+            return verdict;
+        }
         let is_left_out =
             || at.next.is_none() && table::is_left_out::<Spec>(at.stream, self.is_chosen);
         let left_out = || Verdict::Absent("left out, because the token lacks its scope".to_owned());
@@ -513,6 +327,9 @@ impl Reader for ShopifyReader {
         } else if has("MAX_COST_EXCEEDED") {
             // Read as a page that asks for less.
             Verdict::Read
+        } else if bulk.is_some() && !has("INTERNAL_SERVER_ERROR") {
+            // Read as one that cannot be had.
+            Verdict::Read
         } else if has("ACCESS_DENIED") && is_left_out() {
             left_out()
         } else if has("ACCESS_DENIED") {
@@ -529,7 +346,10 @@ impl Reader for ShopifyReader {
 
     fn page(&self, at: &Position, got: &Response) -> Result<Page, Failure> {
         let spec: &Spec = row(at.stream)?;
-        let next: Next = reading::next(at)?;
+        let mut next: Next = reading::next(at)?;
+        if let Some(bulk) = next.bulk.take() {
+            return self.bulk(at, got, spec, next, bulk);
+        }
         let around = reading::around(got, "data");
         let costs_too_much = around
             .get("errors")
@@ -648,7 +468,7 @@ impl ShopifyReader {
         at: &Position,
         got: &Response,
         spec: &Spec,
-        next: Next,
+        mut next: Next,
     ) -> Result<Page, Failure> {
         let mut answer: Answer<Connection> = reading::whole(got)?;
         let connection = answer.data.remove(spec.root);
@@ -673,23 +493,8 @@ impl ShopifyReader {
         } else {
             reading::read(&at.stream.name, got, &shape, self.limits)?
         };
-        let stamps: Vec<String> = connection
-            .nodes
-            .iter()
-            .filter_map(|node| node.updated_at.clone())
-            .collect();
-        let mut high = at.high.cloned();
-        if !spec.stamp.is_empty() {
-            let from = at.window.from.unwrap_or_default();
-            let is_within = |text: &String| parse_any(text).is_some_and(|stamp| stamp >= from);
-            if stamps.len() < connection.nodes.len() || !stamps.iter().all(is_within) {
-                // Not understood, a filter is ignored, and everything comes.
-                return Err(strange(
-                    "a record lies outside of what was asked for: the filter was ignored",
-                ));
-            }
-            high = highest(at.high, &stamps, at.window.to, parse_any).0;
-        }
+        let stamps = self.stamps(at, spec, &connection.nodes)?;
+        let high = highest(at.high, &stamps, at.window.to, parse_any).0;
         let after = connection.page_info.next()?;
         let mut rest = Vec::new();
         for node in connection.nodes.into_iter().rev() {
@@ -699,18 +504,38 @@ impl ShopifyReader {
                 rest.push((node.id, cursor));
             }
         }
-        let next = Next {
+        let mut next = Next {
             more: after.is_some(),
-            after: after.or(next.after),
+            after: after.or(next.after.take()),
             rest,
-            first: next.first,
+            pages: next.pages + 1,
+            ..next
         };
+        if bulk::pays(spec, &next) {
+            next.bulk = Some(Bulk::default());
+        }
         Ok(Page {
             records: found.records,
             rejected: found.rejected,
             next: goes_on(next)?,
             high,
             ..Page::default()
+        })
+    }
+
+    /// The stamps of nodes, where the stream has any. Not understood, a filter is ignored, and everything comes.
+    fn stamps(&self, at: &Position, spec: &Spec, nodes: &[Node]) -> Result<Vec<String>, Failure> {
+        if spec.stamp.is_empty() {
+            return Ok(Vec::new());
+        }
+        let from = at.window.from.unwrap_or_default();
+        let is_within = |text: &String| parse_any(text).is_some_and(|stamp| stamp >= from);
+        let stamps = nodes
+            .iter()
+            .map(|node| node.updated_at.clone().filter(is_within));
+        let stamps: Option<Vec<String>> = stamps.collect();
+        stamps.ok_or_else(|| {
+            strange("a record lies outside of what was asked for: the filter was ignored")
         })
     }
 
@@ -756,45 +581,4 @@ impl ShopifyReader {
 fn goes_on(next: Next) -> Result<Option<Value>, Failure> {
     let goes_on = next.more || !next.rest.is_empty();
     goes_on.then(|| reading::token(&next)).transpose()
-}
-
-/// Tokens by client credentials, or by a refresh token that is replaced at each use.
-struct OAuth {
-    url: Url,
-    id: Secret,
-    secret: Secret,
-    refresh: Option<Secret>,
-}
-
-impl Login for OAuth {
-    fn request(&self, _start: Start, refresh: Option<&Secret>) -> Result<Request, Failure> {
-        let mut body = json!({
-            "client_id": self.id.text(),
-            "client_secret": self.secret.text(),
-            "grant_type": "client_credentials",
-        });
-        if let Some(token) = refresh.or(self.refresh.as_ref()) {
-            body = reading::with(body, "grant_type", "refresh_token");
-            body = reading::with(body, "refresh_token", token.text());
-        }
-        Ok(Request::post_json(self.url.clone(), &body).header("Accept", "application/json"))
-    }
-
-    fn granted(
-        &self,
-        _start: Start,
-        refresh: Option<&Secret>,
-        got: &Response,
-    ) -> Result<Grant, Failure> {
-        let answer = token::answer(got, &USUAL)?;
-        let old = refresh.or(self.refresh.as_ref());
-        Ok(Grant {
-            access: Access {
-                token: answer.access,
-                base: None,
-            },
-            lives: answer.lives,
-            rotated: old.and_then(|old| token::rotated("refresh_token", old, answer.refresh)),
-        })
-    }
 }
