@@ -156,14 +156,17 @@ fn data_changed_by_hand_is_put_right_by_the_next_sync() {
 fn the_cursor_is_the_source_s_greatest_value_and_credentials_go_along() {
     let mut stage = stage(300, 100);
     let run = stage.sync();
-    let cursor: Value = stage
+    let mut cursor: Value = stage
         .client
         .query_one("SELECT cursor FROM sync_state", &[])
         .unwrap()
         .get(0);
+    let read_until = cursor["read_until"].take();
+    let moment = |text: &Value| text.as_str().unwrap().replace("+00:00", "Z");
+    assert_eq!(moment(&read_until), moment(&run["window_to"]));
     assert_eq!(
         cursor,
-        json!({"at": "2026-01-28T00:00:00Z", "finished_by": run["run_id"]})
+        json!({"at": "2026-01-28T00:00:00Z", "read_until": null, "finished_by": run["run_id"]})
     );
     let run = stage.sync();
     let asked = stage.vendor.asked();

@@ -94,7 +94,7 @@ CREATE TABLE @extschema@.sync_state (
     CONSTRAINT sync_state_pkey PRIMARY KEY (connector_id, stream)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE @extschema@.sync_state IS 'Where each stream stands; commits in one transaction with the rows it speaks of. Delete a row to read its stream from the start again.';
-COMMENT ON COLUMN @extschema@.sync_state.cursor IS '"at": the greatest source value of all that is stored; "pass": there while a pass is unfinished, with the next page to ask for; "finished_by": the run that finished the latest pass, which does not read the stream again when it is taken up after a crash.';
+COMMENT ON COLUMN @extschema@.sync_state.cursor IS '"at": the greatest source value of all that is stored; "pass": there while a pass is unfinished, with the next page to ask for; "read_until": when the latest complete pass began; "finished_by": the run that finished the latest pass, which does not read the stream again when it is taken up after a crash.';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.sync_runs', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.sync_state', '');

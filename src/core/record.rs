@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -132,6 +133,9 @@ pub struct StreamState {
     /// There while a pass is unfinished: a run that was cut off goes on at `next`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass: Option<Pass>,
+    /// When the latest complete pass began. `at` does not move while nothing changes at the source; this does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_until: Option<DateTime<Utc>>,
     /// The run that finished the latest pass: taken up again after a crash, it does not read the stream twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_by: Option<Uuid>,
@@ -159,6 +163,6 @@ impl fmt::Debug for Pass {
 /// The span of data one pass asks for. `from` is `None` for a stream that is always read whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
-    pub from: Option<chrono::DateTime<chrono::Utc>>,
-    pub to: chrono::DateTime<chrono::Utc>,
+    pub from: Option<DateTime<Utc>>,
+    pub to: DateTime<Utc>,
 }

@@ -355,6 +355,18 @@ impl<F: Fake> Stage<F> {
         self.agrees();
     }
 
+    /// As if the time had passed.
+    pub fn end_rest(&mut self) {
+        self.client
+            .batch_execute(
+                "UPDATE rate_budgets SET rests_until = now(); UPDATE sync_runs SET retry_at = now() WHERE state = 'queued'",
+            )
+            .unwrap();
+        self.cluster.stop(Stop::Fast);
+        self.cluster.run();
+        self.client = self.cluster.wait_ready_in("app");
+    }
+
     /// The account is to rest, by what comes after so many requests: a run waits, and nothing of the account is asked,
     /// by whatever run, also after a restart of the server. Once the rest is over the run goes on.
     pub fn waits_when_throttled(&mut self, after: usize, fault: Reply) {
@@ -386,14 +398,7 @@ impl<F: Fake> Stage<F> {
             asked,
             "a resting account was called"
         );
-        self.client
-            .batch_execute(
-                "UPDATE rate_budgets SET rests_until = now(); UPDATE sync_runs SET retry_at = now() WHERE state = 'queued'",
-            )
-            .unwrap();
-        self.cluster.stop(Stop::Fast);
-        self.cluster.run();
-        self.client = self.cluster.wait_ready_in("app");
+        self.end_rest();
         let run = run["run_id"].as_str().unwrap().to_owned();
         let client = &mut self.client;
         let ended = wait_until(60, "the run goes on", || {

@@ -470,6 +470,28 @@ fn stripe_s_pause_is_the_account_s_and_outlives_the_server() {
 }
 
 #[test]
+fn a_run_that_has_waited_for_a_day_fails_and_says_what_for() {
+    let mut stage = Stage::new(Stripe::new());
+    stage.changes(5, &mut Random(9));
+    let limited = || refusal(429, &[("Retry-After", "3600")], json!({"error": {}}));
+    stage.hosted().faults.push_back((0, limited()));
+    let run = stage.sync_anyhow();
+    assert_eq!(run["state"], "queued", "{run}");
+    let sql = "UPDATE sync_runs SET requested_at = now() - interval '25 hours'";
+    stage.client.batch_execute(sql).unwrap();
+    stage.hosted().faults.push_back((0, limited()));
+    stage.end_rest();
+    let id = run["run_id"].as_str().unwrap().to_owned();
+    let client = &mut stage.client;
+    let run = wait_until(60, "the run fails", || {
+        Some(run_of(client, &id)).filter(|run| run["state"] == "failed")
+    });
+    assert_eq!(run["error_code"], "rate_limited", "{run}");
+    let message = run["error_message"].as_str().unwrap();
+    assert!(message.contains("HTTP 429"), "{message}");
+}
+
+#[test]
 fn stripe_s_objects_that_lose_a_field_or_gain_one_are_stored_as_they_come() {
     let mut stage = Stage::new(Stripe::new());
     stage.changes(30, &mut Random(6));

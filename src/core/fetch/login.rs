@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::run::{Run, Tries, named};
+use super::bounds::Tries;
+use super::run::{Run, named};
 use super::{Event, Rotation, What};
 use crate::error::{Class, Code, Failure};
 use crate::source::{Access, Grant, Rotated, Start};

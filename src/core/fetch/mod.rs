@@ -5,8 +5,10 @@
 //! a bounded channel. The worker's main thread, the only one that may call PostgreSQL, takes events and stores
 //! them; a full channel stops the fetch. No event carries foreign error text.
 
+mod bounds;
 mod client;
 mod login;
+mod look;
 mod pace;
 mod resolver;
 mod run;

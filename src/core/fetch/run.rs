@@ -8,7 +8,7 @@
 //! only what the vendor sent can have led to, is not made; but one without credentials may fetch a file from anywhere
 //! that the guard lets it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,11 +18,12 @@ use tokio::sync::mpsc;
 use url::Url;
 use uuid::Uuid;
 
+use super::bounds::{Progress, Tries, see};
 use super::client::{Client, SMALL_BODY};
 use super::login::Held;
 use super::pace::{Paces, Turn};
 use super::{
-    Budget, Event, FetchedPage, Job, Limits, Looked, Purpose, RESUME_WITHIN, Stored, Waiting, What,
+    Budget, Event, FetchedPage, Job, Limits, Purpose, RESUME_WITHIN, Stored, Waiting, What,
 };
 use crate::error::{Class, Code, Failure, LONGEST_REST};
 use crate::guard::{self, Allowed};
@@ -68,6 +69,7 @@ pub async fn fetch(
         start: Start {
             now: job.now,
             default_from: job.default_from,
+            read_until: None,
         },
         began: Instant::now(),
         limits: job.limits,
@@ -91,6 +93,7 @@ pub fn foresee(reader: &dyn Reader, allowed: &Allowed) -> Result<(), Failure> {
     let start = Start {
         now: DateTime::UNIX_EPOCH,
         default_from: DateTime::UNIX_EPOCH,
+        read_until: None,
     };
     if let Some(Ok(request)) = reader.login().map(|login| login.request(start, None)) {
         let judged = guard::check_url(&request.url, allowed);
@@ -119,8 +122,7 @@ fn first_url(
     let at = Position {
         stream,
         window,
-        now: start.now,
-        default_from: start.default_from,
+        start,
         next: None,
         high: None,
         access,
@@ -160,29 +162,18 @@ pub struct Run<'a> {
 /// asked for ever.
 const RESTARTS: u32 = 3;
 
-/// Ids that are remembered to find what a whole pass did not show. More: 16 bytes each, for every run that is going.
-/// Fewer: of larger streams nothing is found deleted.
-const MOST_SEEN: usize = 250_000;
-
-/// The longest text of a page token, which is stored with every page. Longer: a hostile vendor fills the disk. Shorter:
-/// a source cannot name the objects that it is still to read one by one.
-const LONGEST_TOKEN: usize = 1024 * 1024;
-
 /// A wait from here on is shown in the run's row. Shorter: rows are written for nothing.
 const SHOWN_FROM: Duration = Duration::from_secs(1);
 
-/// Pages without a record that a look goes past: a source may have to ask where its records are first.
-const LOOK_PAST: u32 = 10;
-
 /// Where a pass stands between two pages.
-struct Standing {
-    window: Window,
-    next: Option<Value>,
-    high: Option<Value>,
+pub struct Standing {
+    pub window: Window,
+    pub next: Option<Value>,
+    pub high: Option<Value>,
 }
 
 /// A failed try, and whether another one may help.
-enum Trouble {
+pub enum Trouble {
     Again(Failure),
     Final(Failure),
     /// From the start of the pass, perhaps.
@@ -192,7 +183,7 @@ enum Trouble {
 }
 
 impl Trouble {
-    fn failure(self) -> Failure {
+    pub fn failure(self) -> Failure {
         match self {
             Trouble::Again(failure) | Trouble::Final(failure) | Trouble::Expired(failure) => {
                 failure
@@ -203,7 +194,7 @@ impl Trouble {
 }
 
 /// What a request brought.
-enum Got {
+pub enum Got {
     Page(Box<(Page, u64, Budget)>),
     /// The stream is not there, and why.
     Absent(String),
@@ -240,65 +231,6 @@ impl Run<'_> {
         result
     }
 
-    /// Reads the first page of every stream, moves nothing, and tells how each went. Ends at once where it is the
-    /// credentials that are wrong: to try them again and again locks accounts.
-    pub async fn look(&mut self) -> Result<(), Failure> {
-        let mut result = Ok(());
-        for stream in self.reader.streams() {
-            let looked = self.first_page(stream).await;
-            let failure = looked.as_ref().err().cloned();
-            let stream = stream.name.clone();
-            let what = What::Looked(Box::new(Looked {
-                stream,
-                result: looked,
-            }));
-            let run = self.run;
-            self.outbox.send(Event { run, what }).await;
-            if let Some(failure) = failure {
-                let stop = matches!(
-                    failure.code,
-                    Code::CredentialsRejected | Code::CredentialsMissing | Code::RateLimited
-                );
-                result = result.and(Err(failure));
-                if stop {
-                    break;
-                }
-            }
-        }
-        result
-    }
-
-    /// The first page that holds something, or the last one.
-    async fn first_page(&mut self, stream: &Stream) -> Result<Option<FetchedPage>, Failure> {
-        let state = self.states.remove(&stream.name).map(|stored| stored.state);
-        let mut standing = self.begin(stream, state.and_then(|state| state.at).as_ref())?;
-        let mut pages = 0;
-        loop {
-            pages += 1;
-            let fetched = match self
-                .page(stream, &standing)
-                .await
-                .map_err(Trouble::failure)?
-            {
-                Got::Page(fetched) => fetched,
-                Got::Absent(_) => return Ok(None),
-            };
-            let (page, bytes, budget) = *fetched;
-            let is_empty =
-                page.records.is_empty() && page.rejected.is_empty() && page.deleted.is_empty();
-            if let Some(next) = page.next.clone().filter(|_| is_empty && pages < LOOK_PAST) {
-                standing.high = page.high.or(standing.high);
-                standing.next = Some(next);
-                continue;
-            }
-            let state = StreamState::default();
-            let window = standing.window;
-            return Ok(Some(fetched_page(
-                stream, page, state, window, bytes, budget,
-            )));
-        }
-    }
-
     async fn pass(&mut self, stream: &Stream) -> Result<(), Failure> {
         let stored = self.states.remove(&stream.name);
         let age = stored.as_ref().map_or(Duration::MAX, |stored| stored.age);
@@ -306,6 +238,7 @@ impl Run<'_> {
         if state.finished_by == Some(self.run) {
             return Ok(());
         }
+        self.start.read_until = state.read_until;
         let resumable = |pass: &Pass| pass.definition == self.definition && age <= RESUME_WITHIN;
         let unfinished = state.pass.filter(resumable);
         let unfinished = unfinished.and_then(|pass| self.uncovered(stream, pass));
@@ -321,6 +254,7 @@ impl Run<'_> {
         };
         let mut progress = Progress::default();
         let mut seen = (stream.whole && !resumed).then(Vec::new);
+        let mut is_cut_off = false;
         let (mut pages, mut restarts) = (0, 0);
         loop {
             if pages == self.limits.pages {
@@ -363,7 +297,7 @@ impl Run<'_> {
                     }
                     // In the middle of a pass: what was read stays, and the pass is over. It has not read
                     // everything, so it moves nothing and finds nothing missing.
-                    seen = None;
+                    (seen, is_cut_off) = (None, true);
                     standing.high = None;
                     let warning = Some(why);
                     let page = Page {
@@ -394,6 +328,10 @@ impl Run<'_> {
             let state = StreamState {
                 at: at.clone(),
                 pass,
+                read_until: match ended && !is_cut_off {
+                    true => Some(standing.window.to),
+                    false => self.start.read_until,
+                },
                 finished_by: ended.then_some(self.run),
             };
             let mut fetched = fetched_page(stream, page, state, standing.window, bytes, budget);
@@ -432,7 +370,7 @@ impl Run<'_> {
         Some(Pass { next, ..pass })
     }
 
-    fn begin(&self, stream: &Stream, at: Option<&Value>) -> Result<Standing, Failure> {
+    pub fn begin(&self, stream: &Stream, at: Option<&Value>) -> Result<Standing, Failure> {
         Ok(Standing {
             window: self.reader.window(stream, at, self.start)?,
             next: None,
@@ -442,7 +380,7 @@ impl Run<'_> {
     }
 
     /// Asks for a page until it is there, the tries are used up, or the wait is too long for a run.
-    async fn page(&mut self, stream: &Stream, standing: &Standing) -> Result<Got, Trouble> {
+    pub async fn page(&mut self, stream: &Stream, standing: &Standing) -> Result<Got, Trouble> {
         let mut tries = Tries::new(&self.limits);
         loop {
             match self.try_page(stream, standing).await {
@@ -465,8 +403,7 @@ impl Run<'_> {
         let at = &Position {
             stream,
             window: standing.window,
-            now: self.start.now,
-            default_from: self.start.default_from,
+            start: self.start,
             next: standing.next.as_ref(),
             high: standing.high.as_ref(),
             access,
@@ -591,7 +528,7 @@ impl Run<'_> {
 }
 
 /// A page as it will be stored.
-fn fetched_page(
+pub fn fetched_page(
     stream: &Stream,
     page: Page,
     state: StreamState,
@@ -611,96 +548,5 @@ fn fetched_page(
         window,
         bytes,
         budget,
-    }
-}
-
-/// Remembers what a whole pass has shown. A record whose id could not be read may be any: then nothing is known.
-fn see(seen: &mut Option<Vec<[u8; 16]>>, page: &Page) {
-    let Some(ids) = seen else {
-        return;
-    };
-    let known = page.records.iter().map(|record| Some(record.id.as_str()));
-    for id in known.chain(page.rejected.iter().map(|rejected| rejected.id.as_deref())) {
-        let Some(id) = id.filter(|_| ids.len() < MOST_SEEN) else {
-            *seen = None;
-            return;
-        };
-        ids.push(json::hash(id.as_bytes()));
-    }
-}
-
-/// The tries of one request, and the pauses between them.
-pub struct Tries {
-    limits: Limits,
-    pause: Duration,
-    made: u32,
-}
-
-impl Tries {
-    pub fn new(limits: &Limits) -> Tries {
-        Tries {
-            limits: *limits,
-            pause: limits.retry_pause,
-            made: 0,
-        }
-    }
-
-    /// How long until the next try; gives the failure back when there is none, or not within a run.
-    pub fn next(&mut self, failure: Failure) -> Result<Duration, Failure> {
-        let wait = failure
-            .retry_after
-            .unwrap_or_else(|| jitter(self.pause.min(self.limits.longest_pause)));
-        if self.made == self.limits.retries || wait > self.limits.longest_pause {
-            return Err(failure);
-        }
-        self.made += 1;
-        self.pause = self.pause.saturating_mul(2);
-        Ok(wait)
-    }
-}
-
-/// Between half of a pause and all of it: connectors that failed together do not come back together.
-fn jitter(pause: Duration) -> Duration {
-    let [byte, ..] = *Uuid::new_v4().as_bytes();
-    pause.mul_f64(0.5 + f64::from(byte) / 510.0)
-}
-
-/// Stops a source that would never end.
-#[derive(Default)]
-struct Progress {
-    tokens: HashSet<[u8; 16]>,
-    rows: Option<[u8; 16]>,
-}
-
-impl Progress {
-    fn check(&mut self, page: &Page) -> Result<(), Failure> {
-        let Some(next) = &page.next else {
-            return Ok(());
-        };
-        let token = next.to_string();
-        if token.len() > LONGEST_TOKEN {
-            let message = format!("the next page's token is longer than {LONGEST_TOKEN} bytes");
-            return Err(Failure::new(Code::UnexpectedShape, message));
-        }
-        if !self.tokens.insert(json::hash(token.as_bytes())) {
-            return Err(Failure::new(
-                Code::RepeatedPage,
-                "the next page was read before",
-            ));
-        }
-        let records = page.records.iter().map(|record| record.hash);
-        let hashes: Vec<u8> = records
-            .chain(page.rejected.iter().map(|r| r.hash))
-            .flatten()
-            .collect();
-        let rows = (!hashes.is_empty() && !page.overlaps).then(|| json::hash(&hashes));
-        if rows.is_some() && rows == self.rows {
-            return Err(Failure::new(
-                Code::RepeatedPage,
-                "two pages in a row hold the same records",
-            ));
-        }
-        self.rows = rows;
-        Ok(())
     }
 }

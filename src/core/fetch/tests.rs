@@ -224,6 +224,7 @@ async fn run_covered(
         start: Start {
             now,
             default_from: now,
+            read_until: None,
         },
         limits: LIMITS,
         cover,
@@ -276,6 +277,7 @@ fn stored(
             state: StreamState {
                 at,
                 pass,
+                read_until: None,
                 finished_by: None,
             },
             age,

@@ -25,7 +25,7 @@ mod window;
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use url::Url;
 
@@ -200,20 +200,30 @@ pub struct Start {
     pub now: DateTime<Utc>,
     /// Where a first sync begins when the connector's config does not say.
     pub default_from: DateTime<Utc>,
+    /// When the latest complete pass over the stream began, where that is known.
+    pub read_until: Option<DateTime<Utc>>,
 }
 
 /// Where a pass stands.
 pub struct Position<'a> {
     pub stream: &'a Stream,
     pub window: Window,
-    pub now: DateTime<Utc>,
-    pub default_from: DateTime<Utc>,
+    pub start: Start,
     /// What the previous page said ([`Page::next`]); `None` for the first page.
     pub next: Option<&'a Value>,
     /// The greatest cursor value of this pass so far.
     pub high: Option<&'a Value>,
     /// The token that [`Reader::login`] brought.
     pub access: Option<&'a Access>,
+}
+
+impl Start {
+    /// Whether the latest pass is longer ago than the vendor keeps what it says of changes. Where it is not known
+    /// when that was, the cursor tells, which is older where nothing changes.
+    fn is_later_than(&self, kept: TimeDelta, cursor: Option<DateTime<Utc>>) -> bool {
+        let reached = self.read_until.or(cursor);
+        reached.is_some_and(|reached| reached < self.now - kept)
+    }
 }
 
 /// What a response means.

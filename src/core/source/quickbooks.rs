@@ -408,7 +408,7 @@ fn settled(at: &Position) -> DateTime<Utc> {
 
 fn captured_since(at: &Position) -> DateTime<Utc> {
     let from = at.window.from.unwrap_or_default();
-    from.max(at.now - CAPTURE_KEPT)
+    from.max(at.start.now - CAPTURE_KEPT)
 }
 
 impl QuickBooksReader {
@@ -535,7 +535,7 @@ impl QuickBooksReader {
             Some(
                 "QuickBooks reports at most 1000 changes at once, and there were more; what was deleted beyond them is not known. Sync oftener.",
             )
-        } else if at.window.from < Some(at.now - CAPTURE_KEPT) {
+        } else if at.start.is_later_than(CAPTURE_KEPT, at.window.from) {
             Some(
                 "QuickBooks reports deletions of the last 30 days, and the last sync is longer ago; what was deleted before is not known.",
             )

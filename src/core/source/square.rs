@@ -522,7 +522,7 @@ impl SquareReader {
     fn has_begun(&self, at: &Position) -> bool {
         let first = Start {
             now: at.window.to,
-            default_from: at.default_from,
+            ..at.start
         };
         at.window.from != self.since.window(at.stream, None, first).from
     }

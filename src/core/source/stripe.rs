@@ -288,7 +288,7 @@ impl Reader for StripeReader {
     ) -> Result<Window, Failure> {
         let mut window = self.since.window(stream, cursor, start);
         if let Some(from) = window.from.filter(|_| cursor.is_some())
-            && from < start.now - EVENTS_KEPT
+            && start.is_later_than(EVENTS_KEPT, Some(from))
             && !row::<Spec>(stream)?.events.is_empty()
         {
             let from = from - WITHOUT_EVENTS;
@@ -459,8 +459,8 @@ impl StripeReader {
 
     /// What is said where the events since the last pass are not there any more.
     fn gap(&self, at: &Position) -> Option<String> {
-        let reached = at.high.and_then(Value::as_str).and_then(epoch)?;
-        (reached < at.now - EVENTS_KEPT).then(|| {
+        let reached = at.high.and_then(Value::as_str).and_then(epoch);
+        at.start.is_later_than(EVENTS_KEPT, reached).then(|| {
             let from = at.window.from.unwrap_or_default();
             format!(
                 "stream \"{}\": the last sync is longer ago than Stripe keeps events; what was created before {} may have changed unseen",

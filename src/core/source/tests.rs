@@ -67,6 +67,7 @@ fn start() -> Start {
     Start {
         now,
         default_from: now - chrono::TimeDelta::days(30),
+        read_until: None,
     }
 }
 
@@ -75,8 +76,7 @@ fn first<'a>(reader: &dyn Reader, stream: &'a Stream, high: Option<&'a Value>) -
     Position {
         stream,
         window: reader.window(stream, high, start).unwrap(),
-        now: start.now,
-        default_from: start.default_from,
+        start,
         next: None,
         high,
         access: None,
@@ -238,5 +238,52 @@ fn a_quickbooks_that_does_not_heed_where_a_page_begins_is_noticed() {
                 break;
             }
         }
+    }
+}
+
+#[test]
+fn a_quiet_account_is_not_taken_for_one_that_was_not_read() {
+    let reader = |kind: &str, streams: Value| {
+        let definition = definition(kind, json!({"streams": streams}));
+        find(kind).unwrap().open(&definition).unwrap()
+    };
+    let now = start().now;
+    let days = chrono::TimeDelta::days;
+    // The latest record is forty days old; the latest pass is of yesterday, or as old as the record, or unknown.
+    let old = (now - days(40)).timestamp().to_string();
+    for (read_until, gap) in [
+        (Some(now - days(1)), false),
+        (Some(now - days(40)), true),
+        (None, true),
+    ] {
+        let start = Start {
+            read_until,
+            ..start()
+        };
+        let stripe = reader("stripe", json!(["charges"]));
+        let cursor = json!(old);
+        let window = stripe
+            .window(&stripe.streams()[0], Some(&cursor), start)
+            .unwrap();
+        assert_eq!(
+            window.from < Some(now - days(41)),
+            gap,
+            "more is listed again"
+        );
+        let books = reader("quickbooks", json!(["invoices"]));
+        let stream = &books.streams()[0];
+        let cursor = json!((now - days(40)).to_rfc3339());
+        let capture = json!({"step": "Capture", "again": true, "from": null, "skip": 0, "known": [], "read": 0});
+        let at = Position {
+            start,
+            window: books.window(stream, Some(&cursor), start).unwrap(),
+            next: Some(&capture),
+            ..first(books.as_ref(), stream, Some(&cursor))
+        };
+        let page = books.page(
+            &at,
+            &answer(r#"{"CDCResponse": [{"QueryResponse": [{}]}]}"#),
+        );
+        assert_eq!(page.unwrap().warning.is_some(), gap);
     }
 }

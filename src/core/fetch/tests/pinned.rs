@@ -132,6 +132,7 @@ async fn what_a_vendor_sends_leads_no_source_to_another_place() {
             start: Start {
                 now,
                 default_from: now,
+                read_until: None,
             },
             limits: LIMITS,
             cover: None,

@@ -108,6 +108,7 @@ fn what_a_vendor_sent_is_not_printed() {
     let state = StreamState {
         at: None,
         pass: Some(pass.clone()),
+        read_until: None,
         finished_by: None,
     };
     hides("Record", &record, canary);

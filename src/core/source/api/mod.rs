@@ -136,7 +136,7 @@ impl Reader for ApiReader {
             .map(|name| (name, slice.clone()));
         let mut seen = names.to_vec();
         seen.push(("next_page_token", token));
-        let context = self.context(at.now, at.default_from, seen);
+        let context = self.context(at.start.now, at.start.default_from, seen);
         let mut parts = spec.requester.parts(&context)?;
         if let Some(cursor) = &spec.cursor {
             cursor.inject(at.window, &mut parts);
@@ -157,7 +157,7 @@ impl Reader for ApiReader {
 
     fn page(&self, at: &Position, got: &Response) -> Result<Page, Failure> {
         let spec = self.spec(at.stream)?;
-        let context = self.context(at.now, at.default_from, vec![]);
+        let context = self.context(at.start.now, at.start.default_from, vec![]);
         let path = spec
             .field_path
             .iter()
@@ -187,7 +187,7 @@ impl Reader for ApiReader {
         };
         let next = match &spec.paging {
             Some(paging) => paging.next(at, got, &found, path.first(), |seen| {
-                self.context(at.now, at.default_from, seen)
+                self.context(at.start.now, at.start.default_from, seen)
             })?,
             None => None,
         };

@@ -64,6 +64,9 @@ const VERSION: &str = "v64.0";
 /// Share of the org's calls in 24 hours beyond which nothing is asked: its other integrations need theirs.
 const BUDGET: f64 = 0.8;
 
+/// How long deleted rows stay in the recycle bin, where queryAll finds them.
+const BIN_KEPT: TimeDelta = TimeDelta::days(15);
+
 /// How long a used-up budget is left to recover. It rolls over 24 hours, so some of it comes back any time.
 const REST: Duration = Duration::from_secs(60 * 60);
 
@@ -404,6 +407,10 @@ impl SalesforceReader {
                 object.name,
                 before - fields.len()
             ));
+        }
+        let reached = at.high.and_then(Value::as_str).and_then(parse_any);
+        if at.start.is_later_than(BIN_KEPT, reached) {
+            warnings.push("the last sync is longer ago than the recycle bin keeps what was deleted; what was deleted in between may still count".to_owned());
         }
         if self.login.is_legacy() {
             warnings.push("the login by user name and password is legacy, and Salesforce ends it on 2027-06-01; change to client credentials".to_owned());

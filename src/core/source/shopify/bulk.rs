@@ -372,7 +372,7 @@ fn by_pages(at: &Position, next: Next, why: Option<&str>) -> Result<Page, Failur
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use proptest::prelude::*;
 

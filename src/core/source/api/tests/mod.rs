@@ -88,6 +88,7 @@ fn start() -> Start {
     Start {
         now,
         default_from: now - chrono::TimeDelta::days(30),
+        read_until: None,
     }
 }
 
@@ -117,8 +118,7 @@ impl Pass {
         Position {
             stream: &self.reader.streams()[0],
             window: self.window,
-            now: start().now,
-            default_from: start().default_from,
+            start: start(),
             next: self.next.as_ref(),
             high: self.high.as_ref(),
             access: None,

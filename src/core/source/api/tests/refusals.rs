@@ -262,8 +262,7 @@ proptest! {
             for stream in reader.streams() {
                 let window = reader.window(stream, None, start());
                 if let Ok(window) = window {
-                    let Start { now, default_from } = start();
-                    let _ = reader.request(&Position { stream, window, now, default_from, next: None, high: None, access: None });
+                    let _ = reader.request(&Position { stream, window, start: start(), next: None, high: None, access: None });
                 }
             }
         }

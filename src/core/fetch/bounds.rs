@@ -1,0 +1,110 @@
+//! What keeps a run from going on for ever: tries, repeated pages, and what it may remember.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::Limits;
+use crate::error::{Code, Failure};
+use crate::json;
+use crate::record::Page;
+
+/// Ids that are remembered to find what a whole pass did not show. More: 16 bytes each, for every run that is going.
+/// Fewer: of larger streams nothing is found deleted.
+const MOST_SEEN: usize = 250_000;
+
+/// The longest text of a page token, which is stored with every page. Longer: a hostile vendor fills the disk. Shorter:
+/// a source cannot name the objects that it is still to read one by one.
+const LONGEST_TOKEN: usize = 1024 * 1024;
+
+/// Remembers what a whole pass has shown. A record whose id could not be read may be any: then nothing is known.
+pub fn see(seen: &mut Option<Vec<[u8; 16]>>, page: &Page) {
+    let Some(ids) = seen else {
+        return;
+    };
+    let known = page.records.iter().map(|record| Some(record.id.as_str()));
+    for id in known.chain(page.rejected.iter().map(|rejected| rejected.id.as_deref())) {
+        let Some(id) = id.filter(|_| ids.len() < MOST_SEEN) else {
+            *seen = None;
+            return;
+        };
+        ids.push(json::hash(id.as_bytes()));
+    }
+}
+
+/// The tries of one request, and the pauses between them.
+pub struct Tries {
+    limits: Limits,
+    pause: Duration,
+    made: u32,
+}
+
+impl Tries {
+    pub fn new(limits: &Limits) -> Tries {
+        Tries {
+            limits: *limits,
+            pause: limits.retry_pause,
+            made: 0,
+        }
+    }
+
+    /// How long until the next try; gives the failure back when there is none, or not within a run.
+    pub fn next(&mut self, failure: Failure) -> Result<Duration, Failure> {
+        let wait = failure
+            .retry_after
+            .unwrap_or_else(|| jitter(self.pause.min(self.limits.longest_pause)));
+        if self.made == self.limits.retries || wait > self.limits.longest_pause {
+            return Err(failure);
+        }
+        self.made += 1;
+        self.pause = self.pause.saturating_mul(2);
+        Ok(wait)
+    }
+}
+
+/// Between half of a pause and all of it: connectors that failed together do not come back together.
+fn jitter(pause: Duration) -> Duration {
+    let [byte, ..] = *Uuid::new_v4().as_bytes();
+    pause.mul_f64(0.5 + f64::from(byte) / 510.0)
+}
+
+/// Stops a source that would never end.
+#[derive(Default)]
+pub struct Progress {
+    tokens: HashSet<[u8; 16]>,
+    rows: Option<[u8; 16]>,
+}
+
+impl Progress {
+    pub fn check(&mut self, page: &Page) -> Result<(), Failure> {
+        let Some(next) = &page.next else {
+            return Ok(());
+        };
+        let token = next.to_string();
+        if token.len() > LONGEST_TOKEN {
+            let message = format!("the next page's token is longer than {LONGEST_TOKEN} bytes");
+            return Err(Failure::new(Code::UnexpectedShape, message));
+        }
+        if !self.tokens.insert(json::hash(token.as_bytes())) {
+            return Err(Failure::new(
+                Code::RepeatedPage,
+                "the next page was read before",
+            ));
+        }
+        let records = page.records.iter().map(|record| record.hash);
+        let hashes: Vec<u8> = records
+            .chain(page.rejected.iter().map(|r| r.hash))
+            .flatten()
+            .collect();
+        let rows = (!hashes.is_empty() && !page.overlaps).then(|| json::hash(&hashes));
+        if rows.is_some() && rows == self.rows {
+            return Err(Failure::new(
+                Code::RepeatedPage,
+                "two pages in a row hold the same records",
+            ));
+        }
+        self.rows = rows;
+        Ok(())
+    }
+}
