@@ -6,6 +6,7 @@
 //! stable code and words of our own; the library's text may quote a URL, so it is never used.
 
 use std::error::Error as StdError;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -57,6 +58,22 @@ impl Client {
             lookup,
             large: Arc::new(Semaphore::new(LARGE_BODIES)),
         }
+    }
+
+    /// The addresses of a host that is not asked over HTTP, all of them let through.
+    pub async fn addresses(
+        &self,
+        host: &str,
+        plain: bool,
+        allowed: &Arc<Allowed>,
+    ) -> Result<Vec<SocketAddr>, Failure> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, 0)]);
+        }
+        let no_name = |_| Failure::new(Code::DnsFailed, "the host name could not be resolved");
+        let answer = (self.lookup)(host.to_owned()).await.map_err(no_name)?;
+        guard::check_answer(host, answer.iter().map(SocketAddr::ip), plain, allowed)?;
+        Ok(answer)
     }
 
     pub async fn exchange(

@@ -7,6 +7,7 @@
 
 mod bounds;
 mod client;
+mod database;
 mod login;
 mod look;
 mod pace;

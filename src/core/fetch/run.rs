@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use url::Url;
 use uuid::Uuid;
 
 use super::bounds::{Progress, Tries, see};
 use super::client::{Client, SMALL_BODY};
+use super::database::Database;
 use super::login::Held;
 use super::pace::{Paces, Turn};
 use super::{
@@ -30,6 +31,7 @@ use crate::guard::{self, Allowed};
 use crate::json;
 use crate::record::{Page, Pass, StreamState, Window};
 use crate::secret::{Cover, Secret};
+use crate::source::database::Query;
 use crate::source::{self, Access, Position, Reader, Response, Start, Stream, Verdict};
 
 #[derive(Clone)]
@@ -76,6 +78,7 @@ pub async fn fetch(
         cover: job.cover,
         allowed: job.allowed,
         access: None,
+        database: Mutex::new(None),
         refresh: None,
         client,
         paces,
@@ -101,6 +104,13 @@ pub fn foresee(reader: &dyn Reader, allowed: &Allowed) -> Result<(), Failure> {
     }
     for stream in reader.streams() {
         let window = reader.window(stream, None, start);
+        if let Ok(window) = window
+            && let Ok(Some(query)) = reader.query(&first_of(stream, window, start, None))
+        {
+            let judged = guard::check_url(&query.server.place, allowed);
+            judged.map_err(|refusal| named(&query.server.place, refusal.into()))?;
+            continue;
+        }
         // What does not render yet is not judged yet.
         let Ok(url) = window.and_then(|window| first_url(reader, stream, window, start, None))
         else {
@@ -119,15 +129,24 @@ fn first_url(
     start: Start,
     access: Option<&Access>,
 ) -> Result<Url, Failure> {
-    let at = Position {
+    let at = first_of(stream, window, start, access);
+    Ok(reader.request(&at)?.url)
+}
+
+fn first_of<'a>(
+    stream: &'a Stream,
+    window: Window,
+    start: Start,
+    access: Option<&'a Access>,
+) -> Position<'a> {
+    Position {
         stream,
         window,
         start,
         next: None,
         high: None,
         access,
-    };
-    Ok(reader.request(&at)?.url)
+    }
 }
 
 /// A failure that says whose it is.
@@ -151,6 +170,8 @@ pub struct Run<'a> {
     pub cover: Option<Cover>,
     pub allowed: Arc<Allowed>,
     pub access: Option<Held>,
+    /// Of a database: the connection, while it is good. Its lock is never waited for: a run does one thing at a time.
+    pub database: Mutex<Option<Database>>,
     /// What took the place of the configured refresh token in this run.
     pub refresh: Option<Secret>,
     pub client: &'a Client,
@@ -408,6 +429,9 @@ impl Run<'_> {
             high: standing.high.as_ref(),
             access,
         };
+        if let Some(query) = self.reader.query(at).map_err(Trouble::Final)? {
+            return self.batch(&query, at).await;
+        }
         let request = self.reader.request(at).map_err(Trouble::Final)?;
         let home = first_url(self.reader, stream, standing.window, self.start, access);
         let home = home.map_err(Trouble::Final)?.origin();
@@ -452,6 +476,34 @@ impl Run<'_> {
         };
         let bytes = response.body.len() as u64;
         Ok(Got::Page(Box::new((page.map_err(again)?, bytes, budget))))
+    }
+
+    /// A page of a database: over the run's connection, or over a new one where it has none or lost it.
+    async fn batch(&self, query: &Query, at: &Position<'_>) -> Result<Got, Trouble> {
+        let again = |failure: Failure| {
+            let failure = named(&query.server.place, failure);
+            match failure.code.class() {
+                Class::Transient => Trouble::Again(failure),
+                Class::Mend => Trouble::Final(failure),
+            }
+        };
+        let mut held = self.database.lock().await;
+        // Whatever goes wrong, the connection is not used again.
+        let mut database = match held.take() {
+            Some(database) => database,
+            None => {
+                let open = Database::open(&query.server, self.client, &self.limits, &self.allowed);
+                open.await.map_err(again)?
+            }
+        };
+        let response = database
+            .exchange(query, &self.limits)
+            .await
+            .map_err(again)?;
+        *held = Some(database);
+        let bytes = response.body.len() as u64;
+        let page = self.reader.page(at, &response).map_err(again)?;
+        Ok(Got::Page(Box::new((page, bytes, Budget::default()))))
     }
 
     /// Waits until the account may be asked; fails where that is too long for a run.

@@ -230,6 +230,7 @@ async fn run_covered(
         cover,
         allowed: loopback(),
         access: None,
+        database: tokio::sync::Mutex::new(None),
         refresh: None,
         client: &Client::new(),
         outbox: &outbox,

@@ -8,6 +8,7 @@
 //! ([`window`]), token requests ([`token`]), records out of a body ([`reading`]), what is known of a stream ([`table`]).
 
 pub mod api;
+pub mod database;
 mod erpnext;
 mod quickbooks;
 mod reading;
@@ -96,6 +97,11 @@ pub trait Reader: Send + Sync {
     ) -> Result<Window, Failure>;
 
     fn request(&self, at: &Position) -> Result<Request, Failure>;
+
+    /// What is asked instead, where the source is a database.
+    fn query(&self, _at: &Position) -> Result<Option<database::Query>, Failure> {
+        Ok(None)
+    }
 
     /// What a response means before its body is read. The default judges by the HTTP status.
     fn verdict(&self, _at: &Position, got: &Response) -> Verdict {
@@ -243,6 +249,7 @@ pub enum Verdict {
 pub static CATALOG: &[&dyn Source] = &[
     &api::Api,
     &erpnext::ErpNext,
+    &database::Postgres,
     &quickbooks::QuickBooks,
     &salesforce::Salesforce,
     &shopify::Shopify,

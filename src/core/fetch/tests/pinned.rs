@@ -137,6 +137,7 @@ async fn what_a_vendor_sends_leads_no_source_to_another_place() {
             limits: LIMITS,
             cover: None,
             access: None,
+            database: tokio::sync::Mutex::new(None),
             refresh: None,
             // So that only the origin stands in the way.
             allowed: Arc::new("127.0.0.0/8, ::1, ::, 0.0.0.0, localhost".parse().unwrap()),

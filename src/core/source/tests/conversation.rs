@@ -258,7 +258,7 @@ fn walk(
 
 #[test]
 fn the_requests_are_the_vendors_and_every_stream_is_read_to_its_end() {
-    for source in CATALOG.iter().filter(|source| source.name() != "api") {
+    for source in vendors() {
         let vendor = source.name();
         let mut read = HashSet::new();
         for path in files(vendor) {
@@ -307,7 +307,7 @@ fn the_requests_are_the_vendors_and_every_stream_is_read_to_its_end() {
 #[test]
 fn no_part_of_a_page_is_taken_for_a_page() {
     let mut judged = 0;
-    for source in CATALOG.iter().filter(|source| source.name() != "api") {
+    for source in vendors() {
         let vendor = source.name();
         for path in files(vendor) {
             for conversation in conversations(&path) {
@@ -360,7 +360,7 @@ struct Refusal {
 
 #[test]
 fn every_refusal_is_what_the_vendor_means_and_is_told_without_its_text() {
-    for source in CATALOG.iter().filter(|source| source.name() != "api") {
+    for source in vendors() {
         let vendor = source.name();
         let path = folder().join(vendor).join("refusals.json");
         let text = std::fs::read_to_string(&path).unwrap();

@@ -1,0 +1,529 @@
+//! Databases as sources: a PostgreSQL beside the one that has the extension, with rows that tie, change and go.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use connector_service_test::*;
+use postgres::Client;
+use serde_json::{Value, json};
+
+struct Stage {
+    cluster: Cluster,
+    /// Where the extension is.
+    client: Client,
+    /// Where the rows are.
+    shop: Client,
+    connector: String,
+}
+
+/// A connector to the database `shop` of the same server, with these streams.
+fn stage(settings: &str, rows: &str, streams: Value) -> Stage {
+    let cluster = Cluster::start(settings);
+    let mut client = cluster.database("app");
+    client.batch_execute("CREATE DATABASE shop").unwrap();
+    let mut shop = cluster.client("shop");
+    shop.batch_execute("SET TimeZone = 'UTC'").unwrap();
+    shop.batch_execute(rows).unwrap();
+    let config = json!({
+        "host": "127.0.0.1", "port": cluster.port, "database": "shop", "tls": "off", "streams": streams,
+    });
+    let connector = connect(&mut client, &config);
+    Stage {
+        cluster,
+        client,
+        shop,
+        connector,
+    }
+}
+
+fn connect(client: &mut Client, config: &Value) -> String {
+    let sql = "INSERT INTO tenants (tenant_id) VALUES ('00000000-0000-4000-8000-000000000001') ON CONFLICT DO NOTHING";
+    client.batch_execute(sql).unwrap();
+    let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials, sync_frequency)
+               VALUES ('00000000-0000-4000-8000-000000000001', 'shop', 'postgres', $1, '{\"username\": \"postgres\", \"password\": \"not_a_real_password\"}', 'manual')
+               RETURNING connector_id::text";
+    client.query_one(sql, &[config]).unwrap().get(0)
+}
+
+/// Of each row its id and its jsonb, as text: numbers to the last digit.
+fn rows(client: &mut Client, sql: &str) -> BTreeMap<String, String> {
+    let rows = client.query(sql, &[]).unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+impl Stage {
+    fn sync_anyhow(&mut self) -> Value {
+        let run = sync(&mut self.client, &self.connector);
+        let run = wait_for_run(&mut self.client, &run);
+        ledger_holds(&mut self.client);
+        run
+    }
+
+    fn sync(&mut self) -> Value {
+        let run = self.sync_anyhow();
+        assert_eq!(run["state"], "succeeded", "{run}");
+        run
+    }
+
+    /// What is stored of a stream is what the table holds.
+    fn agrees(&mut self, stream: &str, key: &str, table: &str) {
+        let sql = format!("SELECT '{stream}/' || {key}, to_jsonb(s)::text FROM {table} AS s");
+        let expected = rows(&mut self.shop, &sql);
+        let sql = format!(
+            "SELECT source_record_id, data::text FROM raw_connector_data WHERE stream = '{stream}' AND NOT deleted"
+        );
+        let found = rows(&mut self.client, &sql);
+        assert_eq!(found.len(), expected.len());
+        assert_eq!(found, expected);
+        assert!(!expected.is_empty());
+    }
+}
+
+#[test]
+fn every_type_arrives_as_it_is() {
+    let mut stage = stage(
+        "",
+        r#"CREATE TYPE mood AS ENUM ('fine', 'so-so');
+           CREATE TABLE "Odd ""Kinds""" (
+               "the key" bigint PRIMARY KEY, exact numeric(40, 12), any_scale numeric, f8 float8, f4 float4, at timestamptz,
+               naive timestamp, day date, hour time, span interval, bytes bytea, flag bool, u uuid, j jsonb, js json,
+               m mood, list int[], words text, nothing text, ip inet);
+           INSERT INTO "Odd ""Kinds""" VALUES
+               (9223372036854775807, 1234567890123456789012345678.000000000001, 1e-20, 0.1, 0.1, '2026-01-31 23:59:59.999999+05:30',
+                '2026-01-31 23:59:59.999999', '0001-01-01', '24:00', '1 year 2 mons -3 days 04:05:06.789', '\xdeadbeef00', true,
+                '00000000-0000-4000-8000-000000000001', '{"b": [1.10, null], "a": "\u00fc"}', '{"kept":  1.10}', 'so-so',
+                '{1,NULL,3}', E'quotes " and \\ and\nlines \U0001F600', NULL, '10.0.0.1/8'),
+               (-1, 'NaN', -0.10, 'Infinity', '-0', 'infinity', '-infinity', '2026-02-28', '00:00', '0', '', false, NULL,
+                'null', '[]', 'fine', '{}', '', '', '::1'),
+               (0, NULL, 'Infinity', 'NaN', 1e-30, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"#,
+        json!([{"table": "Odd \"Kinds\"", "name": "kinds", "key": "the key"}]),
+    );
+    let run = stage.sync();
+    assert_eq!(run["inserted"], 3, "{run}");
+    stage.agrees("kinds", "\"the key\"", "\"Odd \"\"Kinds\"\"\"");
+}
+
+const ORDERS: &str = "
+CREATE TABLE orders (shop int, id int, updated_at timestamptz, total numeric(12, 2), note text, PRIMARY KEY (shop, id));
+INSERT INTO orders
+    SELECT i % 3, i, date_trunc('second', now() - interval '8 days' + (i / 40) * interval '1 minute'), i * 1.01, 'note ' || i
+    FROM generate_series(1, 3000) AS i;
+CREATE INDEX ON orders (updated_at, shop, id)";
+
+fn orders() -> Value {
+    json!([{"table": "public.orders", "key": ["shop", "id"], "cursor": "updated_at"}])
+}
+
+/// What is stored, by the table's own key: with two key columns the id of a record is a hash.
+fn orders_agree(stage: &mut Stage) {
+    let sql = "SELECT concat_ws(' ', s.shop, s.id), to_jsonb(s)::text FROM orders AS s";
+    let expected = rows(&mut stage.shop, sql);
+    let sql = "SELECT concat_ws(' ', data ->> 'shop', data ->> 'id'), data::text FROM raw_connector_data WHERE NOT deleted";
+    let found = rows(&mut stage.client, sql);
+    assert!(
+        found == expected,
+        "{} rows stored, {} there",
+        found.len(),
+        expected.len()
+    );
+}
+
+#[test]
+fn rows_that_tie_come_once_and_later_syncs_read_what_changed() {
+    let mut stage = stage("", ORDERS, orders());
+    let config = "UPDATE connectors SET config = config || '{\"batch\": 7}'";
+    stage.client.batch_execute(config).unwrap();
+    let run = stage.sync();
+    assert_eq!(
+        (&run["received"], &run["inserted"]),
+        (&json!(3_000), &json!(3_000)),
+        "each row once, although forty share a moment: {run}"
+    );
+    orders_agree(&mut stage);
+    let run = stage.sync();
+    assert!(
+        run["received"].as_i64().unwrap() <= 440,
+        "ten minutes again: {run}"
+    );
+    assert_eq!(run["unchanged"], run["received"]);
+    // Changes of one moment, a new row, one without a time, and one that says it is of the future.
+    stage
+        .shop
+        .batch_execute(
+            "UPDATE orders SET total = total + 1, updated_at = now() WHERE id % 100 = 0;
+             INSERT INTO orders VALUES (1, 9001, now(), 5, NULL), (1, 9002, NULL, 6, NULL), (2, 9002, NULL, 7, NULL),
+                                       (1, 9003, now() + interval '1 year', 8, NULL)",
+        )
+        .unwrap();
+    let run = stage.sync();
+    assert_eq!(
+        (&run["inserted"], &run["updated"]),
+        (&json!(4), &json!(30)),
+        "{run}"
+    );
+    orders_agree(&mut stage);
+    stage
+        .shop
+        .batch_execute("UPDATE orders SET total = 9, updated_at = now() WHERE id = 5")
+        .unwrap();
+    let run = stage.sync();
+    assert_eq!(
+        run["updated"], 1,
+        "the one of the future moved no cursor: {run}"
+    );
+    orders_agree(&mut stage);
+}
+
+#[test]
+fn what_is_edited_while_it_is_read_is_there_after_the_next_sync() {
+    let mut stage = stage("", ORDERS, orders());
+    let config = "UPDATE connectors SET config = config || '{\"batch\": 20}'";
+    stage.client.batch_execute(config).unwrap();
+    let mut edited = 0;
+    for round in 0..8_u64 {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let editor = {
+            let (is_over, mut shop) = (is_over.clone(), stage.cluster.client("shop"));
+            std::thread::spawn(move || {
+                let mut random = Random(100 + round);
+                let mut edited = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    let id = 1 + random.below(3_000) as i32;
+                    let sql = match random.below(4) {
+                        // Some commit after their stamp.
+                        0 => {
+                            "UPDATE orders SET total = total + 0.01, updated_at = now() - interval '90 s' WHERE id = $1"
+                        }
+                        _ => {
+                            "UPDATE orders SET total = total + 0.01, updated_at = now() WHERE id = $1"
+                        }
+                    };
+                    edited += shop.execute(sql, &[&id]).unwrap();
+                }
+                edited
+            })
+        };
+        stage.sync();
+        is_over.store(true, Ordering::Relaxed);
+        edited += editor.join().unwrap();
+        stage.sync();
+        orders_agree(&mut stage);
+    }
+    assert!(edited > 100, "{edited} edits show nothing");
+}
+
+#[test]
+fn a_query_without_a_cursor_is_read_whole_and_what_is_gone_is_found() {
+    let mut stage = stage(
+        "",
+        "CREATE TABLE items (id int PRIMARY KEY, name text, stock int);
+         INSERT INTO items SELECT i, 'item ' || i, i FROM generate_series(1, 200) AS i",
+        json!([{"name": "stock", "query": "SELECT id, stock FROM items WHERE stock > 0 -- what there is;", "key": "id"}]),
+    );
+    let view = "(SELECT id, stock FROM items WHERE stock > 0)";
+    stage.sync();
+    stage.agrees("stock", "id", view);
+    stage
+        .shop
+        .batch_execute("DELETE FROM items WHERE id <= 10; UPDATE items SET stock = 0 WHERE id BETWEEN 20 AND 24; UPDATE items SET stock = 7 WHERE id = 100")
+        .unwrap();
+    let run = stage.sync();
+    assert_eq!(
+        (&run["deleted"], &run["updated"]),
+        (&json!(15), &json!(1)),
+        "{run}"
+    );
+    stage.agrees("stock", "id", view);
+}
+
+#[test]
+fn a_serial_is_a_cursor_and_rows_that_commit_late_are_not_lost() {
+    let mut stage = stage(
+        "",
+        "CREATE TABLE log (id bigserial PRIMARY KEY, what text); INSERT INTO log (what) SELECT 'w' FROM generate_series(1, 50)",
+        json!([{"table": "log", "key": "id", "cursor": "id"}]),
+    );
+    let mut late = stage.cluster.client("shop");
+    let mut transaction = late.transaction().unwrap();
+    transaction
+        .batch_execute("INSERT INTO log (what) VALUES ('late')")
+        .unwrap();
+    stage
+        .shop
+        .batch_execute("INSERT INTO log (what) VALUES ('early')")
+        .unwrap();
+    stage.sync();
+    transaction.commit().unwrap();
+    let run = stage.sync();
+    assert_eq!(run["inserted"], 1, "{run}");
+    stage.agrees("log", "id", "log");
+}
+
+#[test]
+fn each_trouble_has_its_code_and_says_what_to_do() {
+    let mut stage = stage(
+        "connector_service.request_retries = 0",
+        "CREATE TABLE t (id int, at timestamptz, secret text); INSERT INTO t VALUES (1, now(), 'not_a_real_secret'), (NULL, now(), '');
+         CREATE TABLE wide (id int PRIMARY KEY, words text);
+         CREATE ROLE guest LOGIN; CREATE SEQUENCE s",
+        json!([{"table": "t", "key": "id"}]),
+    );
+    let plain = json!({"table": "t", "key": "secret"});
+    for (change, code, says) in [
+        (
+            json!({"database": "nowhere"}),
+            "not_found",
+            "no such database",
+        ),
+        (
+            json!({"username": "nobody"}),
+            "credentials_rejected",
+            "does not let this user in",
+        ),
+        (
+            json!({"username": "guest"}),
+            "permission_missing",
+            "may not read it",
+        ),
+        (json!({"port": 1}), "connect_failed", "no connection"),
+        (
+            json!({"host": "no-such-host.invalid"}),
+            "dns_failed",
+            "could not be resolved",
+        ),
+        (
+            json!({"streams": [{"table": "nothing", "key": "id"}]}),
+            "not_found",
+            "no such table",
+        ),
+        (
+            json!({"streams": [{"table": "t", "key": "idd"}]}),
+            "not_found",
+            "there is no column \"idd\"; there are id, at, secret",
+        ),
+        (
+            json!({"streams": [{"table": "t", "key": "id", "columns": ["idd"]}]}),
+            "not_found",
+            "no such column",
+        ),
+        (
+            json!({"streams": [{"table": "t", "key": "id"}]}),
+            "unexpected_shape",
+            "a key column is NULL",
+        ),
+        (
+            json!({"streams": [{"query": "SELECT nextval('s') AS id", "name": "q", "key": "id"}]}),
+            "request_refused",
+            "only reading is allowed",
+        ),
+        (
+            json!({"streams": [{"query": "SELECT 1/0 AS id, 'not_a_real_secret'", "name": "q", "key": "id"}]}),
+            "request_refused",
+            "SQLSTATE 22012",
+        ),
+        (
+            json!({"streams": [{"query": "SELECT 1 AS id) AS s; DROP TABLE t; SELECT (1", "name": "q", "key": "id"}]}),
+            "request_refused",
+            "SQLSTATE 42601",
+        ),
+        (
+            json!({"statement_timeout": 1, "streams": [{"query": "SELECT 1 AS id FROM pg_sleep(20)", "name": "q", "key": "id"}]}),
+            "request_timeout",
+            "statement_timeout",
+        ),
+    ] {
+        let sql = "UPDATE connectors SET status = 'active', config = (config || jsonb_build_object('statement_timeout', 20, 'username', NULL, 'streams', jsonb_build_array($1::jsonb))) || $2::jsonb";
+        let mut change = change.clone();
+        for (key, usual) in [
+            ("database", json!("shop")),
+            ("port", json!(stage.cluster.port)),
+            ("host", json!("127.0.0.1")),
+        ] {
+            if change.get(key).is_none() {
+                change[key] = usual;
+            }
+        }
+        let given = match change.as_object_mut().unwrap().remove("username") {
+            Some(user) => json!({"username": user, "password": "not_a_real_password"}),
+            None => json!({"username": "postgres", "password": "not_a_real_password"}),
+        };
+        stage.client.execute(sql, &[&plain, &change]).unwrap();
+        let sql = "UPDATE connectors SET config = config - 'username', credentials = $1";
+        stage.client.execute(sql, &[&given]).unwrap();
+        let run = stage.sync_anyhow();
+        assert_eq!(run["error_code"], code, "{change}: {run}");
+        let message = run["error_message"].as_str().unwrap();
+        assert!(
+            message.contains(says) && !message.contains("not_a_real"),
+            "{message}"
+        );
+    }
+    let there: i64 = stage
+        .shop
+        .query_one("SELECT count(*) FROM t", &[])
+        .unwrap()
+        .get(0);
+    assert_eq!(there, 2, "nothing was written over there");
+}
+
+#[test]
+fn a_row_without_end_is_refused_before_it_is_in_memory() {
+    let mut stage = stage(
+        "connector_service.max_response_size = '8MB'\nconnector_service.request_retries = 0",
+        "CREATE VIEW wide AS SELECT 1 AS id, repeat('x', 300000000) AS words",
+        json!([{"table": "wide", "key": "id"}]),
+    );
+    let worker = stage.cluster.wait_worker("app");
+    let before = memory(worker);
+    let run = stage.sync_anyhow();
+    assert_eq!(run["error_code"], "response_too_large", "{run}");
+    assert_eq!(stage.cluster.wait_worker("app"), worker);
+    let grown = memory(worker).saturating_sub(before) / (1024 * 1024);
+    assert!(grown < 64, "the worker grew by {grown} MB");
+}
+
+/// The most memory a process has had so far, in bytes.
+fn memory(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .unwrap();
+    let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kilobytes * 1024
+}
+
+#[test]
+fn a_server_s_certificate_is_verified_unless_an_administrator_let_its_host_go_plain() {
+    let mut stage = stage("connector_service.request_retries = 0", ORDERS, orders());
+    let (key, certificate) = (
+        stage.cluster.data().join("server.key"),
+        stage.cluster.data().join("server.crt"),
+    );
+    stage.cluster.command(
+        "/usr/bin/openssl",
+        &[
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=shop",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-keyout",
+            key.to_str().unwrap(),
+            "-out",
+            certificate.to_str().unwrap(),
+        ],
+    );
+    let pem = std::fs::read_to_string(&certificate).unwrap();
+    // A server without encryption is not spoken to.
+    let set = |stage: &mut Stage, config: Value| {
+        let sql = "UPDATE connectors SET status = 'active', config = config - 'tls' - 'ca' || $1";
+        stage.client.execute(sql, &[&config]).unwrap();
+    };
+    set(&mut stage, json!({}));
+    let run = stage.sync_anyhow();
+    assert_eq!(run["error_code"], "tls_failed", "{run}");
+    stage.cluster.configure("ssl = on");
+    stage.cluster.stop(Stop::Fast);
+    stage.cluster.run();
+    stage.client = stage.cluster.wait_ready_in("app");
+    stage.shop = stage.cluster.client("shop");
+    stage.shop.batch_execute("SET TimeZone = 'UTC'").unwrap();
+    set(&mut stage, json!({}));
+    let run = stage.sync_anyhow();
+    assert_eq!(
+        run["error_code"], "tls_failed",
+        "nobody known has signed it: {run}"
+    );
+    set(&mut stage, json!({"ca": pem}));
+    stage.sync();
+    orders_agree(&mut stage);
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'connector_service' AND NOT ssl";
+    assert_eq!(
+        stage
+            .shop
+            .query_one(encrypted, &[])
+            .unwrap()
+            .get::<_, i64>(0),
+        0
+    );
+    // Another name than the certificate's.
+    set(&mut stage, json!({"ca": pem, "host": "localhost"}));
+    let listed =
+        "ALTER SYSTEM SET connector_service.allowed_private_hosts = '127.0.0.1, localhost'";
+    stage.client.batch_execute(listed).unwrap();
+    stage
+        .client
+        .batch_execute("SELECT pg_reload_conf()")
+        .unwrap();
+    let run = wait_until(20, "the name is let through", || {
+        let run = stage.sync_anyhow();
+        (run["error_code"] == "tls_failed").then_some(run)
+    });
+    assert!(
+        run["error_message"]
+            .as_str()
+            .unwrap()
+            .contains("TLS failed"),
+        "{run}"
+    );
+}
+
+#[test]
+fn a_host_that_is_not_public_or_not_encrypted_needs_an_administrator() {
+    let mut stage = stage(
+        "connector_service.allowed_private_hosts = ''",
+        ORDERS,
+        orders(),
+    );
+    for (config, says) in [
+        (json!({"host": "127.0.0.1"}), "not public"),
+        (json!({"host": "127.0.0.1", "tls": "verify"}), "not public"),
+        (json!({"host": "localhost", "tls": "verify"}), "not public"),
+        (
+            json!({"host": "169.254.169.254", "tls": "verify"}),
+            "cloud's own services",
+        ),
+        (
+            json!({"host": "db.example", "tls": "off"}),
+            "only called with TLS",
+        ),
+    ] {
+        let sql = "UPDATE connectors SET status = 'active', config = config || $1";
+        stage.client.execute(sql, &[&config]).unwrap();
+        let run = stage.sync_anyhow();
+        let code = run["error_code"].as_str().unwrap();
+        assert!(
+            ["address_not_allowed", "https_required"].contains(&code),
+            "{config}: {run}"
+        );
+        let message = run["error_message"].as_str().unwrap();
+        assert!(message.contains(says), "{message}");
+    }
+}
+
+#[test]
+fn a_check_looks_at_a_database_too() {
+    let mut stage = stage("", ORDERS, orders());
+    let sql = "SELECT connector_service_check($1::text::uuid)::text";
+    let run: String = stage
+        .client
+        .query_one(sql, &[&stage.connector])
+        .unwrap()
+        .get(0);
+    let run = wait_for_run(&mut stage.client, &run);
+    assert_eq!(run["state"], "succeeded", "{run}");
+    assert!(
+        run["report"][0]["records"].as_i64().unwrap_or(0) > 0,
+        "{run}"
+    );
+}

@@ -1,0 +1,236 @@
+//! PostgreSQL over there. It writes its rows as JSON itself: numbers exact, times with their zone.
+
+use bytes::BytesMut;
+use futures_util::TryStreamExt;
+use serde_json::json;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::types::{Format, IsNull, ToSql, Type};
+use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::metered::{Meter, Metered};
+use super::{Batch, response, tls};
+use crate::error::{Code, Failure};
+use crate::fetch::Limits;
+use crate::source::Response;
+use crate::source::database::{Asks, Query, Server, Tls};
+
+pub struct Session {
+    client: Client,
+    connection: JoinHandle<()>,
+    meter: Meter,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// A value as its text, whatever the column's type is: the server reads it.
+#[derive(Debug)]
+struct Text<'a>(&'a str);
+
+impl ToSql for Text<'_> {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(self.0.as_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    fn encode_format(&self, _: &Type) -> Format {
+        Format::Text
+    }
+
+    tokio_postgres::types::to_sql_checked!();
+}
+
+impl Session {
+    pub async fn open(server: &Server, stream: Metered) -> Result<Session, Failure> {
+        let meter = stream.meter();
+        let mut config = Config::new();
+        config
+            .user(&server.user)
+            .dbname(&server.database)
+            .application_name("connector_service");
+        if let Some(password) = &server.password {
+            config.password(password.expose());
+        }
+        let explain = |error| explain(&error, &meter);
+        let (client, connection) = match &server.tls {
+            Tls::Off => {
+                config.ssl_mode(SslMode::Disable);
+                let (client, connection) =
+                    config.connect_raw(stream, NoTls).await.map_err(explain)?;
+                (client, tokio::spawn(async { drop(connection.await) }))
+            }
+            Tls::Verify { ca } => {
+                config.ssl_mode(SslMode::Require);
+                let mut tls = MakeRustlsConnect::new(tls::config(ca.as_deref())?);
+                let tls = MakeTlsConnect::<Metered>::make_tls_connect(&mut tls, &server.host);
+                let tls = tls.map_err(|_| {
+                    Failure::new(
+                        Code::TlsFailed,
+                        "the host is no name that a certificate could be for",
+                    )
+                })?;
+                let (client, connection) =
+                    config.connect_raw(stream, tls).await.map_err(explain)?;
+                (client, tokio::spawn(async { drop(connection.await) }))
+            }
+        };
+        Ok(Session {
+            client,
+            connection,
+            meter,
+        })
+    }
+
+    pub async fn exchange(&mut self, query: &Query, limits: &Limits) -> Result<Response, Failure> {
+        self.meter.reset();
+        let result = self.transaction(query, limits).await;
+        result.map_err(|trouble| match trouble {
+            Trouble::Silent => Failure::new(
+                Code::ReadTimeout,
+                format!("nothing came for {} s", limits.read_timeout.as_secs_f64()),
+            ),
+            Trouble::Refused(error) => explain(&error, &self.meter),
+        })
+    }
+
+    async fn transaction(&mut self, query: &Query, limits: &Limits) -> Result<Response, Trouble> {
+        // In the transaction: a pooler in between gives the next one to another server.
+        let begin = format!(
+            "BEGIN TRANSACTION READ ONLY; SET LOCAL statement_timeout = {}; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'; SET LOCAL extra_float_digits = 1",
+            query.server.statement_timeout.as_millis()
+        );
+        self.client.batch_execute(&begin).await?;
+        let statement = self.client.prepare(&query.text).await?;
+        let body = match query.asks {
+            Asks::Columns => {
+                let columns = statement.columns().iter();
+                let columns: Vec<_> = columns
+                    .map(|column| (column.name(), column.type_().name()))
+                    .collect();
+                response(json!({"columns": columns}).to_string().into_bytes())
+            }
+            Asks::Rows(most) => {
+                let values: Vec<Text> = query.values.iter().map(|value| Text(value)).collect();
+                let rows = self.client.query_raw(&statement, values.iter()).await?;
+                let mut rows = std::pin::pin!(rows);
+                let mut batch = Batch::new();
+                loop {
+                    let row = timeout(limits.read_timeout, rows.try_next()).await;
+                    let Some(row) = row.map_err(|_| Trouble::Silent)?? else {
+                        break;
+                    };
+                    self.meter.reset();
+                    let (json, told) = read(&row)?;
+                    if !batch.take(most, json.as_bytes(), told) {
+                        break;
+                    }
+                }
+                batch.response()
+            }
+        };
+        self.client.batch_execute("COMMIT").await?;
+        Ok(body)
+    }
+}
+
+fn read(row: &Row) -> Result<(&str, Vec<Option<String>>), tokio_postgres::Error> {
+    let json = row.try_get(0)?;
+    let told: Result<Vec<Option<String>>, _> =
+        (1..row.len()).map(|place| row.try_get(place)).collect();
+    Ok((json, told?))
+}
+
+enum Trouble {
+    Silent,
+    Refused(tokio_postgres::Error),
+}
+
+impl From<tokio_postgres::Error> for Trouble {
+    fn from(error: tokio_postgres::Error) -> Trouble {
+        Trouble::Refused(error)
+    }
+}
+
+/// A code and words of our own. The server's text may hold anything.
+fn explain(error: &tokio_postgres::Error, meter: &Meter) -> Failure {
+    let fail = |code, what: &str| Failure::new(code, what.to_owned());
+    let Some(state) = error.code() else {
+        return if meter.is_used_up() {
+            fail(
+                Code::ResponseTooLarge,
+                "a row is larger than a response may be",
+            )
+        } else if is_tls(error) {
+            fail(Code::TlsFailed, "no secure connection: TLS failed")
+        } else {
+            fail(
+                Code::ConnectFailed,
+                "the connection ended, or what answered is no PostgreSQL",
+            )
+        };
+    };
+    let code = state.code();
+    let (kind, what) = match *state {
+        SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => (
+            Code::CredentialsRejected,
+            "the server does not let this user in, or not from here",
+        ),
+        SqlState::INSUFFICIENT_PRIVILEGE => (Code::PermissionMissing, "this user may not read it"),
+        SqlState::INVALID_CATALOG_NAME => (Code::NotFound, "there is no such database"),
+        SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME => {
+            (Code::NotFound, "there is no such table")
+        }
+        SqlState::UNDEFINED_COLUMN => (Code::NotFound, "there is no such column"),
+        SqlState::QUERY_CANCELED => (
+            Code::RequestTimeout,
+            "the statement took longer than config's \"statement_timeout\"; is there an index on the cursor and the key?",
+        ),
+        SqlState::READ_ONLY_SQL_TRANSACTION => (
+            Code::RequestRefused,
+            "the query writes; only reading is allowed",
+        ),
+        _ => match code.get(..2).unwrap_or_default() {
+            "08" | "53" | "57" | "40" | "XX" | "58" => (
+                Code::ServerError,
+                "the server cannot serve it at the moment",
+            ),
+            _ => (Code::RequestRefused, "the statement was refused"),
+        },
+    };
+    // A SQLSTATE is five letters and digits: nothing of anybody's.
+    fail(kind, &format!("SQLSTATE {code} ({what})"))
+}
+
+/// The driver tells a server that has no TLS by its words alone.
+const NO_TLS: &str = "error performing TLS handshake";
+
+fn is_tls(error: &tokio_postgres::Error) -> bool {
+    if error.to_string().starts_with(NO_TLS) {
+        return true;
+    }
+    let first: &(dyn std::error::Error + 'static) = error;
+    let mut causes = std::iter::successors(Some(first), |&cause| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        match io.and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner as &(dyn std::error::Error + 'static)),
+            None => cause.source(),
+        }
+    });
+    causes.any(|cause| cause.is::<rustls::Error>())
+}

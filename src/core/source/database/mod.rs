@@ -1,0 +1,346 @@
+//! Databases as sources: `postgres`.
+//!
+//! A stream is a table or a SELECT with key columns and, where there is one, a column that tells of changes. It is
+//! read in batches, each by a statement and a short read-only transaction of its own, from where the one before
+//! ended: (cursor, key) is compared with that of the last row, so that ties are no trouble and what is edited
+//! meanwhile is read again further on. A stream without a cursor is read whole, and what it does not show is gone.
+//!
+//! What a batch looks like is judgement of a source, and pure; how it is fetched is in [`crate::fetch`].
+
+mod settings;
+mod statement;
+#[cfg(test)]
+mod tests;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use self::settings::{CONFIG, CREDENTIALS, Table};
+pub use self::statement::{Asks, Query, Server, Tls};
+use super::reading::{self, strange};
+use super::settings::Settings;
+use super::window::highest;
+use super::{
+    About, Definition, Position, Reader, Request, Response, Source, Start, Stream, Verdict,
+};
+use crate::error::{Code, Failure};
+use crate::json::{self, RecordLimits, Spec};
+use crate::record::{Page, Window};
+use crate::template::parse_any;
+
+pub struct Postgres;
+
+/// The furthest that a clock shows a later time than UTC: a column without a zone may be of any.
+const AHEAD: TimeDelta = TimeDelta::hours(14);
+
+/// The furthest that one shows an earlier time.
+const BEHIND: TimeDelta = TimeDelta::hours(12);
+
+/// Bytes of a batch. The next one asks for as many rows as will come to this.
+pub const BATCH: usize = 1024 * 1024;
+
+impl Source for Postgres {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn about(&self) -> About {
+        About {
+            kind: "database",
+            streams: Vec::new(),
+            credentials: CREDENTIALS,
+            config: CONFIG,
+            frequency: "hourly",
+        }
+    }
+
+    fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
+        let settings = Settings::new(connector, CONFIG)?;
+        let tables = settings::tables(&settings)?;
+        Ok(Box::new(DatabaseReader {
+            streams: tables.iter().map(Table::stream).collect(),
+            tables,
+            rows: settings.number("batch", 1.0, 50_000.0)?.unwrap_or(5_000.0) as usize,
+            start_date: settings.start_date()?,
+            server: settings::server(&settings, 5432)?,
+            limits: connector.limits,
+        }))
+    }
+}
+
+struct DatabaseReader {
+    streams: Vec<Stream>,
+    tables: Vec<Table>,
+    server: Server,
+    /// Most rows of one batch.
+    rows: usize,
+    start_date: Option<DateTime<Utc>>,
+    limits: RecordLimits,
+}
+
+/// What the values of a cursor column are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Kind {
+    /// With a zone.
+    Moment,
+    /// Without one.
+    Naive,
+    Date,
+    Number,
+    /// Compared by the server alone.
+    Other,
+}
+
+impl Kind {
+    fn of(name: &str) -> Kind {
+        match name {
+            "timestamptz" => Kind::Moment,
+            "timestamp" => Kind::Naive,
+            "date" => Kind::Date,
+            "int2" | "int4" | "int8" | "numeric" | "oid" => Kind::Number,
+            _ => Kind::Other,
+        }
+    }
+
+    fn is_time(self) -> bool {
+        matches!(self, Kind::Moment | Kind::Naive | Kind::Date)
+    }
+
+    fn write(self, at: DateTime<Utc>) -> String {
+        match self {
+            Kind::Naive => at.format("%Y-%m-%dT%H:%M:%S%.6f").to_string(),
+            Kind::Date => at.format("%Y-%m-%d").to_string(),
+            _ => at.to_rfc3339_opts(SecondsFormat::Micros, true),
+        }
+    }
+}
+
+/// How a pass goes on.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Next {
+    /// Of the cursor column; `None`: the stream has none.
+    kind: Option<Kind>,
+    /// Rows of the next batch.
+    rows: usize,
+    /// Cursor and keys of the last row.
+    last: Option<Vec<String>>,
+    /// Whether the rows without a cursor value are being read, which come last.
+    nulls: bool,
+}
+
+/// What the engine brings of a batch.
+#[derive(Deserialize)]
+struct Answer {
+    /// Name and type of each column; with the description alone.
+    #[serde(default)]
+    columns: Vec<(String, String)>,
+    /// Cursor, where there is one, and keys of the last row.
+    #[serde(default)]
+    last: Option<Vec<Option<String>>>,
+    /// How many rows came, and whether there were more.
+    #[serde(default)]
+    came: usize,
+    #[serde(default)]
+    more: bool,
+}
+
+impl DatabaseReader {
+    fn table(&self, stream: &Stream) -> Result<&Table, Failure> {
+        let found = self.tables.iter().find(|table| table.name == stream.name);
+        found.ok_or_else(|| Failure::new(Code::Internal, "no such stream"))
+    }
+
+    /// Where the first batch of a pass begins; `None`: at the beginning.
+    fn begins(&self, at: &Position, table: &Table, kind: Kind) -> Option<String> {
+        let reached = at.high.and_then(Value::as_str);
+        if kind.is_time() {
+            let Some(reached) = reached.and_then(parse_any) else {
+                let first = self.start_date.unwrap_or(at.start.default_from);
+                let first = if kind == Kind::Moment {
+                    first
+                } else {
+                    first - BEHIND
+                };
+                return Some(kind.write(first));
+            };
+            let lookback = table.lookback.unwrap_or(600.0);
+            let lookback = TimeDelta::milliseconds((lookback * 1_000.0) as i64);
+            let from = reached.max(DateTime::UNIX_EPOCH) - lookback;
+            let from = self
+                .start_date
+                .map_or(from, |first| from.max(first - BEHIND));
+            return Some(kind.write(from));
+        }
+        let reached = reached?;
+        match reached.parse::<i128>() {
+            // Numbers are given out before their transactions commit, and commit in another order.
+            Ok(number) if kind == Kind::Number => {
+                Some((number - table.lookback.unwrap_or(1_000.0) as i128).to_string())
+            }
+            _ => Some(reached.to_owned()),
+        }
+    }
+
+    /// The description, before anything is read.
+    fn described(&self, at: &Position, answer: &Answer) -> Result<Page, Failure> {
+        let table = self.table(at.stream)?;
+        let kind_of = |column: &str| {
+            let found = answer.columns.iter().find(|(name, _)| name == column);
+            found.map(|(_, kind)| Kind::of(kind)).ok_or_else(|| {
+                let there: Vec<&str> = answer
+                    .columns
+                    .iter()
+                    .map(|(name, _)| name.as_str())
+                    .collect();
+                let there = there.join(", ");
+                let message = format!("there is no column \"{column}\"; there are {there}");
+                Failure::new(Code::NotFound, message)
+            })
+        };
+        for column in &table.key {
+            kind_of(column)?;
+        }
+        let next = Next {
+            kind: table.cursor.as_deref().map(kind_of).transpose()?,
+            rows: self.rows,
+            last: None,
+            nulls: false,
+        };
+        Ok(Page {
+            next: Some(reading::token(&next)?),
+            high: at.high.cloned(),
+            ..Page::default()
+        })
+    }
+}
+
+impl Reader for DatabaseReader {
+    fn streams(&self) -> &[Stream] {
+        &self.streams
+    }
+
+    fn window(
+        &self,
+        _stream: &Stream,
+        _cursor: Option<&Value>,
+        start: Start,
+    ) -> Result<Window, Failure> {
+        // Where a batch begins is known once its columns are.
+        Ok(Window {
+            from: None,
+            to: start.now,
+        })
+    }
+
+    fn request(&self, _at: &Position) -> Result<Request, Failure> {
+        Err(Failure::new(
+            Code::Internal,
+            "a database is not asked over HTTP",
+        ))
+    }
+
+    fn query(&self, at: &Position) -> Result<Option<Query>, Failure> {
+        let table = self.table(at.stream)?;
+        let next: Option<Next> = at.next.map(|_| reading::next(at)).transpose()?;
+        let query = match next {
+            None => Query::describe(&self.server, table),
+            Some(next) => {
+                let from = match (&next.kind, &next.last) {
+                    (Some(kind), None) if !next.nulls => self.begins(at, table, *kind),
+                    _ => None,
+                };
+                Query::batch(&self.server, table, &next, from)
+            }
+        };
+        Ok(Some(query))
+    }
+
+    fn verdict(&self, _at: &Position, _got: &Response) -> Verdict {
+        // What a database refuses is a failure of the exchange.
+        Verdict::Read
+    }
+
+    fn page(&self, at: &Position, got: &Response) -> Result<Page, Failure> {
+        let answer: Answer = reading::whole(got)?;
+        if at.next.is_none() {
+            return self.described(at, &answer);
+        }
+        let table = self.table(at.stream)?;
+        let next: Next = reading::next(at)?;
+        let path = ["rows".to_owned()];
+        let key: Vec<Vec<String>> = table
+            .key
+            .iter()
+            .map(|column| vec![column.clone()])
+            .collect();
+        let spec = Spec {
+            stream: &at.stream.name,
+            path: &path,
+            key: &key,
+            cursor: None,
+            gone: None,
+            limits: self.limits,
+        };
+        let found = json::records(&got.body, &spec)?;
+        let came = found.records.len() + found.rejected.len();
+        if came != answer.came {
+            return Err(strange(
+                "the batch has another number of rows than was said",
+            ));
+        }
+        let last = answer
+            .last
+            .map(|values| values.into_iter().collect::<Option<Vec<_>>>());
+        let last = match last {
+            None => None,
+            Some(Some(values)) => Some(values),
+            Some(None) => {
+                return Err(strange(
+                    "a key column is NULL: a row without a key is not known again",
+                ));
+            }
+        };
+        let reached = match (
+            next.kind,
+            next.nulls,
+            last.as_ref().and_then(|last| last.first()),
+        ) {
+            (Some(kind), false, Some(reached)) => Some((kind, reached.clone())),
+            _ => None,
+        };
+        let high = match reached {
+            // One of the far future would make every later pass skip what lies before it.
+            Some((kind, reached)) if kind.is_time() => {
+                let cap = if kind == Kind::Moment {
+                    at.window.to
+                } else {
+                    at.window.to + AHEAD
+                };
+                highest(at.high, &[reached], cap, parse_any).0
+            }
+            Some((_, reached)) => Some(reached.into()),
+            None => at.high.cloned(),
+        };
+        // As many as come to a batch of the usual size, by what this one came to.
+        let each = (got.body.len() / came.max(1)).max(1);
+        let rows = (BATCH / each).clamp(1, self.rows);
+        let next = match answer.more {
+            true => Some(Next { rows, last, ..next }),
+            false if next.kind.is_some() && !next.nulls => Some(Next {
+                rows,
+                last: None,
+                nulls: true,
+                ..next
+            }),
+            false => None,
+        };
+        Ok(Page {
+            records: found.records,
+            rejected: found.rejected,
+            next: next.as_ref().map(reading::token).transpose()?,
+            high,
+            ..Page::default()
+        })
+    }
+}

@@ -1,0 +1,249 @@
+//! What a connector's row says of a database.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::statement::{Server, Tls};
+use crate::error::Failure;
+use crate::source::settings::{START_DATE, Settings, missing, wrong};
+use crate::source::{Field, Stream};
+
+pub const CREDENTIALS: &[Field] = &[
+    Field {
+        name: "username",
+        meaning: "a user who may read what the streams name, and nothing else",
+    },
+    Field {
+        name: "password",
+        meaning: "of the user",
+    },
+    Field {
+        name: "host",
+        meaning: "name or address of the server; may stand in config",
+    },
+    Field {
+        name: "database",
+        meaning: "name of the database; may stand in config",
+    },
+];
+
+pub const CONFIG: &[Field] = &[
+    Field {
+        name: "streams",
+        meaning: "list of {\"name\": ..., \"table\": ... or \"query\": ..., \"key\": [...], \"cursor\": ...}: key columns identify a row, the cursor column tells of changes (without one the stream is read whole, and what is gone is found); \"columns\": [...] reads fewer, \"lookback\" is in seconds, or in numbers where the cursor is one",
+    },
+    Field {
+        name: "host",
+        meaning: "name or address of the server",
+    },
+    Field {
+        name: "port",
+        meaning: "where it is not the usual one",
+    },
+    Field {
+        name: "database",
+        meaning: "name of the database",
+    },
+    Field {
+        name: "username",
+        meaning: "may stand in credentials",
+    },
+    Field {
+        name: "tls",
+        meaning: "\"verify\" where it is left out; \"off\" for a host that an administrator has listed",
+    },
+    Field {
+        name: "ca",
+        meaning: "certificates in PEM that the server's must come from, instead of the system's",
+    },
+    Field {
+        name: "batch",
+        meaning: "most rows of one statement; 5000 where it is left out",
+    },
+    Field {
+        name: "statement_timeout",
+        meaning: "seconds; 60 where it is left out",
+    },
+    START_DATE,
+];
+
+/// One stream: what is read, and what tells its rows and their changes.
+pub struct Table {
+    pub name: String,
+    pub from: From,
+    /// Columns to read; empty: all.
+    pub columns: Vec<String>,
+    pub key: Vec<String>,
+    pub cursor: Option<String>,
+    /// Seconds, or numbers.
+    pub lookback: Option<f64>,
+}
+
+pub enum From {
+    /// Schema and name, or a name alone.
+    Table(Vec<String>),
+    Query(String),
+}
+
+impl Table {
+    pub fn stream(&self) -> Stream {
+        Stream {
+            name: self.name.clone(),
+            ordered: self.cursor.is_some(),
+            whole: self.cursor.is_none(),
+        }
+    }
+}
+
+const KEYS: [&str; 7] = [
+    "name", "table", "query", "columns", "key", "cursor", "lookback",
+];
+
+pub fn tables(settings: &Settings) -> Result<Vec<Table>, Failure> {
+    let wrong_list = || {
+        wrong(
+            "config's \"streams\" is not a list of objects with \"name\", \"table\" or \"query\", and \"key\"",
+        )
+    };
+    let Some(value) = settings.value("streams") else {
+        return Err(wrong(
+            "config has no \"streams\": name the tables or queries to read",
+        ));
+    };
+    let mut tables: Vec<Table> = Vec::new();
+    for item in value.as_array().ok_or_else(wrong_list)? {
+        let table = table(item.as_object().ok_or_else(wrong_list)?)?;
+        if tables.iter().any(|other| other.name == table.name) {
+            let message = format!("config's \"streams\" has two named \"{}\"", table.name);
+            return Err(wrong(message));
+        }
+        tables.push(table);
+    }
+    if tables.is_empty() {
+        return Err(wrong("config's \"streams\" is empty"));
+    }
+    Ok(tables)
+}
+
+fn table(item: &Map<String, Value>) -> Result<Table, Failure> {
+    if let Some(key) = item.keys().find(|key| !KEYS.contains(&key.as_str())) {
+        let known = KEYS.join(", ");
+        let message = format!("config's \"streams\" has the key \"{key}\"; known are {known}");
+        return Err(wrong(message));
+    }
+    let text = |key: &str| match item.get(key).filter(|value| !value.is_null()) {
+        None => Ok(None),
+        Some(Value::String(text)) if !text.trim().is_empty() => Ok(Some(text.trim().to_owned())),
+        Some(_) => Err(wrong(format!(
+            "\"{key}\" of a stream in config is not a text"
+        ))),
+    };
+    let list = |key: &str| match item.get(key).filter(|value| !value.is_null()) {
+        None => Ok(Vec::new()),
+        Some(Value::String(text)) => Ok(vec![text.clone()]),
+        Some(Value::Array(items)) => items
+            .iter()
+            .map(|item| item.as_str().map(str::to_owned))
+            .collect::<Option<Vec<String>>>()
+            .ok_or_else(|| {
+                wrong(format!(
+                    "\"{key}\" of a stream in config is not a list of columns"
+                ))
+            }),
+        Some(_) => Err(wrong(format!(
+            "\"{key}\" of a stream in config is not a list of columns"
+        ))),
+    };
+    let from = match (text("table")?, text("query")?) {
+        (Some(table), None) => From::Table(table.splitn(2, '.').map(str::to_owned).collect()),
+        (None, Some(query)) => From::Query(
+            query
+                .trim_end_matches(|c: char| c == ';' || c.is_whitespace())
+                .to_owned(),
+        ),
+        _ => {
+            return Err(wrong(
+                "a stream in config needs \"table\" or \"query\", and not both",
+            ));
+        }
+    };
+    let name = match (text("name")?, &from) {
+        (Some(name), _) => name,
+        (None, From::Table(parts)) => parts.last().cloned().unwrap_or_default(),
+        (None, From::Query(_)) => {
+            return Err(wrong(
+                "a stream in config with a \"query\" needs a \"name\"",
+            ));
+        }
+    };
+    if name.contains('/') || name.len() > 100 {
+        return Err(wrong(
+            "the \"name\" of a stream in config is too long, or has a slash in it",
+        ));
+    }
+    let key = list("key")?;
+    if key.is_empty() {
+        let message =
+            format!("stream \"{name}\" in config has no \"key\": which columns identify a row?");
+        return Err(wrong(message));
+    }
+    let cursor = text("cursor")?;
+    let mut columns = list("columns")?;
+    if !columns.is_empty() {
+        let needed = key.iter().chain(cursor.as_ref());
+        let lacking: Vec<String> = needed
+            .filter(|name| !columns.contains(name))
+            .cloned()
+            .collect();
+        columns.extend(lacking);
+    }
+    let lookback = match item.get("lookback").filter(|value| !value.is_null()) {
+        None => None,
+        Some(value) => {
+            let number = value
+                .as_f64()
+                .filter(|number| (0.0..=1e12).contains(number));
+            Some(number.ok_or_else(|| {
+                wrong("\"lookback\" of a stream in config is not a number from 0")
+            })?)
+        }
+    };
+    Ok(Table {
+        name,
+        from,
+        columns,
+        key,
+        cursor,
+        lookback,
+    })
+}
+
+pub fn server(settings: &Settings, port: u16) -> Result<Server, Failure> {
+    let tls = match settings.text("tls")? {
+        None | Some("verify") => Tls::Verify {
+            ca: settings.text("ca")?.map(str::to_owned),
+        },
+        Some("off") => Tls::Off,
+        Some(_) => return Err(wrong("config's \"tls\" is neither \"verify\" nor \"off\"")),
+    };
+    let port = settings
+        .number("port", 1.0, 65_535.0)?
+        .map_or(port, |port| port as u16);
+    let seconds = settings
+        .number("statement_timeout", 1.0, 3_600.0)?
+        .unwrap_or(60.0);
+    let need = |names: &[&str]| -> Result<String, Failure> {
+        let found = settings.place(names)?;
+        found.ok_or_else(|| missing(names.first().copied().unwrap_or_default()))
+    };
+    Server::new(
+        need(&["host", "hostname", "server"])?,
+        port,
+        need(&["database", "dbname"])?,
+        need(&["username", "user"])?,
+        settings.secret(&["password"]),
+        tls,
+        Duration::from_secs_f64(seconds),
+    )
+}
