@@ -36,6 +36,8 @@ for file in "${libclang[@]}"; do
 done
 need libclang-dev "$found"
 need pkg-config "$(command -v pkg-config || true)"
+# A server to read from. The core package holds no service, so that none is started.
+need mariadb-server-core /usr/sbin/mariadbd
 # Makes the key of a test's login.
 need openssl "$(command -v openssl || true)"
 

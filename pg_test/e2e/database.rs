@@ -375,23 +375,12 @@ fn a_row_without_end_is_refused_before_it_is_in_memory() {
         json!([{"table": "wide", "key": "id"}]),
     );
     let worker = stage.cluster.wait_worker("app");
-    let before = memory(worker);
+    let before = memory_kb(worker, "VmHWM");
     let run = stage.sync_anyhow();
     assert_eq!(run["error_code"], "response_too_large", "{run}");
     assert_eq!(stage.cluster.wait_worker("app"), worker);
-    let grown = memory(worker).saturating_sub(before) / (1024 * 1024);
+    let grown = memory_kb(worker, "VmHWM").saturating_sub(before) / 1024;
     assert!(grown < 64, "the worker grew by {grown} MB");
-}
-
-/// The most memory a process has had so far, in bytes.
-fn memory(pid: i32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .unwrap();
-    let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kilobytes * 1024
 }
 
 #[test]

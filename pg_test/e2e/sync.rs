@@ -162,7 +162,7 @@ fn the_cursor_is_the_source_s_greatest_value_and_credentials_go_along() {
         .unwrap()
         .get(0);
     let read_until = cursor["read_until"].take();
-    let moment = |text: &Value| text.as_str().unwrap().replace("+00:00", "Z");
+    let moment = |text: &Value| chrono::DateTime::parse_from_rfc3339(text.as_str().unwrap());
     assert_eq!(moment(&read_until), moment(&run["window_to"]));
     assert_eq!(
         cursor,

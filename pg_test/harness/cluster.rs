@@ -164,13 +164,7 @@ impl Cluster {
 
     pub fn try_command(&self, program: &str, arguments: &[&str]) -> (bool, String) {
         let program = self.bin.join(program);
-        let mut command = if is_root() {
-            let mut command = Command::new("runuser");
-            command.args(["-u", &server_user(), "--"]).arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
+        let mut command = as_server_user(&program);
         // pg_ctl's server inherits the pipes of `output()`, which would then never end.
         let captured = std::env::temp_dir().join(format!(
             "connector_service.out.{}.{:?}",
@@ -318,6 +312,16 @@ fn path(path: &Path) -> &str {
 fn is_root() -> bool {
     // SAFETY: asks the kernel who we are.
     unsafe { libc::geteuid() == 0 }
+}
+
+/// A command as the user that runs servers: root may not.
+pub fn as_server_user(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("runuser");
+    command.args(["-u", &server_user(), "--"]).arg(program);
+    command
 }
 
 fn server_user() -> String {

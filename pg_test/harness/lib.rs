@@ -5,6 +5,7 @@
 
 mod cluster;
 mod connector;
+mod mariadb;
 mod random;
 mod vendor;
 
@@ -13,6 +14,7 @@ pub use connector::{
     Shop, api, insert_connector, ledger_holds, manifest, order, run_of, sealed_box, sync,
     wait_for_run,
 };
+pub use mariadb::{MariaDb, MariaDbClient};
 pub use random::Random;
 pub use vendor::{Asked, Reply, Vendor, decode};
 

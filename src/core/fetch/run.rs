@@ -500,7 +500,9 @@ impl Run<'_> {
             .exchange(query, &self.limits)
             .await
             .map_err(again)?;
-        *held = Some(database);
+        if !database.is_spent() {
+            *held = Some(database);
+        }
         let bytes = response.body.len() as u64;
         let page = self.reader.page(at, &response).map_err(again)?;
         Ok(Got::Page(Box::new((page, bytes, Budget::default()))))

@@ -249,6 +249,7 @@ pub enum Verdict {
 pub static CATALOG: &[&dyn Source] = &[
     &api::Api,
     &erpnext::ErpNext,
+    &database::MySql,
     &database::Postgres,
     &quickbooks::QuickBooks,
     &salesforce::Salesforce,

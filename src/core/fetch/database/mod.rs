@@ -1,14 +1,17 @@
 //! Batches from databases, within every limit and let through by the guard.
 //!
 //! A connection is kept for a run. Each batch is a read-only transaction of its own, so that nothing is held open
-//! over there while its rows are stored here. Rows are taken while they arrive; what comes between two of them is
-//! counted below TLS, because a driver would read a message of any length into memory. None of the server's words
+//! over there while its rows are stored here. Rows are taken while they arrive, and none may be longer than a response;
+//! PostgreSQL's driver would read a message of any length into memory, so that what comes is counted below it. None of the server's words
 //! are repeated: an error is known by its SQLSTATE.
 
 mod metered;
+mod mysql;
+mod mysql_json;
 mod postgres;
 mod tls;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -21,10 +24,15 @@ use super::client::Client;
 use crate::error::{Code, Failure};
 use crate::guard::{self, Allowed, Refusal};
 use crate::source::Response;
-use crate::source::database::{BATCH, Query, Server};
+use crate::source::database::{BATCH, Make, Query, Server};
 
 /// A connection to a database.
-pub struct Database(postgres::Session);
+pub struct Database(Session);
+
+enum Session {
+    Postgres(postgres::Session),
+    MySql(Box<mysql::Session>),
+}
 
 impl Database {
     pub async fn open(
@@ -33,34 +41,57 @@ impl Database {
         limits: &Limits,
         allowed: &Arc<Allowed>,
     ) -> Result<Database, Failure> {
-        let stream = connect(server, client, limits, allowed).await?;
-        let stream = Metered::new(stream, limits.response_bytes);
-        let session = postgres::Session::open(server, stream);
-        let session = timeout(limits.connect_timeout, session).await;
-        let session = session.map_err(|_| {
-            Failure::new(
-                Code::ConnectTimeout,
-                "the server did not let anybody in in time",
-            )
-        })?;
-        Ok(Database(session?))
+        let addresses = addresses(server, client, allowed).await?;
+        let opening = async {
+            Ok(Database(match server.make {
+                Make::Postgres => {
+                    let stream = connect(server, addresses, limits).await?;
+                    let stream = Metered::new(stream, limits.response_bytes);
+                    Session::Postgres(postgres::Session::open(server, stream).await?)
+                }
+                Make::MySql => {
+                    let addresses = addresses.iter().map(SocketAddr::ip).collect();
+                    let session = mysql::Session::open(server, addresses, limits).await?;
+                    Session::MySql(Box::new(session))
+                }
+            }))
+        };
+        // To connect, and to be let in.
+        let opened = timeout(limits.connect_timeout * 2, opening).await;
+        opened.unwrap_or_else(|_| {
+            let message = "the server did not let anybody in in time";
+            Err(Failure::new(Code::ConnectTimeout, message))
+        })
+    }
+
+    /// Whether it is not good for another batch.
+    pub fn is_spent(&self) -> bool {
+        match &self.0 {
+            // Its driver drops what nobody waits for.
+            Session::Postgres(_) => false,
+            Session::MySql(session) => session.is_spent(),
+        }
     }
 
     pub async fn exchange(&mut self, query: &Query, limits: &Limits) -> Result<Response, Failure> {
-        let exchange = self.0.exchange(query, limits);
+        let exchange = async {
+            match &mut self.0 {
+                Session::Postgres(session) => session.exchange(query, limits).await,
+                Session::MySql(session) => session.exchange(query, limits).await,
+            }
+        };
         timeout(limits.request_timeout, exchange)
             .await
             .map_err(|_| Failure::new(Code::RequestTimeout, "the batch took too long"))?
     }
 }
 
-/// A connection to one of the addresses that the guard lets through.
-async fn connect(
+/// The addresses of a server, all of them let through by the guard.
+async fn addresses(
     server: &Server,
     client: &Client,
-    limits: &Limits,
     allowed: &Arc<Allowed>,
-) -> Result<TcpStream, Failure> {
+) -> Result<Vec<SocketAddr>, Failure> {
     guard::check_url(&server.place, allowed).map_err(|refusal| match refusal {
         Refusal::Plain => Failure::new(
             Code::HttpsRequired,
@@ -68,9 +99,16 @@ async fn connect(
         ),
         other => other.into(),
     })?;
-    let addresses = client
-        .addresses(&server.host, guard::is_plain(&server.place), allowed)
-        .await?;
+    let plain = guard::is_plain(&server.place);
+    client.addresses(&server.host, plain, allowed).await
+}
+
+/// A connection to the first of the addresses that answers.
+async fn connect(
+    server: &Server,
+    addresses: Vec<SocketAddr>,
+    limits: &Limits,
+) -> Result<TcpStream, Failure> {
     let mut failure = Failure::new(Code::DnsFailed, "the host name could not be resolved");
     for mut address in addresses {
         address.set_port(server.port);

@@ -17,7 +17,7 @@ use super::{Batch, response, tls};
 use crate::error::{Code, Failure};
 use crate::fetch::Limits;
 use crate::source::Response;
-use crate::source::database::{Asks, Query, Server, Tls};
+use crate::source::database::{Asks, Bound, Query, Server, Tls};
 
 pub struct Session {
     client: Client,
@@ -126,7 +126,7 @@ impl Session {
                 response(json!({"columns": columns}).to_string().into_bytes())
             }
             Asks::Rows(most) => {
-                let values: Vec<Text> = query.values.iter().map(|value| Text(value)).collect();
+                let values: Vec<Text> = query.values.iter().map(text).collect();
                 let rows = self.client.query_raw(&statement, values.iter()).await?;
                 let mut rows = std::pin::pin!(rows);
                 let mut batch = Batch::new();
@@ -146,6 +146,12 @@ impl Session {
         };
         self.client.batch_execute("COMMIT").await?;
         Ok(body)
+    }
+}
+
+fn text(value: &Bound) -> Text<'_> {
+    match value {
+        Bound::Text(text) | Bound::Number(text) => Text(text),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Databases as sources: `postgres`.
+//! Databases as sources: `postgres` and `mysql` (MariaDB, too).
 //!
 //! A stream is a table or a SELECT with key columns and, where there is one, a column that tells of changes. It is
 //! read in batches, each by a statement and a short read-only transaction of its own, from where the one before
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::settings::{CONFIG, CREDENTIALS, Table};
-pub use self::statement::{Asks, Query, Server, Tls};
+pub use self::statement::{Asks, Bound, Make, Query, Server, Tls};
 use super::reading::{self, strange};
 use super::settings::Settings;
 use super::window::highest;
@@ -30,6 +30,7 @@ use crate::record::{Page, Window};
 use crate::template::parse_any;
 
 pub struct Postgres;
+pub struct MySql;
 
 /// The furthest that a clock shows a later time than UTC: a column without a zone may be of any.
 const AHEAD: TimeDelta = TimeDelta::hours(14);
@@ -56,17 +57,35 @@ impl Source for Postgres {
     }
 
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
-        let settings = Settings::new(connector, CONFIG)?;
-        let tables = settings::tables(&settings)?;
-        Ok(Box::new(DatabaseReader {
-            streams: tables.iter().map(Table::stream).collect(),
-            tables,
-            rows: settings.number("batch", 1.0, 50_000.0)?.unwrap_or(5_000.0) as usize,
-            start_date: settings.start_date()?,
-            server: settings::server(&settings, 5432)?,
-            limits: connector.limits,
-        }))
+        open(Make::Postgres, connector)
     }
+}
+
+impl Source for MySql {
+    fn name(&self) -> &'static str {
+        "mysql"
+    }
+
+    fn about(&self) -> About {
+        Postgres.about()
+    }
+
+    fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
+        open(Make::MySql, connector)
+    }
+}
+
+fn open(make: Make, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
+    let settings = Settings::new(connector, CONFIG)?;
+    let tables = settings::tables(&settings)?;
+    Ok(Box::new(DatabaseReader {
+        streams: tables.iter().map(Table::stream).collect(),
+        tables,
+        rows: settings.number("batch", 1.0, 50_000.0)?.unwrap_or(5_000.0) as usize,
+        start_date: settings.start_date()?,
+        server: settings::server(&settings, make)?,
+        limits: connector.limits,
+    }))
 }
 
 struct DatabaseReader {
@@ -84,6 +103,8 @@ struct DatabaseReader {
 enum Kind {
     /// With a zone.
     Moment,
+    /// In UTC, and written without it.
+    Utc,
     /// Without one.
     Naive,
     Date,
@@ -96,20 +117,26 @@ impl Kind {
     fn of(name: &str) -> Kind {
         match name {
             "timestamptz" => Kind::Moment,
-            "timestamp" => Kind::Naive,
+            "timestamp in UTC" => Kind::Utc,
+            "timestamp" | "datetime" => Kind::Naive,
             "date" => Kind::Date,
-            "int2" | "int4" | "int8" | "numeric" | "oid" => Kind::Number,
+            "int2" | "int4" | "int8" | "numeric" | "oid" | "number" => Kind::Number,
             _ => Kind::Other,
         }
     }
 
     fn is_time(self) -> bool {
-        matches!(self, Kind::Moment | Kind::Naive | Kind::Date)
+        matches!(self, Kind::Moment | Kind::Utc | Kind::Naive | Kind::Date)
+    }
+
+    /// Whether it is known how late it is where its values are made.
+    fn has_zone(self) -> bool {
+        matches!(self, Kind::Moment | Kind::Utc)
     }
 
     fn write(self, at: DateTime<Utc>) -> String {
         match self {
-            Kind::Naive => at.format("%Y-%m-%dT%H:%M:%S%.6f").to_string(),
+            Kind::Naive | Kind::Utc => at.format("%Y-%m-%dT%H:%M:%S%.6f").to_string(),
             Kind::Date => at.format("%Y-%m-%d").to_string(),
             _ => at.to_rfc3339_opts(SecondsFormat::Micros, true),
         }
@@ -121,6 +148,8 @@ impl Kind {
 struct Next {
     /// Of the cursor column; `None`: the stream has none.
     kind: Option<Kind>,
+    /// Of the key columns.
+    keys: Vec<Kind>,
     /// Rows of the next batch.
     rows: usize,
     /// Cursor and keys of the last row.
@@ -157,7 +186,7 @@ impl DatabaseReader {
         if kind.is_time() {
             let Some(reached) = reached.and_then(parse_any) else {
                 let first = self.start_date.unwrap_or(at.start.default_from);
-                let first = if kind == Kind::Moment {
+                let first = if kind.has_zone() {
                     first
                 } else {
                     first - BEHIND
@@ -198,10 +227,9 @@ impl DatabaseReader {
                 Failure::new(Code::NotFound, message)
             })
         };
-        for column in &table.key {
-            kind_of(column)?;
-        }
+        let keys: Result<Vec<Kind>, Failure> = table.key.iter().map(|key| kind_of(key)).collect();
         let next = Next {
+            keys: keys?,
             kind: table.cursor.as_deref().map(kind_of).transpose()?,
             rows: self.rows,
             last: None,
@@ -312,7 +340,7 @@ impl Reader for DatabaseReader {
         let high = match reached {
             // One of the far future would make every later pass skip what lies before it.
             Some((kind, reached)) if kind.is_time() => {
-                let cap = if kind == Kind::Moment {
+                let cap = if kind.has_zone() {
                     at.window.to
                 } else {
                     at.window.to + AHEAD

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::statement::{Server, Tls};
+use super::statement::{Make, Server, Tls};
 use crate::error::Failure;
 use crate::source::settings::{START_DATE, Settings, missing, wrong};
 use crate::source::{Field, Stream};
@@ -219,7 +219,7 @@ fn table(item: &Map<String, Value>) -> Result<Table, Failure> {
     })
 }
 
-pub fn server(settings: &Settings, port: u16) -> Result<Server, Failure> {
+pub fn server(settings: &Settings, make: Make) -> Result<Server, Failure> {
     let tls = match settings.text("tls")? {
         None | Some("verify") => Tls::Verify {
             ca: settings.text("ca")?.map(str::to_owned),
@@ -227,19 +227,22 @@ pub fn server(settings: &Settings, port: u16) -> Result<Server, Failure> {
         Some("off") => Tls::Off,
         Some(_) => return Err(wrong("config's \"tls\" is neither \"verify\" nor \"off\"")),
     };
-    let port = settings
-        .number("port", 1.0, 65_535.0)?
-        .map_or(port, |port| port as u16);
+    let port = settings.number("port", 1.0, 65_535.0)?;
     let seconds = settings
         .number("statement_timeout", 1.0, 3_600.0)?
         .unwrap_or(60.0);
+    let usual = match make {
+        Make::Postgres => 5432,
+        Make::MySql => 3306,
+    };
     let need = |names: &[&str]| -> Result<String, Failure> {
         let found = settings.place(names)?;
         found.ok_or_else(|| missing(names.first().copied().unwrap_or_default()))
     };
     Server::new(
+        make,
         need(&["host", "hostname", "server"])?,
-        port,
+        port.map_or(usual, |port| port as u16),
         need(&["database", "dbname"])?,
         need(&["username", "user"])?,
         settings.secret(&["password"]),

@@ -5,15 +5,24 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::Next;
 use super::settings::{From, Table};
+use super::{Kind, Next};
 use crate::error::Failure;
 use crate::secret::Secret;
 use crate::source::settings::wrong;
 
+/// Whose rules the server follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Make {
+    Postgres,
+    /// And MariaDB.
+    MySql,
+}
+
 /// Where a database is, and who asks.
 #[derive(Clone)]
 pub struct Server {
+    pub make: Make,
     pub host: String,
     pub port: u16,
     pub database: String,
@@ -35,7 +44,9 @@ pub enum Tls {
 }
 
 impl Server {
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
+        make: Make,
         host: String,
         port: u16,
         database: String,
@@ -61,6 +72,7 @@ impl Server {
             Url::parse(&format!("{scheme}://{bracketed}:{port}/")).map_err(|_| no_host())?;
         let host = place.host_str().ok_or_else(no_host)?;
         Ok(Server {
+            make,
             host: host.trim_matches(['[', ']']).to_owned(),
             port,
             database,
@@ -77,8 +89,18 @@ impl Server {
 pub struct Query {
     pub server: Server,
     pub text: String,
-    pub values: Vec<String>,
+    pub values: Vec<Bound>,
     pub asks: Asks,
+    /// Columns whose values are told of the last row; where the statement does not give them as its own.
+    pub told: Vec<String>,
+}
+
+/// A value in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bound {
+    Text(String),
+    /// Compared as a number, which a text would not be everywhere.
+    Number(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,31 +118,70 @@ impl fmt::Debug for Query {
     }
 }
 
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
+impl Make {
+    fn quoted(self, name: &str) -> String {
+        match self {
+            Make::Postgres => format!("\"{}\"", name.replace('"', "\"\"")),
+            Make::MySql => format!("`{}`", name.replace('`', "``")),
+        }
+    }
 
-fn columns(names: &[String]) -> String {
-    let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
-    names.join(", ")
-}
+    fn columns(self, names: &[String]) -> String {
+        let names: Vec<String> = names.iter().map(|name| self.quoted(name)).collect();
+        names.join(", ")
+    }
 
-impl Table {
+    fn place(self, place: usize) -> String {
+        match self {
+            Make::Postgres => format!("${place}"),
+            Make::MySql => "?".to_owned(),
+        }
+    }
+
     /// What stands behind FROM; its rows are `s`.
-    fn rows(&self) -> String {
-        let from = match &self.from {
+    fn rows(self, table: &Table) -> String {
+        let from = match &table.from {
             From::Table(parts) => {
-                let parts: Vec<String> = parts.iter().map(|part| quoted(part)).collect();
+                let parts: Vec<String> = parts.iter().map(|part| self.quoted(part)).collect();
                 parts.join(".")
             }
             // On lines of its own, for it may end with a comment.
             From::Query(query) => format!("(\n{query}\n)"),
         };
-        match (self.columns.as_slice(), &self.from) {
+        match (table.columns.as_slice(), &table.from) {
             ([], _) => format!("{from} AS s"),
-            (names, From::Table(_)) => format!("(SELECT {} FROM {from}) AS s", columns(names)),
+            (names, From::Table(_)) => {
+                format!("(SELECT {} FROM {from}) AS s", self.columns(names))
+            }
             (names, From::Query(_)) => {
-                format!("(SELECT {} FROM {from} AS q) AS s", columns(names))
+                format!("(SELECT {} FROM {from} AS q) AS s", self.columns(names))
+            }
+        }
+    }
+
+    /// The rows after one, in the order of some columns.
+    fn after(self, order: &[String], last: &[Bound]) -> (String, Vec<Bound>) {
+        match self {
+            Make::Postgres => {
+                let places: Vec<String> = (1..=last.len()).map(|place| self.place(place)).collect();
+                let condition = format!("({}) > ({})", order.join(", "), places.join(", "));
+                (condition, last.to_vec())
+            }
+            // Compared as a row, no index would be used there.
+            Make::MySql => {
+                let (mut condition, mut values) = (String::new(), Vec::new());
+                let columns = order.iter().zip(last).rev();
+                for (at, (column, value)) in columns.enumerate() {
+                    let value = value.clone();
+                    if at == 0 {
+                        condition = format!("{column} > ?");
+                        values = vec![value];
+                    } else {
+                        condition = format!("{column} >= ? AND ({column} > ? OR ({condition}))");
+                        values.splice(0..0, [value.clone(), value]);
+                    }
+                }
+                (condition, values)
             }
         }
     }
@@ -130,9 +191,10 @@ impl Query {
     pub fn describe(server: &Server, table: &Table) -> Query {
         Query {
             server: server.clone(),
-            text: format!("SELECT * FROM {}", table.rows()),
+            text: format!("SELECT * FROM {}", server.make.rows(table)),
             values: Vec::new(),
             asks: Asks::Columns,
+            told: Vec::new(),
         }
     }
 
@@ -143,57 +205,74 @@ impl Query {
         next: &Next,
         from: Option<String>,
     ) -> Query {
-        let cursor = table
-            .cursor
-            .as_ref()
-            .map(|name| format!("s.{}", quoted(name)));
-        let keys: Vec<String> = table
-            .key
-            .iter()
-            .map(|name| format!("s.{}", quoted(name)))
-            .collect();
+        let make = server.make;
+        let column = |name: &String| format!("s.{}", make.quoted(name));
         // The rows without a cursor value are in the order of their keys.
-        let cursor_counts = cursor.as_ref().filter(|_| !next.nulls);
-        let order: Vec<&String> = cursor_counts.into_iter().chain(&keys).collect();
-        let joined = |names: &[&String]| {
-            let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
-            names.join(", ")
+        let counts = table.cursor.iter().filter(|_| !next.nulls);
+        let told: Vec<String> = counts.chain(&table.key).cloned().collect();
+        let order: Vec<String> = told.iter().map(column).collect();
+        let cursor = table.cursor.as_ref().map(column);
+        let kinds = next.kind.filter(|_| !next.nulls).into_iter();
+        let kinds: Vec<Kind> = kinds.chain(next.keys.iter().copied()).collect();
+        let bound = |(kind, value): (&Kind, &String)| match kind {
+            Kind::Number => Bound::Number(value.clone()),
+            _ => Bound::Text(value.clone()),
         };
-        let mut conditions = Vec::new();
-        let mut values = Vec::new();
-        if let (Some(cursor), true) = (&cursor, next.nulls) {
-            conditions.push(format!("{cursor} IS NULL"));
+        let (mut conditions, mut values) = (Vec::new(), Vec::new());
+        match &cursor {
+            Some(cursor) if next.nulls => conditions.push(make.without(cursor, next.kind)),
+            Some(cursor) => match (&next.last, from, kinds.first()) {
+                (None, Some(from), Some(kind)) => {
+                    conditions.push(format!("{cursor} >= {}", make.place(1)));
+                    values.push(bound((kind, &from)));
+                }
+                (None, ..) => conditions.push(format!("{cursor} IS NOT NULL")),
+                (Some(_), ..) => {}
+            },
+            None => {}
         }
         if let Some(last) = &next.last {
-            let places: Vec<String> = (1..=last.len()).map(|place| format!("${place}")).collect();
-            let places = places.join(", ");
-            conditions.push(format!("({}) > ({places})", joined(&order)));
-            values.clone_from(last);
-        } else if let (Some(cursor), Some(from)) = (cursor_counts, from) {
-            conditions.push(format!("{cursor} >= $1"));
-            values.push(from);
-        } else if let Some(cursor) = cursor_counts {
-            conditions.push(format!("{cursor} IS NOT NULL"));
+            let last: Vec<Bound> = kinds.iter().zip(last).map(bound).collect();
+            let (condition, last) = make.after(&order, &last);
+            conditions.push(format!("({condition})"));
+            values.extend(last);
         }
         let conditions = match conditions.as_slice() {
             [] => String::new(),
             conditions => format!(" WHERE {}", conditions.join(" AND ")),
         };
-        let told: String = order
-            .iter()
-            .map(|name| format!(", to_json({name}) #>> '{{}}'"))
-            .collect();
+        let selected = match make {
+            Make::Postgres => {
+                let told = order
+                    .iter()
+                    .map(|name| format!(", to_json({name}) #>> '{{}}'"));
+                format!("row_to_json(s)::text{}", told.collect::<String>())
+            }
+            Make::MySql => "s.*".to_owned(),
+        };
         Query {
             server: server.clone(),
             text: format!(
-                "SELECT row_to_json(s)::text{told} FROM {}{conditions} ORDER BY {} LIMIT {}",
-                table.rows(),
-                joined(&order),
+                "SELECT {selected} FROM {}{conditions} ORDER BY {} LIMIT {}",
+                make.rows(table),
+                order.join(", "),
                 // One more tells whether there are more.
                 next.rows + 1
             ),
             values,
             asks: Asks::Rows(next.rows),
+            told,
+        }
+    }
+}
+
+impl Make {
+    /// The rows whose cursor says nothing.
+    fn without(self, cursor: &str, kind: Option<Kind>) -> String {
+        match (self, kind.is_some_and(Kind::is_time)) {
+            // A date of nothing but zeros, which is before every other.
+            (Make::MySql, true) => format!("({cursor} IS NULL OR {cursor} < '0001-01-01')"),
+            _ => format!("{cursor} IS NULL"),
         }
     }
 }

@@ -1,0 +1,482 @@
+//! MySQL's side of databases as sources, with a real MariaDB: its types, tables as ERPNext has them, and servers that
+//! ask for more than they should get.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use connector_service_test::*;
+use postgres::Client;
+use serde_json::{Value, json};
+
+struct Stage {
+    cluster: Cluster,
+    /// Where the extension is.
+    client: Client,
+    /// Where the rows are.
+    shop: MariaDbClient,
+    server: MariaDb,
+    connector: String,
+}
+
+fn stage(settings: &str, rows: &str, streams: Value) -> Stage {
+    let cluster = Cluster::start(settings);
+    let mut client = cluster.database("app");
+    let server = MariaDb::start(cluster.dir.clone(), &[]);
+    server
+        .client("")
+        .run("CREATE DATABASE shop CHARACTER SET utf8mb4");
+    let mut shop = server.client("shop");
+    shop.run("SET SESSION time_zone = '+00:00'");
+    shop.run(rows);
+    let config = config(server.port, streams);
+    let connector = connect(&mut client, &config);
+    Stage {
+        cluster,
+        client,
+        shop,
+        server,
+        connector,
+    }
+}
+
+fn config(port: u16, streams: Value) -> Value {
+    json!({"host": "127.0.0.1", "port": port, "database": "shop", "tls": "off", "streams": streams})
+}
+
+fn connect(client: &mut Client, config: &Value) -> String {
+    let sql = "INSERT INTO tenants (tenant_id) VALUES ('00000000-0000-4000-8000-000000000001') ON CONFLICT DO NOTHING";
+    client.batch_execute(sql).unwrap();
+    let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials, sync_frequency)
+               VALUES ('00000000-0000-4000-8000-000000000001', 'shop', 'mysql', $1, '{\"username\": \"root\"}', 'manual')
+               RETURNING connector_id::text";
+    client.query_one(sql, &[config]).unwrap().get(0)
+}
+
+fn sync_anyhow(client: &mut Client, connector: &str) -> Value {
+    let run = sync(client, connector);
+    let run = wait_for_run(client, &run);
+    ledger_holds(client);
+    run
+}
+
+impl Stage {
+    fn sync(&mut self) -> Value {
+        let run = sync_anyhow(&mut self.client, &self.connector);
+        assert_eq!(run["state"], "succeeded", "{run}");
+        run
+    }
+
+    /// What is stored, as texts.
+    fn stored(&mut self, sql: &str) -> BTreeMap<String, String> {
+        let rows = self.client.query(sql, &[]).unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// Name, amount and last change of every invoice are what the table holds.
+    fn invoices_agree(&mut self) {
+        let sql = "SELECT name, concat_ws(' ', base_grand_total, date_format(modified, '%Y-%m-%dT%H:%i:%s.%f')) FROM `tabSales Invoice`";
+        let rows = self.shop.rows(sql);
+        let expected: BTreeMap<String, String> = rows
+            .into_iter()
+            .map(|row| (row[0].clone(), row[1].clone()))
+            .collect();
+        let found = self.stored(
+            "SELECT data ->> 'name', concat_ws(' ', data ->> 'base_grand_total', to_char((data ->> 'modified')::timestamp, 'YYYY-MM-DD\"T\"HH24:MI:SS.US'))
+             FROM raw_connector_data WHERE NOT deleted",
+        );
+        assert!(
+            found == expected,
+            "{} invoices stored, {} there",
+            found.len(),
+            expected.len()
+        );
+    }
+}
+
+#[test]
+fn every_type_arrives_as_it_is() {
+    let mut stage = stage(
+        "",
+        r#"SET SESSION sql_mode = 'NO_ENGINE_SUBSTITUTION';
+CREATE TABLE `odd ``kinds` (
+    `the key` bigint unsigned PRIMARY KEY, exact decimal(40, 12), padded decimal(10, 2) zerofill, f8 double, f4 float, tiny tinyint(1),
+    small smallint, bits bit(10), yr year, at timestamp(6) NULL, naive datetime(6), plain datetime, day date, hour time(3),
+    words text, bytes varbinary(10), bl blob, mood enum('fine', 'so-so'), many set('a', 'b'), js json, nothing int);
+INSERT INTO `odd ``kinds` VALUES
+    (18446744073709551615, 1234567890123456789012345678.000000000001, 7.5, 0.1, 0.1, 1, -32768, b'1000000001', 2026,
+     '2026-01-31 23:59:59.999999', '2026-01-31 23:59:59.100000', '2026-01-31 10:00:00', '0001-01-01', '-838:59:58.999',
+     'quotes " and \\ and\nlines 😀', x'deadbeef00', x'00ff', 'so-so', 'a,b', '{"kept":  1.10}', NULL),
+    (0, -0.5, 0, -1.5e300, 0, 0, 0, 0, 1901, NULL, '0000-00-00', NULL, '0000-00-00', '00:00:01', '', '', '', 'fine', '', 'null', NULL)"#,
+        json!([{"table": "odd `kinds", "name": "kinds", "key": "the key"}]),
+    );
+    stage.sync();
+    let found = stage.stored("SELECT source_record_id, data::text FROM raw_connector_data");
+    let canonical = |text: &str| text.replace('\n', " ");
+    let expected = BTreeMap::from([
+        (
+            "kinds/18446744073709551615".to_owned(),
+            r#"{"at": "2026-01-31T23:59:59.999999+00:00", "bl": "\\x00ff", "f4": 0.1, "f8": 0.1, "js": "{\"kept\":  1.10}", "yr": 2026, "day": "0001-01-01", "bits": 513, "hour": "-838:59:58.999", "many": "a,b", "mood": "so-so", "tiny": 1, "bytes": "\\xdeadbeef00", "exact": 1234567890123456789012345678.000000000001, "naive": "2026-01-31T23:59:59.1", "plain": "2026-01-31T10:00:00", "small": -32768, "words": "quotes \" and \\ and\nlines 😀", "padded": 7.50, "nothing": null, "the key": 18446744073709551615}"#.to_owned(),
+        ),
+        (
+            "kinds/0".to_owned(),
+            r#"{"at": null, "bl": "\\x", "f4": 0.0, "f8": -15e299, "js": "null", "yr": 1901, "day": null, "bits": 0, "hour": "00:00:01", "many": "", "mood": "fine", "tiny": 0, "bytes": "\\x", "exact": -0.500000000000, "naive": null, "plain": null, "small": 0, "words": "", "padded": 0.00, "nothing": null, "the key": 0}"#.to_owned(),
+        ),
+    ]);
+    for (id, text) in &expected {
+        let as_jsonb = stage
+            .client
+            .query_one("SELECT $1::text::jsonb::text", &[&canonical(text)]);
+        assert_eq!(
+            canonical(&found[id]),
+            as_jsonb.unwrap().get::<_, String>(0),
+            "{id}"
+        );
+    }
+    assert_eq!(found.len(), expected.len());
+}
+
+/// A table as ERPNext has it: a blank in its name, names as keys, a time without a zone, drafts and cancelled ones.
+const INVOICES: &str = "
+CREATE TABLE `tabSales Invoice` (
+    name varchar(140) PRIMARY KEY, creation datetime(6), modified datetime(6), docstatus int NOT NULL DEFAULT 0,
+    posting_date date, currency varchar(140), base_grand_total decimal(21, 9) NOT NULL DEFAULT 0, `group` varchar(140),
+    KEY modified (modified, name)) ENGINE = InnoDB;
+INSERT INTO `tabSales Invoice`
+    SELECT concat('ACC-SINV-', lpad(seq, 6, '0')), now(6), timestampadd(MINUTE, seq DIV 40, timestampadd(DAY, -8, date_format(now(), '%Y-%m-%d %H:%i:%s'))),
+           seq % 3, current_date, 'USD', seq * 1.01, 'g'
+    FROM seq_1_to_3000";
+
+fn invoices() -> Value {
+    json!([{"table": "tabSales Invoice", "name": "sales_invoices", "key": "name", "cursor": "modified"}])
+}
+
+#[test]
+fn rows_that_tie_come_once_and_later_syncs_read_what_changed() {
+    let mut stage = stage("", INVOICES, invoices());
+    let config = "UPDATE connectors SET config = config || '{\"batch\": 7}'";
+    stage.client.batch_execute(config).unwrap();
+    let run = stage.sync();
+    assert_eq!(
+        (&run["received"], &run["inserted"]),
+        (&json!(3_000), &json!(3_000)),
+        "each row once, although forty share a moment: {run}"
+    );
+    stage.invoices_agree();
+    let run = stage.sync();
+    assert!(
+        run["received"].as_i64().unwrap() <= 440,
+        "ten minutes again: {run}"
+    );
+    // Changes of one moment, a new one, and two that have no time: NULL, and nothing but zeros.
+    stage.shop.run(
+        "SET SESSION sql_mode = 'NO_ENGINE_SUBSTITUTION';
+UPDATE `tabSales Invoice` SET base_grand_total = base_grand_total + 1, modified = now(6) WHERE name LIKE '%00';
+INSERT INTO `tabSales Invoice` (name, modified, base_grand_total) VALUES ('new', now(6), 5), ('null', NULL, 6), ('zero', '0000-00-00', 7), ('zeta', '0000-00-00', 8)",
+    );
+    let run = stage.sync();
+    assert_eq!(
+        (&run["inserted"], &run["updated"]),
+        (&json!(4), &json!(30)),
+        "{run}"
+    );
+    stage
+        .shop
+        .run("UPDATE `tabSales Invoice` SET modified = NULL WHERE modified < '0001-01-01'");
+    stage.invoices_agree();
+}
+
+#[test]
+fn what_is_edited_while_it_is_read_is_there_after_the_next_sync() {
+    let mut stage = stage("", INVOICES, invoices());
+    let config = "UPDATE connectors SET config = config || '{\"batch\": 20}'";
+    stage.client.batch_execute(config).unwrap();
+    let mut edited = 0;
+    for round in 0..6_u64 {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let editor = {
+            let (is_over, mut shop) = (is_over.clone(), stage.server.client("shop"));
+            std::thread::spawn(move || {
+                let mut random = Random(200 + round);
+                let mut edited = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    let name = format!("ACC-SINV-{:06}", 1 + random.below(3_000));
+                    let late = random.pick(&[0, 0, 0, 90]);
+                    shop.run(&format!(
+                        "UPDATE `tabSales Invoice` SET base_grand_total = base_grand_total + 0.01, modified = timestampadd(SECOND, -{late}, now(6)) WHERE name = '{name}'"
+                    ));
+                    edited += 1;
+                }
+                edited
+            })
+        };
+        stage.sync();
+        is_over.store(true, Ordering::Relaxed);
+        edited += editor.join().unwrap();
+        stage.sync();
+        stage.invoices_agree();
+    }
+    assert!(edited > 100, "{edited} edits show nothing");
+}
+
+#[test]
+fn a_table_without_a_cursor_is_read_whole_by_all_of_its_key_and_what_is_gone_is_found() {
+    let mut stage = stage(
+        "",
+        "CREATE TABLE stock (shop int, sku varchar(20), quantity int, PRIMARY KEY (shop, sku));
+INSERT INTO stock SELECT seq % 5, concat('s', seq), seq FROM seq_1_to_500",
+        json!([{"table": "shop.stock", "key": ["shop", "sku"]}]),
+    );
+    let config = "UPDATE connectors SET config = config || '{\"batch\": 9}'";
+    stage.client.batch_execute(config).unwrap();
+    let run = stage.sync();
+    assert_eq!(run["inserted"], 500, "{run}");
+    stage.shop.run("DELETE FROM stock WHERE quantity % 10 = 0;\nUPDATE stock SET quantity = 0 WHERE sku = 's7'");
+    let run = stage.sync();
+    assert_eq!(
+        (&run["deleted"], &run["updated"]),
+        (&json!(50), &json!(1)),
+        "{run}"
+    );
+}
+
+#[test]
+fn each_trouble_has_its_code_and_says_what_to_do() {
+    let mut stage = stage(
+        "connector_service.request_retries = 0",
+        "CREATE TABLE t (id int, secret text);
+INSERT INTO t VALUES (1, 'not_a_real_secret');
+CREATE USER guest@'127.0.0.1' IDENTIFIED BY 'not_a_real_password';
+CREATE USER locked@'127.0.0.1' IDENTIFIED BY 'not_a_real_password';
+GRANT SELECT ON shop.stock TO guest@'127.0.0.1'"
+            .replace("GRANT SELECT ON shop.stock", "GRANT INSERT ON shop.t")
+            .as_str(),
+        json!([{"table": "t", "key": "id"}]),
+    );
+    for (user, change, code, says) in [
+        (
+            "root",
+            json!({"database": "nowhere"}),
+            "not_found",
+            "no such database",
+        ),
+        (
+            "nobody",
+            json!({}),
+            "credentials_rejected",
+            "does not let this user in",
+        ),
+        ("guest", json!({}), "permission_missing", "may not read it"),
+        ("root", json!({"port": 1}), "connect_failed", "no MySQL"),
+        (
+            "root",
+            json!({"streams": [{"table": "nothing", "key": "id"}]}),
+            "not_found",
+            "no such table",
+        ),
+        (
+            "root",
+            json!({"streams": [{"table": "t", "key": "idd"}]}),
+            "not_found",
+            "there is no column \"idd\"; there are id, secret",
+        ),
+        (
+            "root",
+            json!({"streams": [{"table": "t", "key": "id", "columns": ["idd"]}]}),
+            "not_found",
+            "no such column",
+        ),
+        (
+            "root",
+            json!({"streams": [{"query": "SELECT 1 AS id) AS s; DROP TABLE t; SELECT (1", "name": "q", "key": "id"}]}),
+            "request_refused",
+            "error 1064",
+        ),
+        (
+            "root",
+            json!({"statement_timeout": 1, "streams": [{"query": "SELECT 1 AS id FROM t WHERE sleep(20) = 0", "name": "q", "key": "id"}]}),
+            "request_timeout",
+            "statement_timeout",
+        ),
+        ("root", json!({"tls": "verify"}), "tls_failed", "no TLS"),
+    ] {
+        let streams = json!([{"table": "t", "key": "id"}]);
+        let mut all = config(stage.server.port, streams);
+        all["statement_timeout"] = 20.into();
+        all.as_object_mut()
+            .unwrap()
+            .extend(change.as_object().unwrap().clone());
+        let given = json!({"username": user, "password": if user == "root" { "" } else { "not_a_real_password" }});
+        let sql = "UPDATE connectors SET status = 'active', config = $1, credentials = $2";
+        stage.client.execute(sql, &[&all, &given]).unwrap();
+        let run = sync_anyhow(&mut stage.client, &stage.connector);
+        assert_eq!(run["error_code"], code, "{change}: {run}");
+        let message = run["error_message"].as_str().unwrap();
+        assert!(
+            message.contains(says) && !message.contains("not_a_real"),
+            "{message}"
+        );
+    }
+    assert_eq!(stage.shop.rows("SELECT count(*) FROM t"), [["1"]]);
+}
+
+#[test]
+fn a_row_without_end_is_refused_and_so_is_a_batch_of_large_ones_not() {
+    let mut stage = stage(
+        "connector_service.max_response_size = '8MB'\nconnector_service.request_retries = 0",
+        "CREATE TABLE wide (id int PRIMARY KEY, words longtext);
+INSERT INTO wide SELECT seq, repeat('x', 300000) FROM seq_1_to_100",
+        json!([{"table": "wide", "key": "id"}]),
+    );
+    let worker = stage.cluster.wait_worker("app");
+    let run = stage.sync();
+    assert_eq!(run["inserted"], 100, "thirty megabytes, in parts: {run}");
+    let before = memory_kb(worker, "VmHWM");
+    stage
+        .shop
+        .run("UPDATE wide SET words = repeat('x', 12000000) WHERE id = 50");
+    let run = sync_anyhow(&mut stage.client, &stage.connector);
+    assert_eq!(run["error_code"], "response_too_large", "{run}");
+    assert_eq!(stage.cluster.wait_worker("app"), worker);
+    let grown = memory_kb(worker, "VmHWM").saturating_sub(before) / 1024;
+    assert!(grown < 64, "the worker grew by {grown} MB");
+}
+
+fn packet(stream: &mut TcpStream, number: u8, body: &[u8]) {
+    let mut packet = (body.len() as u32).to_le_bytes().to_vec();
+    packet[3] = number;
+    packet.extend_from_slice(body);
+    let _ = stream.write_all(&packet);
+}
+
+fn read_packet(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut head = [0; 4];
+    stream.read_exact(&mut head).ok()?;
+    let length = u32::from_le_bytes([head[0], head[1], head[2], 0]) as usize;
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).ok()?;
+    Some(body)
+}
+
+/// A server that lets everybody in by one way, and answers every statement with a request of its own.
+fn greedy(plugin: &'static str, answer: &'static [u8]) -> (u16, Arc<std::sync::Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let got = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let taken = got.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // Version 10, and everything a client may be asked for, local files among it.
+            let mut hello =
+                b"\x0a5.7.0\0\x01\0\0\0aaaaaaaa\0\xff\xf7\x21\x02\0\xff\x81\x15".to_vec();
+            hello.extend_from_slice(&[0; 10]);
+            hello.extend_from_slice(b"aaaaaaaaaaaa\0mysql_native_password\0");
+            packet(&mut stream, 0, &hello);
+            let Some(login) = read_packet(&mut stream) else {
+                continue;
+            };
+            taken.lock().unwrap().extend(login);
+            if plugin == "mysql_native_password" {
+                packet(&mut stream, 2, b"\0\0\0\x02\0\0\0");
+            } else {
+                let switch = [b"\xfe".as_slice(), plugin.as_bytes(), b"\0"].concat();
+                packet(&mut stream, 2, &switch);
+            }
+            while let Some(asked) = read_packet(&mut stream) {
+                taken.lock().unwrap().extend(asked);
+                packet(&mut stream, 1, answer);
+            }
+        }
+    });
+    (port, got)
+}
+
+#[test]
+fn a_server_that_asks_for_a_file_or_a_plain_password_gets_neither() {
+    let cluster = Cluster::start("connector_service.request_retries = 0");
+    let mut client = cluster.database("app");
+    let secret = cluster.dir.join("secret");
+    std::fs::write(&secret, "not_a_real_file").unwrap();
+    let request: &'static [u8] = [b"\xfb", secret.to_str().unwrap().as_bytes()]
+        .concat()
+        .leak();
+    for (plugin, code) in [
+        ("mysql_native_password", "request_refused"),
+        ("mysql_clear_password", "credentials_rejected"),
+    ] {
+        let (port, got) = greedy(plugin, request);
+        let connector = connect(
+            &mut client,
+            &config(port, json!([{"table": "t", "key": "id"}])),
+        );
+        let given = "UPDATE connectors SET credentials = '{\"username\": \"root\", \"password\": \"not_a_real_password\"}' WHERE connector_id = $1::text::uuid";
+        client.execute(given, &[&connector]).unwrap();
+        let run = sync_anyhow(&mut client, &connector);
+        assert_eq!(run["error_code"], code, "{run}");
+        let got = String::from_utf8_lossy(&got.lock().unwrap()).into_owned();
+        assert!(got.contains("root"), "it was let in");
+        assert!(!got.contains("not_a_real"), "{got:?}");
+    }
+}
+
+#[test]
+fn a_certificate_is_verified() {
+    let mut stage = stage(
+        "connector_service.request_retries = 0",
+        INVOICES,
+        invoices(),
+    );
+    let dir = stage.cluster.data();
+    let (key, certificate) = (dir.join("shop.key"), dir.join("shop.crt"));
+    stage.cluster.command(
+        "/usr/bin/openssl",
+        &[
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=shop",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-keyout",
+            key.to_str().unwrap(),
+            "-out",
+            certificate.to_str().unwrap(),
+        ],
+    );
+    let pem = std::fs::read_to_string(&certificate).unwrap();
+    let other = Cluster::empty();
+    let (cert, key) = (
+        format!("--ssl-cert={}", certificate.display()),
+        format!("--ssl-key={}", key.display()),
+    );
+    let server = MariaDb::start(
+        other.dir.clone(),
+        &[&cert, &key, "--require-secure-transport=OFF"],
+    );
+    server
+        .client("")
+        .run("CREATE DATABASE shop CHARACTER SET utf8mb4");
+    server.client("shop").run(INVOICES);
+    server
+        .client("shop")
+        .run("ALTER USER root@'127.0.0.1' REQUIRE SSL");
+    for (ca, ends) in [(None, "tls_failed"), (Some(pem), "")] {
+        let mut all = config(server.port, invoices());
+        all.as_object_mut().unwrap().remove("tls");
+        all["ca"] = ca.into();
+        let sql = "UPDATE connectors SET status = 'active', config = $1";
+        stage.client.execute(sql, &[&all]).unwrap();
+        let run = sync_anyhow(&mut stage.client, &stage.connector);
+        assert_eq!(run["error_code"].as_str().unwrap_or(""), ends, "{run}");
+        assert_eq!(run["inserted"] == 3_000, ends.is_empty());
+    }
+}

@@ -1,0 +1,185 @@
+//! Values of MySQL as JSON, without loss: decimals to the last digit, bytes in hex, times as ISO 8601 writes them.
+
+use std::io::Write;
+
+use mysql_async::consts::{ColumnFlags, ColumnType};
+use mysql_async::{Column, Row, Value};
+use serde_json::value::RawValue;
+
+/// The character set of what is no text.
+const BINARY: u16 = 63;
+
+/// What a cursor or key column's values are, in the words of [`crate::source::database`].
+pub fn kind(column: &Column) -> &'static str {
+    match column.column_type() {
+        ColumnType::MYSQL_TYPE_TIMESTAMP | ColumnType::MYSQL_TYPE_TIMESTAMP2 => "timestamp in UTC",
+        ColumnType::MYSQL_TYPE_DATETIME | ColumnType::MYSQL_TYPE_DATETIME2 => "datetime",
+        ColumnType::MYSQL_TYPE_DATE | ColumnType::MYSQL_TYPE_NEWDATE => "date",
+        ColumnType::MYSQL_TYPE_TINY
+        | ColumnType::MYSQL_TYPE_SHORT
+        | ColumnType::MYSQL_TYPE_INT24
+        | ColumnType::MYSQL_TYPE_LONG
+        | ColumnType::MYSQL_TYPE_LONGLONG
+        | ColumnType::MYSQL_TYPE_YEAR => "number",
+        _ => "other",
+    }
+}
+
+/// A row as an object. `None`: it is another one than its description says.
+pub fn row(row: &Row) -> Option<Vec<u8>> {
+    let mut json = vec![b'{'];
+    for (place, column) in row.columns_ref().iter().enumerate() {
+        if place > 0 {
+            json.push(b',');
+        }
+        text(&mut json, &column.name_str());
+        json.push(b':');
+        write(&mut json, column, row.as_ref(place)?)?;
+    }
+    json.push(b'}');
+    Some(json)
+}
+
+/// A column's value as the text that the server compares it with.
+pub fn told(row: &Row, name: &str) -> Option<String> {
+    let columns = row.columns_ref();
+    let place = columns
+        .iter()
+        .position(|column| column.name_str() == name)?;
+    match row.as_ref(place)? {
+        Value::NULL => None,
+        Value::Bytes(bytes) => String::from_utf8(bytes.clone()).ok(),
+        Value::Int(number) => Some(number.to_string()),
+        Value::UInt(number) => Some(number.to_string()),
+        Value::Float(number) => Some(number.to_string()),
+        Value::Double(number) => Some(number.to_string()),
+        value @ Value::Date(..) => date(columns.get(place)?, value),
+        value @ Value::Time(..) => time(value),
+    }
+}
+
+fn write(json: &mut Vec<u8>, column: &Column, value: &Value) -> Option<()> {
+    let kind = column.column_type();
+    let number = |json: &mut Vec<u8>, number: &dyn std::fmt::Display| write!(json, "{number}").ok();
+    match value {
+        Value::NULL => json.extend_from_slice(b"null"),
+        Value::Int(value) => number(json, value)?,
+        Value::UInt(value) => number(json, value)?,
+        // The shortest text that gives the same number; there is no NaN over there.
+        Value::Float(value) => json.extend_from_slice(&serde_json::to_vec(value).ok()?),
+        Value::Double(value) => json.extend_from_slice(&serde_json::to_vec(value).ok()?),
+        Value::Date(..) => match date(column, value) {
+            // A date of nothing but zeros says that there is none.
+            None => json.extend_from_slice(b"null"),
+            Some(date) => {
+                let suffix = if is_utc(kind) { "+00:00" } else { "" };
+                text(json, &(date + suffix));
+            }
+        },
+        Value::Time(..) => text(json, &time(value)?),
+        Value::Bytes(bytes) => bytes_of(json, column, bytes)?,
+    }
+    Some(())
+}
+
+fn bytes_of(json: &mut Vec<u8>, column: &Column, bytes: &[u8]) -> Option<()> {
+    let kind = column.column_type();
+    match kind {
+        ColumnType::MYSQL_TYPE_DECIMAL | ColumnType::MYSQL_TYPE_NEWDECIMAL => {
+            let digits = std::str::from_utf8(bytes).ok()?;
+            // ZEROFILL pads with zeros, which JSON does not have.
+            let (sign, digits) = match digits.strip_prefix('-') {
+                Some(digits) => ("-", digits),
+                None => ("", digits),
+            };
+            let trimmed = digits.trim_start_matches('0');
+            let lead = if trimmed.is_empty() || trimmed.starts_with('.') {
+                "0"
+            } else {
+                ""
+            };
+            let number = format!("{sign}{lead}{trimmed}");
+            let number: Box<RawValue> = RawValue::from_string(number).ok()?;
+            json.extend_from_slice(number.get().as_bytes());
+        }
+        ColumnType::MYSQL_TYPE_BIT => {
+            let mut number = 0_u64;
+            for byte in bytes.iter().take(8) {
+                number = number << 8 | u64::from(*byte);
+            }
+            write!(json, "{number}").ok()?;
+        }
+        ColumnType::MYSQL_TYPE_JSON => {
+            let value: &RawValue = serde_json::from_slice(bytes).ok()?;
+            json.extend_from_slice(value.get().as_bytes());
+        }
+        ColumnType::MYSQL_TYPE_GEOMETRY => hex(json, bytes),
+        _ if column.character_set() == BINARY
+            && column.flags().contains(ColumnFlags::BINARY_FLAG) =>
+        {
+            hex(json, bytes);
+        }
+        _ => match std::str::from_utf8(bytes) {
+            Ok(words) => text(json, words),
+            Err(_) => hex(json, bytes),
+        },
+    }
+    Some(())
+}
+
+fn text(json: &mut Vec<u8>, words: &str) {
+    // A text never fails to be one.
+    let _ = serde_json::to_writer(json, words);
+}
+
+fn hex(json: &mut Vec<u8>, bytes: &[u8]) {
+    json.extend_from_slice(b"\"\\\\x");
+    for byte in bytes {
+        let _ = write!(json, "{byte:02x}");
+    }
+    json.push(b'"');
+}
+
+fn is_utc(kind: ColumnType) -> bool {
+    matches!(
+        kind,
+        ColumnType::MYSQL_TYPE_TIMESTAMP | ColumnType::MYSQL_TYPE_TIMESTAMP2
+    )
+}
+
+fn fraction(micros: u32) -> String {
+    match micros {
+        0 => String::new(),
+        micros => format!(".{micros:06}").trim_end_matches('0').to_owned(),
+    }
+}
+
+fn date(column: &Column, value: &Value) -> Option<String> {
+    let Value::Date(year, month, day, hour, minute, second, micros) = *value else {
+        return None;
+    };
+    if month == 0 || day == 0 {
+        return None;
+    }
+    let date = format!("{year:04}-{month:02}-{day:02}");
+    Some(match column.column_type() {
+        ColumnType::MYSQL_TYPE_DATE | ColumnType::MYSQL_TYPE_NEWDATE => date,
+        _ => format!(
+            "{date}T{hour:02}:{minute:02}:{second:02}{}",
+            fraction(micros)
+        ),
+    })
+}
+
+/// Hours may be more than a day's, and less than none.
+fn time(value: &Value) -> Option<String> {
+    let Value::Time(is_negative, days, hours, minutes, seconds, micros) = *value else {
+        return None;
+    };
+    let sign = if is_negative { "-" } else { "" };
+    let hours = days * 24 + u32::from(hours);
+    Some(format!(
+        "{sign}{hours:02}:{minutes:02}:{seconds:02}{}",
+        fraction(micros)
+    ))
+}
