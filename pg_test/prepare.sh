@@ -38,6 +38,7 @@ need libclang-dev "$found"
 need pkg-config "$(command -v pkg-config || true)"
 # A server to read from. The core package holds no service, so that none is started.
 need mariadb-server-core /usr/sbin/mariadbd
+need mariadb-client-core /usr/bin/my_print_defaults
 # Makes the key of a test's login.
 need openssl "$(command -v openssl || true)"
 
