@@ -4,18 +4,20 @@
 //! anything.
 //!
 //! All parts run, or those that are named: `sync` (RECORDS, PAGES), `settle` (FACTS), `read` (METRICS),
-//! `seal` (CONNECTORS, PAGES_SEALED). ROUNDS (3) is for all of them.
+//! `seal` (CONNECTORS, PAGES_SEALED), `database` (ROWS). ROUNDS (3) is for all of them.
 
+mod database;
 mod read;
 mod seal;
 mod settle;
 mod sync;
 
-const PARTS: [(&str, fn()); 4] = [
+const PARTS: [(&str, fn()); 5] = [
     ("sync", sync::run),
     ("settle", settle::run),
     ("read", read::run),
     ("seal", seal::run),
+    ("database", database::run),
 ];
 
 fn main() {

@@ -368,13 +368,17 @@ fn each_trouble_has_its_code_and_says_what_to_do() {
 }
 
 #[test]
-fn a_row_without_end_is_refused_before_it_is_in_memory() {
+fn large_rows_come_in_parts_and_one_without_end_is_refused_before_it_is_in_memory() {
     let mut stage = stage(
         "connector_service.max_response_size = '8MB'\nconnector_service.request_retries = 0",
-        "CREATE VIEW wide AS SELECT 1 AS id, repeat('x', 300000000) AS words",
+        "CREATE VIEW wide AS SELECT i AS id, repeat('x', 300000) AS words FROM generate_series(1, 200) AS i",
         json!([{"table": "wide", "key": "id"}]),
     );
     let worker = stage.cluster.wait_worker("app");
+    let run = stage.sync();
+    assert_eq!(run["inserted"], 200, "sixty megabytes, in parts: {run}");
+    let endless = "CREATE OR REPLACE VIEW wide AS SELECT 1 AS id, repeat('x', 300000000) AS words";
+    stage.shop.batch_execute(endless).unwrap();
     let before = memory_kb(worker, "VmHWM");
     let run = stage.sync_anyhow();
     assert_eq!(run["error_code"], "response_too_large", "{run}");

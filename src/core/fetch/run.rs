@@ -496,10 +496,13 @@ impl Run<'_> {
                 open.await.map_err(again)?
             }
         };
-        let response = database
-            .exchange(query, &self.limits)
-            .await
-            .map_err(again)?;
+        let response = match database.exchange(query, &self.limits).await {
+            Ok(response) => response,
+            Err(failure) => match self.reader.absent(at, &failure) {
+                Some(why) => return Ok(Got::Absent(why)),
+                None => return Err(again(failure)),
+            },
+        };
         if !database.is_spent() {
             *held = Some(database);
         }

@@ -103,6 +103,11 @@ pub trait Reader: Send + Sync {
         Ok(None)
     }
 
+    /// Whether a failure of a database says no more than that the stream is not there, and in which words.
+    fn absent(&self, _at: &Position, _failure: &Failure) -> Option<String> {
+        None
+    }
+
     /// What a response means before its body is read. The default judges by the HTTP status.
     fn verdict(&self, _at: &Position, got: &Response) -> Verdict {
         request::verdict_by_status(got)

@@ -67,8 +67,7 @@ impl Database {
     /// Whether it is not good for another batch.
     pub fn is_spent(&self) -> bool {
         match &self.0 {
-            // Its driver drops what nobody waits for.
-            Session::Postgres(_) => false,
+            Session::Postgres(session) => session.is_spent(),
             Session::MySql(session) => session.is_spent(),
         }
     }

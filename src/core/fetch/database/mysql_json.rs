@@ -20,13 +20,16 @@ pub fn kind(column: &Column) -> &'static str {
         | ColumnType::MYSQL_TYPE_INT24
         | ColumnType::MYSQL_TYPE_LONG
         | ColumnType::MYSQL_TYPE_LONGLONG
+        | ColumnType::MYSQL_TYPE_DECIMAL
+        | ColumnType::MYSQL_TYPE_NEWDECIMAL
         | ColumnType::MYSQL_TYPE_YEAR => "number",
         _ => "other",
     }
 }
 
 /// A row as an object. `None`: it is another one than its description says.
-pub fn row(row: &Row) -> Option<Vec<u8>> {
+/// The text of `nested` columns is JSON, and stands as what it says.
+pub fn row(row: &Row, nested: &[String]) -> Option<Vec<u8>> {
     let mut json = vec![b'{'];
     for (place, column) in row.columns_ref().iter().enumerate() {
         if place > 0 {
@@ -34,7 +37,14 @@ pub fn row(row: &Row) -> Option<Vec<u8>> {
         }
         text(&mut json, &column.name_str());
         json.push(b':');
-        write(&mut json, column, row.as_ref(place)?)?;
+        let value = row.as_ref(place)?;
+        match value {
+            Value::Bytes(bytes) if nested.iter().any(|name| *name == column.name_str()) => {
+                let value: &RawValue = serde_json::from_slice(bytes).ok()?;
+                json.extend_from_slice(value.get().as_bytes());
+            }
+            value => write(&mut json, column, value)?,
+        }
     }
     json.push(b'}');
     Some(json)

@@ -23,6 +23,7 @@ pub struct Session {
     client: Client,
     connection: JoinHandle<()>,
     meter: Meter,
+    is_spent: bool,
 }
 
 impl Drop for Session {
@@ -94,7 +95,13 @@ impl Session {
             client,
             connection,
             meter,
+            is_spent: false,
         })
+    }
+
+    /// Whether more rows are on their way than were taken: the driver would read them to the last one.
+    pub fn is_spent(&self) -> bool {
+        self.is_spent
     }
 
     pub async fn exchange(&mut self, query: &Query, limits: &Limits) -> Result<Response, Failure> {
@@ -138,13 +145,17 @@ impl Session {
                     self.meter.reset();
                     let (json, told) = read(&row)?;
                     if !batch.take(most, json.as_bytes(), told) {
+                        // The one row more than asked for is the last one.
+                        self.is_spent = batch.came < most;
                         break;
                     }
                 }
                 batch.response()
             }
         };
-        self.client.batch_execute("COMMIT").await?;
+        if !self.is_spent {
+            self.client.batch_execute("COMMIT").await?;
+        }
         Ok(body)
     }
 }

@@ -16,7 +16,13 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::settings::{CONFIG, CREDENTIALS, Table};
+use self::settings::{CONFIG, CREDENTIALS};
+pub(super) use self::settings::{From, Table};
+pub(super) mod keys {
+    pub use super::settings::{
+        BATCH, CA, DATABASE, HOST, PASSWORD, PORT, STATEMENT_TIMEOUT, TLS, USERNAME,
+    };
+}
 pub use self::statement::{Asks, Bound, Make, Query, Server, Tls};
 use super::reading::{self, strange};
 use super::settings::Settings;
@@ -77,14 +83,28 @@ impl Source for MySql {
 
 fn open(make: Make, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
     let settings = Settings::new(connector, CONFIG)?;
-    let tables = settings::tables(&settings)?;
+    reader(
+        make,
+        settings::tables(&settings)?,
+        &settings,
+        connector.limits,
+    )
+}
+
+/// A reader of these tables, by what settings say of the server.
+pub(super) fn reader(
+    make: Make,
+    tables: Vec<Table>,
+    settings: &Settings,
+    limits: RecordLimits,
+) -> Result<Box<dyn Reader>, Failure> {
     Ok(Box::new(DatabaseReader {
         streams: tables.iter().map(Table::stream).collect(),
         tables,
         rows: settings.number("batch", 1.0, 50_000.0)?.unwrap_or(5_000.0) as usize,
         start_date: settings.start_date()?,
-        server: settings::server(&settings, make)?,
-        limits: connector.limits,
+        server: settings::server(settings, make)?,
+        limits,
     }))
 }
 
@@ -156,7 +176,16 @@ struct Next {
     last: Option<Vec<String>>,
     /// Whether the rows without a cursor value are being read, which come last.
     nulls: bool,
+    /// Whether an earlier pass has read the stream, so that something may be gone since.
+    #[serde(default)]
+    again: bool,
+    /// Whether what is gone is asked for.
+    #[serde(default)]
+    gone: bool,
 }
+
+/// Most keys that are looked at for being gone. More: a larger transaction.
+const MOST_GONE: usize = 50_000;
 
 /// What the engine brings of a batch.
 #[derive(Deserialize)]
@@ -234,6 +263,8 @@ impl DatabaseReader {
             rows: self.rows,
             last: None,
             nulls: false,
+            again: at.high.is_some(),
+            gone: false,
         };
         Ok(Page {
             next: Some(reading::token(&next)?),
@@ -273,6 +304,11 @@ impl Reader for DatabaseReader {
         let next: Option<Next> = at.next.map(|_| reading::next(at)).transpose()?;
         let query = match next {
             None => Query::describe(&self.server, table),
+            Some(next) if next.gone => {
+                let text = table.gone.as_deref().unwrap_or_default();
+                let from = self.begins(at, table, next.kind.unwrap_or(Kind::Naive));
+                Query::gone(&self.server, text, from.unwrap_or_default(), MOST_GONE)
+            }
             Some(next) => {
                 let from = match (&next.kind, &next.last) {
                     (Some(kind), None) if !next.nulls => self.begins(at, table, *kind),
@@ -287,6 +323,20 @@ impl Reader for DatabaseReader {
     fn verdict(&self, _at: &Position, _got: &Response) -> Verdict {
         // What a database refuses is a failure of the exchange.
         Verdict::Read
+    }
+
+    fn absent(&self, at: &Position, failure: &Failure) -> Option<String> {
+        let table = self.table(at.stream).ok()?;
+        let next: Next = reading::next(at).ok()?;
+        let is_missing = matches!(failure.code, Code::NotFound | Code::PermissionMissing);
+        if !is_missing {
+            None
+        } else if next.gone {
+            Some("what is deleted goes unseen: this user may not read where that is written".into())
+        } else {
+            let why = "is left out: it is not there, or this user may not read it";
+            (table.optional && at.next.is_none()).then(|| why.to_owned())
+        }
     }
 
     fn page(&self, at: &Position, got: &Response) -> Result<Page, Failure> {
@@ -316,6 +366,18 @@ impl Reader for DatabaseReader {
             return Err(strange(
                 "the batch has another number of rows than was said",
             ));
+        }
+        if next.gone {
+            let known = found.records.into_iter().map(|record| record.id);
+            let warning = "more was deleted than is looked at; the rest still counts";
+            return Ok(Page {
+                deleted: known.collect(),
+                high: at.high.cloned(),
+                warning: answer
+                    .more
+                    .then(|| format!("stream \"{}\": {warning}", at.stream.name)),
+                ..Page::default()
+            });
         }
         let last = answer
             .last
@@ -359,6 +421,11 @@ impl Reader for DatabaseReader {
                 rows,
                 last: None,
                 nulls: true,
+                ..next
+            }),
+            false if next.again && table.gone.is_some() => Some(Next {
+                last: None,
+                gone: true,
                 ..next
             }),
             false => None,

@@ -9,62 +9,59 @@ use crate::error::Failure;
 use crate::source::settings::{START_DATE, Settings, missing, wrong};
 use crate::source::{Field, Stream};
 
-pub const CREDENTIALS: &[Field] = &[
-    Field {
-        name: "username",
-        meaning: "a user who may read what the streams name, and nothing else",
-    },
-    Field {
-        name: "password",
-        meaning: "of the user",
-    },
-    Field {
-        name: "host",
-        meaning: "name or address of the server; may stand in config",
-    },
-    Field {
-        name: "database",
-        meaning: "name of the database; may stand in config",
-    },
-];
+/// Keys that every kind of database has.
+pub const HOST: Field = Field {
+    name: "host",
+    meaning: "name or address of the server; may stand in credentials",
+};
+pub const PORT: Field = Field {
+    name: "port",
+    meaning: "where it is not the usual one",
+};
+pub const DATABASE: Field = Field {
+    name: "database",
+    meaning: "name of the database; may stand in credentials",
+};
+pub const USERNAME: Field = Field {
+    name: "username",
+    meaning: "a user who may read what the streams name, and nothing else",
+};
+pub const PASSWORD: Field = Field {
+    name: "password",
+    meaning: "of the user",
+};
+pub const TLS: Field = Field {
+    name: "tls",
+    meaning: "\"verify\" where it is left out; \"off\" for a host that an administrator has listed",
+};
+pub const CA: Field = Field {
+    name: "ca",
+    meaning: "certificates in PEM that the server's must come from, instead of the system's",
+};
+pub const BATCH: Field = Field {
+    name: "batch",
+    meaning: "most rows of one statement; 5000 where it is left out",
+};
+pub const STATEMENT_TIMEOUT: Field = Field {
+    name: "statement_timeout",
+    meaning: "seconds; 60 where it is left out",
+};
+
+pub const CREDENTIALS: &[Field] = &[USERNAME, PASSWORD];
 
 pub const CONFIG: &[Field] = &[
     Field {
         name: "streams",
         meaning: "list of {\"name\": ..., \"table\": ... or \"query\": ..., \"key\": [...], \"cursor\": ...}: key columns identify a row, the cursor column tells of changes (without one the stream is read whole, and what is gone is found); \"columns\": [...] reads fewer, \"lookback\" is in seconds, or in numbers where the cursor is one",
     },
-    Field {
-        name: "host",
-        meaning: "name or address of the server",
-    },
-    Field {
-        name: "port",
-        meaning: "where it is not the usual one",
-    },
-    Field {
-        name: "database",
-        meaning: "name of the database",
-    },
-    Field {
-        name: "username",
-        meaning: "may stand in credentials",
-    },
-    Field {
-        name: "tls",
-        meaning: "\"verify\" where it is left out; \"off\" for a host that an administrator has listed",
-    },
-    Field {
-        name: "ca",
-        meaning: "certificates in PEM that the server's must come from, instead of the system's",
-    },
-    Field {
-        name: "batch",
-        meaning: "most rows of one statement; 5000 where it is left out",
-    },
-    Field {
-        name: "statement_timeout",
-        meaning: "seconds; 60 where it is left out",
-    },
+    HOST,
+    PORT,
+    DATABASE,
+    USERNAME,
+    TLS,
+    CA,
+    BATCH,
+    STATEMENT_TIMEOUT,
     START_DATE,
 ];
 
@@ -78,6 +75,12 @@ pub struct Table {
     pub cursor: Option<String>,
     /// Seconds, or numbers.
     pub lookback: Option<f64>,
+    /// Columns whose text is JSON, and becomes a part of the record.
+    pub nested: Vec<String>,
+    /// What finds the keys that are gone: a statement whose one value is where the pass began.
+    pub gone: Option<String>,
+    /// Whether it is no failure that the table is not there, or may not be read.
+    pub optional: bool,
 }
 
 pub enum From {
@@ -216,6 +219,9 @@ fn table(item: &Map<String, Value>) -> Result<Table, Failure> {
         key,
         cursor,
         lookback,
+        nested: Vec::new(),
+        gone: None,
+        optional: false,
     })
 }
 

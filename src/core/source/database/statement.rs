@@ -93,6 +93,8 @@ pub struct Query {
     pub asks: Asks,
     /// Columns whose values are told of the last row; where the statement does not give them as its own.
     pub told: Vec<String>,
+    /// Columns whose text is JSON.
+    pub nested: Vec<String>,
 }
 
 /// A value in its place.
@@ -195,6 +197,19 @@ impl Query {
             values: Vec::new(),
             asks: Asks::Columns,
             told: Vec::new(),
+            nested: Vec::new(),
+        }
+    }
+
+    /// The keys of what is gone since a pass.
+    pub(super) fn gone(server: &Server, text: &str, from: String, most: usize) -> Query {
+        Query {
+            server: server.clone(),
+            text: format!("{text} LIMIT {}", most + 1),
+            values: vec![Bound::Text(from)],
+            asks: Asks::Rows(most),
+            told: Vec::new(),
+            nested: Vec::new(),
         }
     }
 
@@ -262,6 +277,7 @@ impl Query {
             values,
             asks: Asks::Rows(next.rows),
             told,
+            nested: table.nested.clone(),
         }
     }
 }

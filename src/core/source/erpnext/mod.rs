@@ -1,10 +1,12 @@
-//! `erpnext`: documents of a Frappe site, by its REST API.
+//! `erpnext`: documents of a Frappe site, by its REST API, or out of its database ([`tables`]).
 //!
 //! The site stamps changes in its own zone, without saying which. So a stamp is never converted: a pass asks for what
 //! was changed after the greatest stamp that the site itself wrote, less a lookback that is longer than the hour by
 //! which clocks are put back, in the site's own spelling. Offsets of pages move under the reader; each page asks for
 //! what comes after the last document instead. A list has no child rows: where those count, each document is read by
 //! itself.
+
+mod tables;
 
 use std::time::Duration;
 
@@ -13,19 +15,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::reading::{self, Shape, strange};
-use super::request::{below, verdict_by_status};
-use super::settings::{PACE, START_DATE, STREAMS, Settings, missing};
-use super::table::{Row, about, row};
-use super::window::{Since, highest};
-use super::{
-    About, Account, Definition, Field, Position, Reader, Request, Response, Source, Start, Stream,
-    StreamAbout, Verdict,
-};
 use crate::error::{Code, Failure};
 use crate::json::RecordLimits;
 use crate::record::{Page, Window};
 use crate::secret::Secret;
+use crate::source::database::{self, Make, keys};
+use crate::source::reading::{self, Shape, strange};
+use crate::source::request::{below, verdict_by_status};
+use crate::source::settings::{PACE, START_DATE, STREAMS, Settings, missing};
+use crate::source::table::{Row, about, row};
+use crate::source::window::{Since, highest};
+use crate::source::{
+    About, Account, Definition, Field, Position, Reader, Request, Response, Source, Start, Stream,
+    StreamAbout, Verdict,
+};
 use crate::template::parse_any;
 
 pub struct ErpNext;
@@ -114,6 +117,11 @@ const CREDENTIALS: &[Field] = &[
         name: "api_secret",
         meaning: "of the same user",
     },
+    Field {
+        name: "username",
+        meaning: "of the site's MariaDB, with password and config's host and database: the SQL way",
+    },
+    keys::PASSWORD,
 ];
 
 const CONFIG: &[Field] = &[
@@ -124,6 +132,14 @@ const CONFIG: &[Field] = &[
     STREAMS,
     START_DATE,
     PACE,
+    keys::HOST,
+    keys::PORT,
+    keys::DATABASE,
+    keys::USERNAME,
+    keys::TLS,
+    keys::CA,
+    keys::BATCH,
+    keys::STATEMENT_TIMEOUT,
 ];
 
 impl Source for ErpNext {
@@ -138,6 +154,14 @@ impl Source for ErpNext {
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
         let settings = Settings::new(connector, CONFIG)?;
         let streams = settings.streams::<Spec>()?;
+        if settings.place(&[keys::DATABASE.name])?.is_some() {
+            let tables = streams.iter().map(|stream| {
+                let spec: &Spec = row(stream)?;
+                Ok(tables::table(spec, settings.is_chosen()))
+            });
+            let tables: Result<Vec<_>, Failure> = tables.collect();
+            return database::reader(Make::MySql, tables?, &settings, connector.limits);
+        }
         let since = Since {
             start_date: settings.start_date()?,
             // An hour is there twice when clocks are put back, and long transactions stamp early.
@@ -152,8 +176,9 @@ impl Source for ErpNext {
             true => site,
             false => format!("https://{site}"),
         };
-        let base = super::api::join(&site, "")
-            .map_err(|_| super::settings::wrong("\"base_url\" is not an http or https URL"))?;
+        let base = crate::source::api::join(&site, "").map_err(|_| {
+            crate::source::settings::wrong("\"base_url\" is not an http or https URL")
+        })?;
         Ok(Box::new(ErpNextReader {
             streams,
             since,
