@@ -390,32 +390,7 @@ fn large_rows_come_in_parts_and_one_without_end_is_refused_before_it_is_in_memor
 #[test]
 fn a_server_s_certificate_is_verified_unless_an_administrator_let_its_host_go_plain() {
     let mut stage = stage("connector_service.request_retries = 0", ORDERS, orders());
-    let (key, certificate) = (
-        stage.cluster.data().join("server.key"),
-        stage.cluster.data().join("server.crt"),
-    );
-    stage.cluster.command(
-        "/usr/bin/openssl",
-        &[
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=shop",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-            "-keyout",
-            key.to_str().unwrap(),
-            "-out",
-            certificate.to_str().unwrap(),
-        ],
-    );
+    let (_, certificate) = stage.cluster.certificate();
     let pem = std::fs::read_to_string(&certificate).unwrap();
     // A server without encryption is not spoken to.
     let set = |stage: &mut Stage, config: Value| {

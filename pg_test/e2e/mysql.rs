@@ -428,30 +428,7 @@ fn a_certificate_is_verified() {
         INVOICES,
         invoices(),
     );
-    let dir = stage.cluster.data();
-    let (key, certificate) = (dir.join("shop.key"), dir.join("shop.crt"));
-    stage.cluster.command(
-        "/usr/bin/openssl",
-        &[
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=shop",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-            "-keyout",
-            key.to_str().unwrap(),
-            "-out",
-            certificate.to_str().unwrap(),
-        ],
-    );
+    let (key, certificate) = stage.cluster.certificate();
     let pem = std::fs::read_to_string(&certificate).unwrap();
     let other = Cluster::empty();
     let (cert, key) = (

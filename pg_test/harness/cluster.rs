@@ -155,6 +155,16 @@ impl Cluster {
         self.command("/bin/cp", &names);
     }
 
+    /// A certificate for 127.0.0.1 that signs itself, with its key, where servers look for theirs.
+    pub fn certificate(&self) -> (PathBuf, PathBuf) {
+        let [key, certificate] = ["server.key", "server.crt"].map(|name| self.data().join(name));
+        let request = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=shop -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE";
+        let mut arguments: Vec<&str> = request.split(' ').collect();
+        arguments.extend(["-keyout", path(&key), "-out", path(&certificate)]);
+        self.command("/usr/bin/openssl", &arguments);
+        (key, certificate)
+    }
+
     /// Runs one of PostgreSQL's programs as the server's user and returns what it printed.
     pub fn command(&self, program: &str, arguments: &[&str]) -> String {
         let (ok, output) = self.try_command(program, arguments);

@@ -13,6 +13,7 @@ mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -79,10 +80,16 @@ impl Database {
                 Session::MySql(session) => session.exchange(query, limits).await,
             }
         };
-        timeout(limits.request_timeout, exchange)
+        let longest = limits.request_timeout + silence(query, limits);
+        timeout(longest, exchange)
             .await
             .map_err(|_| Failure::new(Code::RequestTimeout, "the batch took too long"))?
     }
+}
+
+/// How long a server may say nothing: it may sort for as long as a statement may take.
+fn silence(query: &Query, limits: &Limits) -> Duration {
+    limits.read_timeout + query.server.statement_timeout
 }
 
 /// The addresses of a server, all of them let through by the guard.

@@ -10,7 +10,7 @@ use mysql_async::{Conn, DriverError, Error, IoError, Opts, OptsBuilder, SslOpts,
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{Batch, mysql_json, response};
+use super::{Batch, mysql_json, response, silence};
 use crate::error::{Code, Failure};
 use crate::fetch::Limits;
 use crate::source::Response;
@@ -104,7 +104,10 @@ impl Session {
         result.map_err(|trouble| match trouble {
             Trouble::Silent => Failure::new(
                 Code::ReadTimeout,
-                format!("nothing came for {} s", limits.read_timeout.as_secs_f64()),
+                format!(
+                    "nothing came for {} s",
+                    silence(query, limits).as_secs_f64()
+                ),
             ),
             Trouble::Refused(error) => explain(&error),
             Trouble::Strange => Failure::new(
@@ -131,7 +134,7 @@ impl Session {
                 let mut rows = self.conn.exec_iter(&statement, values).await?;
                 let mut batch = Batch::new();
                 loop {
-                    let row = timeout(limits.read_timeout, rows.next()).await;
+                    let row = timeout(silence(query, limits), rows.next()).await;
                     let Some(row) = row.map_err(|_| Trouble::Silent)?? else {
                         break;
                     };

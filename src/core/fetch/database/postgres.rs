@@ -13,7 +13,7 @@ use tokio_postgres::{Client, Config, NoTls, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::metered::{Meter, Metered};
-use super::{Batch, response, tls};
+use super::{Batch, response, silence, tls};
 use crate::error::{Code, Failure};
 use crate::fetch::Limits;
 use crate::source::Response;
@@ -110,7 +110,10 @@ impl Session {
         result.map_err(|trouble| match trouble {
             Trouble::Silent => Failure::new(
                 Code::ReadTimeout,
-                format!("nothing came for {} s", limits.read_timeout.as_secs_f64()),
+                format!(
+                    "nothing came for {} s",
+                    silence(query, limits).as_secs_f64()
+                ),
             ),
             Trouble::Refused(error) => explain(&error, &self.meter),
         })
@@ -138,7 +141,7 @@ impl Session {
                 let mut rows = std::pin::pin!(rows);
                 let mut batch = Batch::new();
                 loop {
-                    let row = timeout(limits.read_timeout, rows.try_next()).await;
+                    let row = timeout(silence(query, limits), rows.try_next()).await;
                     let Some(row) = row.map_err(|_| Trouble::Silent)?? else {
                         break;
                     };

@@ -409,7 +409,16 @@ impl Reader for DatabaseReader {
                 };
                 highest(at.high, &[reached], cap, parse_any).0
             }
-            Some((_, reached)) => Some(reached.into()),
+            Some((kind, reached)) => {
+                let number =
+                    |text: &str| text.parse::<i128>().ok().filter(|_| kind == Kind::Number);
+                let high = at.high.and_then(Value::as_str).and_then(number);
+                // Within the lookback, where the rows beyond it are gone.
+                match number(&reached) < high {
+                    true => at.high.cloned(),
+                    false => Some(reached.into()),
+                }
+            }
             None => at.high.cloned(),
         };
         // As many as come to a batch of the usual size, by what this one came to.

@@ -253,6 +253,29 @@ fn a_batch_that_is_cut_or_miscounted_is_no_batch() {
     assert!(page(&body.replace("\"came\":1", "\"came\":2")).is_err());
     let failure = page(&body.replace(",\"1\"]", ",null]")).unwrap_err();
     assert!(failure.message.contains("NULL"), "{failure}");
+    // A number within the lookback, because those beyond are gone, does not move it back.
+    let next =
+        json!({"kind": "Number", "keys": ["Number"], "rows": 10, "last": null, "nulls": false});
+    let high = json!("1000");
+    let at_number = Position {
+        next: Some(&next),
+        high: Some(&high),
+        ..at
+    };
+    for (last, moves_to) in [("990", "1000"), ("1001", "1001")] {
+        let body = format!(
+            r#"{{"rows":[{{"id": 1, "at": {last}}}],"came":1,"more":false,"last":["{last}","1"]}}"#
+        );
+        let got = Response {
+            status: 200,
+            headers: vec![],
+            body: body.into(),
+        };
+        assert_eq!(
+            reader.page(&at_number, &got).unwrap().high,
+            Some(json!(moves_to))
+        );
+    }
     // One of the far future moves no cursor.
     assert_eq!(page(&body.replace("2026", "2126")).unwrap().high, None);
 }
