@@ -265,7 +265,6 @@ fn each_trouble_has_its_code_and_says_what_to_do() {
     let mut stage = stage(
         "connector_service.request_retries = 0",
         "CREATE TABLE t (id int, at timestamptz, secret text); INSERT INTO t VALUES (1, now(), 'not_a_real_secret'), (NULL, now(), '');
-         CREATE TABLE wide (id int PRIMARY KEY, words text);
          CREATE ROLE guest LOGIN; CREATE SEQUENCE s",
         json!([{"table": "t", "key": "id"}]),
     );

@@ -291,5 +291,14 @@ fn a_quiet_account_is_not_taken_for_one_that_was_not_read() {
             &answer(r#"{"CDCResponse": [{"QueryResponse": [{}]}]}"#),
         );
         assert_eq!(page.unwrap().warning.is_some(), gap);
+        // What was deleted has left the bin by then.
+        let sales = reader("salesforce", json!(["opportunities"]));
+        let at = Position {
+            start,
+            ..first(sales.as_ref(), &sales.streams()[0], Some(&cursor))
+        };
+        let described = r#"{"name": "Opportunity", "queryable": true, "fields": [{"name": "Id", "type": "id"}]}"#;
+        let warning = sales.page(&at, &answer(described)).unwrap().warning;
+        assert_eq!(warning.unwrap().contains("the recycle bin"), gap);
     }
 }

@@ -10,6 +10,10 @@ use serde_json::Value;
 use super::{Start, Stream};
 use crate::record::Window;
 
+/// The furthest that a clock shows a later time than UTC, and an earlier one: a stamp without a zone may be of any.
+pub const AHEAD: TimeDelta = TimeDelta::hours(14);
+pub const BEHIND: TimeDelta = TimeDelta::hours(12);
+
 /// Where passes over a stream begin.
 #[derive(Debug, Clone, Copy)]
 pub struct Since {

@@ -2,8 +2,8 @@
 //!
 //! A connection is kept for a run. Each batch is a read-only transaction of its own, so that nothing is held open
 //! over there while its rows are stored here. Rows are taken while they arrive, and none may be longer than a response;
-//! PostgreSQL's driver would read a message of any length into memory, so that what comes is counted below it. None of the server's words
-//! are repeated: an error is known by its SQLSTATE.
+//! PostgreSQL's driver would read a message of any length into memory, so that what comes is counted below it. None of
+//! the server's words are repeated: an error is known by its code.
 
 mod metered;
 mod mysql;

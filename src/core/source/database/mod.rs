@@ -26,7 +26,7 @@ pub(super) mod keys {
 pub use self::statement::{Asks, Bound, Make, Query, Server, Tls};
 use super::reading::{self, strange};
 use super::settings::Settings;
-use super::window::highest;
+use super::window::{AHEAD, BEHIND, highest};
 use super::{
     About, Definition, Position, Reader, Request, Response, Source, Start, Stream, Verdict,
 };
@@ -37,12 +37,6 @@ use crate::template::parse_any;
 
 pub struct Postgres;
 pub struct MySql;
-
-/// The furthest that a clock shows a later time than UTC: a column without a zone may be of any.
-const AHEAD: TimeDelta = TimeDelta::hours(14);
-
-/// The furthest that one shows an earlier time.
-const BEHIND: TimeDelta = TimeDelta::hours(12);
 
 /// Bytes of a batch. The next one asks for as many rows as will come to this.
 pub const BATCH: usize = 1024 * 1024;
@@ -187,6 +181,10 @@ struct Next {
 /// Most keys that are looked at for being gone. More: a larger transaction.
 const MOST_GONE: usize = 50_000;
 
+/// Columns that a message names, and letters of each: a server may have any number, of any length.
+const MOST_NAMED: usize = 30;
+const LONGEST_NAME: usize = 64;
+
 /// What the engine brings of a batch.
 #[derive(Deserialize)]
 struct Answer {
@@ -224,7 +222,7 @@ impl DatabaseReader {
             };
             let lookback = table.lookback.unwrap_or(600.0);
             let lookback = TimeDelta::milliseconds((lookback * 1_000.0) as i64);
-            let from = reached.max(DateTime::UNIX_EPOCH) - lookback;
+            let from = (reached - lookback).max(DateTime::UNIX_EPOCH);
             let from = self
                 .start_date
                 .map_or(from, |first| from.max(first - BEHIND));
@@ -234,7 +232,8 @@ impl DatabaseReader {
         match reached.parse::<i128>() {
             // Numbers are given out before their transactions commit, and commit in another order.
             Ok(number) if kind == Kind::Number => {
-                Some((number - table.lookback.unwrap_or(1_000.0) as i128).to_string())
+                let lookback = table.lookback.unwrap_or(1_000.0) as i128;
+                Some(number.saturating_sub(lookback).to_string())
             }
             _ => Some(reached.to_owned()),
         }
@@ -246,11 +245,12 @@ impl DatabaseReader {
         let kind_of = |column: &str| {
             let found = answer.columns.iter().find(|(name, _)| name == column);
             found.map(|(_, kind)| Kind::of(kind)).ok_or_else(|| {
-                let there: Vec<&str> = answer
-                    .columns
-                    .iter()
-                    .map(|(name, _)| name.as_str())
-                    .collect();
+                let names = answer.columns.iter().take(MOST_NAMED);
+                let names = names.map(|(name, _)| name.chars().take(LONGEST_NAME).collect());
+                let mut there: Vec<String> = names.collect();
+                if answer.columns.len() > MOST_NAMED {
+                    there.push("more".to_owned());
+                }
                 let there = there.join(", ");
                 let message = format!("there is no column \"{column}\"; there are {there}");
                 Failure::new(Code::NotFound, message)

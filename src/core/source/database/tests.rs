@@ -279,3 +279,29 @@ fn a_batch_that_is_cut_or_miscounted_is_no_batch() {
     // One of the far future moves no cursor.
     assert_eq!(page(&body.replace("2026", "2126")).unwrap().high, None);
 }
+
+#[test]
+fn a_message_does_not_name_every_column_of_a_server() {
+    let reader = open(json!({"streams": [{"table": "t", "key": "id"}]})).unwrap();
+    let at = Position {
+        stream: &reader.streams()[0],
+        window: reader.window(&reader.streams()[0], None, start()).unwrap(),
+        start: start(),
+        next: None,
+        high: None,
+        access: None,
+    };
+    let columns: Vec<(String, &str)> = (0..5_000)
+        .map(|i| (format!("{i}{}", "x".repeat(200)), "text"))
+        .collect();
+    let got = Response {
+        status: 200,
+        headers: vec![],
+        body: json!({"columns": columns}).to_string().into(),
+    };
+    let failure = reader.page(&at, &got).unwrap_err();
+    assert!(
+        failure.message.len() < 2_500 && failure.message.ends_with(", more"),
+        "{failure}"
+    );
+}

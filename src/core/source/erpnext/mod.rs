@@ -24,7 +24,7 @@ use crate::source::reading::{self, Shape, strange};
 use crate::source::request::{below, verdict_by_status};
 use crate::source::settings::{PACE, START_DATE, STREAMS, Settings, missing};
 use crate::source::table::{Row, about, row};
-use crate::source::window::{Since, highest};
+use crate::source::window::{AHEAD, BEHIND, Since, highest};
 use crate::source::{
     About, Account, Definition, Field, Position, Reader, Request, Response, Source, Start, Stream,
     StreamAbout, Verdict,
@@ -91,10 +91,6 @@ const SPECS: &[Spec] = &[
 
 /// Documents of one page.
 const PAGE: usize = 500;
-
-/// The furthest that a site's clock shows a later time than UTC, and an earlier one.
-const AHEAD: TimeDelta = TimeDelta::hours(14);
-const BEHIND: TimeDelta = TimeDelta::hours(12);
 
 impl Row for Spec {
     const ROWS: &'static [Spec] = SPECS;
