@@ -32,6 +32,16 @@ pub enum Error {
     KeyInUse(String),
     #[error("connector \"{0}\" does not exist")]
     UnknownConnector(Uuid),
+    /// With its type.
+    #[error("connector \"{0}\" takes no files")]
+    TakesNoFiles(Uuid, String),
+    #[error("connector \"{0}\" is paused")]
+    Paused(Uuid),
+    /// Bytes, and how many there may be.
+    #[error("the file has {0} bytes, where {1} are allowed")]
+    FileOverLimit(usize, usize),
+    #[error("the file has no name, or one that is too long")]
+    NoFileName,
     #[error("role \"{0}\" acts for no tenant")]
     NoTenant(String),
     #[error("role \"{0}\" is bound to more than one tenant")]
@@ -157,6 +167,19 @@ impl From<Error> for ErrorReport {
                 .set_hint("CALL connector_service_rotate_key() seals them with the current key."),
             Error::UnknownConnector(_) => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT)
                 .set_hint("See the table connectors."),
+            Error::TakesNoFiles(_, source) => {
+                report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+                    .set_detail(format!("It is of type {source}."))
+                    .set_hint("Files are for connectors of type csv and excel.")
+            }
+            Error::Paused(_) => report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                .set_hint("Set its status to active first."),
+            Error::FileOverLimit(..) => {
+                report(PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
+                    .set_hint("Split the file, or raise connector_service.max_upload_size.")
+            }
+            Error::NoFileName => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+                .set_hint("Give the name of the file, such as sales.csv: by it a corrected file is known."),
             Error::NoTenant(_) => report(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE)
                 .set_detail("Every row belongs to a tenant, and is seen by nobody else.")
                 .set_hint("A member of connector_service_app says for which one, in the same transaction: SELECT connector_service_act_for('<tenant>'). Any other role is bound to its tenant by an administrator, in tenant_roles."),

@@ -30,6 +30,7 @@ static CONNECT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static READ_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 static REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(120_000);
 static MAX_RESPONSE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(32 * 1024);
+static MAX_UPLOAD_SIZE: GucSetting<i32> = GucSetting::<i32>::new(512 * 1024);
 static MAX_RECORD_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024);
 static MAX_PAGES: GucSetting<i32> = GucSetting::<i32>::new(100_000);
 static REQUEST_RETRIES: GucSetting<i32> = GucSetting::<i32>::new(4);
@@ -108,6 +109,15 @@ pub fn define() {
         &MAX_RESPONSE_SIZE,
         64,
         262_144,
+        kb,
+    );
+    int(
+        c"connector_service.max_upload_size",
+        c"Largest file that is taken.",
+        c"It is kept in the database until its rows are stored.",
+        &MAX_UPLOAD_SIZE,
+        64,
+        1_000_000,
         kb,
     );
     int(
@@ -276,6 +286,10 @@ unsafe extern "C-unwind" fn check_allowed_private_hosts(
 
 pub fn max_concurrent_syncs() -> usize {
     whole(&MAX_CONCURRENT_SYNCS)
+}
+
+pub fn max_upload_size() -> usize {
+    whole(&MAX_UPLOAD_SIZE) * 1024
 }
 
 pub fn scheduler() -> Scheduler {

@@ -14,9 +14,14 @@ extension_sql_file!(
     requires = ["connector"]
 );
 extension_sql_file!(
+    "../sql/install/25_upload.sql",
+    name = "upload",
+    requires = ["run"]
+);
+extension_sql_file!(
     "../sql/install/30_raw.sql",
     name = "raw",
-    requires = ["run"]
+    requires = ["upload"]
 );
 extension_sql_file!(
     "../sql/install/40_fact.sql",
@@ -57,6 +62,8 @@ extension_sql_file!(
         connector_service_cancel,
         connector_service_check,
         connector_service_hint,
+        connector_service_preview_upload,
+        connector_service_upload,
         connector_service_key_ids,
         connector_service_new_key,
         connector_service_preview,

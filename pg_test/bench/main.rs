@@ -4,20 +4,23 @@
 //! anything.
 //!
 //! All parts run, or those that are named: `sync` (RECORDS, PAGES), `settle` (FACTS), `read` (METRICS),
-//! `seal` (CONNECTORS, PAGES_SEALED), `database` (ROWS). ROUNDS (3) is for all of them.
+//! `seal` (CONNECTORS, PAGES_SEALED), `database` (ROWS), `upload` (MEGABYTES). ROUNDS (3) is for all of
+//! them.
 
 mod database;
 mod read;
 mod seal;
 mod settle;
 mod sync;
+mod upload;
 
-const PARTS: [(&str, fn()); 5] = [
+const PARTS: [(&str, fn()); 6] = [
     ("sync", sync::run),
     ("settle", settle::run),
     ("read", read::run),
     ("seal", seal::run),
     ("database", database::run),
+    ("upload", upload::run),
 ];
 
 fn main() {

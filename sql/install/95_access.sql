@@ -74,6 +74,9 @@ CREATE POLICY own ON @extschema@.connectors USING (tenant_id = (SELECT @extschem
 ALTER TABLE @extschema@.sync_runs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY administrators ON @extschema@.sync_runs TO connector_service_admin USING (true);
 CREATE POLICY own ON @extschema@.sync_runs USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.uploads ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.uploads TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.uploads USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
 ALTER TABLE @extschema@.raw_connector_data ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY administrators ON @extschema@.raw_connector_data TO connector_service_admin USING (true);
 CREATE POLICY own ON @extschema@.raw_connector_data USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
@@ -118,6 +121,10 @@ ALTER TABLE @extschema@.sync_state ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SE
 CREATE POLICY administrators ON @extschema@.sync_state TO connector_service_admin USING (true);
 CREATE POLICY own ON @extschema@.sync_state
     USING (connector_id IN (SELECT c.connector_id FROM @extschema@.connectors c WHERE c.tenant_id = (SELECT @extschema@.connector_service_tenant())));
+
+-- Of no use to anybody but the engine.
+ALTER TABLE @extschema@.upload_parts ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.upload_records ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
 -- Who is whom is for administrators.
 ALTER TABLE @extschema@.tenant_roles ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -168,7 +175,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON
 TO connector_service_admin;
 GRANT SELECT ON
     @extschema@.installation, @extschema@.metric_mapping_versions, @extschema@.metric_facts, @extschema@.metric_days_touched,
-    @extschema@.metric_sources, @extschema@.rate_budgets, @extschema@.daily_revenue_by_category, @extschema@.monthly_revenue, @extschema@.tenant_monthly_revenue
+    @extschema@.metric_sources, @extschema@.rate_budgets, @extschema@.uploads, @extschema@.daily_revenue_by_category, @extschema@.monthly_revenue, @extschema@.tenant_monthly_revenue
 TO connector_service_admin;
 GRANT EXECUTE ON FUNCTION
     @extschema@.connector_service_act_for(uuid, boolean), @extschema@.connector_service_adopt(), @extschema@.connector_service_sync_due(),
@@ -192,7 +199,7 @@ GRANT SELECT ON
     @extschema@.tenants, @extschema@.connectors, @extschema@.sync_runs, @extschema@.sync_state, @extschema@.raw_connector_data,
     @extschema@.quarantine, @extschema@.metric_mappings, @extschema@.metric_mapping_versions, @extschema@.metric_facts, @extschema@.metric_sources,
     @extschema@.metrics, @extschema@.data_quality_alerts, @extschema@.quality_rules, @extschema@.fx_rates, @extschema@.rate_budgets,
-    @extschema@.tenant_monthly_revenue
+    @extschema@.uploads, @extschema@.tenant_monthly_revenue
 TO connector_service_app, connector_service_tenant;
 GRANT INSERT, UPDATE (name, timezone, currency) ON @extschema@.tenants TO connector_service_app, connector_service_tenant;
 GRANT INSERT, UPDATE, DELETE ON @extschema@.quality_rules TO connector_service_app, connector_service_tenant;
@@ -228,6 +235,7 @@ $view$;
 
 GRANT EXECUTE ON FUNCTION
     @extschema@.connector_service_sync(uuid), @extschema@.connector_service_check(uuid), @extschema@.connector_service_preview(uuid),
+    @extschema@.connector_service_upload(uuid, text, bytea), @extschema@.connector_service_preview_upload(uuid, text, bytea),
     @extschema@.connector_service_catalog(), @extschema@.connector_service_types(), @extschema@.connector_service_cancel(uuid), @extschema@.connector_service_reprocess(uuid),
     @extschema@.connector_service_replay(uuid), @extschema@.connector_service_seal_key(), @extschema@.connector_service_explain(uuid),
     @extschema@.get_metrics(uuid, text, date, date), @extschema@.aggregate_metrics(uuid, text, date, date, text),

@@ -10,6 +10,7 @@ mod fact;
 mod mapping;
 mod run;
 mod secret;
+mod upload;
 
 use crate::board;
 use crate::error::{Error, Result};

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use connector_service_core::source;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -10,7 +11,7 @@ use crate::board;
 use crate::error::{Error, Result};
 use crate::store::connector::{Due, Readiness};
 use crate::store::run::Kind;
-use crate::store::{self, connector, read_uuid, run, uuid};
+use crate::store::{self, connector, read_uuid, run, upload, uuid};
 use crate::wait::Waiter;
 
 /// How long a call waits for another session that is queueing the same connector. Longer: a forgotten open
@@ -30,6 +31,9 @@ fn sync(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
     if !store::as_caller(|db| connector::is_visible(db, connector))? {
         notice!("connector \"{connector}\" does not exist");
         return Ok(None);
+    }
+    if store::with(|db| takes_files(db, connector))? {
+        return again(connector);
     }
     let deadline = Instant::now() + LONGEST_WAIT;
     loop {
@@ -82,6 +86,27 @@ fn sync(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
     }
 }
 
+fn takes_files(db: &mut store::Db, connector: uuid::Uuid) -> Result<bool> {
+    let taker = upload::taker(db, connector)?;
+    let source = taker.map(|taker| source::find(&taker.source));
+    Ok(matches!(source, Some(Ok(source)) if source.takes_files()))
+}
+
+/// Queues the files of a connector again whose runs failed.
+fn again(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
+    let run = store::with(|db| match upload::active(db, connector)? {
+        Some(run) => Ok(Some(run)),
+        None => upload::again(db, connector),
+    })?;
+    match run {
+        Some(_) => board::wake_at_commit(),
+        None => notice!(
+            "connector \"{connector}\" has no file that waits; give it one by connector_service_upload()"
+        ),
+    }
+    Ok(run)
+}
+
 /// Queues every connector that is due, once; safe from many sessions at once. Returns the new runs' ids.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
@@ -111,7 +136,7 @@ fn connector_service_preview(p_connector_id: pgrx::Uuid) -> Result<pgrx::Uuid, E
 fn look(connector: uuid::Uuid, kind: Kind) -> Result<pgrx::Uuid> {
     need_worker()?;
     let queued = match store::as_caller(|db| connector::is_visible(db, connector))? {
-        true => store::with(|db| run::queue_look(db, connector, kind))?,
+        true => store::with(|db| run::queue_other(db, connector, kind))?,
         false => None,
     };
     let run = queued.ok_or(Error::UnknownConnector(connector))?;

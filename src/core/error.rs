@@ -88,6 +88,10 @@ codes! {
     ForeignNextPage "foreign_next_page" Mend "The source points its next page to another host; credentials are not sent there.";
     /// a template could not be rendered
     TemplateFailed "template_failed" Mend "Correct the template in the connector's config.";
+    /// an uploaded file is not what its name or config says, or ends too early; nothing of it is stored
+    FileRefused "file_refused" Mend "Mend the file, or say in the connector's config how it is written; SELECT connector_service_sync() then tries again.";
+    /// an uploaded file would take more than may be had; nothing of it is stored
+    FileTooLarge "file_too_large" Mend "Split the file, or save the sheet as CSV.";
     /// the page could not be stored
     StoreFailed "store_failed" Transient "See the server log for the statement that failed.";
     /// the key that the credentials are sealed with is not in the key file

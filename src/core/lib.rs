@@ -10,6 +10,7 @@
 pub mod datetime;
 pub mod error;
 pub mod fetch;
+pub mod file;
 pub mod guard;
 pub mod json;
 pub mod mapping;

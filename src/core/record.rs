@@ -45,6 +45,12 @@ pub enum Reason {
     KeyTooLong,
     /// not a JSON object
     NotAnObject,
+    /// of a file: a row with more cells than there are headings
+    TooManyCells,
+    /// of a file: a value that is not what its column is declared to hold
+    UnreadableValue,
+    /// of a file: a row with nothing in the columns of the key
+    KeyMissing,
     /// passed every check of ours and PostgreSQL still refused it
     Refused,
 }
@@ -61,6 +67,9 @@ impl Reason {
             Reason::NumberOutOfRange => "number_out_of_range",
             Reason::KeyTooLong => "key_too_long",
             Reason::NotAnObject => "not_an_object",
+            Reason::TooManyCells => "too_many_cells",
+            Reason::UnreadableValue => "unreadable_value",
+            Reason::KeyMissing => "key_missing",
             Reason::Refused => "refused_by_postgres",
         }
     }

@@ -173,6 +173,17 @@ pub fn failed(
     Ok(())
 }
 
+/// A file was stored, or why it was not. A file that is refused is no reason not to take another one.
+pub fn uploaded(db: &mut Db, connector: Uuid, run: Uuid, problem: Option<&str>) -> Result<()> {
+    db.run(
+        "UPDATE @extschema@.connectors c
+         SET last_sync_at = CASE WHEN $3 IS NULL THEN r.started_at ELSE c.last_sync_at END, error_message = $3
+         FROM @extschema@.sync_runs r WHERE c.connector_id = $1 AND r.run_id = $2",
+        &[uuid(connector).into(), uuid(run).into(), problem.into()],
+    )?;
+    Ok(())
+}
+
 /// Failed runs since the last success.
 pub fn failures(db: &mut Db, connector: Uuid) -> Result<u32> {
     let rows = db.run(

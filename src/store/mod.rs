@@ -20,6 +20,7 @@ pub mod quarantine;
 pub mod raw;
 pub mod run;
 pub mod state;
+pub mod upload;
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::raw::{Missing, Written};
 use super::run::Claimed;
-use super::{Db, fact, metric, quarantine, raw, run, state, tx};
+use super::{Db, fact, metric, quarantine, raw, run, state, tx, upload};
 use crate::error::{Error, Result};
 use crate::fault;
 
@@ -65,8 +65,13 @@ pub fn store(
     if let Some(warning) = &page.warning {
         run::warn(db, claimed.run, token, warning)?;
     }
-    judge(db, claimed, token, page, &mut counts, written)?;
-    state::write(db, claimed.connector, &page.stream, &page.state)?;
+    match &page.upload {
+        Some(mark) => upload::advance(db, claimed, token, page, mark, &mut counts, written)?,
+        None => {
+            judge(db, claimed, token, page, &mut counts, written)?;
+            state::write(db, claimed.connector, &page.stream, &page.state)?;
+        }
+    }
     run::add_page(db, claimed.run, token, counts, page.window)
 }
 

@@ -195,8 +195,20 @@ pub fn delete_others(
     if count > FEW && count * 2 > stored {
         return Ok(Missing::Doubtful(count, stored));
     }
+    Ok(Missing::Deleted(mark_deleted(
+        db, claimed, missing, written,
+    )?))
+}
+
+/// Marks rows as gone; returns how many.
+pub fn mark_deleted(
+    db: &mut Db,
+    claimed: &Claimed,
+    missing: Vec<pgrx::Uuid>,
+    written: Option<&mut Written>,
+) -> Result<u64> {
     if missing.is_empty() {
-        return Ok(Missing::Deleted(0));
+        return Ok(0);
     }
     let rows = db.run(
         "UPDATE @extschema@.raw_connector_data SET deleted = true, processed = $3, run_id = $2 WHERE raw_id = ANY ($1) RETURNING raw_id",
@@ -206,7 +218,7 @@ pub fn delete_others(
             written.is_some().into(),
         ],
     )?;
-    Ok(Missing::Deleted(gone(&rows, written)?))
+    gone(&rows, written)
 }
 
 // unnest stands in the SELECT list and not in FROM, where PostgreSQL would first copy every array into a

@@ -30,6 +30,7 @@ pub struct Claimed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Sync,
+    Upload,
     Check,
     Preview,
 }
@@ -38,6 +39,7 @@ impl Kind {
     pub fn word(self) -> &'static str {
         match self {
             Kind::Sync => "sync",
+            Kind::Upload => "upload",
             Kind::Check => "check",
             Kind::Preview => "preview",
         }
@@ -46,6 +48,7 @@ impl Kind {
     /// What other parts queue is taken for a sync.
     fn read(word: &str) -> Kind {
         match word {
+            "upload" => Kind::Upload,
             "check" => Kind::Check,
             "preview" => Kind::Preview,
             _ => Kind::Sync,
@@ -87,8 +90,8 @@ pub fn queue(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
     Ok(rows.get(0, 1)?.map(read_uuid))
 }
 
-/// Queues a run that stores nothing; there may be any number of them.
-pub fn queue_look(db: &mut Db, connector: Uuid, kind: Kind) -> Result<Option<Uuid>> {
+/// Queues a run that is no sync; there may be any number of them.
+pub fn queue_other(db: &mut Db, connector: Uuid, kind: Kind) -> Result<Option<Uuid>> {
     let rows = db.run(
         "INSERT INTO @extschema@.sync_runs (connector_id, tenant_id, kind)
          SELECT c.connector_id, c.tenant_id, $2 FROM @extschema@.connectors c WHERE c.connector_id = $1

@@ -12,8 +12,13 @@ const SHOWN: usize = 5;
 
 /// What was found of a stream, for `sync_runs.report`.
 pub fn report(claimed: &Claimed, looked: Looked) -> Value {
-    let stream = looked.stream;
-    let mut page = match looked.result {
+    let Looked {
+        stream,
+        understood,
+        result,
+    } = looked;
+    let (summary, understood) = understood.unzip();
+    let mut page = match result {
         Ok(Some(page)) => page,
         Ok(None) => {
             let summary = "not there at the vendor, and left out";
@@ -22,7 +27,10 @@ pub fn report(claimed: &Claimed, looked: Looked) -> Value {
         Err(failure) => return failed(&stream, &failure),
     };
     let preview = (claimed.kind == Kind::Preview).then(|| preview::of_page(claimed, &mut page));
-    let read = read(&page);
+    let read = match summary {
+        Some(summary) => format!("{summary}; {}", read(&page)),
+        None => read(&page),
+    };
     let (ok, summary, preview) = match preview {
         None => (true, read, None),
         Some(Ok(Some(found))) => (true, format!("{read}; {}", would(&found)), Some(found)),
@@ -51,6 +59,7 @@ pub fn report(claimed: &Claimed, looked: Looked) -> Value {
         "warning": page.warning,
         "rejects": page.rejected.iter().take(SHOWN).map(|rejected| &rejected.detail).collect::<Vec<_>>(),
         "preview": preview,
+        "understood": understood,
     })
 }
 

@@ -27,7 +27,7 @@ use crate::guc::{self, Scheduler};
 use crate::store::connector::Due;
 use crate::store::installation::{self, Installation};
 use crate::store::run::{Claimed, Kind};
-use crate::store::{budget, connector, fact, key, page, run, state, tx};
+use crate::store::{budget, connector, fact, key, page, run, state, tx, upload};
 use crate::wait::Waiter;
 
 /// Longest time between two looks at the tables. Longer: what no signal told is found later. Shorter: an idle
@@ -54,6 +54,9 @@ const STORE_TRIES: u32 = 5;
 /// Records of one step of catching up, and days of one step of summing. More: the worker answers later. Fewer:
 /// more transactions.
 const PROCESS_AT_ONCE: u64 = 2_000;
+
+/// How often a file that could not be stored is tried again by itself.
+const UPLOAD_TRIES: u32 = 8;
 
 /// Pause before a failed connector is tried again: doubled with every failure, with jitter.
 const FIRST_BACKOFF: Duration = Duration::from_secs(30);
@@ -222,20 +225,22 @@ impl Turn {
             return Ok(());
         }
         let token = self.token;
-        let (claimed, mut states, keys, rests) = tx(|db| {
+        let (claimed, mut states, mut uploads, keys, rests) = tx(|db| {
             let claimed = run::claim(db, token, room)?;
             let states = state::read(db, claimed.iter().map(|c| c.connector).collect())?;
             // Without its key a run fails, and says so; the others of the worker go on.
             let keys = key::load(db).unwrap_or_default().map(Arc::new);
             let rests = budget::rests(db, claimed.iter().map(|c| c.tenant).collect())?;
-            Ok((claimed, states, keys, rests))
+            let uploads = upload::of_runs(db, claimed.iter().map(|c| c.run).collect())?;
+            Ok((claimed, states, uploads, keys, rests))
         })?;
         fault::point("after_claim");
         let allowed = guc::allowed_private_hosts();
         for claimed in claimed {
             let states = states.remove(&claimed.connector).unwrap_or_default();
             let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
-            let search = !states.is_empty();
+            // A file may be known; what it holds may be.
+            let search = !states.is_empty() || uploads.contains_key(&claimed.run);
             let run = claimed.run;
             let credentials = match open(keys.as_deref(), &claimed) {
                 Ok(credentials) => credentials,
@@ -254,7 +259,7 @@ impl Turn {
                 run,
                 tenant: claimed.tenant,
                 purpose: match claimed.kind {
-                    Kind::Sync => Purpose::Sync,
+                    Kind::Sync | Kind::Upload => Purpose::Sync,
                     Kind::Check | Kind::Preview => Purpose::Look,
                 },
                 rests: rests.get(&claimed.tenant).cloned().unwrap_or_default(),
@@ -266,6 +271,7 @@ impl Turn {
                 },
                 cover,
                 states,
+                upload: uploads.remove(&run),
                 now: claimed.now,
                 default_from: claimed.now - FIRST_SYNC_READS,
                 limits: guc::limits(),
@@ -297,6 +303,15 @@ impl Turn {
                     pages.push((run, *page));
                 }
                 What::Rotated(rotation) => self.keep(run, *rotation),
+                What::Part(wanted) => {
+                    let part = tx(|db| upload::part(db, run, wanted.number));
+                    let part = part.unwrap_or_else(|error| {
+                        warning!("connector_service could not read a part of a file: {error}");
+                        None
+                    });
+                    // Nobody waits where the run was ended meanwhile.
+                    let _ = wanted.reply.send(part.map(Into::into));
+                }
                 What::Waiting(waiting) => self.show_waiting(run, *waiting),
                 What::Warning(warning) => {
                     let token = self.token;
@@ -476,14 +491,16 @@ impl Turn {
         // Before the run is said to have ended: whoever waits for it reads its metrics next.
         self.upkeep.settle();
         fault::point("after_settle");
-        let is_sync = going.claimed.kind == Kind::Sync;
+        let kind = going.claimed.kind;
         let written = tx(|db| match &result {
             Ok(()) => {
                 run::succeed(db, run, token)?;
-                if is_sync {
-                    connector::succeeded(db, connector, run)?;
+                match kind {
+                    Kind::Sync => connector::succeeded(db, connector, run),
+                    Kind::Upload => connector::uploaded(db, connector, run, None),
+                    Kind::Preview => upload::forget(db, run),
+                    Kind::Check => Ok(()),
                 }
-                Ok(())
             }
             // What the vendor wants is a pause, and no failure.
             Err(failure)
@@ -494,7 +511,23 @@ impl Turn {
             {
                 Ok(())
             }
-            Err(failure) if !is_sync => run::fail(db, run, token, failure, Duration::ZERO),
+            Err(failure) if kind == Kind::Upload => {
+                // A file is not sent again by itself, as a page is.
+                let tries = run::waits(db, run)?;
+                if failure.code.class() == Class::Transient
+                    && tries < UPLOAD_TRIES
+                    && run::postpone(db, run, token, failure, pause(failure, tries))?
+                {
+                    return Ok(());
+                }
+                run::fail(db, run, token, failure, Duration::ZERO)?;
+                let message = format!("{}. {}", failure.message, failure.code.hint());
+                connector::uploaded(db, connector, run, Some(&message))
+            }
+            Err(failure) if kind != Kind::Sync => {
+                run::fail(db, run, token, failure, Duration::ZERO)?;
+                upload::forget(db, run)
+            }
             Err(failure) => {
                 let mend = failure.code.class() == Class::Mend;
                 let wait = pause(failure, connector::failures(db, connector)?);

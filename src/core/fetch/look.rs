@@ -20,6 +20,7 @@ impl Run<'_> {
             let stream = stream.name.clone();
             let what = What::Looked(Box::new(Looked {
                 stream,
+                understood: None,
                 result: looked,
             }));
             let run = self.run;

@@ -8,6 +8,7 @@
 mod bounds;
 mod client;
 mod database;
+mod file;
 mod login;
 mod look;
 mod pace;
@@ -22,9 +23,10 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
@@ -33,6 +35,7 @@ use crate::guard::Allowed;
 use crate::record::{Count, Record, Rejected, StreamState, Window};
 use crate::secret::Cover;
 use crate::source::{Definition, Rotated};
+pub use file::{Upload, UploadMark};
 pub use run::foresee;
 
 /// Bounds of every exchange; from the settings of the installation.
@@ -79,6 +82,8 @@ pub struct Job {
     pub cover: Option<Cover>,
     /// `sync_state` of the connector, by stream.
     pub states: HashMap<String, Stored>,
+    /// The file that the run is over.
+    pub upload: Option<Upload>,
     pub now: DateTime<Utc>,
     /// Where a first sync begins when config does not say.
     pub default_from: DateTime<Utc>,
@@ -115,6 +120,8 @@ pub enum What {
     Page(Box<FetchedPage>),
     /// The run waits until the new refresh token is stored.
     Rotated(Box<Rotation>),
+    /// The run waits until it is given a part of its file.
+    Part(PartWanted),
     /// The run, or its whole account, waits.
     Waiting(Box<Waiting>),
     /// What a person should know although nothing failed.
@@ -131,6 +138,12 @@ pub struct Rotation {
     pub stored: oneshot::Sender<Result<(), Failure>>,
 }
 
+/// Which part of a run's file is wanted, from 0, and where to give it. `None`: it is not there.
+pub struct PartWanted {
+    pub number: u64,
+    pub reply: oneshot::Sender<Option<Bytes>>,
+}
+
 /// For how long nothing is asked, and why, in our own words.
 pub struct Waiting {
     pub wait: Duration,
@@ -142,6 +155,8 @@ pub struct Waiting {
 
 pub struct Looked {
     pub stream: String,
+    /// Of a file: how it was understood, in one line, and in full.
+    pub understood: Option<(String, serde_json::Value)>,
     /// `None`: the vendor does not have this stream here.
     pub result: Result<Option<FetchedPage>, Failure>,
 }
@@ -160,6 +175,8 @@ pub struct FetchedPage {
     pub all: Option<Vec<[u8; 16]>>,
     /// `sync_state.cursor` once this page is stored.
     pub state: StreamState,
+    /// Of a file, instead: how far it is stored then.
+    pub upload: Option<UploadMark>,
     pub window: Window,
     /// Size of the body, decompressed.
     pub bytes: u64,
@@ -177,6 +194,8 @@ pub struct Engine {
     runtime: Option<tokio::runtime::Runtime>,
     client: Arc<client::Client>,
     paces: Arc<pace::Paces>,
+    /// Whose turn it is to read a large file.
+    large: Arc<Semaphore>,
     outbox: run::Outbox,
     inbox: mpsc::Receiver<Event>,
     tasks: HashMap<Uuid, AbortHandle>,
@@ -194,6 +213,7 @@ impl Engine {
             runtime: Some(threads::runtime()?),
             client: Arc::new(client::Client::new()),
             paces: Arc::default(),
+            large: Arc::new(Semaphore::new(1)),
             outbox: run::Outbox { sender, wake },
             inbox,
             tasks: HashMap::new(),
@@ -203,10 +223,11 @@ impl Engine {
     pub fn submit(&mut self, job: Job) {
         let run = job.run;
         let (client, paces) = (self.client.clone(), self.paces.clone());
+        let large = self.large.clone();
         let outbox = self.outbox.clone();
         let task = async move {
             // A bug in a source ends its run, never the process, and never silently.
-            let fetched = AssertUnwindSafe(run::fetch(job, &client, &paces, &outbox))
+            let fetched = AssertUnwindSafe(run::fetch(job, &client, &paces, &large, &outbox))
                 .catch_unwind()
                 .await;
             let result = fetched
@@ -230,6 +251,7 @@ impl Engine {
             let known = match event.what {
                 What::Page(_)
                 | What::Rotated(_)
+                | What::Part(_)
                 | What::Waiting(_)
                 | What::Warning(_)
                 | What::Looked(_) => self.tasks.contains_key(&event.run),

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 use serde_json::Value;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 use url::Url;
 use uuid::Uuid;
 
@@ -46,12 +46,19 @@ impl Outbox {
         let _ = self.sender.send(event).await;
         (self.wake)();
     }
+
+    /// The same on a thread that may wait.
+    pub fn send_blocking(&self, event: Event) {
+        let _ = self.sender.blocking_send(event);
+        (self.wake)();
+    }
 }
 
 pub async fn fetch(
     job: Job,
     client: &Client,
     paces: &Paces,
+    large: &Semaphore,
     outbox: &Outbox,
 ) -> Result<(), Failure> {
     let reader = source::find(&job.source)?.open(&job.definition)?;
@@ -84,14 +91,23 @@ pub async fn fetch(
         paces,
         outbox,
     };
-    match job.purpose {
-        Purpose::Sync => run.all_streams().await,
-        Purpose::Look => run.look().await,
+    let looks = job.purpose == Purpose::Look;
+    match job.upload {
+        Some(upload) => run.file(upload, job.definition.limits, looks, large).await,
+        None if reader.layout().is_some() => {
+            run.no_file().await;
+            Ok(())
+        }
+        None if looks => run.look().await,
+        None => run.all_streams().await,
     }
 }
 
 /// What of the guard's judgement is known before a name is resolved: for whoever saves a connector.
 pub fn foresee(reader: &dyn Reader, allowed: &Allowed) -> Result<(), Failure> {
+    if reader.layout().is_some() {
+        return Ok(());
+    }
     // No date has a part in where a request goes.
     let start = Start {
         now: DateTime::UNIX_EPOCH,
@@ -602,6 +618,7 @@ pub fn fetched_page(
         warning: page.warning,
         all: None,
         state,
+        upload: None,
         window,
         bytes,
         budget,

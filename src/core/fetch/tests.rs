@@ -101,6 +101,7 @@ impl Reader for Script {
             cursor: None,
             gone: None,
             limits,
+            lines: &[],
         };
         let found = json::records(&got.body, &spec)?;
         let body: Value = serde_json::from_slice(&got.body).unwrap();
@@ -595,6 +596,7 @@ fn job(url: &Url) -> Job {
         source: "api".into(),
         definition,
         states: HashMap::new(),
+        upload: None,
         now,
         default_from: now,
         limits: Limits {

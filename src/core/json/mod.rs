@@ -43,6 +43,8 @@ pub struct Spec<'a> {
     /// Path inside a record, and the JSON that stands there where the record says that it is gone.
     pub gone: Option<(&'a [String], &'a str)>,
     pub limits: RecordLimits,
+    /// Where in a file each of them is; empty: it is told by its place in the page.
+    pub lines: &'a [u64],
 }
 
 /// Most items of one body. Each costs some 200 bytes beside its text, so a body of the smallest items there are,
@@ -168,11 +170,11 @@ impl Found {
                 });
             }
             Err((reason, id)) => {
-                let detail = format!(
-                    "record {} of the page: {}",
-                    position + 1,
-                    explain(reason, &spec.limits)
-                );
+                let why = explain(reason, &spec.limits);
+                let detail = match spec.lines.get(position) {
+                    Some(line) => format!("row {line}: {why}"),
+                    None => format!("record {} of the page: {why}", position + 1),
+                };
                 self.rejected.push(Rejected {
                     id,
                     reason,
@@ -211,6 +213,9 @@ fn explain(reason: Reason, limits: &RecordLimits) -> String {
         Reason::KeyTooLong => format!("its id is longer than {} bytes", limits.key),
         Reason::NotAnObject => "not an object".to_owned(),
         Reason::Refused => "refused by PostgreSQL".to_owned(),
+        Reason::TooManyCells | Reason::UnreadableValue | Reason::KeyMissing => {
+            reason.word().to_owned()
+        }
     }
 }
 

@@ -31,6 +31,7 @@ fn read_with(body: &[u8], at: &str, keys: &[&str]) -> Result<Found, Failure> {
         cursor: Some(&cursor),
         gone: None,
         limits: LIMITS,
+        lines: &[],
     };
     records(&Bytes::copy_from_slice(body), &spec)
 }

@@ -10,6 +10,7 @@
 pub mod api;
 pub mod database;
 mod erpnext;
+mod file;
 mod quickbooks;
 mod reading;
 pub mod request;
@@ -31,6 +32,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::error::{Code, Failure};
+use crate::file::layout::Layout;
 use crate::json::RecordLimits;
 use crate::record::{Page, Window};
 use crate::secret::{Credentials, Secret};
@@ -47,6 +49,11 @@ pub trait Source: Sync {
     /// Reads config and credentials. Everything that can be wrong in them is found here, because this also
     /// runs when the connector is saved.
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure>;
+
+    /// Whether files are uploaded to it, and nothing is asked of anybody.
+    fn takes_files(&self) -> bool {
+        false
+    }
 }
 
 /// One line of `connector_service_catalog()`.
@@ -101,6 +108,11 @@ pub trait Reader: Send + Sync {
     /// What is asked instead, where the source is a database.
     fn query(&self, _at: &Position) -> Result<Option<database::Query>, Failure> {
         Ok(None)
+    }
+
+    /// How its files are written, where it reads files.
+    fn layout(&self) -> Option<&Layout> {
+        None
     }
 
     /// Whether a failure of a database says no more than that the stream is not there, and in which words.
@@ -253,6 +265,8 @@ pub enum Verdict {
 /// Every kind of connector this version can sync.
 pub static CATALOG: &[&dyn Source] = &[
     &api::Api,
+    &file::Csv,
+    &file::Excel,
     &erpnext::ErpNext,
     &database::MySql,
     &database::Postgres,

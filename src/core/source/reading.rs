@@ -46,6 +46,7 @@ pub fn read(
             cursor: Some(stamp.as_slice()).filter(|stamp| !stamp.is_empty()),
             gone: gone.as_ref().map(|(path, says)| (path.as_slice(), *says)),
             limits,
+            lines: &[],
         },
     )
 }

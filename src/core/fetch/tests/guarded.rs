@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Semaphore;
 
 use super::*;
 use crate::fetch::resolver::Lookup;
@@ -197,7 +198,9 @@ async fn a_connector_of_any_spelling_ends_in_its_code() {
         let requester = "/manifest/streams/0/retriever/requester/url_base";
         *job.definition.config.pointer_mut(requester).unwrap() = url.clone().into();
         job.allowed = Arc::default();
-        let failure = super::super::run::fetch(job, &client, &Paces::default(), &outbox).await;
+        let failure =
+            super::super::run::fetch(job, &client, &Paces::default(), &Semaphore::new(1), &outbox)
+                .await;
         let failure = failure.unwrap_err();
         match failure.code {
             Code::AddressNotAllowed => refused += 1,

@@ -4,6 +4,7 @@ use super::guarded::{Listener, loopback_by_any_name};
 use super::*;
 use crate::guard::spellings::ADDRESSES;
 use crate::source::Definition;
+use tokio::sync::Semaphore;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_redirect_is_followed() {
@@ -178,7 +179,14 @@ async fn a_manifest_whose_base_follows_the_vendor_stays_at_home() {
         sender,
         wake: Arc::new(|| {}),
     };
-    let result = super::super::run::fetch(job, &Client::new(), &Paces::default(), &outbox).await;
+    let result = super::super::run::fetch(
+        job,
+        &Client::new(),
+        &Paces::default(),
+        &Semaphore::new(1),
+        &outbox,
+    )
+    .await;
     assert_eq!(result.unwrap_err().code, Code::ForeignNextPage);
     assert_eq!(asked.lock().unwrap().len(), 1);
     assert_eq!(other.count().await, 0);

@@ -176,6 +176,7 @@ impl Reader for ApiReader {
                 cursor,
                 gone: None,
                 limits: self.limits,
+                lines: &[],
             },
         )?;
         if path.is_empty() {

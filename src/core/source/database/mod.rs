@@ -359,6 +359,7 @@ impl Reader for DatabaseReader {
             cursor: None,
             gone: None,
             limits: self.limits,
+            lines: &[],
         };
         let found = json::records(&got.body, &spec)?;
         let came = found.records.len() + found.rejected.len();

@@ -1,0 +1,74 @@
+//! A row of a table, whatever it was written as.
+
+/// What a cell is, beyond its text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Kind {
+    #[default]
+    Empty,
+    Text,
+    /// A plain decimal number.
+    Number,
+    /// `2026-03-04`, `2026-03-04T05:06:07` or a time.
+    Date,
+    /// `true` or `false`.
+    Truth,
+    /// Such as `#N/A`.
+    Error,
+}
+
+/// Cells with their texts behind one another: one allocation for many rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Row {
+    /// The line or the row of the sheet, from 1.
+    pub number: u64,
+    text: String,
+    cells: Vec<(usize, Kind)>,
+}
+
+impl Row {
+    pub fn clear(&mut self, number: u64) {
+        self.number = number;
+        self.text.clear();
+        self.cells.clear();
+    }
+
+    pub fn push(&mut self, kind: Kind, text: &str) {
+        self.text.push_str(text);
+        self.cells.push((self.text.len(), kind));
+    }
+
+    /// Adds empty cells up to this many.
+    pub fn pad(&mut self, cells: usize) {
+        let end = (self.text.len(), Kind::Empty);
+        self.cells.resize(self.cells.len().max(cells), end);
+    }
+
+    pub fn width(&self) -> usize {
+        self.cells.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (Kind, &str)> {
+        let mut start = 0;
+        self.cells.iter().map(move |(end, kind)| {
+            let text = self.text.get(start..*end).unwrap_or_default();
+            start = *end;
+            (*kind, text)
+        })
+    }
+
+    pub fn is_blank(&self) -> bool {
+        self.text.trim().is_empty()
+    }
+
+    /// How many cells hold something.
+    pub fn filled(&self) -> usize {
+        self.iter()
+            .filter(|(_, text)| !text.trim().is_empty())
+            .count()
+    }
+
+    /// Roughly what it takes in memory.
+    pub fn bytes(&self) -> usize {
+        self.text.len() + self.cells.len() * size_of::<(usize, Kind)>()
+    }
+}

@@ -1,0 +1,454 @@
+//! One cell as JSON: as its text, or as what its column is declared to hold. Nothing is guessed.
+
+use std::io::Write;
+
+use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
+
+use super::row::Kind;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Type {
+    Text,
+    Number(Marks),
+    Date(DateFormat),
+    /// Date and time, without a zone.
+    Timestamp(DateFormat),
+    Truth,
+}
+
+/// How numbers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marks {
+    pub decimal: char,
+    /// Between groups of digits.
+    pub thousands: Option<char>,
+}
+
+/// A format in the words of PostgreSQL's `to_date`: `DD.MM.YYYY HH24:MI`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DateFormat {
+    pub declared: String,
+    /// The same for chrono.
+    strftime: String,
+    has_time: bool,
+}
+
+/// What a text of the format stands for, longest first.
+const TOKENS: &[(&str, &str)] = &[
+    ("MONTH", "%B"),
+    ("HH24", "%H"),
+    ("HH12", "%I"),
+    ("YYYY", "%Y"),
+    ("MON", "%b"),
+    ("DD", "%d"),
+    ("MM", "%m"),
+    ("YY", "%y"),
+    ("HH", "%I"),
+    ("MI", "%M"),
+    ("SS", "%S"),
+    ("AM", "%p"),
+    ("PM", "%p"),
+];
+
+impl DateFormat {
+    /// `None`: no such format, or one without a day.
+    pub fn new(declared: &str) -> Option<DateFormat> {
+        let mut strftime = String::new();
+        let mut rest = declared;
+        while let Some(next) = rest.chars().next() {
+            let token = TOKENS.iter().find(|(word, _)| {
+                rest.get(..word.len())
+                    .is_some_and(|start| start.eq_ignore_ascii_case(word))
+            });
+            if let Some((word, meaning)) = token {
+                strftime.push_str(meaning);
+                rest = rest.get(word.len()..)?;
+                continue;
+            }
+            // "T" between date and time is the only letter that stands for itself.
+            if next.is_alphanumeric() && next != 'T' || next == '%' {
+                return None;
+            }
+            strftime.push(next);
+            rest = rest.get(next.len_utf8()..)?;
+        }
+        let has = |any: &[&str]| any.iter().any(|token| strftime.contains(token));
+        let has_day = has(&["%d"]) && has(&["%m", "%b", "%B"]) && has(&["%Y", "%y"]);
+        let has_hour = has(&["%H"]) || has(&["%I"]) && has(&["%p"]);
+        let has_time = has(&["%H", "%I", "%M", "%S", "%p"]);
+        (has_day && (has_hour || !has_time)).then(|| DateFormat {
+            declared: declared.to_owned(),
+            has_time,
+            strftime,
+        })
+    }
+
+    fn read(&self, text: &str) -> Option<NaiveDateTime> {
+        let read = match self.has_time {
+            true => NaiveDateTime::parse_from_str(text, &self.strftime).ok()?,
+            false => NaiveDate::parse_from_str(text, &self.strftime)
+                .ok()?
+                .and_time(NaiveTime::MIN),
+        };
+        // A year of two digits where four are declared is another date.
+        let year = chrono::Datelike::year(&read);
+        (1000..10_000).contains(&year).then_some(read)
+    }
+}
+
+/// Writes a cell as JSON. False: it is not what its column is declared to hold.
+pub fn write(kind: Kind, text: &str, declared: Option<&Type>, out: &mut Vec<u8>) -> bool {
+    match (declared, kind) {
+        (None | Some(Type::Text), Kind::Empty) => out.extend_from_slice(b"null"),
+        (None, Kind::Number | Kind::Truth) => out.extend_from_slice(text.as_bytes()),
+        (None | Some(Type::Text), _) => write_text(text, out),
+        (Some(_), _) if text.trim().is_empty() => out.extend_from_slice(b"null"),
+        (Some(Type::Number(_)), Kind::Number) => out.extend_from_slice(text.as_bytes()),
+        (Some(Type::Number(marks)), Kind::Text) => match number(text, *marks) {
+            Some(number) => out.extend_from_slice(number.as_bytes()),
+            None => return false,
+        },
+        (Some(Type::Date(_)), Kind::Date) => {
+            let Some(date) = text.get(..10).filter(|date| date.contains('-')) else {
+                return false;
+            };
+            write_text(date, out);
+        }
+        (Some(Type::Timestamp(_)), Kind::Date) => match text.len() {
+            10 => write_text(&format!("{text}T00:00:00"), out),
+            _ if text.contains('-') => write_text(text, out),
+            _ => return false,
+        },
+        (Some(Type::Date(format)), Kind::Text) => match format.read(text.trim()) {
+            Some(read) => write_text(&read.date().to_string(), out),
+            None => return false,
+        },
+        (Some(Type::Timestamp(format)), Kind::Text) => match format.read(text.trim()) {
+            Some(read) => write_text(&read.format("%Y-%m-%dT%H:%M:%S").to_string(), out),
+            None => return false,
+        },
+        (Some(Type::Truth), Kind::Truth) => out.extend_from_slice(text.as_bytes()),
+        (Some(Type::Truth), Kind::Text | Kind::Number) => {
+            let is = |words: &[&str]| {
+                let text = text.trim();
+                words.iter().any(|word| word.eq_ignore_ascii_case(text))
+            };
+            if is(&["true", "t", "yes", "y", "on", "1", "x"]) {
+                out.extend_from_slice(b"true");
+            } else if is(&["false", "f", "no", "n", "off", "0"]) {
+                out.extend_from_slice(b"false");
+            } else {
+                return false;
+            }
+        }
+        (Some(_), _) => return false,
+    }
+    true
+}
+
+pub fn write_text(text: &str, out: &mut Vec<u8>) {
+    // Into memory: cannot fail.
+    let _ = serde_json::to_writer(&mut *out, text);
+}
+
+/// A list of texts, for what cannot be stored as a record.
+pub fn write_list<'a>(texts: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
+    out.push(b'[');
+    for (position, text) in texts.enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        write_text(text, out);
+    }
+    let _ = out.write_all(b"]");
+}
+
+/// Most digits of a number. More: PostgreSQL's numeric refuses it.
+const MOST_DIGITS: usize = 1_000;
+
+/// A number as it is written somewhere, as JSON writes it, and exactly: `(1.234,56 €)` is `-1234.56`.
+pub fn number(text: &str, marks: Marks) -> Option<String> {
+    let mut text = text.trim();
+    let mut negative = false;
+    if let Some(inner) = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
+        (negative, text) = (true, inner.trim());
+    }
+    let mut percent = false;
+    // A sign, a currency's sign or a percent sign on either side, each once.
+    let (mut signed, mut has_currency) = (negative, false);
+    loop {
+        let (Some(first), Some(last)) = (text.chars().next(), text.chars().next_back()) else {
+            return None;
+        };
+        let (at_end, sign) = match (is_digit_or(first, marks), is_digit_or(last, marks)) {
+            (true, true) => break,
+            (false, _) => (false, first),
+            (true, false) => (true, last),
+        };
+        match sign {
+            '-' | '\u{2212}' | '+' if !signed => {
+                signed = true;
+                negative = sign != '+';
+            }
+            '%' if !percent && at_end => percent = true,
+            _ if is_currency(sign) && !has_currency => has_currency = true,
+            _ => return None,
+        }
+        let cut = sign.len_utf8();
+        text = match at_end {
+            true => text.get(..text.len() - cut)?,
+            false => text.get(cut..)?,
+        }
+        .trim();
+    }
+    let (whole, fraction) = match text.split_once(marks.decimal) {
+        Some((whole, fraction)) => (whole, fraction),
+        None => (text, ""),
+    };
+    let whole = ungrouped(whole, marks)?;
+    let are_digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if !are_digits(fraction) || whole.len() + fraction.len() > MOST_DIGITS {
+        return None;
+    }
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let (mut whole, mut fraction) = (whole, fraction.to_owned());
+    if percent {
+        whole = format!("{whole:0>3}");
+        let cut = whole.len() - 2;
+        fraction = format!("{}{fraction}", whole.get(cut..)?);
+        whole.truncate(cut);
+    }
+    let digits = whole.trim_start_matches('0');
+    let mut number = String::with_capacity(whole.len() + fraction.len() + 3);
+    let is_zero = digits.is_empty() && fraction.bytes().all(|b| b == b'0');
+    if negative && !is_zero {
+        number.push('-');
+    }
+    number.push_str(if digits.is_empty() { "0" } else { digits });
+    if !fraction.is_empty() {
+        number.push('.');
+        number.push_str(&fraction);
+    }
+    Some(number)
+}
+
+fn is_digit_or(c: char, marks: Marks) -> bool {
+    c.is_ascii_digit() || c == marks.decimal
+}
+
+fn is_currency(c: char) -> bool {
+    matches!(c, '$' | '\u{A2}'..='\u{A5}' | '\u{20A0}'..='\u{20CF}')
+}
+
+/// Digits without the marks between groups: the last group has three, those before it two or three, the first up to
+/// three.
+fn ungrouped(whole: &str, marks: Marks) -> Option<String> {
+    let is_mark = |c: char| match marks.thousands {
+        // Every kind of space, and of apostrophe, is one mark.
+        Some(' ') => matches!(c, ' ' | '\u{A0}' | '\u{2009}' | '\u{202F}'),
+        Some('\'') => matches!(c, '\'' | '\u{2019}'),
+        mark => Some(c) == mark,
+    };
+    let groups: Vec<&str> = whole.split(is_mark).collect();
+    let are_digits = groups
+        .iter()
+        .all(|group| group.bytes().all(|b| b.is_ascii_digit()));
+    let are_grouped = match groups.as_slice() {
+        [_] => true,
+        [first, between @ .., last] => {
+            (1..=3).contains(&first.len())
+                && last.len() == 3
+                && between.iter().all(|group| (2..=3).contains(&group.len()))
+        }
+        [] => false,
+    };
+    (are_digits && are_grouped).then(|| groups.concat())
+}
+
+/// A double as the shortest text that means it.
+pub fn of_double(number: f64) -> Option<String> {
+    // An integer is written without a point; -0 is 0.
+    number.is_finite().then(|| (number + 0.0).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const US: Marks = Marks {
+        decimal: '.',
+        thousands: Some(','),
+    };
+    const EUROPE: Marks = Marks {
+        decimal: ',',
+        thousands: Some('.'),
+    };
+    const FRANCE: Marks = Marks {
+        decimal: ',',
+        thousands: Some(' '),
+    };
+    const SWISS: Marks = Marks {
+        decimal: '.',
+        thousands: Some('\''),
+    };
+    const PLAIN: Marks = Marks {
+        decimal: '.',
+        thousands: None,
+    };
+
+    #[test]
+    fn a_number_is_read_as_it_is_declared_to_be_written() {
+        let read = [
+            ("1,234.56", US, "1234.56"),
+            ("$1,234.56-", US, "-1234.56"),
+            ("(1,234.56)", US, "-1234.56"),
+            ("-$5", US, "-5"),
+            ("12,34,567.89", US, "1234567.89"),
+            ("1.234,56", EUROPE, "1234.56"),
+            ("1.234,56 €", EUROPE, "1234.56"),
+            ("-0,50", EUROPE, "-0.50"),
+            ("1 234,56", FRANCE, "1234.56"),
+            ("1\u{202F}234\u{A0}567,8", FRANCE, "1234567.8"),
+            ("1'234.56", SWISS, "1234.56"),
+            ("1’234.56", SWISS, "1234.56"),
+            ("007", PLAIN, "7"),
+            (".5", PLAIN, "0.5"),
+            ("5.", PLAIN, "5"),
+            ("12.5%", PLAIN, "0.125"),
+            ("100 %", PLAIN, "1.00"),
+            ("-0", PLAIN, "0"),
+            ("\u{2212}3", PLAIN, "-3"),
+            (
+                "123456789012345678901234567890.123456789",
+                PLAIN,
+                "123456789012345678901234567890.123456789",
+            ),
+        ];
+        for (text, marks, number_of_it) in read {
+            assert_eq!(number(text, marks).as_deref(), Some(number_of_it), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_otherwise_is_no_number() {
+        let refused = [
+            ("1,234.56", EUROPE),
+            ("1.234,56", US),
+            ("1.5", EUROPE),
+            ("1,23", US),
+            ("1,2345", US),
+            ("1234,567,89", US),
+            ("1,234", PLAIN),
+            ("1 234", PLAIN),
+            ("1e5", PLAIN),
+            ("1.23457E+12", PLAIN),
+            ("NaN", PLAIN),
+            ("--5", PLAIN),
+            ("-(5)", PLAIN),
+            ("$5€", PLAIN),
+            ("%5", PLAIN),
+            ("(5", PLAIN),
+            (".", PLAIN),
+            ("", PLAIN),
+            ("-", PLAIN),
+            ("1.2.3", PLAIN),
+            ("٣", PLAIN),
+            ("5 kg", PLAIN),
+        ];
+        for (text, marks) in refused {
+            assert_eq!(number(text, marks), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_date_is_read_as_it_is_declared_to_be_written() {
+        let read = |format: &str, text: &str| {
+            let read = DateFormat::new(format).unwrap().read(text);
+            read.map(|read| read.to_string())
+        };
+        assert_eq!(
+            read("DD/MM/YYYY", "03/04/2026").unwrap(),
+            "2026-04-03 00:00:00"
+        );
+        assert_eq!(
+            read("MM/DD/YYYY", "03/04/2026").unwrap(),
+            "2026-03-04 00:00:00"
+        );
+        assert_eq!(read("DD.MM.YY", "3.4.26").unwrap(), "2026-04-03 00:00:00");
+        assert_eq!(
+            read("DD Mon YYYY", "3 Apr 2026").unwrap(),
+            "2026-04-03 00:00:00"
+        );
+        let moment = read("YYYY-MM-DD HH24:MI:SS", "2026-04-03 17:05:09");
+        assert_eq!(moment.unwrap(), "2026-04-03 17:05:09");
+        assert_eq!(
+            read("MM/DD/YYYY HH12:MI AM", "04/03/2026 05:05 PM").unwrap(),
+            "2026-04-03 17:05:00"
+        );
+        assert_eq!(read("DD.MM.YYYY", "31.02.2026"), None);
+        assert_eq!(read("DD.MM.YYYY", "3.4.26"), None);
+        assert_eq!(read("DD.MM.YYYY", "03.04.2026 17:00"), None);
+        for wrong in [
+            "",
+            "DD.MM",
+            "YYYY",
+            "DD.MM.YYYY HH:MI",
+            "DD.MM.JJJJ",
+            "%d.%m.%Y",
+        ] {
+            assert_eq!(DateFormat::new(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_double_is_written_as_the_shortest_text_that_means_it() {
+        let texts = [
+            (1.0, "1"),
+            (0.1, "0.1"),
+            (-0.0, "0"),
+            (123_456_789_012_345.0, "123456789012345"),
+            (1e-7, "0.0000001"),
+        ];
+        for (number, text) in texts {
+            assert_eq!(of_double(number).unwrap(), text);
+        }
+        assert_eq!(of_double(f64::NAN), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_number_in_anybodys_marks_comes_back(whole in 0_u64.., cents in 0_u32..100, negative: bool, which in 0..4_usize) {
+            let marks = [US, EUROPE, FRANCE, SWISS][which];
+            let digits = whole.to_string();
+            let mut grouped = String::new();
+            for (position, digit) in digits.chars().enumerate() {
+                if position > 0 && (digits.len() - position) % 3 == 0 {
+                    grouped.push(marks.thousands.unwrap());
+                }
+                grouped.push(digit);
+            }
+            let sign = if negative { "-" } else { "" };
+            let text = format!("{sign}{grouped}{}{cents:02}", marks.decimal);
+            let zero = whole == 0 && cents == 0;
+            let expected = format!("{}{whole}.{cents:02}", if negative && !zero { "-" } else { "" });
+            prop_assert_eq!(number(&text, marks), Some(expected));
+        }
+
+        #[test]
+        fn whatever_stands_in_a_cell_is_json_or_refused(text: String, kind in 0..3_usize) {
+            let types = [Type::Number(US), Type::Date(DateFormat::new("DD.MM.YYYY").unwrap()), Type::Truth];
+            for declared in [None, Some(&Type::Text), Some(&types[kind])] {
+                let mut out = Vec::new();
+                if write(Kind::Text, &text, declared, &mut out) {
+                    prop_assert!(serde_json::from_slice::<serde_json::Value>(&out).is_ok());
+                }
+            }
+        }
+    }
+}

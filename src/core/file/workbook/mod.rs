@@ -1,0 +1,168 @@
+//! Workbooks: XLSX, ODS and XLS.
+//!
+//! What a workbook claims of itself (how many strings, how large a sheet) decides nothing; what it holds is counted
+//! while it is read. An archive is examined whole before anything else reads it: every part is unpacked once, and none
+//! may unpack to more than a bound, or hold a piece of XML longer than another. XLSX is then read by `calamine`, cell
+//! by cell; of the other two it would hold every sheet in memory, as large as the farthest cell says, so they are read
+//! here.
+
+mod archive;
+mod ods;
+mod sheet;
+mod xls;
+mod xlsx;
+
+use self::sheet::{About, Rows};
+use super::layout::Layout;
+use super::row::Row;
+use super::{Content, failure_of, refused, spoiled};
+use crate::error::{Code, Failure};
+
+/// A workbook that was examined.
+pub struct Workbook {
+    form: Form,
+    /// The sheets that are read, in the order of config.
+    sheets: Vec<About>,
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Xlsx,
+    Ods,
+    Xls,
+}
+
+const ARCHIVE: &[u8] = b"PK\x03\x04";
+const COMPOUND: &[u8] = b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1";
+
+/// Why a file is no workbook, where its first bytes tell.
+pub fn is_none(start: &[u8]) -> Option<Failure> {
+    (!start.starts_with(ARCHIVE) && !start.starts_with(COMPOUND)).then(|| {
+        Failure::new(
+            Code::FileRefused,
+            "the file is no XLSX, XLS or ODS workbook; text is for a connector of type \"csv\"",
+        )
+    })
+}
+
+impl Workbook {
+    pub fn open(content: &mut dyn Content, layout: &Layout) -> Result<Workbook, Failure> {
+        content.rewind().map_err(failure_of)?;
+        let mut start = [0; 4];
+        content.read_exact(&mut start).map_err(failure_of)?;
+        let (form, all) = match start == *ARCHIVE {
+            false => (Form::Xls, xls::examine(content)?),
+            true => match archive::is_ods(content)? {
+                true => (Form::Ods, ods::examine(content)?),
+                false => (Form::Xlsx, xlsx::examine(content)?),
+            },
+        };
+        let mut notes = Vec::new();
+        let sheets = choose(all, layout, &mut notes)?;
+        for sheet in &sheets {
+            if let Some(cell) = &sheet.without_value {
+                return Err(refused(format!(
+                    "sheet \"{}\", cell {cell}: a formula without its value; open the file in a spreadsheet program and save it there",
+                    sheet.name
+                )));
+            }
+            notes.extend(sheet.notes(layout));
+        }
+        Ok(Workbook {
+            form,
+            sheets,
+            notes,
+        })
+    }
+
+    pub fn sheet_names(&self) -> Vec<String> {
+        self.sheets.iter().map(|sheet| sheet.name.clone()).collect()
+    }
+
+    pub fn words(&self) -> String {
+        match self.form {
+            Form::Xlsx => "XLSX workbook",
+            Form::Ods => "ODS workbook",
+            Form::Xls => "XLS workbook",
+        }
+        .to_owned()
+    }
+
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+
+    /// Every row of the sheets that are read, to `visit`, which says whether it wants another.
+    pub fn rows(
+        &self,
+        content: &mut dyn Content,
+        layout: &Layout,
+        longest: usize,
+        visit: &mut dyn FnMut(usize, &Row) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        content.rewind().map_err(failure_of)?;
+        for (position, sheet) in self.sheets.iter().enumerate() {
+            let mut wants_more = true;
+            let mut visit = |row: &Row| {
+                wants_more = visit(position, row)?;
+                Ok(wants_more)
+            };
+            let mut rows = Rows::new(sheet, layout, longest, &mut visit);
+            match self.form {
+                Form::Xlsx => xlsx::cells(content, &sheet.name, &mut rows)?,
+                Form::Ods => ods::cells(content, &sheet.name, &mut rows)?,
+                Form::Xls => xls::cells(content, &sheet.name, &mut rows)?,
+            }
+            rows.end()?;
+            if !wants_more {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The sheets that config names, or the first that is not hidden.
+fn choose(
+    all: Vec<About>,
+    layout: &Layout,
+    notes: &mut Vec<String>,
+) -> Result<Vec<About>, Failure> {
+    let quoted = |sheets: &[&About]| {
+        let names = sheets
+            .iter()
+            .take(30)
+            .map(|sheet| format!("\"{}\"", sheet.name));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let there = quoted(&all.iter().collect::<Vec<_>>());
+    let mut chosen = Vec::new();
+    let mut all: Vec<Option<About>> = all.into_iter().map(Some).collect();
+    for name in &layout.sheets {
+        let found = all
+            .iter_mut()
+            .find(|sheet| sheet.as_ref().is_some_and(|sheet| sheet.name == *name));
+        chosen.push(found.and_then(Option::take).ok_or_else(|| {
+            Failure::new(
+                Code::InvalidConfig,
+                format!("config's \"sheets\" names \"{name}\", which is not in the file; there are {there}"),
+            )
+        })?);
+    }
+    if layout.sheets.is_empty() {
+        let mut found = all
+            .iter_mut()
+            .find(|sheet| sheet.as_ref().is_some_and(|sheet| !sheet.is_hidden));
+        let found = found.as_mut().and_then(|sheet| sheet.take());
+        chosen.push(found.ok_or_else(|| refused("it has no sheet that is not hidden"))?);
+    }
+    let left: Vec<&About> = all.iter().flatten().collect();
+    if !left.is_empty() {
+        notes.push(format!(
+            "sheets that are not read: {}; config's \"sheets\" names those that are",
+            quoted(&left)
+        ));
+    }
+    Ok(chosen)
+}

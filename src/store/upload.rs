@@ -1,0 +1,303 @@
+//! `uploads`: files until they are stored, and what of the records is theirs.
+
+use std::collections::HashMap;
+
+use connector_service_core::fetch::{FetchedPage, Upload, UploadMark};
+use connector_service_core::file::layout::Replaces;
+use connector_service_core::json;
+use uuid::Uuid;
+
+use super::raw::{self, Written};
+use super::run::{Claimed, Counts, Kind};
+use super::{Db, read_uuid, run, uuid};
+use crate::error::{Error, Result};
+use crate::fault;
+
+/// Bytes of a part. Larger: the worker answers later while it reads one. Smaller: more statements.
+const PART_BYTES: i32 = 1024 * 1024;
+
+/// Up to so many missing rows are believed, whatever their share.
+const FEW: i64 = 10;
+
+/// What an upload has to know of its connector.
+pub struct Taker {
+    pub source: String,
+    pub config: String,
+    pub is_paused: bool,
+}
+
+pub fn taker(db: &mut Db, connector: Uuid) -> Result<Option<Taker>> {
+    let rows = db.run(
+        "SELECT type, config::text, status = 'paused' FROM @extschema@.connectors WHERE connector_id = $1",
+        &[uuid(connector).into()],
+    )?;
+    let Some(source) = rows.get(0, 1)? else {
+        return Ok(None);
+    };
+    Ok(Some(Taker {
+        source,
+        config: rows.need(0, 2)?,
+        is_paused: rows.need(0, 3)?,
+    }))
+}
+
+/// Keeps a file, and queues the run that stores it or looks at it.
+pub fn add(db: &mut Db, connector: Uuid, name: &str, content: &[u8], kind: Kind) -> Result<Uuid> {
+    // What is never gone on with: looks that are over, what this file takes the place of, and what nobody mended.
+    db.run(
+        "DELETE FROM @extschema@.uploads u USING @extschema@.sync_runs r
+         WHERE u.connector_id = $1 AND u.stored_at IS NULL AND r.run_id = u.run_id
+            AND r.state IN ('succeeded', 'failed', 'cancelled')
+            AND (r.kind = 'preview' OR u.file_name = $2 OR r.finished_at < now() - interval '7 days')",
+        &[uuid(connector).into(), name.into()],
+    )?;
+    let run = run::queue_other(db, connector, kind)?.ok_or(Error::UnknownConnector(connector))?;
+    let rows = db.run(
+        "INSERT INTO @extschema@.uploads (connector_id, tenant_id, run_id, file_name, bytes, sha256)
+         SELECT r.connector_id, r.tenant_id, r.run_id, $2, octet_length($3), sha256($3)
+         FROM @extschema@.sync_runs r WHERE r.run_id = $1
+         RETURNING upload_id",
+        &[uuid(run).into(), name.into(), content.into()],
+    )?;
+    let upload: pgrx::Uuid = rows.need(0, 1)?;
+    db.run(
+        "INSERT INTO @extschema@.upload_parts (upload_id, part, content)
+         SELECT $1, part, substring($2 FROM part * $3 + 1 FOR $3)
+         FROM generate_series(0, (octet_length($2) - 1) / $3) AS part",
+        &[upload.into(), content.into(), PART_BYTES.into()],
+    )?;
+    Ok(run)
+}
+
+/// Queues the files of a connector again whose runs failed; returns the first run's id.
+pub fn again(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
+    let waiting = db.run(
+        "SELECT u.upload_id FROM @extschema@.uploads u LEFT JOIN @extschema@.sync_runs r ON r.run_id = u.run_id
+         WHERE u.connector_id = $1 AND u.stored_at IS NULL AND coalesce(r.state IN ('failed', 'cancelled') AND r.kind = 'upload', true)
+         ORDER BY u.uploaded_at FOR UPDATE OF u SKIP LOCKED",
+        &[uuid(connector).into()],
+    )?;
+    let mut first = None;
+    for row in 0..waiting.count {
+        let upload: pgrx::Uuid = waiting.need(row, 1)?;
+        let run = run::queue_other(db, connector, Kind::Upload)?;
+        let run = run.ok_or(Error::UnknownConnector(connector))?;
+        db.run(
+            "UPDATE @extschema@.uploads SET run_id = $2 WHERE upload_id = $1",
+            &[upload.into(), uuid(run).into()],
+        )?;
+        first = first.or(Some(run));
+    }
+    Ok(first)
+}
+
+/// The run of a connector's files that is queued or going, if there is one.
+pub fn active(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
+    let rows = db.run(
+        "SELECT run_id FROM @extschema@.sync_runs
+         WHERE connector_id = $1 AND state IN ('queued', 'running') AND kind = 'upload' ORDER BY requested_at LIMIT 1",
+        &[uuid(connector).into()],
+    )?;
+    Ok(rows.get(0, 1)?.map(read_uuid))
+}
+
+/// The files of some runs.
+pub fn of_runs(db: &mut Db, runs: Vec<Uuid>) -> Result<HashMap<Uuid, Upload>> {
+    let runs: Vec<pgrx::Uuid> = runs.into_iter().map(uuid).collect();
+    let rows = db.run(
+        "SELECT run_id, file_name, bytes, stored_rows, definition, stored_at IS NOT NULL
+         FROM @extschema@.uploads WHERE run_id = ANY ($1)",
+        &[runs.into()],
+    )?;
+    let number = |row, column| Ok::<_, Error>(rows.need::<i64>(row, column)?.unsigned_abs());
+    let upload = |row| {
+        let upload = Upload {
+            name: rows.need(row, 2)?,
+            bytes: number(row, 3)?,
+            part_bytes: PART_BYTES.unsigned_abs().into(),
+            rows: number(row, 4)?,
+            definition: rows.get(row, 5)?,
+            is_stored: rows.need(row, 6)?,
+        };
+        Ok((read_uuid(rows.need(row, 1)?), upload))
+    };
+    (0..rows.count).map(upload).collect()
+}
+
+/// A part of a run's file.
+pub fn part(db: &mut Db, run: Uuid, number: u64) -> Result<Option<Vec<u8>>> {
+    let rows = db.run(
+        "SELECT p.content FROM @extschema@.uploads u JOIN @extschema@.upload_parts p ON p.upload_id = u.upload_id
+         WHERE u.run_id = $1 AND p.part = $2",
+        &[
+            uuid(run).into(),
+            i32::try_from(number).unwrap_or(i32::MAX).into(),
+        ],
+    )?;
+    rows.get(0, 1)
+}
+
+/// A run that looked at a file is over, and needs it no more.
+pub fn forget(db: &mut Db, run: Uuid) -> Result<()> {
+    db.run(
+        "DELETE FROM @extschema@.uploads WHERE run_id = $1",
+        &[uuid(run).into()],
+    )?;
+    Ok(())
+}
+
+/// Notes how far a file is stored; with its last page, what is gone by it.
+pub fn advance(
+    db: &mut Db,
+    claimed: &Claimed,
+    token: Uuid,
+    page: &FetchedPage,
+    mark: &UploadMark,
+    counts: &mut Counts,
+    written: Option<&mut Written>,
+) -> Result<()> {
+    let ids = page.records.iter().map(|record| record.id.as_str());
+    let rejected = page
+        .rejected
+        .iter()
+        .filter_map(|rejected| rejected.id.as_deref());
+    let shown: Vec<[u8; 16]> = ids
+        .chain(rejected)
+        .map(|id| json::hash(id.as_bytes()))
+        .collect();
+    let shown: Vec<&[u8]> = shown.iter().map(<[u8; 16]>::as_slice).collect();
+    let rows = i64::try_from(mark.rows).unwrap_or(i64::MAX);
+    let noted = db.run(
+        "UPDATE @extschema@.uploads SET stored_rows = $2, definition = $3 WHERE run_id = $1 RETURNING upload_id",
+        &[
+            uuid(claimed.run).into(),
+            rows.into(),
+            mark.definition.as_str().into(),
+        ],
+    )?;
+    let upload: pgrx::Uuid = noted.get(0, 1)?.ok_or(Error::Fenced(claimed.run))?;
+    db.run(
+        "INSERT INTO @extschema@.upload_records AS u (upload_id, stored_rows, records) VALUES ($1, $2, $3)
+         ON CONFLICT (upload_id, stored_rows) DO UPDATE SET records = u.records || excluded.records",
+        &[upload.into(), rows.into(), shown.into()],
+    )?;
+    let Some(replaces) = mark.last else {
+        return Ok(());
+    };
+    let gone = match replaces {
+        Replaces::Nothing => 0,
+        Replaces::All => delete_all_others(db, claimed, upload, written)?,
+        Replaces::File | Replaces::Corrected => {
+            let is_sure = replaces == Replaces::File;
+            delete_corrected(db, claimed, token, upload, is_sure, written)?
+        }
+    };
+    counts.deleted += gone;
+    counts.received += gone;
+    fault::point("before_stored");
+    db.run(
+        "UPDATE @extschema@.uploads SET stored_at = clock_timestamp() WHERE upload_id = $1",
+        &[upload.into()],
+    )?;
+    db.run(
+        "DELETE FROM @extschema@.upload_parts WHERE upload_id = $1",
+        &[upload.into()],
+    )?;
+    Ok(())
+}
+
+/// Marks every record as gone that this file does not show, and forgets all other files.
+fn delete_all_others(
+    db: &mut Db,
+    claimed: &Claimed,
+    upload: pgrx::Uuid,
+    written: Option<&mut Written>,
+) -> Result<u64> {
+    let rows = db.run(
+        // Grouped, because it is quick whatever the planner knows of either side.
+        "SELECT array_agg(raw_id) FILTER (WHERE NOT is_shown AND raw_id IS NOT NULL)
+         FROM (
+            SELECT (array_agg(raw_id) FILTER (WHERE raw_id IS NOT NULL))[1] AS raw_id, bool_or(raw_id IS NULL) AS is_shown
+            FROM (
+                SELECT raw_id, substring(sha256(convert_to(source_record_id, 'UTF8')) FROM 1 FOR 16) AS hash
+                FROM @extschema@.raw_connector_data WHERE connector_id = $1 AND NOT deleted
+                UNION ALL
+                SELECT NULL, unnest(records) FROM @extschema@.upload_records WHERE upload_id = $2) AS both_sides
+            GROUP BY hash) AS record",
+        &[uuid(claimed.connector).into(), upload.into()],
+    )?;
+    let gone = raw::mark_deleted(db, claimed, rows.get(0, 1)?.unwrap_or_default(), written)?;
+    replace(db, claimed, upload, None)?;
+    Ok(gone)
+}
+
+/// Marks the records as gone that a file of the same name showed and this one does not, unless another file does.
+fn delete_corrected(
+    db: &mut Db,
+    claimed: &Claimed,
+    token: Uuid,
+    upload: pgrx::Uuid,
+    is_sure: bool,
+    written: Option<&mut Written>,
+) -> Result<u64> {
+    let named = db.run(
+        "SELECT u.file_name, EXISTS (
+            SELECT FROM @extschema@.uploads o
+            WHERE o.connector_id = u.connector_id AND o.file_name = u.file_name AND o.stored_at IS NOT NULL AND o.upload_id <> u.upload_id)
+         FROM @extschema@.uploads u WHERE u.upload_id = $1",
+        &[upload.into()],
+    )?;
+    let (name, has_earlier): (String, bool) = (named.need(0, 1)?, named.need(0, 2)?);
+    if !has_earlier {
+        return Ok(0);
+    }
+    let rows = db.run(
+        // Grouped, as above. What is of this file, or of one of another name, is shown.
+        "SELECT count(*) FILTER (WHERE was_shown), array_agg(raw_id) FILTER (WHERE was_shown AND NOT is_shown AND raw_id IS NOT NULL)
+         FROM (
+            SELECT (array_agg(raw_id) FILTER (WHERE raw_id IS NOT NULL))[1] AS raw_id,
+                coalesce(bool_or(NOT is_shown), false) AS was_shown, coalesce(bool_or(is_shown), false) AS is_shown
+            FROM (
+                SELECT raw_id, substring(sha256(convert_to(source_record_id, 'UTF8')) FROM 1 FOR 16) AS hash, NULL::boolean AS is_shown
+                FROM @extschema@.raw_connector_data WHERE connector_id = $1 AND NOT deleted
+                UNION ALL
+                SELECT NULL, unnest(r.records), u.upload_id = $3 OR u.file_name <> $2
+                FROM @extschema@.uploads u JOIN @extschema@.upload_records r ON r.upload_id = u.upload_id
+                WHERE u.connector_id = $1 AND (u.upload_id = $3 OR u.stored_at IS NOT NULL)) AS all_sides
+            GROUP BY hash) AS record",
+        &[
+            uuid(claimed.connector).into(),
+            name.as_str().into(),
+            upload.into(),
+        ],
+    )?;
+    let earlier: i64 = rows.need(0, 1)?;
+    let missing: Vec<pgrx::Uuid> = rows.get(0, 2)?.unwrap_or_default();
+    let count = missing.len() as i64;
+    if !is_sure && count > FEW && count * 2 > earlier {
+        let warning = format!(
+            "{count} of the {earlier} rows of the file of the same name are not in this one, which is too many for a correction; they stay. Config's \"replaces\" says what is meant: \"file\", \"all\" or \"nothing\""
+        );
+        run::warn(db, claimed.run, token, &warning)?;
+        return Ok(0);
+    }
+    let gone = raw::mark_deleted(db, claimed, missing, written)?;
+    replace(db, claimed, upload, Some(&name))?;
+    Ok(gone)
+}
+
+/// Forgets the files that this one took the place of, with what of them could not be stored.
+fn replace(db: &mut Db, claimed: &Claimed, upload: pgrx::Uuid, name: Option<&str>) -> Result<()> {
+    db.run(
+        "DELETE FROM @extschema@.uploads
+         WHERE connector_id = $1 AND upload_id <> $2 AND stored_at IS NOT NULL AND ($3 IS NULL OR file_name = $3)",
+        &[uuid(claimed.connector).into(), upload.into(), name.into()],
+    )?;
+    db.run(
+        "DELETE FROM @extschema@.quarantine q
+         WHERE q.connector_id = $1 AND q.raw_id IS NULL
+            AND NOT EXISTS (SELECT FROM @extschema@.uploads u WHERE u.run_id = q.run_id)",
+        &[uuid(claimed.connector).into()],
+    )?;
+    Ok(())
+}
