@@ -238,6 +238,44 @@ fn a_query_without_a_cursor_is_read_whole_and_what_is_gone_is_found() {
 }
 
 #[test]
+fn of_a_table_with_a_cursor_what_is_gone_is_found_on_request() {
+    let streams = json!([{"table": "public.orders", "key": ["shop", "id"], "cursor": "updated_at", "deletes": true}]);
+    let mut stage = stage("", ORDERS, streams);
+    let config = "UPDATE connectors SET config = config || '{\"batch\": 700}'";
+    stage.client.batch_execute(config).unwrap();
+    assert_eq!(stage.sync()["inserted"], 3_000);
+    orders_agree(&mut stage);
+    // Long before the cursor, and one that is of the same moment as others.
+    let changes = "DELETE FROM orders WHERE id % 500 = 7; UPDATE orders SET total = 0, updated_at = now() WHERE id = 8;
+                   INSERT INTO orders VALUES (1, 9001, NULL, 5, NULL)";
+    stage.shop.batch_execute(changes).unwrap();
+    let run = stage.sync();
+    let counts = ["inserted", "updated", "deleted"].map(|count| run[count].as_i64());
+    assert_eq!(counts, [Some(1), Some(1), Some(6)], "{run}");
+    orders_agree(&mut stage);
+    // More than half at once is not believed.
+    stage
+        .shop
+        .batch_execute(
+            "CREATE TABLE kept AS SELECT * FROM orders; DELETE FROM orders WHERE id > 100",
+        )
+        .unwrap();
+    let run = stage.sync();
+    assert_eq!(run["deleted"], 0, "{run}");
+    assert!(
+        run["warnings"][0]
+            .as_str()
+            .unwrap()
+            .contains("too many to believe"),
+        "{run}"
+    );
+    // What comes back does so as it was.
+    stage.shop.batch_execute("TRUNCATE orders; INSERT INTO orders SELECT * FROM kept; INSERT INTO orders VALUES (1, 7, now(), 1, 'again')").unwrap();
+    assert_eq!(stage.sync()["state"], "succeeded");
+    orders_agree(&mut stage);
+}
+
+#[test]
 fn a_serial_is_a_cursor_and_rows_that_commit_late_are_not_lost() {
     let mut stage = stage(
         "",

@@ -243,6 +243,55 @@ INSERT INTO stock SELECT seq % 5, concat('s', seq), seq FROM seq_1_to_500",
 }
 
 #[test]
+fn of_a_table_with_a_cursor_what_is_gone_is_found_on_request() {
+    let mut streams = invoices();
+    streams[0]["deletes"] = json!(true);
+    let mut stage = stage("", INVOICES, streams);
+    let first = stage.sync();
+    assert_eq!(first["deleted"], 0, "{first}");
+    let gone = "DELETE FROM `tabSales Invoice` WHERE name LIKE '%500'";
+    stage.shop.run(gone);
+    let run = stage.sync();
+    assert_eq!(run["deleted"], 3, "{run}");
+    stage.invoices_agree();
+}
+
+#[test]
+fn times_without_a_zone_are_of_the_one_that_is_declared() {
+    let mut stage = stage(
+        "",
+        "CREATE TABLE shifts (id int PRIMARY KEY, began datetime, day date, at timestamp NULL);
+         INSERT INTO shifts VALUES (1, '2026-01-05 09:00:00', '2026-01-05', '2026-07-01 00:00:00'), (2, '2026-07-05 09:00:00', NULL, NULL),
+             (3, '2026-10-25 02:30:00', NULL, NULL), (4, '2026-03-29 02:30:00', NULL, NULL), (5, NULL, NULL, NULL)",
+        json!([{"table": "shifts", "key": "id"}]),
+    );
+    let zone = r#"UPDATE connectors SET config = config || '{"time_zone": "Europe/Berlin"}'"#;
+    stage.client.batch_execute(zone).unwrap();
+    stage.sync();
+    let found = stage.stored("SELECT source_record_id, data->>'began' FROM raw_connector_data WHERE data->>'began' IS NOT NULL");
+    // Of two, the first; where there was none, as if the clock had not been moved yet.
+    let expected = [
+        ("shifts/1", "2026-01-05T09:00:00+01:00"),
+        ("shifts/2", "2026-07-05T09:00:00+02:00"),
+        ("shifts/3", "2026-10-25T02:30:00+02:00"),
+        ("shifts/4", "2026-03-29T02:30:00+01:00"),
+    ];
+    let expected = expected.map(|(id, began)| (id.to_owned(), began.to_owned()));
+    assert_eq!(found, BTreeMap::from(expected));
+    let others = stage.stored(
+        "SELECT data->>'day', data->>'at' FROM raw_connector_data WHERE data->>'day' IS NOT NULL",
+    );
+    let unchanged = (
+        "2026-01-05".to_owned(),
+        "2026-07-01T00:00:00+00:00".to_owned(),
+    );
+    assert_eq!(others, BTreeMap::from([unchanged]));
+    let nowhere = r#"UPDATE connectors SET config = config || '{"time_zone": "Berlin"}'"#;
+    let refused = stage.client.batch_execute(nowhere).unwrap_err();
+    assert!(format!("{refused:?}").contains("time_zone"), "{refused:?}");
+}
+
+#[test]
 fn each_trouble_has_its_code_and_says_what_to_do() {
     let mut stage = stage(
         "connector_service.request_retries = 0",

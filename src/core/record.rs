@@ -105,6 +105,8 @@ pub struct Page {
     pub rejected: Vec<Rejected>,
     /// `source_record_id` of what the source says is gone.
     pub deleted: Vec<String>,
+    /// `source_record_id` of what the source says is still there, and is not among the records.
+    pub shown: Vec<String>,
     /// With the last page, where the vendor counts.
     pub count: Option<Count>,
     /// What a person should know although nothing failed, in our own words; said once for a run.

@@ -74,9 +74,7 @@ impl QuickBooks {
         let at = self.clock.tick(random);
         self.number += 1;
         let id = self.number.to_string();
-        let date = (at - TimeDelta::days(random.below(5) as i64))
-            .format("%Y-%m-%d")
-            .to_string();
+        let date = day(at - TimeDelta::days(random.below(5) as i64));
         let amount = 1 + random.below(90_000) as i64;
         let money = |cents: i64| {
             serde_json::from_str::<Value>(&format!("{}.{:02}", cents / 100, cents % 100)).unwrap()

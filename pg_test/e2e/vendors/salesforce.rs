@@ -370,9 +370,7 @@ impl Fake for Salesforce {
                 self.number += 1;
                 let cents = 1 + random.below(900_000) as i64;
                 let won = random.percent(70);
-                let date = (at - TimeDelta::days(random.below(6) as i64))
-                    .format("%Y-%m-%d")
-                    .to_string();
+                let date = day(at - TimeDelta::days(random.below(6) as i64));
                 // A number as Salesforce writes it.
                 let amount: Value =
                     serde_json::from_str(&format!("{}.{:02}", cents / 100, cents % 100)).unwrap();

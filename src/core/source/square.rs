@@ -362,6 +362,13 @@ impl Reader for SquareReader {
         Ok(self.since.window(stream, cursor, start))
     }
 
+    fn is_bounded(&self, stream: &Stream) -> bool {
+        !matches!(
+            stream.name.as_str(),
+            "inventory_counts" | "catalog_objects" | "timecards"
+        )
+    }
+
     fn request(&self, at: &Position) -> Result<Request, Failure> {
         let spec: &Spec = row(at.stream)?;
         let next: Next = reading::next(at)?;

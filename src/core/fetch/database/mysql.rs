@@ -138,7 +138,8 @@ impl Session {
                     let Some(row) = row.map_err(|_| Trouble::Silent)?? else {
                         break;
                     };
-                    let json = mysql_json::row(&row, &query.nested).ok_or(Trouble::Strange)?;
+                    let json = mysql_json::row(&row, &query.nested, query.server.zone)
+                        .ok_or(Trouble::Strange)?;
                     let told = query.told.iter().map(|name| mysql_json::told(&row, name));
                     if !batch.take(most, &json, told.collect()) {
                         // The one row more than asked for is the last one.

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use chrono::{NaiveDateTime, Offset, TimeDelta, TimeZone};
+use chrono_tz::Tz;
 use mysql_async::consts::{ColumnFlags, ColumnType};
 use mysql_async::{Column, Row, Value};
 use serde_json::value::RawValue;
@@ -28,8 +30,8 @@ pub fn kind(column: &Column) -> &'static str {
 }
 
 /// A row as an object. `None`: it is another one than its description says.
-/// The text of `nested` columns is JSON, and stands as what it says.
-pub fn row(row: &Row, nested: &[String]) -> Option<Vec<u8>> {
+/// The text of `nested` columns is JSON, and stands as what it says. `zone` is that of columns that have none.
+pub fn row(row: &Row, nested: &[String], zone: Option<Tz>) -> Option<Vec<u8>> {
     let mut json = vec![b'{'];
     for (place, column) in row.columns_ref().iter().enumerate() {
         if place > 0 {
@@ -43,7 +45,7 @@ pub fn row(row: &Row, nested: &[String]) -> Option<Vec<u8>> {
                 let value: &RawValue = serde_json::from_slice(bytes).ok()?;
                 json.extend_from_slice(value.get().as_bytes());
             }
-            value => write(&mut json, column, value)?,
+            value => write(&mut json, column, value, zone)?,
         }
     }
     json.push(b'}');
@@ -68,7 +70,7 @@ pub fn told(row: &Row, name: &str) -> Option<String> {
     }
 }
 
-fn write(json: &mut Vec<u8>, column: &Column, value: &Value) -> Option<()> {
+fn write(json: &mut Vec<u8>, column: &Column, value: &Value, zone: Option<Tz>) -> Option<()> {
     let kind = column.column_type();
     let number = |json: &mut Vec<u8>, number: &dyn std::fmt::Display| write!(json, "{number}").ok();
     match value {
@@ -82,8 +84,9 @@ fn write(json: &mut Vec<u8>, column: &Column, value: &Value) -> Option<()> {
             // A date of nothing but zeros says that there is none.
             None => json.extend_from_slice(b"null"),
             Some(date) => {
-                let suffix = if is_utc(kind) { "+00:00" } else { "" };
-                text(json, &(date + suffix));
+                let zone = if is_utc(kind) { Some(Tz::UTC) } else { zone };
+                let offset = zone.and_then(|zone| offset(zone, &date));
+                text(json, &(date + &offset.unwrap_or_default()));
             }
         },
         Value::Time(..) => text(json, &time(value)?),
@@ -155,6 +158,15 @@ fn is_utc(kind: ColumnType) -> bool {
         kind,
         ColumnType::MYSQL_TYPE_TIMESTAMP | ColumnType::MYSQL_TYPE_TIMESTAMP2
     )
+}
+
+/// Where a time comes twice it is the first one; where the clock skipped it, it is as long after midnight as it says.
+/// `None`: a day alone, or no time of any calendar.
+fn offset(zone: Tz, time: &str) -> Option<String> {
+    let time: NaiveDateTime = time.parse().ok()?;
+    let of = |time: &NaiveDateTime| zone.offset_from_local_datetime(time).earliest();
+    let offset = of(&time).or_else(|| of(&(time - TimeDelta::hours(3))))?;
+    Some(offset.fix().to_string())
 }
 
 fn fraction(micros: u32) -> String {

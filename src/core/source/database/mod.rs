@@ -16,7 +16,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::settings::{CONFIG, CREDENTIALS};
+use self::settings::{CONFIG, CREDENTIALS, MYSQL_CONFIG};
 pub(super) use self::settings::{From, Table};
 pub(super) mod keys {
     pub use super::settings::{
@@ -28,7 +28,7 @@ use super::reading::{self, strange};
 use super::settings::Settings;
 use super::window::{AHEAD, BEHIND, highest};
 use super::{
-    About, Definition, Position, Reader, Request, Response, Source, Start, Stream, Verdict,
+    About, Definition, Field, Position, Reader, Request, Response, Source, Start, Stream, Verdict,
 };
 use crate::error::{Code, Failure};
 use crate::json::{self, RecordLimits, Spec};
@@ -57,7 +57,7 @@ impl Source for Postgres {
     }
 
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
-        open(Make::Postgres, connector)
+        open(Make::Postgres, CONFIG, connector)
     }
 }
 
@@ -67,16 +67,23 @@ impl Source for MySql {
     }
 
     fn about(&self) -> About {
-        Postgres.about()
+        About {
+            config: MYSQL_CONFIG,
+            ..Postgres.about()
+        }
     }
 
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
-        open(Make::MySql, connector)
+        open(Make::MySql, MYSQL_CONFIG, connector)
     }
 }
 
-fn open(make: Make, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
-    let settings = Settings::new(connector, CONFIG)?;
+fn open(
+    make: Make,
+    config: &'static [Field],
+    connector: &Definition,
+) -> Result<Box<dyn Reader>, Failure> {
+    let settings = Settings::new(connector, config)?;
     reader(
         make,
         settings::tables(&settings)?,
@@ -176,6 +183,9 @@ struct Next {
     /// Whether what is gone is asked for.
     #[serde(default)]
     gone: bool,
+    /// Whether every key is being read.
+    #[serde(default)]
+    keys_alone: bool,
 }
 
 /// Most keys that are looked at for being gone. More: a larger transaction.
@@ -210,6 +220,12 @@ impl DatabaseReader {
     /// Where the first batch of a pass begins; `None`: at the beginning.
     fn begins(&self, at: &Position, table: &Table, kind: Kind) -> Option<String> {
         let reached = at.high.and_then(Value::as_str);
+        if let Some(span) = at.start.span {
+            return Some(kind.write(match kind.has_zone() {
+                true => span.from,
+                false => span.from - BEHIND,
+            }));
+        }
         if kind.is_time() {
             let Some(reached) = reached.and_then(parse_any) else {
                 let first = self.start_date.unwrap_or(at.start.default_from);
@@ -257,14 +273,24 @@ impl DatabaseReader {
             })
         };
         let keys: Result<Vec<Kind>, Failure> = table.key.iter().map(|key| kind_of(key)).collect();
+        let kind = table.cursor.as_deref().map(kind_of).transpose()?;
+        if at.start.span.is_some() && !kind.is_some_and(Kind::is_time) {
+            let why =
+                "is left out of a backfill: its cursor is no time; see connector_service_refresh()";
+            return Ok(Page {
+                warning: Some(format!("stream \"{}\" {why}", at.stream.name)),
+                ..Page::default()
+            });
+        }
         let next = Next {
             keys: keys?,
-            kind: table.cursor.as_deref().map(kind_of).transpose()?,
+            kind,
             rows: self.rows,
             last: None,
             nulls: false,
             again: at.high.is_some(),
             gone: false,
+            keys_alone: false,
         };
         Ok(Page {
             next: Some(reading::token(&next)?),
@@ -309,12 +335,20 @@ impl Reader for DatabaseReader {
                 let from = self.begins(at, table, next.kind.unwrap_or(Kind::Naive));
                 Query::gone(&self.server, text, from.unwrap_or_default(), MOST_GONE)
             }
+            Some(next) if next.keys_alone => {
+                Query::batch(&self.server, &table.keys(), &next, None, None)
+            }
             Some(next) => {
+                let before = next.kind.zip(at.start.span);
+                let before = before.map(|(kind, span)| match kind.has_zone() {
+                    true => kind.write(span.to),
+                    false => kind.write(span.to + AHEAD),
+                });
                 let from = match (&next.kind, &next.last) {
                     (Some(kind), None) if !next.nulls => self.begins(at, table, *kind),
                     _ => None,
                 };
-                Query::batch(&self.server, table, &next, from)
+                Query::batch(&self.server, table, &next, from, before)
             }
         };
         Ok(Some(query))
@@ -425,12 +459,20 @@ impl Reader for DatabaseReader {
         // As many as come to a batch of the usual size, by what this one came to.
         let each = (got.body.len() / came.max(1)).max(1);
         let rows = (BATCH / each).clamp(1, self.rows);
+        let is_keys_alone = next.keys_alone;
         let next = match answer.more {
             true => Some(Next { rows, last, ..next }),
+            false if at.start.span.is_some() => None,
             false if next.kind.is_some() && !next.nulls => Some(Next {
                 rows,
                 last: None,
                 nulls: true,
+                ..next
+            }),
+            false if table.deletes && next.kind.is_some() && !next.keys_alone => Some(Next {
+                rows: self.rows,
+                last: None,
+                keys_alone: true,
                 ..next
             }),
             false if next.again && table.gone.is_some() => Some(Next {
@@ -440,12 +482,16 @@ impl Reader for DatabaseReader {
             }),
             false => None,
         };
-        Ok(Page {
-            records: found.records,
+        let mut page = Page {
             rejected: found.rejected,
             next: next.as_ref().map(reading::token).transpose()?,
             high,
             ..Page::default()
-        })
+        };
+        match is_keys_alone {
+            true => page.shown = found.records.into_iter().map(|record| record.id).collect(),
+            false => page.records = found.records,
+        }
+        Ok(page)
     }
 }

@@ -1,7 +1,9 @@
 //! What a connector's row says of a database.
 
+use std::str::FromStr;
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use serde_json::{Map, Value};
 
 use super::statement::{Make, Server, Tls};
@@ -49,11 +51,31 @@ pub const STATEMENT_TIMEOUT: Field = Field {
 
 pub const CREDENTIALS: &[Field] = &[USERNAME, PASSWORD];
 
+pub const STREAMS: Field = Field {
+    name: "streams",
+    meaning: "list of {\"name\": ..., \"table\": ... or \"query\": ..., \"key\": [...], \"cursor\": ...}: key columns identify a row, the cursor column tells of changes (without one the stream is read whole, and what is gone is found); \"columns\": [...] reads fewer, \"lookback\" is in seconds, or in numbers where the cursor is one; \"deletes\": true reads every key of a stream with a cursor as well, to find what is gone",
+};
+
 pub const CONFIG: &[Field] = &[
+    STREAMS,
+    HOST,
+    PORT,
+    DATABASE,
+    USERNAME,
+    TLS,
+    CA,
+    BATCH,
+    STATEMENT_TIMEOUT,
+    START_DATE,
+];
+
+/// Of MySQL, whose DATETIME says nothing of it.
+pub const MYSQL_CONFIG: &[Field] = &[
     Field {
-        name: "streams",
-        meaning: "list of {\"name\": ..., \"table\": ... or \"query\": ..., \"key\": [...], \"cursor\": ...}: key columns identify a row, the cursor column tells of changes (without one the stream is read whole, and what is gone is found); \"columns\": [...] reads fewer, \"lookback\" is in seconds, or in numbers where the cursor is one",
+        name: "time_zone",
+        meaning: "zone of DATETIME columns, as IANA names it: their values are stored with their offset; where it is left out, without one",
     },
+    STREAMS,
     HOST,
     PORT,
     DATABASE,
@@ -75,6 +97,8 @@ pub struct Table {
     pub cursor: Option<String>,
     /// Seconds, or numbers.
     pub lookback: Option<f64>,
+    /// Whether every key is read after what changed, so that what is gone shows.
+    pub deletes: bool,
     /// Columns whose text is JSON, and becomes a part of the record.
     pub nested: Vec<String>,
     /// What finds the keys that are gone: a statement whose one value is where the pass began.
@@ -83,6 +107,7 @@ pub struct Table {
     pub optional: bool,
 }
 
+#[derive(Clone)]
 pub enum From {
     /// Schema and name, or a name alone.
     Table(Vec<String>),
@@ -94,13 +119,29 @@ impl Table {
         Stream {
             name: self.name.clone(),
             ordered: self.cursor.is_some(),
-            whole: self.cursor.is_none(),
+            whole: self.cursor.is_none() || self.deletes,
+        }
+    }
+
+    /// Its keys alone, in their order.
+    pub fn keys(&self) -> Table {
+        Table {
+            name: self.name.clone(),
+            from: self.from.clone(),
+            columns: self.key.clone(),
+            key: self.key.clone(),
+            cursor: None,
+            lookback: None,
+            deletes: false,
+            nested: Vec::new(),
+            gone: None,
+            optional: false,
         }
     }
 }
 
-const KEYS: [&str; 7] = [
-    "name", "table", "query", "columns", "key", "cursor", "lookback",
+const KEYS: [&str; 8] = [
+    "name", "table", "query", "columns", "key", "cursor", "lookback", "deletes",
 ];
 
 pub fn tables(settings: &Settings) -> Result<Vec<Table>, Failure> {
@@ -219,6 +260,14 @@ fn table(item: &Map<String, Value>) -> Result<Table, Failure> {
         key,
         cursor,
         lookback,
+        deletes: match item.get("deletes") {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(deletes)) => *deletes,
+            Some(_) => {
+                let message = "\"deletes\" of a stream in config is neither true nor false";
+                return Err(wrong(message));
+            }
+        },
         nested: Vec::new(),
         gone: None,
         optional: false,
@@ -245,7 +294,11 @@ pub fn server(settings: &Settings, make: Make) -> Result<Server, Failure> {
         let found = settings.place(names)?;
         found.ok_or_else(|| missing(names.first().copied().unwrap_or_default()))
     };
-    Server::new(
+    let zone = settings.text("time_zone")?.map(|name| {
+        let unknown = |_| wrong("config's \"time_zone\" is no zone's name, like Europe/Berlin");
+        Tz::from_str(name).map_err(unknown)
+    });
+    let server = Server::new(
         make,
         need(&["host", "hostname", "server"])?,
         port.map_or(usual, |port| port as u16),
@@ -254,5 +307,9 @@ pub fn server(settings: &Settings, make: Make) -> Result<Server, Failure> {
         settings.secret(&["password"]),
         tls,
         Duration::from_secs_f64(seconds),
-    )
+    )?;
+    Ok(Server {
+        zone: zone.transpose()?,
+        ..server
+    })
 }

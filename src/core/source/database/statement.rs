@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use url::Url;
 
 use super::settings::{From, Table};
@@ -30,6 +31,8 @@ pub struct Server {
     pub password: Option<Secret>,
     pub tls: Tls,
     pub statement_timeout: Duration,
+    /// Of columns that have none, where that is known.
+    pub zone: Option<Tz>,
     /// The place in the guard's words: https where it is encrypted.
     pub place: Url,
 }
@@ -80,6 +83,7 @@ impl Server {
             password,
             tls,
             statement_timeout,
+            zone: None,
             place,
         })
     }
@@ -161,11 +165,13 @@ impl Make {
         }
     }
 
-    /// The rows after one, in the order of some columns.
-    fn after(self, order: &[String], last: &[Bound]) -> (String, Vec<Bound>) {
+    /// The rows after one, in the order of some columns. `taken`: how many places are.
+    fn after(self, order: &[String], last: &[Bound], taken: usize) -> (String, Vec<Bound>) {
         match self {
             Make::Postgres => {
-                let places: Vec<String> = (1..=last.len()).map(|place| self.place(place)).collect();
+                let places: Vec<String> = (1..=last.len())
+                    .map(|place| self.place(taken + place))
+                    .collect();
                 let condition = format!("({}) > ({})", order.join(", "), places.join(", "));
                 (condition, last.to_vec())
             }
@@ -213,12 +219,13 @@ impl Query {
         }
     }
 
-    /// `from`: where the cursor begins in the first batch of a pass.
+    /// `from`: where the cursor begins in the first batch of a pass. `before`: where it ends in all of them.
     pub(super) fn batch(
         server: &Server,
         table: &Table,
         next: &Next,
         from: Option<String>,
+        before: Option<String>,
     ) -> Query {
         let make = server.make;
         let column = |name: &String| format!("s.{}", make.quoted(name));
@@ -246,9 +253,13 @@ impl Query {
             },
             None => {}
         }
+        if let (Some(cursor), Some(before), Some(kind)) = (&cursor, before, kinds.first()) {
+            conditions.push(format!("{cursor} < {}", make.place(values.len() + 1)));
+            values.push(bound((kind, &before)));
+        }
         if let Some(last) = &next.last {
             let last: Vec<Bound> = kinds.iter().zip(last).map(bound).collect();
-            let (condition, last) = make.after(&order, &last);
+            let (condition, last) = make.after(&order, &last, values.len());
             conditions.push(format!("({condition})"));
             values.extend(last);
         }

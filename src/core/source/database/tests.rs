@@ -31,6 +31,7 @@ fn start() -> Start {
         now,
         default_from: now - TimeDelta::days(30),
         read_until: None,
+        span: None,
     }
 }
 

@@ -290,6 +290,10 @@ impl ErpNextReader {
                 ));
             }
         }
+        if let Some(span) = at.start.span {
+            // By the clock of a site that is furthest ahead.
+            filters.push(json!([by, "<", stamp(span.to + AHEAD)]));
+        }
         query.push(("filters", Value::from(filters).to_string()));
         let query: Vec<(&str, &str)> = query
             .iter()

@@ -45,6 +45,7 @@ pub fn table(spec: &Spec, is_chosen: bool) -> Table {
             Vec::new()
         },
         gone: Some(gone),
+        deletes: false,
         optional: spec.optional && !is_chosen,
     }
 }
