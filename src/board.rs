@@ -13,8 +13,8 @@ use pgrx::{
     PGRXSharedMemory, PgLwLock, PgXactCallbackEvent, pg_shmem_init, pg_sys, register_xact_callback,
 };
 
-/// Databases that can have a worker at once, and oids that can wait for the launcher. Larger costs 16 bytes of
-/// shared memory each; smaller and a server with more databases would not serve them all.
+/// Workers that there can be at once, and databases that can wait for the launcher. Larger costs 24 bytes of shared
+/// memory each; smaller and a server with more databases would not serve them all.
 const PLACES: usize = 256;
 
 // SAFETY: no other library names its lock so.
@@ -35,6 +35,7 @@ struct Board {
 #[derive(Clone, Copy)]
 struct Worker {
     database: u32,
+    number: i32,
     pid: i32,
     latch: usize,
 }
@@ -57,6 +58,7 @@ impl Default for Board {
             launcher: 0,
             workers: [Worker {
                 database: FREE,
+                number: 0,
                 pid: 0,
                 latch: 0,
             }; PLACES],
@@ -85,11 +87,13 @@ pub fn enter_launcher() {
     BOARD.exclusive().launcher = unsafe { pg_sys::MyLatch } as usize;
 }
 
-/// Takes the place of a database's worker. False: the database is held, has a worker, or no place is free.
-pub fn enter_worker(database: pg_sys::Oid) -> bool {
+/// Takes the place of a database's worker of a number. False: the database is held, has this worker, or no place is
+/// free.
+pub fn enter_worker(database: pg_sys::Oid, number: i32) -> bool {
     let database = database.to_u32();
     let mut board = BOARD.exclusive();
-    if board.workers.iter().any(|w| w.database == database) || is_held(&mut board, database) {
+    let is_there = |w: &Worker| w.database == database && w.number == number;
+    if board.workers.iter().any(is_there) || is_held(&mut board, database) {
         return false;
     }
     let Some(place) = board.workers.iter_mut().find(|w| w.database == FREE) else {
@@ -99,6 +103,7 @@ pub fn enter_worker(database: pg_sys::Oid) -> bool {
     *place = unsafe {
         Worker {
             database,
+            number,
             pid: pg_sys::MyProcPid,
             latch: pg_sys::MyLatch as usize,
         }
@@ -119,33 +124,34 @@ pub fn leave_worker() {
     }
 }
 
-/// The process id of a database's worker.
-pub fn worker(database: pg_sys::Oid) -> Option<i32> {
+/// The numbers and process ids of a database's workers, by number.
+pub fn workers(database: pg_sys::Oid) -> Vec<(i32, i32)> {
     let board = BOARD.share();
-    board
-        .workers
-        .iter()
-        .find(|w| w.database == database.to_u32())
-        .map(|w| w.pid)
+    let of_it = board.workers.iter();
+    let of_it = of_it.filter(|w| w.database == database.to_u32());
+    let mut workers: Vec<_> = of_it.map(|w| (w.number, w.pid)).collect();
+    workers.sort_unstable();
+    workers
 }
 
-/// Wakes a database's worker, or asks the launcher for one.
+/// Wakes a database's workers, and asks the launcher for the first one where it is missing.
 pub fn wake(database: pg_sys::Oid) {
     let database = database.to_u32();
     let mut board = BOARD.exclusive();
     // SAFETY: this process's own pid.
     let me = unsafe { pg_sys::MyProcPid };
-    let latch = match board.workers.iter().find(|w| w.database == database) {
-        // It knows what it does itself.
-        Some(worker) if worker.pid == me => return,
-        Some(worker) => worker.latch,
-        None => {
-            note(&mut board.asked, database);
-            board.launcher
-        }
-    };
+    let of_it = board.workers.iter().filter(|w| w.database == database);
+    let is_served = of_it.clone().any(|w| w.number == 1);
+    // A worker knows what it does itself.
+    let mut latches: Vec<usize> = of_it.filter(|w| w.pid != me).map(|w| w.latch).collect();
+    if !is_served {
+        note(&mut board.asked, database);
+        latches.push(board.launcher);
+    }
     drop(board);
-    set_latch(latch);
+    for latch in latches {
+        set_latch(latch);
+    }
 }
 
 /// Wakes the worker of this session's database once this transaction has committed; nothing on ROLLBACK.

@@ -42,6 +42,18 @@ pub enum Error {
     FileOverLimit(usize, usize),
     #[error("the file has no name, or one that is too long")]
     NoFileName,
+    #[error("sync frequency \"{0}\" is not known, or has no schedule")]
+    UnknownFrequency(String),
+    #[error("the span cannot be read: {0}")]
+    WrongSpan(&'static str),
+    /// Most of them.
+    #[error("the backfill would have more than {0} windows")]
+    TooManyWindows(i64),
+    #[error("connector \"{0}\" is being synced, or changed by another transaction")]
+    Syncing(Uuid),
+    /// With those that there are.
+    #[error("stream \"{0}\" has not been read yet")]
+    UnknownStream(String, Vec<String>),
     #[error("role \"{0}\" acts for no tenant")]
     NoTenant(String),
     #[error("role \"{0}\" is bound to more than one tenant")]
@@ -180,6 +192,18 @@ impl From<Error> for ErrorReport {
             }
             Error::NoFileName => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
                 .set_hint("Give the name of the file, such as sales.csv: by it a corrected file is known."),
+            Error::UnknownFrequency(_) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+                .set_detail("Frequencies with a schedule: daily, hourly, weekly.")
+                .set_hint("Correct p_frequency, or leave it out for all of them."),
+            Error::WrongSpan(_) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+                .set_hint("Give a beginning, a later end, and how long a window is, such as '2024-01-01', '2025-01-01', '7 days'."),
+            Error::TooManyWindows(_) => report(PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
+                .set_hint("Give a longer p_step, such as '7 days'."),
+            Error::Syncing(_) => report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                .set_hint("Try again when the run has ended; CALL connector_service_sync_wait() waits, connector_service_cancel() ends it."),
+            Error::UnknownStream(_, known) => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT)
+                .set_detail(format!("Streams of this connector that have been read: {}.", known.join(", ")))
+                .set_hint("See sync_state."),
             Error::NoTenant(_) => report(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE)
                 .set_detail("Every row belongs to a tenant, and is seen by nobody else.")
                 .set_hint("A member of connector_service_app says for which one, in the same transaction: SELECT connector_service_act_for('<tenant>'). Any other role is bound to its tenant by an administrator, in tenant_roles."),

@@ -26,6 +26,12 @@ pub enum Scheduler {
 }
 
 static MAX_CONCURRENT_SYNCS: GucSetting<i32> = GucSetting::<i32>::new(32);
+static SYNC_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(1);
+static RUN_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(90 * DAY);
+static QUARANTINE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(365 * DAY);
+static ALERT_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(365 * DAY);
+static MAX_SYNCS_PER_TENANT: GucSetting<i32> = GucSetting::<i32>::new(0);
+static MAX_SYNCS_PER_ACCOUNT: GucSetting<i32> = GucSetting::<i32>::new(8);
 static CONNECT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static READ_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 static REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(120_000);
@@ -42,6 +48,9 @@ static SCHEDULER: GucSetting<Scheduler> = GucSetting::<Scheduler>::new(Scheduler
 
 static TENANT_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+
+/// In minutes.
+const DAY: i32 = 24 * 60;
 
 /// Deepest nesting of a stored record. Deeper: PostgreSQL's recursive functions over jsonb come near
 /// max_stack_depth. Shallower: real documents would be turned away.
@@ -71,6 +80,61 @@ pub fn define() {
         c"How many connectors one database syncs at once.",
         c"More than this wait in the queue.",
         &MAX_CONCURRENT_SYNCS,
+        1,
+        1000,
+        none,
+    );
+    int(
+        c"connector_service.sync_workers",
+        c"How many processes sync one database.",
+        c"Each tenant is one worker's, and max_concurrent_syncs is each worker's. For many tenants, where one core is not enough.",
+        &SYNC_WORKERS,
+        1,
+        MOST_WORKERS,
+        none,
+    );
+    let min = GucFlags::UNIT_MIN;
+    int(
+        c"connector_service.run_retention",
+        c"How long runs that ended are kept.",
+        c"0: for ever. The last one of a connector always is.",
+        &RUN_RETENTION,
+        0,
+        i32::MAX,
+        min,
+    );
+    int(
+        c"connector_service.quarantine_retention",
+        c"How long quarantined records are kept after they were last met.",
+        c"0: for ever.",
+        &QUARANTINE_RETENTION,
+        0,
+        i32::MAX,
+        min,
+    );
+    int(
+        c"connector_service.alert_retention",
+        c"How long alerts are kept after they were resolved.",
+        c"0: for ever. Open ones always are.",
+        &ALERT_RETENTION,
+        0,
+        i32::MAX,
+        min,
+    );
+    int(
+        c"connector_service.max_syncs_per_tenant",
+        c"How many connectors of one tenant are synced at once.",
+        c"0: where the database has several tenants half of max_concurrent_syncs, so that none whose sources hang holds up the others.",
+        &MAX_SYNCS_PER_TENANT,
+        0,
+        1000,
+        none,
+    );
+    int(
+        c"connector_service.max_syncs_per_account",
+        c"How many syncs of one account at a vendor, or of one host, go at once.",
+        c"Of one tenant: accounts of two tenants are never the same.",
+        &MAX_SYNCS_PER_ACCOUNT,
         1,
         1000,
         none,
@@ -288,6 +352,42 @@ pub fn max_concurrent_syncs() -> usize {
     whole(&MAX_CONCURRENT_SYNCS)
 }
 
+/// Sync workers of one database. More: one more process each, for every database.
+pub const MOST_WORKERS: i32 = 16;
+
+pub fn sync_workers() -> i32 {
+    SYNC_WORKERS.get()
+}
+
+/// How long runs, quarantined records and alerts are kept; `None`: for ever.
+pub struct Retention {
+    pub runs: Option<Duration>,
+    pub quarantine: Option<Duration>,
+    pub alerts: Option<Duration>,
+}
+
+pub fn retention() -> Retention {
+    let kept = |setting| match whole(setting) as u64 {
+        0 => None,
+        minutes => Some(Duration::from_secs(minutes * 60)),
+    };
+    Retention {
+        runs: kept(&RUN_RETENTION),
+        quarantine: kept(&QUARANTINE_RETENTION),
+        alerts: kept(&ALERT_RETENTION),
+    }
+}
+
+/// `None`: by how many tenants there are.
+pub fn max_syncs_per_tenant() -> Option<usize> {
+    Some(whole(&MAX_SYNCS_PER_TENANT)).filter(|most| *most > 0)
+}
+
+/// Backfills have time: most of them, of all that goes.
+pub fn max_backfills() -> usize {
+    max_concurrent_syncs().div_ceil(4)
+}
+
 pub fn max_upload_size() -> usize {
     whole(&MAX_UPLOAD_SIZE) * 1024
 }
@@ -307,6 +407,7 @@ pub fn limits() -> Limits {
         retry_pause: ms(&RETRY_PAUSE),
         longest_pause: ms(&LONGEST_PAUSE),
         pages: whole(&MAX_PAGES) as u64,
+        syncs_of_account: whole(&MAX_SYNCS_PER_ACCOUNT),
     }
 }
 

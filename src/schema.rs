@@ -55,10 +55,21 @@ extension_sql_file!(
     requires = ["alert"]
 );
 extension_sql_file!(
+    "../sql/install/80_schedule.sql",
+    name = "schedule",
+    requires = ["aggregate"]
+);
+extension_sql_file!(
+    "../sql/install/85_health.sql",
+    name = "health",
+    requires = ["schedule", connector_service_status]
+);
+extension_sql_file!(
     "../sql/install/90_control.sql",
     name = "control",
     requires = [
-        "aggregate",
+        "health",
+        connector_service_backfill,
         connector_service_cancel,
         connector_service_check,
         connector_service_hint,
@@ -68,6 +79,7 @@ extension_sql_file!(
         connector_service_new_key,
         connector_service_preview,
         connector_service_replay,
+        connector_service_refresh,
         connector_service_reprocess,
         connector_service_reseal,
         connector_service_retire_key,
@@ -75,6 +87,7 @@ extension_sql_file!(
         connector_service_seal_key,
         connector_service_sync,
         connector_service_sync_due,
+        connector_service_sync_due_of,
         connector_service_types,
         connector_service_wake
     ]

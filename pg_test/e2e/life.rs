@@ -19,7 +19,8 @@ struct Hanging {
 
 fn hanging(settings: &str, connectors: usize) -> Hanging {
     let cluster = Cluster::start(&format!(
-        "connector_service.read_timeout = '10min'\nconnector_service.request_timeout = '10min'\n{settings}"
+        "connector_service.read_timeout = '10min'\nconnector_service.request_timeout = '10min'\n\
+         connector_service.max_syncs_per_account = {AT_ONCE}\n{settings}"
     ));
     let mut client = cluster.database("app");
     let vendor = Vendor::start(|_| Reply::Hang);

@@ -14,7 +14,9 @@ const AT_ONCE: usize = 32;
 
 #[test]
 fn five_hundred_slow_connectors_take_less_than_three_times_the_ideal_and_bounded_memory() {
-    let cluster = Cluster::start("");
+    let cluster = Cluster::start(&format!(
+        "connector_service.max_syncs_per_account = {AT_ONCE}"
+    ));
     let mut client = cluster.database("app");
     let vendor = Vendor::start(|asked| {
         let page = asked.number("after");

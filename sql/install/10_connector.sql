@@ -28,6 +28,7 @@ CREATE TABLE @extschema@.connectors (
     next_sync_at timestamptz,
     status text NOT NULL DEFAULT 'active',
     error_message text,
+    scheduler text NOT NULL DEFAULT 'database' CONSTRAINT connectors_scheduler_is_known CHECK (scheduler IN ('database', 'external')),
     failures integer NOT NULL DEFAULT 0 CONSTRAINT connectors_failures_not_negative CHECK (failures >= 0),
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -49,6 +50,7 @@ COMMENT ON COLUMN @extschema@.connectors.last_sync_at IS 'Start of the last run 
 COMMENT ON COLUMN @extschema@.connectors.next_sync_at IS 'When the connector is due: at once when new or resumed, then the next full hour, day or week of the tenant''s zone; after a failure, when it is tried again. NULL: only on demand.';
 COMMENT ON COLUMN @extschema@.connectors.status IS 'active; paused (by a person: nothing runs); error (something a person must mend: only probed now and then).';
 COMMENT ON COLUMN @extschema@.connectors.error_message IS 'What went wrong last and what to do; NULL after a success.';
+COMMENT ON COLUMN @extschema@.connectors.scheduler IS 'Who asks for its syncs when they are due, and again after a failure: database (pg_cron, or the worker itself) or external (such as Airflow, by connector_service_sync()).';
 COMMENT ON COLUMN @extschema@.connectors.failures IS 'Failed runs since the last success.';
 COMMENT ON COLUMN @extschema@.connectors.updated_at IS 'When a person last changed the row, or its credentials were sealed anew; what a sync notes of itself does not move it.';
 
@@ -220,6 +222,20 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.connector_service_connectors_changed() IS 'Trigger of connectors: wakes the worker at COMMIT.';
+CREATE FUNCTION @extschema@.connector_service_connectors_paused() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- What is going the worker ends itself: it may be about to lock the connector's row, with the run's in its hands.
+    UPDATE @extschema@.sync_runs SET state = 'cancelled', finished_at = clock_timestamp(), waiting_for = NULL, retry_at = NULL,
+        error_code = 'cancelled', error_message = 'the connector was paused'
+    WHERE connector_id = NEW.connector_id AND state = 'queued' AND kind = 'sync';
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_connectors_paused() IS 'Trigger of connectors: a pause ends the sync that is queued. Of one that is going the worker ends the fetching, and a backfill goes on when the connector is resumed.';
+CREATE TRIGGER connectors_paused AFTER UPDATE OF status ON @extschema@.connectors
+    FOR EACH ROW WHEN (NEW.status = 'paused' AND OLD.status <> 'paused') EXECUTE FUNCTION @extschema@.connector_service_connectors_paused();
 CREATE TRIGGER connectors_changed AFTER UPDATE OR DELETE ON @extschema@.connectors
     FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_connectors_changed();
 

@@ -33,6 +33,10 @@ CREATE TABLE @extschema@.sync_runs (
     waits integer NOT NULL DEFAULT 0,
     warnings text[] NOT NULL DEFAULT '{}',
     report jsonb,
+    worker integer,
+    backfill_step integer,
+    backfill_steps integer,
+    progress jsonb,
     CONSTRAINT sync_runs_connector_fkey FOREIGN KEY (connector_id, tenant_id)
         REFERENCES @extschema@.connectors (connector_id, tenant_id) ON DELETE CASCADE,
     CONSTRAINT sync_runs_counters_add_up CHECK (received = inserted + updated + unchanged + quarantined + deleted),
@@ -40,9 +44,14 @@ CREATE TABLE @extschema@.sync_runs (
 -- Half empty pages: the counters of a run are updated with every page, in place.
 ) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX sync_runs_one_active ON @extschema@.sync_runs (connector_id) WHERE state IN ('queued', 'running') AND kind = 'sync';
-CREATE INDEX sync_runs_waiting ON @extschema@.sync_runs (requested_at) WHERE state = 'queued';
-CREATE INDEX sync_runs_going ON @extschema@.sync_runs (heartbeat_at) WHERE state = 'running';
+-- No index has a column that changes with every page: an update of a row is then in place.
+CREATE INDEX sync_runs_waiting ON @extschema@.sync_runs (tenant_id, (kind = 'backfill'), requested_at) WHERE state = 'queued' AND retry_at IS NULL;
+CREATE INDEX sync_runs_postponed ON @extschema@.sync_runs (retry_at) WHERE state = 'queued' AND retry_at IS NOT NULL;
+CREATE INDEX sync_runs_going ON @extschema@.sync_runs (connector_id) WHERE state = 'running';
+CREATE INDEX sync_runs_backfills ON @extschema@.sync_runs (connector_id, requested_at, backfill_step) WHERE kind = 'backfill' AND state IN ('queued', 'running');
 CREATE INDEX sync_runs_history ON @extschema@.sync_runs (connector_id, requested_at);
+-- Rows come in this order, and old ones are looked for now and then.
+CREATE INDEX sync_runs_age ON @extschema@.sync_runs USING brin (requested_at) WITH (pages_per_range = 16);
 COMMENT ON TABLE @extschema@.sync_runs IS 'Every sync as a row, kept as history. received = inserted + updated + unchanged + quarantined + deleted, always: the counters commit in one transaction with the rows they count.';
 COMMENT ON COLUMN @extschema@.sync_runs.kind IS 'sync, backfill, upload, webhook, check or preview.';
 COMMENT ON COLUMN @extschema@.sync_runs.requested_by IS 'Role that asked; "schedule" or "retry" where the worker did.';
@@ -63,11 +72,16 @@ COMMENT ON COLUMN @extschema@.sync_runs.bytes IS 'Bytes of all bodies, decompres
 COMMENT ON COLUMN @extschema@.sync_runs.unmapped IS 'Of the records inserted and updated: those that a mapping could not read. They are stored, in quarantine too, and do not count.';
 COMMENT ON COLUMN @extschema@.sync_runs.error_code IS 'Stable word for what went wrong, such as rate_limited; on a run that goes on, what interrupted it.';
 COMMENT ON COLUMN @extschema@.sync_runs.error_message IS 'What went wrong, in our own words, without secrets.';
-COMMENT ON COLUMN @extschema@.sync_runs.retry_at IS 'Of a run that waits: until when. Of a failed one: when its connector is tried again by itself.';
+COMMENT ON COLUMN @extschema@.sync_runs.retry_at IS 'Of a run that waits: until when; infinity for a window of a backfill that waits for those before it. Of a failed one: when its connector is tried again by itself.';
 COMMENT ON COLUMN @extschema@.sync_runs.waiting_for IS 'Why a run that is queued or running asks for nothing at the moment: the vendor wants a pause, or is tried again. NULL: it does not wait.';
 COMMENT ON COLUMN @extschema@.sync_runs.waits IS 'How often the run went back to the queue because the vendor wanted a longer pause. That is no failure.';
 COMMENT ON COLUMN @extschema@.sync_runs.warnings IS 'What a person should know although nothing failed.';
 COMMENT ON COLUMN @extschema@.sync_runs.report IS 'Of a check or preview: what it found, a list with one object for each stream.';
+
+COMMENT ON COLUMN @extschema@.sync_runs.worker IS 'Which of the database''s sync workers took the run up last, from 1; see connector_service.sync_workers.';
+COMMENT ON COLUMN @extschema@.sync_runs.backfill_step IS 'Of a backfill: which of its windows this run reads, from 1. They are read one after the other.';
+COMMENT ON COLUMN @extschema@.sync_runs.backfill_steps IS 'Of a backfill: how many windows it has.';
+COMMENT ON COLUMN @extschema@.sync_runs.progress IS 'Of a backfill that is not over: where each stream stands, as sync_state.cursor is for syncs, which a backfill leaves alone.';
 
 CREATE TABLE @extschema@.rate_budgets (
     tenant_id uuid CONSTRAINT rate_budgets_tenant_fkey REFERENCES @extschema@.tenants ON DELETE CASCADE,

@@ -175,10 +175,14 @@ GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON
 TO connector_service_admin;
 GRANT SELECT ON
     @extschema@.installation, @extschema@.metric_mapping_versions, @extschema@.metric_facts, @extschema@.metric_days_touched,
-    @extschema@.metric_sources, @extschema@.rate_budgets, @extschema@.uploads, @extschema@.daily_revenue_by_category, @extschema@.monthly_revenue, @extschema@.tenant_monthly_revenue
+    @extschema@.metric_sources, @extschema@.rate_budgets, @extschema@.uploads, @extschema@.connector_health, @extschema@.daily_revenue_by_category, @extschema@.monthly_revenue, @extschema@.tenant_monthly_revenue
 TO connector_service_admin;
 GRANT EXECUTE ON FUNCTION
-    @extschema@.connector_service_act_for(uuid, boolean), @extschema@.connector_service_adopt(), @extschema@.connector_service_sync_due(),
+    @extschema@.connector_service_act_for(uuid, boolean), @extschema@.connector_service_adopt(),
+    @extschema@.connector_service_sync_due(), @extschema@.connector_service_sync_due(text),
+    @extschema@.connector_service_jobs(), @extschema@.connector_service_schedule(), @extschema@.connector_service_unschedule(),
+    @extschema@.connector_service_note_schedule(name), @extschema@.connector_service_doctor(), @extschema@.connector_service_status(),
+    @extschema@.connector_service_prometheus(),
     @extschema@.connector_service_process(bigint), @extschema@.connector_service_settle(integer), @extschema@.connector_service_verify(uuid),
     @extschema@.connector_service_check_quality(), @extschema@.check_missing_data(integer), @extschema@.refresh_monthly_revenue(),
     @extschema@.connector_service_new_key(), @extschema@.connector_service_retire_key(text),
@@ -204,8 +208,8 @@ TO connector_service_app, connector_service_tenant;
 GRANT INSERT, UPDATE (name, timezone, currency) ON @extschema@.tenants TO connector_service_app, connector_service_tenant;
 GRANT INSERT, UPDATE, DELETE ON @extschema@.quality_rules TO connector_service_app, connector_service_tenant;
 -- Not what the worker keeps there for itself.
-GRANT INSERT (connector_id, tenant_id, name, type, credentials, config, sync_frequency, status, next_sync_at, created_at),
-    UPDATE (tenant_id, name, type, credentials, config, sync_frequency, status, next_sync_at),
+GRANT INSERT (connector_id, tenant_id, name, type, credentials, config, sync_frequency, scheduler, status, next_sync_at, created_at),
+    UPDATE (tenant_id, name, type, credentials, config, sync_frequency, scheduler, status, next_sync_at),
     DELETE ON @extschema@.connectors TO connector_service_app, connector_service_tenant;
 GRANT INSERT (metric_id, tenant_id, metric_type, metric_value, metric_date, data, created_at),
     UPDATE (tenant_id, metric_type, metric_value, metric_date, data, by_hand),
@@ -223,10 +227,11 @@ GRANT DELETE ON @extschema@.raw_connector_data, @extschema@.quarantine, @extsche
 
 DO $view$
 BEGIN
-    -- Before PostgreSQL 15 a view always reads with its owner's rights, and this one is only for administrators.
+    -- Before PostgreSQL 15 a view always reads with its owner's rights, and these are only for administrators.
     IF current_setting('server_version_num')::integer >= 150000 THEN
         ALTER VIEW @extschema@.daily_revenue_by_category SET (security_invoker);
-        GRANT SELECT ON @extschema@.daily_revenue_by_category TO connector_service_app, connector_service_tenant;
+        ALTER VIEW @extschema@.connector_health SET (security_invoker);
+        GRANT SELECT ON @extschema@.daily_revenue_by_category, @extschema@.connector_health TO connector_service_app, connector_service_tenant;
     END IF;
 END
 $view$;
@@ -234,7 +239,8 @@ $view$;
 -- All three; where it matters, what a function does is bound to the caller's tenant by row security.
 
 GRANT EXECUTE ON FUNCTION
-    @extschema@.connector_service_sync(uuid), @extschema@.connector_service_check(uuid), @extschema@.connector_service_preview(uuid),
+    @extschema@.connector_service_sync(uuid), @extschema@.connector_service_refresh(uuid, text),
+    @extschema@.connector_service_backfill(uuid, timestamptz, timestamptz, interval), @extschema@.connector_service_check(uuid), @extschema@.connector_service_preview(uuid),
     @extschema@.connector_service_upload(uuid, text, bytea), @extschema@.connector_service_preview_upload(uuid, text, bytea),
     @extschema@.connector_service_catalog(), @extschema@.connector_service_types(), @extschema@.connector_service_cancel(uuid), @extschema@.connector_service_reprocess(uuid),
     @extschema@.connector_service_replay(uuid), @extschema@.connector_service_seal_key(), @extschema@.connector_service_explain(uuid),

@@ -10,6 +10,7 @@ mod fact;
 mod mapping;
 mod run;
 mod secret;
+mod status;
 mod upload;
 
 use crate::board;

@@ -1,6 +1,9 @@
 //! Runs: queue, cancel, wake.
 
-use std::time::{Duration, Instant};
+use std::cell::Cell;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 
 use connector_service_core::source;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -11,12 +14,29 @@ use crate::board;
 use crate::error::{Error, Result};
 use crate::store::connector::{Due, Readiness};
 use crate::store::run::Kind;
-use crate::store::{self, connector, read_uuid, run, upload, uuid};
+use crate::store::{self, backfill, connector, read_uuid, run, state, upload, uuid};
 use crate::wait::Waiter;
 
-/// How long a call waits for another session that is queueing the same connector. Longer: a forgotten open
-/// transaction delays a scheduled statement by that much for each connector it holds.
+/// How long the calls of a statement wait, together, for other sessions that are queueing the same connectors. Longer: a
+/// forgotten open transaction delays a scheduled statement by that much.
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
+
+/// Pause between two looks at a connector that is locked.
+const STEP: Duration = Duration::from_millis(5);
+
+/// Whether the statement that is running has waited for less than it may; counts another step.
+fn may_wait_on() -> bool {
+    thread_local! {
+        /// When the statement began, and the steps it has waited.
+        static WAITED: Cell<(i64, u32)> = const { Cell::new((0, 0)) };
+    }
+    // SAFETY: plain look-up of when the session's statement began.
+    let began = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
+    let (of, steps) = WAITED.get();
+    let steps = if of == began { steps + 1 } else { 1 };
+    WAITED.set((began, steps));
+    STEP * steps <= LONGEST_WAIT
+}
 
 /// Queues a sync and returns its run id, or the active run's where one is queued or running. NULL and a NOTICE
 /// for a connector that cannot be queued: many are called in one statement, and one must not fail the others.
@@ -35,26 +55,22 @@ fn sync(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
     if store::with(|db| takes_files(db, connector))? {
         return again(connector);
     }
-    let deadline = Instant::now() + LONGEST_WAIT;
     loop {
         let (readiness, run) = store::with(|db| {
             // Without a lock first: a run that is there is all there is to say.
             if let Some(run) = run::active(db, connector)? {
                 return Ok((Readiness::Ready, Some(run)));
             }
-            match connector::lock(db, connector)? {
-                Readiness::Ready => {
-                    let run = run::queue(db, connector)?;
-                    Ok((
-                        Readiness::Ready,
-                        if run.is_some() {
-                            run
-                        } else {
-                            run::active(db, connector)?
-                        },
-                    ))
-                }
-                other => Ok((other, None)),
+            let readiness = connector::lock(db, connector)?;
+            if readiness != Readiness::Ready {
+                return Ok((readiness, None));
+            }
+            if let Some(run) = run::asked_for(db, connector)? {
+                return Ok((Readiness::Ready, Some(run)));
+            }
+            match run::queue(db, connector)? {
+                Some(run) => Ok((Readiness::Ready, Some(run))),
+                None => Ok((Readiness::Ready, run::active(db, connector)?)),
             }
         })?;
         match readiness {
@@ -62,10 +78,10 @@ fn sync(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
                 board::wake_at_commit();
                 return Ok(run);
             }
-            Readiness::Busy if Instant::now() < deadline => {
+            Readiness::Busy if may_wait_on() => {
                 pgrx::check_for_interrupts!();
                 if let Ok(mut waiter) = Waiter::new() {
-                    waiter.sleep(Duration::from_millis(5));
+                    waiter.sleep(STEP);
                 }
             }
             Readiness::Busy => {
@@ -119,6 +135,25 @@ fn connector_service_sync_due() -> Result<SetOfIterator<'static, pgrx::Uuid>, Er
     Ok(SetOfIterator::new(runs.into_iter().map(uuid)))
 }
 
+/// The same for connectors of one frequency; those that are daily or weekly from 02:00 of their tenant's zone on.
+#[pg_extern(name = "connector_service_sync_due", volatile, parallel_unsafe, strict)]
+#[search_path(pg_catalog, pg_temp)]
+fn connector_service_sync_due_of(
+    p_frequency: &str,
+) -> Result<SetOfIterator<'static, pgrx::Uuid>, ErrorReport> {
+    need_worker()?;
+    let Some(frequency) = FREQUENCIES.into_iter().find(|known| *known == p_frequency) else {
+        return Err(Error::UnknownFrequency(p_frequency.to_owned()).into());
+    };
+    let runs = store::with(|db| connector::queue_due(db, Due::Of(frequency), "schedule"))?;
+    if !runs.is_empty() {
+        board::wake_at_commit();
+    }
+    Ok(SetOfIterator::new(runs.into_iter().map(uuid)))
+}
+
+const FREQUENCIES: [&str; 3] = ["hourly", "daily", "weekly"];
+
 /// Queues a run that logs in, reads one page of each stream and stores nothing.
 #[pg_extern(volatile, parallel_unsafe, strict)]
 #[search_path(pg_catalog, pg_temp)]
@@ -144,6 +179,100 @@ fn look(connector: uuid::Uuid, kind: Kind) -> Result<pgrx::Uuid> {
     Ok(uuid(run))
 }
 
+/// Queues a run for each window of a span of the past, and returns their ids, the oldest window first. They are read one
+/// after the other, behind what is due, and leave the cursor alone.
+#[pg_extern(volatile, parallel_unsafe, strict)]
+#[search_path(pg_catalog, pg_temp)]
+fn connector_service_backfill(
+    p_connector_id: pgrx::Uuid,
+    p_from: TimestampWithTimeZone,
+    p_to: TimestampWithTimeZone,
+    p_step: default!(Interval, "'1 day'"),
+) -> Result<SetOfIterator<'static, pgrx::Uuid>, ErrorReport> {
+    let runs = backfill(
+        read_uuid(p_connector_id),
+        moment(p_from)?,
+        moment(p_to)?,
+        p_step,
+    )?;
+    Ok(SetOfIterator::new(runs.into_iter().map(uuid)))
+}
+
+fn moment(at: impl Into<i64>) -> Result<DateTime<Utc>> {
+    // Counted from the year 2000; the infinities are beyond what there is of time.
+    let micros = at.into().checked_add(946_684_800_000_000);
+    let moment = micros.and_then(DateTime::from_timestamp_micros);
+    moment.ok_or(Error::WrongSpan(
+        "it has no end, or lies beyond the calendar",
+    ))
+}
+
+fn backfill(
+    connector: uuid::Uuid,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    step: Interval,
+) -> Result<Vec<uuid::Uuid>> {
+    need_worker()?;
+    if !store::as_caller(|db| connector::is_visible(db, connector))? {
+        return Err(Error::UnknownConnector(connector));
+    }
+    // SAFETY: plain look at the clock.
+    let to = to.min(moment(unsafe { pg_sys::GetCurrentTimestamp() })?);
+    if from >= to {
+        return Err(Error::WrongSpan(
+            "it does not begin before it ends, or before now",
+        ));
+    }
+    if step.as_micros() <= 0 {
+        return Err(Error::WrongSpan("its step is not longer than nothing"));
+    }
+    if store::with(|db| connector::is_paused(db, connector))? {
+        notice!("connector \"{connector}\" is paused; the backfill begins when it is active");
+    }
+    let runs = store::with(|db| {
+        if takes_files(db, connector)? {
+            return Err(Error::WrongSpan(
+                "the connector's files are uploaded, and nothing is asked of anybody",
+            ));
+        }
+        if backfill::count(db, from, to, step)? > backfill::MOST {
+            return Err(Error::TooManyWindows(backfill::MOST));
+        }
+        let runs = backfill::queue(db, connector, from, to, step)?;
+        backfill::release(db, connector)?;
+        Ok(runs)
+    })?;
+    board::wake_at_commit();
+    Ok(runs)
+}
+
+/// Has a stream read from the start: forgets where it stands, and queues a sync whose id it returns.
+#[pg_extern(volatile, parallel_unsafe, strict)]
+#[search_path(pg_catalog, pg_temp)]
+fn connector_service_refresh(
+    p_connector_id: pgrx::Uuid,
+    p_stream: &str,
+) -> Result<Option<pgrx::Uuid>, ErrorReport> {
+    let connector = read_uuid(p_connector_id);
+    need_worker()?;
+    if !store::as_caller(|db| connector::is_visible(db, connector))? {
+        return Err(Error::UnknownConnector(connector).into());
+    }
+    store::with(|db| {
+        // Under the lock of the connector no sync is queued, and one that is going would write where it stands.
+        if connector::lock(db, connector)? == Readiness::Busy || run::is_going(db, connector)? {
+            return Err(Error::Syncing(connector));
+        }
+        let known = state::streams(db, connector)?;
+        if !known.iter().any(|stream| stream == p_stream) {
+            return Err(Error::UnknownStream(p_stream.to_owned(), known));
+        }
+        state::forget(db, connector, p_stream)
+    })?;
+    Ok(sync(connector)?.map(uuid))
+}
+
 /// Ends a queued or running sync; what it has stored stays. False: it had ended already, or is not known.
 #[pg_extern(volatile, parallel_unsafe, strict)]
 #[search_path(pg_catalog, pg_temp)]
@@ -152,7 +281,10 @@ fn connector_service_cancel(p_run_id: pgrx::Uuid) -> Result<bool, ErrorReport> {
     if !store::as_caller(|db| run::is_visible(db, run))? {
         return Ok(false);
     }
-    let cancelled = store::with(|db| run::cancel(db, run))?;
+    let cancelled = store::with(|db| match run::cancel(db, run)? {
+        None => Ok(false),
+        Some(connector) => backfill::release(db, connector).map(|()| true),
+    })?;
     board::wake_at_commit();
     Ok(cancelled)
 }

@@ -49,10 +49,20 @@ pub fn lock(db: &mut Db, connector: Uuid) -> Result<Readiness> {
     })
 }
 
+pub fn is_paused(db: &mut Db, connector: Uuid) -> Result<bool> {
+    let rows = db.run(
+        "SELECT true FROM @extschema@.connectors WHERE connector_id = $1 AND status = 'paused'",
+        &[uuid(connector).into()],
+    )?;
+    Ok(rows.count > 0)
+}
+
 /// Which connectors to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
     All,
+    /// Those of one frequency. The day begins at midnight, and its schedule at two.
+    Of(&'static str),
     /// Only those whose last run failed: trying again is the worker's own affair, whoever keeps the schedule.
     FailedOnly,
 }
@@ -60,11 +70,17 @@ pub enum Due {
 /// Queues a run for every connector that is due and has none, skipping those that another session is
 /// queueing. Safe from many sessions at once.
 pub fn queue_due(db: &mut Db, due: Due, requested_by: &str) -> Result<Vec<Uuid>> {
+    let frequency = match due {
+        Due::Of(frequency) => Some(frequency),
+        Due::All | Due::FailedOnly => None,
+    };
     let rows = db.run(
         "WITH due AS MATERIALIZED (
             SELECT c.connector_id, c.tenant_id FROM @extschema@.connectors c
             WHERE (c.status = 'active' AND c.next_sync_at <= now() OR c.status = 'error' AND c.next_sync_at <= now())
-              AND (c.failures > 0 OR $1)
+              AND (c.failures > 0 OR $1) AND c.scheduler = 'database'
+              AND ($3::text IS NULL OR c.sync_frequency = $3 AND ($3 = 'hourly' OR EXISTS (
+                  SELECT FROM @extschema@.tenants t WHERE t.tenant_id = c.tenant_id AND (now() AT TIME ZONE t.timezone)::time >= '02:00')))
               AND NOT EXISTS (SELECT FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id
                               AND r.state IN ('queued', 'running') AND r.kind = 'sync')
             ORDER BY c.next_sync_at
@@ -73,7 +89,11 @@ pub fn queue_due(db: &mut Db, due: Due, requested_by: &str) -> Result<Vec<Uuid>>
          SELECT due.connector_id, due.tenant_id, $2 FROM due
          ON CONFLICT (connector_id) WHERE state IN ('queued', 'running') AND kind = 'sync' DO NOTHING
          RETURNING run_id",
-        &[(due == Due::All).into(), requested_by.into()],
+        &[
+            (due != Due::FailedOnly).into(),
+            requested_by.into(),
+            frequency.into(),
+        ],
     )?;
     (0..rows.count)
         .map(|row| Ok(read_uuid(rows.need(row, 1)?)))
@@ -119,9 +139,9 @@ pub fn next_due(db: &mut Db, due: Due) -> Result<Option<Duration>> {
     let rows = db.run(
         "SELECT extract(epoch FROM least(
             (SELECT c.next_sync_at FROM @extschema@.connectors c WHERE c.status = 'active' AND c.next_sync_at > now() AND c.next_sync_at < 'infinity'
-             AND (c.failures > 0 OR $1) ORDER BY c.next_sync_at LIMIT 1),
+             AND (c.failures > 0 OR $1) AND c.scheduler = 'database' ORDER BY c.next_sync_at LIMIT 1),
             (SELECT c.next_sync_at FROM @extschema@.connectors c WHERE c.status = 'error' AND c.next_sync_at > now() AND c.next_sync_at < 'infinity'
-             ORDER BY c.next_sync_at LIMIT 1)) - now())::float8",
+             AND c.scheduler = 'database' ORDER BY c.next_sync_at LIMIT 1)) - now())::float8",
         &[(due == Due::All).into()],
     )?;
     Ok(rows

@@ -11,6 +11,13 @@ pub struct Installation {
     pub held: Option<String>,
     pub has_pg_cron: bool,
     pub has_connectors: bool,
+    pub has_tenants: Tenants,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tenants {
+    One,
+    Several,
 }
 
 /// The schema of the extension, quoted.
@@ -32,7 +39,7 @@ pub fn look(db: &mut Db) -> Result<Installation> {
                 WHEN i.system_identifier <> s.system_identifier THEN 'this server is not the one it was installed on'
                 WHEN i.database_oid <> d.oid THEN 'this database is a copy of another one'
             END,
-            EXISTS (SELECT FROM @extschema@.connectors)
+            EXISTS (SELECT FROM @extschema@.connectors), EXISTS (SELECT FROM @extschema@.tenants OFFSET 1)
          FROM pg_catalog.pg_extension e, @extschema@.installation i, pg_catalog.pg_control_system() s,
             pg_catalog.pg_database d
          WHERE e.extname = 'connector_service' AND d.datname = pg_catalog.current_database()",
@@ -43,18 +50,30 @@ pub fn look(db: &mut Db) -> Result<Installation> {
         has_pg_cron: rows.need(0, 2)?,
         held: rows.get(0, 3)?,
         has_connectors: rows.need(0, 4)?,
+        has_tenants: match rows.need(0, 5)? {
+            true => Tenants::Several,
+            false => Tenants::One,
+        },
     })
 }
 
-/// Takes the lock that the worker of a database holds as long as its process lives; false if another one has it.
-/// With it, every run that is still `running` is an orphan: that is known, not guessed by a time-out.
-pub fn lock_worker(db: &mut Db) -> Result<bool> {
-    // The key is the beginning of the extension's name in ASCII.
+/// Takes the lock that a worker of a database holds as long as its process lives; false if another one has it.
+/// With it, every run of this number that is still `running` is an orphan: that is known, not guessed by a time-out.
+pub fn lock_worker(db: &mut Db, number: i32) -> Result<bool> {
+    // The key is the beginning of the extension's name in ASCII, and the number behind it.
     db.run(
-        "SELECT pg_catalog.pg_try_advisory_lock(x'636f6e6e6563746f'::bigint)",
-        &[],
+        "SELECT pg_catalog.pg_try_advisory_lock(x'636f6e6e6563746f'::bigint + $1 - 1)",
+        &[number.into()],
     )?
     .need(0, 1)
+}
+
+pub fn unlock_worker(db: &mut Db, number: i32) -> Result<()> {
+    db.run(
+        "SELECT pg_catalog.pg_advisory_unlock(x'636f6e6e6563746f'::bigint + $1 - 1)",
+        &[number.into()],
+    )?;
+    Ok(())
 }
 
 /// Settings of the worker's session: every statement it runs goes by key, so plans are pinned to indexes. A
@@ -63,7 +82,7 @@ pub fn prepare_session() -> Result<()> {
     super::tx_as_superuser(|db| {
         db.run(
             "SELECT pg_catalog.set_config(name, value, false) FROM (VALUES
-                ('search_path', 'pg_catalog, pg_temp'), ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'),
+                ('application_name', 'connector_service'), ('search_path', 'pg_catalog, pg_temp'), ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'),
                 ('enable_mergejoin', 'off'), ('jit', 'off'), ('lock_timeout', '2s'), ('statement_timeout', '0'),
                 ('idle_in_transaction_session_timeout', '0'), ('row_security', 'on'), ('default_transaction_isolation', 'read committed'),
                 ('default_transaction_read_only', 'off'), ('deadlock_timeout', '500ms'), ('DateStyle', 'ISO'), ('TimeZone', 'UTC')

@@ -8,6 +8,7 @@
 //! rights. [`as_caller`] is for what the caller may see.
 
 pub mod access;
+pub mod backfill;
 pub mod budget;
 pub mod connector;
 pub mod fact;
@@ -18,6 +19,7 @@ pub mod page;
 pub mod preview;
 pub mod quarantine;
 pub mod raw;
+pub mod retention;
 pub mod run;
 pub mod state;
 pub mod upload;

@@ -8,8 +8,8 @@ use connector_service_core::record::{Reason, Record, Rejected};
 use uuid::Uuid;
 
 use super::raw::{Missing, Written};
-use super::run::Claimed;
-use super::{Db, fact, metric, quarantine, raw, run, state, tx, upload};
+use super::run::{Claimed, Kind};
+use super::{Db, backfill, fact, metric, quarantine, raw, run, state, tx, upload};
 use crate::error::{Error, Result};
 use crate::fault;
 
@@ -67,6 +67,10 @@ pub fn store(
     }
     match &page.upload {
         Some(mark) => upload::advance(db, claimed, token, page, mark, &mut counts, written)?,
+        // What a part of the past shows says nothing of the whole.
+        None if claimed.kind == Kind::Backfill => {
+            backfill::advance(db, claimed.run, &page.stream, &page.state)?;
+        }
         None => {
             judge(db, claimed, token, page, &mut counts, written)?;
             state::write(db, claimed.connector, &page.stream, &page.state)?;

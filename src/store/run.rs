@@ -9,6 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use connector_service_core::error::Failure;
 use connector_service_core::record::Window;
+use connector_service_core::source::Span;
 use uuid::Uuid;
 
 use super::{Db, Rows, read_uuid, uuid};
@@ -24,12 +25,15 @@ pub struct Claimed {
     pub config: String,
     pub credentials: String,
     pub now: DateTime<Utc>,
+    /// Of a backfill.
+    pub span: Option<Span>,
 }
 
 /// What a run is for. The words stand in `sync_runs.kind`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     Sync,
+    Backfill,
     Upload,
     Check,
     Preview,
@@ -39,6 +43,7 @@ impl Kind {
     pub fn word(self) -> &'static str {
         match self {
             Kind::Sync => "sync",
+            Kind::Backfill => "backfill",
             Kind::Upload => "upload",
             Kind::Check => "check",
             Kind::Preview => "preview",
@@ -48,6 +53,7 @@ impl Kind {
     /// What other parts queue is taken for a sync.
     fn read(word: &str) -> Kind {
         match word {
+            "backfill" => Kind::Backfill,
             "upload" => Kind::Upload,
             "check" => Kind::Check,
             "preview" => Kind::Preview,
@@ -73,6 +79,21 @@ pub fn active(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
     let rows = db.run(
         "SELECT run_id FROM @extschema@.sync_runs
          WHERE connector_id = $1 AND state IN ('queued', 'running') AND kind = 'sync'",
+        &[uuid(connector).into()],
+    )?;
+    Ok(rows.get(0, 1)?.map(read_uuid))
+}
+
+/// The same, or the one that ended since the caller's statement began: it was queued or going at that moment, or began
+/// later, and is what the caller asked for. A schedule that fires twice thus makes one run. Within a procedure that
+/// commits, what counts is its last COMMIT.
+pub fn asked_for(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
+    if let Some(run) = active(db, connector)? {
+        return Ok(Some(run));
+    }
+    let rows = db.run(
+        "SELECT CASE WHEN state IN ('succeeded', 'failed') AND finished_at > greatest(statement_timestamp(), now()) THEN run_id END
+         FROM @extschema@.sync_runs WHERE connector_id = $1 AND kind = 'sync' ORDER BY requested_at DESC LIMIT 1",
         &[uuid(connector).into()],
     )?;
     Ok(rows.get(0, 1)?.map(read_uuid))
@@ -110,53 +131,103 @@ pub fn is_visible(db: &mut Db, run: Uuid) -> Result<bool> {
     Ok(rows.count > 0)
 }
 
-/// Ends a run that is queued or going. False: it had ended already, or is not known.
-pub fn cancel(db: &mut Db, run: Uuid) -> Result<bool> {
+/// Whether a sync of a connector is going.
+pub fn is_going(db: &mut Db, connector: Uuid) -> Result<bool> {
     let rows = db.run(
-        "UPDATE @extschema@.sync_runs
-         SET state = 'cancelled', token = NULL, finished_at = clock_timestamp(), error_code = 'cancelled',
-             error_message = 'cancelled by ' || session_user
-         WHERE run_id = $1 AND state IN ('queued', 'running')",
-        &[uuid(run).into()],
+        "SELECT true FROM @extschema@.sync_runs WHERE connector_id = $1 AND state = 'running' AND kind = 'sync'",
+        &[uuid(connector).into()],
     )?;
     Ok(rows.count > 0)
 }
 
-/// Takes up to `most` queued runs, the oldest first, and of a connector one at a time: two that ask for a token at once
-/// would each take the other's refresh token away.
-pub fn claim(db: &mut Db, token: Uuid, most: usize) -> Result<Vec<Claimed>> {
+/// Ends a run that is queued or going, and returns whose it was. `None`: it had ended already, or is not known.
+pub fn cancel(db: &mut Db, run: Uuid) -> Result<Option<Uuid>> {
+    let rows = db.run(
+        "UPDATE @extschema@.sync_runs
+         SET state = 'cancelled', token = NULL, finished_at = clock_timestamp(), error_code = 'cancelled',
+             error_message = 'cancelled by ' || session_user
+         WHERE run_id = $1 AND state IN ('queued', 'running') RETURNING connector_id",
+        &[uuid(run).into()],
+    )?;
+    Ok(rows.get(0, 1)?.map(read_uuid))
+}
+
+/// Lets runs go on whose wait is over.
+pub fn end_waits(db: &mut Db) -> Result<u64> {
+    let rows = db.run(
+        "UPDATE @extschema@.sync_runs SET retry_at = NULL WHERE state = 'queued' AND retry_at <= now()",
+        &[],
+    )?;
+    Ok(rows.count)
+}
+
+/// The first tenant from this one on, in the order of their ids, that has a run to be taken up.
+pub fn next_tenant(db: &mut Db, from: Uuid) -> Result<Option<Uuid>> {
+    let rows = db.run(
+        "SELECT tenant_id FROM @extschema@.sync_runs WHERE state = 'queued' AND retry_at IS NULL AND tenant_id >= $1
+         ORDER BY tenant_id LIMIT 1",
+        &[uuid(from).into()],
+    )?;
+    Ok(rows.get(0, 1)?.map(read_uuid))
+}
+
+/// Takes up a run of a tenant: the oldest one of these kinds, a backfill last. Of a connector one at a time: two that ask
+/// for a token at once would each take the other's refresh token away.
+pub fn claim(
+    db: &mut Db,
+    tenant: Uuid,
+    token: Uuid,
+    worker: i32,
+    kinds: &[Kind],
+) -> Result<Option<Claimed>> {
+    let kinds: Vec<&str> = kinds.iter().map(|kind| kind.word()).collect();
     let rows = db.run(
         "WITH waiting AS MATERIALIZED (
-            SELECT r.run_id FROM @extschema@.sync_runs r WHERE r.state = 'queued' AND (r.retry_at IS NULL OR r.retry_at <= now())
-                AND NOT EXISTS (
-                    SELECT FROM @extschema@.sync_runs o WHERE o.connector_id = r.connector_id AND o.run_id <> r.run_id
-                        AND (o.state = 'running' OR o.state = 'queued' AND (o.retry_at IS NULL OR o.retry_at <= now())
-                            AND (o.requested_at, o.run_id) < (r.requested_at, r.run_id)))
-            ORDER BY r.requested_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+            SELECT r.run_id FROM @extschema@.sync_runs r
+            WHERE r.state = 'queued' AND r.retry_at IS NULL AND r.tenant_id = $2 AND r.kind = ANY ($4)
+                AND NOT EXISTS (SELECT FROM @extschema@.sync_runs o WHERE o.connector_id = r.connector_id AND o.state = 'running')
+                AND (r.kind NOT IN ('sync', 'backfill')
+                    OR EXISTS (SELECT FROM @extschema@.connectors c WHERE c.connector_id = r.connector_id AND c.status <> 'paused'))
+            ORDER BY (r.kind = 'backfill'), r.requested_at LIMIT 1 FOR UPDATE SKIP LOCKED)
          UPDATE @extschema@.sync_runs r
-         SET state = 'running', token = $1, attempt = r.attempt + 1, heartbeat_at = clock_timestamp(), waiting_for = NULL, retry_at = NULL,
+         SET state = 'running', token = $1, worker = $3, attempt = r.attempt + 1, heartbeat_at = coalesce(r.heartbeat_at, clock_timestamp()), waiting_for = NULL,
              started_at = coalesce(r.started_at, clock_timestamp())
          FROM waiting, @extschema@.connectors c
          WHERE r.run_id = waiting.run_id AND c.connector_id = r.connector_id
          RETURNING r.run_id, r.connector_id, r.tenant_id, c.type, c.config::text, c.credentials::text,
-            (extract(epoch FROM now()) * 1000000)::bigint, r.kind",
-        &[uuid(token).into(), (most as i64).into()],
+            (extract(epoch FROM now()) * 1000000)::bigint, r.kind,
+            (extract(epoch FROM r.window_from) * 1000000)::bigint, (extract(epoch FROM r.window_to) * 1000000)::bigint, r.backfill_step",
+        &[
+            uuid(token).into(),
+            uuid(tenant).into(),
+            worker.into(),
+            kinds.into(),
+        ],
     )?;
-    (0..rows.count)
-        .map(|row| read_claimed(&rows, row))
-        .collect()
+    (rows.count > 0).then(|| read_claimed(&rows)).transpose()
 }
 
-fn read_claimed(rows: &Rows, row: u64) -> Result<Claimed> {
+fn read_claimed(rows: &Rows) -> Result<Claimed> {
+    let moment = DateTime::from_timestamp_micros;
+    let kind = Kind::read(&rows.need::<String>(0, 8)?);
+    let (from, to) = (rows.get::<i64>(0, 9)?, rows.get::<i64>(0, 10)?);
+    let step: Option<i32> = rows.get(0, 11)?;
+    let span = from.and_then(moment).zip(to.and_then(moment));
+    let span = span.filter(|_| kind == Kind::Backfill);
     Ok(Claimed {
-        run: read_uuid(rows.need(row, 1)?),
-        connector: read_uuid(rows.need(row, 2)?),
-        tenant: read_uuid(rows.need(row, 3)?),
-        source: rows.need(row, 4)?,
-        config: rows.need(row, 5)?,
-        credentials: rows.need(row, 6)?,
-        now: DateTime::from_timestamp_micros(rows.need(row, 7)?).unwrap_or_default(),
-        kind: Kind::read(&rows.need::<String>(row, 8)?),
+        run: read_uuid(rows.need(0, 1)?),
+        connector: read_uuid(rows.need(0, 2)?),
+        tenant: read_uuid(rows.need(0, 3)?),
+        source: rows.need(0, 4)?,
+        config: rows.need(0, 5)?,
+        credentials: rows.need(0, 6)?,
+        now: moment(rows.need(0, 7)?).unwrap_or_default(),
+        kind,
+        span: span.map(|(from, to)| Span {
+            from,
+            to,
+            is_first: step == Some(1),
+        }),
     })
 }
 
@@ -253,7 +324,7 @@ pub fn postpone(
         "UPDATE @extschema@.sync_runs
          SET state = 'queued', token = NULL, attempt = greatest(attempt - 1, 0), waits = waits + 1,
              waiting_for = $3, retry_at = now() + make_interval(secs => $4), error_code = $5, error_message = $3
-         WHERE run_id = $1 AND token = $2 AND state = 'running' AND requested_at > now() - interval '1 day'",
+         WHERE run_id = $1 AND token = $2 AND state = 'running' AND started_at > now() - interval '1 day'",
         &[
             uuid(run).into(),
             uuid(token).into(),
@@ -278,7 +349,7 @@ pub fn waits(db: &mut Db, run: Uuid) -> Result<u32> {
 pub fn next_waiting(db: &mut Db) -> Result<Option<Duration>> {
     let rows = db.run(
         "SELECT extract(epoch FROM retry_at - now())::float8 FROM @extschema@.sync_runs
-         WHERE state = 'queued' AND retry_at > now() ORDER BY retry_at LIMIT 1",
+         WHERE state = 'queued' AND retry_at > now() AND retry_at < 'infinity' ORDER BY retry_at LIMIT 1",
         &[],
     )?;
     Ok(rows
@@ -302,7 +373,7 @@ pub fn succeed(db: &mut Db, run: Uuid, token: Uuid) -> Result<()> {
     let rows = db.run(
         "UPDATE @extschema@.sync_runs
          SET state = 'succeeded', token = NULL, finished_at = clock_timestamp(), error_code = NULL, error_message = NULL,
-             waiting_for = NULL, retry_at = NULL
+             waiting_for = NULL, retry_at = NULL, progress = NULL
          WHERE run_id = $1 AND token = $2 AND state = 'running'",
         &[uuid(run).into(), uuid(token).into()],
     )?;
@@ -335,21 +406,44 @@ pub fn fail(db: &mut Db, run: Uuid, token: Uuid, failure: &Failure, wait: Durati
 }
 
 /// Gives every run that a dead worker left behind back to the queue. Exact, because the caller holds the lock
-/// that a living worker would hold. A run that ended `most_attempts` workers is not taken up again.
-pub fn requeue_orphans(db: &mut Db, failure: &Failure, most_attempts: i32) -> Result<u64> {
+/// that a living worker of this number would hold. A run that ended `most_attempts` workers is not taken up again.
+pub fn requeue_orphans(
+    db: &mut Db,
+    worker: i32,
+    failure: &Failure,
+    most_attempts: i32,
+) -> Result<u64> {
     let rows = db.run(
         "UPDATE @extschema@.sync_runs
-         SET token = NULL, error_code = $1, error_message = $2,
-             state = CASE WHEN attempt < $3 THEN 'queued' ELSE 'failed' END,
-             finished_at = CASE WHEN attempt < $3 THEN NULL ELSE clock_timestamp() END
-         WHERE state = 'running'",
+         SET token = NULL, error_code = $2, error_message = $3, waiting_for = NULL, retry_at = NULL,
+             state = CASE WHEN attempt < $4 THEN 'queued' ELSE 'failed' END,
+             finished_at = CASE WHEN attempt < $4 THEN NULL ELSE clock_timestamp() END
+         WHERE state = 'running' AND worker = $1",
         &[
+            worker.into(),
             failure.code.word().into(),
             failure.message.as_str().into(),
             most_attempts.into(),
         ],
     )?;
     Ok(rows.count)
+}
+
+/// Ends the syncs of connectors that were paused, and gives their backfills back to the queue.
+pub fn end_paused(db: &mut Db, runs: Vec<Uuid>, token: Uuid) -> Result<()> {
+    let runs: Vec<pgrx::Uuid> = runs.into_iter().map(uuid).collect();
+    db.run(
+        "UPDATE @extschema@.sync_runs r
+         SET token = NULL, waiting_for = NULL, retry_at = NULL,
+             state = CASE r.kind WHEN 'sync' THEN 'cancelled' ELSE 'queued' END,
+             finished_at = CASE r.kind WHEN 'sync' THEN clock_timestamp() END,
+             attempt = greatest(r.attempt - 1, 0), error_code = 'cancelled', error_message = 'the connector was paused'
+         FROM unnest($1) AS mine(run_id), @extschema@.connectors c
+         WHERE r.run_id = mine.run_id AND r.token = $2 AND r.state = 'running' AND r.kind IN ('sync', 'backfill')
+            AND c.connector_id = r.connector_id AND c.status = 'paused'",
+        &[runs.into(), uuid(token).into()],
+    )?;
+    Ok(())
 }
 
 /// Which of these runs are no longer going under this token.
@@ -370,7 +464,7 @@ pub fn lost(db: &mut Db, runs: Vec<Uuid>, token: Uuid) -> Result<Vec<Uuid>> {
 pub fn is_queue_empty(db: &mut Db) -> Result<bool> {
     Ok(db
         .run(
-            "SELECT true FROM @extschema@.sync_runs WHERE state = 'queued' AND (retry_at IS NULL OR retry_at <= now()) LIMIT 1",
+            "SELECT true FROM @extschema@.sync_runs WHERE state = 'queued' AND retry_at IS NULL LIMIT 1",
             &[],
         )?
         .count

@@ -7,7 +7,7 @@ use connector_service_core::fetch::Stored;
 use connector_service_core::record::StreamState;
 use uuid::Uuid;
 
-use super::{Db, read_uuid, uuid};
+use super::{Db, Rows, read_uuid, uuid};
 use crate::error::{Error, Result};
 
 /// The states of some connectors, by connector and stream. One that does not read as ours (a person edited
@@ -21,14 +21,19 @@ pub fn read(db: &mut Db, connectors: Vec<Uuid>) -> Result<HashMap<Uuid, HashMap<
     )?;
     let mut states: HashMap<Uuid, HashMap<String, Stored>> = HashMap::new();
     for row in 0..rows.count {
-        let Ok(state) = serde_json::from_str::<StreamState>(&rows.need::<String>(row, 3)?) else {
-            continue;
-        };
-        let age = Duration::try_from_secs_f64(rows.need(row, 4)?).unwrap_or_default();
-        let connector = states.entry(read_uuid(rows.need(row, 1)?)).or_default();
-        connector.insert(rows.need(row, 2)?, Stored { state, age });
+        if let Some(stored) = stored(&rows, row, 3)? {
+            let connector = states.entry(read_uuid(rows.need(row, 1)?)).or_default();
+            connector.insert(rows.need(row, 2)?, stored);
+        }
     }
     Ok(states)
+}
+
+/// A state and its age in seconds, from this column on.
+pub fn stored(rows: &Rows, row: u64, column: i32) -> Result<Option<Stored>> {
+    let state = serde_json::from_str::<StreamState>(&rows.need::<String>(row, column)?);
+    let age = Duration::try_from_secs_f64(rows.need(row, column + 1)?).unwrap_or_default();
+    Ok(state.ok().map(|state| Stored { state, age }))
 }
 
 pub fn write(db: &mut Db, connector: Uuid, stream: &str, state: &StreamState) -> Result<()> {
@@ -38,6 +43,24 @@ pub fn write(db: &mut Db, connector: Uuid, stream: &str, state: &StreamState) ->
         "INSERT INTO @extschema@.sync_state AS s (connector_id, stream, cursor) VALUES ($1, $2, $3::jsonb)
          ON CONFLICT (connector_id, stream) DO UPDATE SET cursor = excluded.cursor, updated_at = now()",
         &[uuid(connector).into(), stream.into(), text.into()],
+    )?;
+    Ok(())
+}
+
+/// The streams that have been read.
+pub fn streams(db: &mut Db, connector: Uuid) -> Result<Vec<String>> {
+    let rows = db.run(
+        "SELECT stream FROM @extschema@.sync_state WHERE connector_id = $1 ORDER BY stream",
+        &[uuid(connector).into()],
+    )?;
+    (0..rows.count).map(|row| rows.need(row, 1)).collect()
+}
+
+/// Forgets where a stream stands.
+pub fn forget(db: &mut Db, connector: Uuid, stream: &str) -> Result<()> {
+    db.run(
+        "DELETE FROM @extschema@.sync_state WHERE connector_id = $1 AND stream = $2",
+        &[uuid(connector).into(), stream.into()],
     )?;
     Ok(())
 }

@@ -15,6 +15,7 @@ use pgrx::prelude::*;
 
 use super::{SYNC_WORKER, signals};
 use crate::board;
+use crate::guc;
 use crate::wait::Waiter;
 
 /// How often the launcher looks around unasked. Longer: a database made from a template that has the extension
@@ -44,7 +45,7 @@ pub fn register() {
         .load();
 }
 
-/// What the launcher knows of one database.
+/// What the launcher knows of one worker of one database.
 struct Known {
     worker: Option<DynamicBackgroundWorker>,
     /// When the worker was started, or the database found empty.
@@ -76,7 +77,8 @@ pub extern "C-unwind" fn connector_service_launcher(_arg: pg_sys::Datum) {
 }
 
 struct Launcher {
-    known: HashMap<u32, Known>,
+    /// By database and number of the worker.
+    known: HashMap<(u32, i32), Known>,
     reminded: Option<Instant>,
 }
 
@@ -86,7 +88,7 @@ impl Launcher {
         let now = Instant::now();
         let (asked, empty) = board::take_news();
         for database in empty {
-            if let Some(known) = self.known.get_mut(&database) {
+            if let Some(known) = self.known.get_mut(&(database, 1)) {
                 *known = Known {
                     worker: None,
                     since: now,
@@ -96,25 +98,34 @@ impl Launcher {
             }
         }
         for database in asked {
-            if let Some(known) = self.known.get_mut(&database) {
+            if let Some(known) = self.known.get_mut(&(database, 1)) {
                 known.not_before = now;
             }
         }
         let databases = databases();
-        self.known
-            .retain(|oid, _| databases.iter().any(|d| d.oid.to_u32() == *oid));
+        let workers = guc::sync_workers();
+        self.known.retain(|(oid, number), _| {
+            *number <= workers && databases.iter().any(|d| d.oid.to_u32() == *oid)
+        });
         let mut next = LOOK_AROUND;
         for database in databases.iter().filter(|d| d.can_be_served) {
-            next = next.min(self.attend(database.oid, now));
+            next = next.min(self.attend(database.oid, 1, now));
+            // Where the first one has found something to do.
+            let is_served = self.known.get(&(database.oid.to_u32(), 1));
+            if is_served.is_some_and(|known| known.worker.is_some()) {
+                for number in 2..=workers {
+                    next = next.min(self.attend(database.oid, number, now));
+                }
+            }
         }
         next
     }
 
-    /// Sees to one database; returns when it should be seen to again.
-    fn attend(&mut self, database: pg_sys::Oid, now: Instant) -> Duration {
+    /// Sees to one worker of one database; returns when it should be seen to again.
+    fn attend(&mut self, database: pg_sys::Oid, number: i32, now: Instant) -> Duration {
         let known = self
             .known
-            .entry(database.to_u32())
+            .entry((database.to_u32(), number))
             .or_insert_with(|| Known {
                 worker: None,
                 since: now,
@@ -142,7 +153,7 @@ impl Launcher {
         let started = BackgroundWorkerBuilder::new(SYNC_WORKER)
             .set_library("connector_service")
             .set_function("connector_service_sync_worker")
-            .set_argument(Some(pg_sys::Datum::from(database.to_u32() as usize)))
+            .set_argument(Some(super::pack(database, number)))
             .set_start_time(BgWorkerStartTime::RecoveryFinished)
             .set_restart_time(None)
             // SAFETY: this process's own pid.

@@ -21,28 +21,38 @@ use crate::store::{self, installation};
 /// What pg_stat_activity shows as backend_type.
 const SYNC_WORKER: &str = "connector_service sync worker";
 
-/// Entry point of the sync worker of one database; its oid is the argument.
+/// Entry point of a sync worker of one database; its oid and the worker's number are the argument.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn connector_service_sync_worker(arg: pg_sys::Datum) {
-    let database = pg_sys::Oid::from_u32(arg.value() as u32);
+    let (database, number) = unpack(arg);
     signals::install();
     // SAFETY: once, at the start of a background worker. It connects as the bootstrap superuser.
     unsafe { pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0) };
-    if !board::enter_worker(database) {
+    if !board::enter_worker(database, number) {
         return;
     }
     leave_board_at_exit();
 
-    let prepared =
-        installation::prepare_session().and_then(|()| store::tx(installation::lock_worker));
+    let prepared = installation::prepare_session()
+        .and_then(|()| store::tx(|db| installation::lock_worker(db, number)));
     match prepared {
-        Ok(true) => turn::run(),
+        Ok(true) => turn::run(number),
         // A worker that was killed may still be leaving; the launcher tries again.
         Ok(false) => {}
         Err(Error::NotInstalled) => board::report_empty(database),
         Err(error) => warning!("connector_service cannot start in this database: {error}"),
     }
+}
+
+/// Of a database's oid and a worker's number, the argument that a worker is started with.
+fn pack(database: pg_sys::Oid, number: i32) -> pg_sys::Datum {
+    pg_sys::Datum::from(database.to_u32() as usize | (number as usize) << 32)
+}
+
+fn unpack(arg: pg_sys::Datum) -> (pg_sys::Oid, i32) {
+    let value = arg.value();
+    (pg_sys::Oid::from_u32(value as u32), (value >> 32) as i32)
 }
 
 fn leave_board_at_exit() {

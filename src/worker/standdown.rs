@@ -200,12 +200,18 @@ fn send_worker_away(name: &str) -> bool {
         return true;
     };
     let deadline = Instant::now() + LONGEST_WAIT;
-    let mut told = None;
-    while let Some(pid) = board::worker(database.oid) {
-        if told != Some(pid) {
-            // SAFETY: the pid of a process of this server, which takes SIGTERM as an order to end.
-            unsafe { libc::kill(pid, libc::SIGTERM) };
-            told = Some(pid);
+    let mut told = Vec::new();
+    loop {
+        let workers = board::workers(database.oid);
+        if workers.is_empty() {
+            break;
+        }
+        for (_, pid) in workers {
+            if !told.contains(&pid) {
+                // SAFETY: the pid of a process of this server, which takes SIGTERM as an order to end.
+                unsafe { libc::kill(pid, libc::SIGTERM) };
+                told.push(pid);
+            }
         }
         if Instant::now() > deadline {
             break;

@@ -4,6 +4,7 @@
 //! looking at the tables with the database's clock; wake-ups only shorten the wait.
 
 use std::collections::HashMap;
+use std::ffi::CString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,13 +22,14 @@ use uuid::Uuid;
 
 use super::upkeep::Upkeep;
 use super::{look, signals};
+use crate::board;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::guc::{self, Scheduler};
 use crate::store::connector::Due;
-use crate::store::installation::{self, Installation};
+use crate::store::installation::{self, Installation, Tenants};
 use crate::store::run::{Claimed, Kind};
-use crate::store::{budget, connector, fact, key, page, run, state, tx, upload};
+use crate::store::{Db, backfill, budget, connector, fact, key, page, run, state, tx, upload};
 use crate::wait::Waiter;
 
 /// Longest time between two looks at the tables. Longer: what no signal told is found later. Shorter: an idle
@@ -55,8 +57,8 @@ const STORE_TRIES: u32 = 5;
 /// more transactions.
 const PROCESS_AT_ONCE: u64 = 2_000;
 
-/// How often a file that could not be stored is tried again by itself.
-const UPLOAD_TRIES: u32 = 8;
+/// How often a file, or a window of a backfill, that could not be stored is tried again by itself.
+const TRIES: u32 = 8;
 
 /// Pause before a failed connector is tried again: doubled with every failure, with jitter.
 const FIRST_BACKOFF: Duration = Duration::from_secs(30);
@@ -75,6 +77,10 @@ struct Turn {
     engine: Engine,
     /// Fencing token of this worker's life.
     token: Uuid,
+    /// Which of the database's workers this is, from 1. The first one does what is there once for a database.
+    number: i32,
+    /// Where to look for the next tenant: behind the one that had its turn last.
+    next_tenant: Uuid,
     going: HashMap<Uuid, Going>,
     /// Ends of runs that could not be written down yet (the disk was full, say).
     unwritten: Vec<(Uuid, std::result::Result<(), Failure>)>,
@@ -85,7 +91,7 @@ struct Turn {
     said: Option<String>,
 }
 
-pub fn run() {
+pub fn run(number: i32) {
     let mut waiter = match Waiter::new() {
         Ok(waiter) => waiter,
         Err(error) => error!("connector_service sync worker cannot make its wake-up pipe: {error}"),
@@ -100,6 +106,8 @@ pub fn run() {
     let mut turn = Turn {
         engine,
         token: Uuid::new_v4(),
+        number,
+        next_tenant: Uuid::nil(),
         going: HashMap::new(),
         unwritten: Vec::new(),
         behind: false,
@@ -111,8 +119,12 @@ pub fn run() {
     loop {
         signals::answer();
         let stored = turn.collect();
+        if stored.freed {
+            turn.show_activity();
+        }
         if stored.freed || Instant::now() >= look_at {
             match turn.look() {
+                Ok(_) if turn.is_surplus() => return,
                 Ok(wait) => look_at = Instant::now() + wait,
                 Err(Error::NotInstalled) => return,
                 Err(error) => {
@@ -147,7 +159,22 @@ impl Turn {
             Code::WorkerRestarted,
             "the worker ended while the run was going",
         );
-        match tx(|db| run::requeue_orphans(db, &failure, MOST_ATTEMPTS)) {
+        let mut orphans = tx(|db| run::requeue_orphans(db, self.number, &failure, MOST_ATTEMPTS));
+        if self.number == 1 {
+            // Of workers that there are no longer, since the setting was made smaller.
+            for number in guc::sync_workers() + 1..=guc::MOST_WORKERS {
+                let of_gone = tx(|db| match installation::lock_worker(db, number)? {
+                    false => Ok(0),
+                    true => {
+                        let orphans = run::requeue_orphans(db, number, &failure, MOST_ATTEMPTS)?;
+                        installation::unlock_worker(db, number)?;
+                        Ok(orphans)
+                    }
+                });
+                orphans = orphans.and_then(|count| Ok(count + of_gone?));
+            }
+        }
+        match orphans {
             Ok(0) => {}
             Ok(count) => log!("connector_service takes {count} interrupted runs up again"),
             Err(error) => warning!("connector_service could not requeue interrupted runs: {error}"),
@@ -157,6 +184,12 @@ impl Turn {
     /// Looks at the tables: what is due, what was cancelled, what can be claimed. Returns how long there will
     /// be nothing to look for.
     fn look(&mut self) -> Result<Duration> {
+        let wait = self.look_and_claim();
+        self.show_activity();
+        wait
+    }
+
+    fn look_and_claim(&mut self) -> Result<Duration> {
         let installation = tx(installation::look)?;
         if let Some(reason) = reason_to_idle(&installation) {
             if self.said.as_ref() != Some(&reason) {
@@ -176,16 +209,27 @@ impl Turn {
         }
         self.drop_lost()?;
         self.behind |= tx(fact::is_any_unprocessed)?;
+        if self.number > 1 {
+            self.claim(installation.has_tenants)?;
+            return Ok(LOOK_AT_LEAST);
+        }
         let due = match guc::scheduler() {
             Scheduler::Worker => Due::All,
             Scheduler::Auto if !installation.has_pg_cron => Due::All,
             Scheduler::Auto | Scheduler::PgCron => Due::FailedOnly,
         };
-        let next_due = tx(|db| {
-            connector::queue_due(db, due, if due == Due::All { "schedule" } else { "retry" })?;
-            connector::next_due(db, due)
+        let asked_by = if due == Due::All { "schedule" } else { "retry" };
+        let (is_any_new, next_due) = tx(|db| {
+            let waited = run::end_waits(db)?;
+            let queued = connector::queue_due(db, due, asked_by)?;
+            let next_due = connector::next_due(db, due)?;
+            Ok((waited > 0 || !queued.is_empty(), next_due))
         })?;
-        self.claim()?;
+        if is_any_new {
+            // SAFETY: fixed for the life of a process.
+            board::wake(unsafe { pg_sys::MyDatabaseId });
+        }
+        self.claim(installation.has_tenants)?;
         // After the claim: what was queued is being fetched meanwhile.
         let upkeep = self.upkeep.run(!self.going.is_empty());
         // Rounded up: a look just before the time finds nothing.
@@ -201,13 +245,36 @@ impl Turn {
         }))
     }
 
+    /// What pg_stat_activity shows of this worker.
+    fn show_activity(&self) {
+        let text = match self.going.len() {
+            1 => "1 sync is going".to_owned(),
+            count => format!("{count} syncs are going"),
+        };
+        if let Ok(text) = CString::new(text) {
+            // SAFETY: the text is copied.
+            unsafe {
+                pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, text.as_ptr())
+            };
+        }
+    }
+
+    /// Whether there are more workers than there should be, and this one has nothing left to do.
+    fn is_surplus(&self) -> bool {
+        self.number > guc::sync_workers() && self.going.is_empty()
+    }
+
     /// Ends the fetching of runs that were cancelled or whose connector is gone.
     fn drop_lost(&mut self) -> Result<()> {
         if self.going.is_empty() {
             return Ok(());
         }
-        let runs = self.going.keys().copied().collect();
-        for run in tx(|db| run::lost(db, runs, self.token))? {
+        let runs: Vec<Uuid> = self.going.keys().copied().collect();
+        let lost = tx(|db| {
+            run::end_paused(db, runs.clone(), self.token)?;
+            run::lost(db, runs, self.token)
+        })?;
+        for run in lost {
             self.forget(run);
         }
         Ok(())
@@ -218,16 +285,82 @@ impl Turn {
         self.going.remove(&run);
     }
 
+    /// Which of the workers that there are this is, from 0, and how many there are.
+    fn place(&self) -> (u128, u128) {
+        // SAFETY: fixed for the life of a process.
+        let mut workers = board::workers(unsafe { pg_sys::MyDatabaseId });
+        workers.retain(|(number, _)| *number <= guc::sync_workers());
+        let place = workers
+            .iter()
+            .position(|(number, _)| *number == self.number);
+        (place.unwrap_or(0) as u128, workers.len().max(1) as u128)
+    }
+
+    /// Takes up runs as far as there is room: one of each tenant in turn, so that who has many waits for his own.
+    fn take_up(&mut self, db: &mut Db, tenants: Tenants) -> Result<Vec<Claimed>> {
+        let most = guc::max_concurrent_syncs();
+        let room = most.saturating_sub(self.going.len());
+        let most_of_tenant = guc::max_syncs_per_tenant().unwrap_or(match tenants {
+            Tenants::One => most,
+            Tenants::Several => most.div_ceil(2),
+        });
+        let most_slow = guc::max_backfills();
+        // All accounts of a tenant are in one worker's hands, so that their pace and their limits hold.
+        let (place, workers) = self.place();
+        let is_mine = |tenant: Uuid| tenant.as_u128() % workers == place;
+        let mut of_tenant: HashMap<Uuid, usize> = HashMap::new();
+        let mut of_kind: HashMap<Kind, usize> = HashMap::new();
+        for Going { claimed, .. } in self.going.values() {
+            *of_tenant.entry(claimed.tenant).or_default() += 1;
+            *of_kind.entry(claimed.kind).or_default() += 1;
+        }
+        let mut taken = Vec::new();
+        // One round without a run to be taken up is the end.
+        let (mut began_at, mut is_around) = (self.next_tenant, false);
+        while taken.len() < room {
+            let tenant = match run::next_tenant(db, self.next_tenant)? {
+                Some(tenant) if !is_around || tenant < began_at => tenant,
+                None if !is_around => {
+                    (self.next_tenant, is_around) = (Uuid::nil(), true);
+                    continue;
+                }
+                _ => break,
+            };
+            self.next_tenant = Uuid::from_u128(tenant.as_u128().wrapping_add(1));
+            let of_tenant = of_tenant.entry(tenant).or_default();
+            if !is_mine(tenant) || *of_tenant >= most_of_tenant {
+                continue;
+            }
+            let has_room = |kind: &Kind| of_kind.get(kind).is_none_or(|going| *going < most_slow);
+            let slow = [Kind::Backfill, Kind::Upload].into_iter().filter(has_room);
+            let kinds: Vec<Kind> = [Kind::Sync, Kind::Check, Kind::Preview]
+                .into_iter()
+                .chain(slow)
+                .collect();
+            if let Some(claimed) = run::claim(db, tenant, self.token, self.number, &kinds)? {
+                *of_tenant += 1;
+                *of_kind.entry(claimed.kind).or_default() += 1;
+                taken.push(claimed);
+                (began_at, is_around) = (self.next_tenant, false);
+            }
+        }
+        Ok(taken)
+    }
+
     /// Takes queued runs as far as there is room, and hands them out once that has committed.
-    fn claim(&mut self) -> Result<()> {
-        let room = guc::max_concurrent_syncs().saturating_sub(self.going.len());
-        if room == 0 || tx(run::is_queue_empty)? {
+    fn claim(&mut self, tenants: Tenants) -> Result<()> {
+        let is_full = self.going.len() >= guc::max_concurrent_syncs();
+        let is_leaving = self.number > guc::sync_workers();
+        if is_full || is_leaving || tx(run::is_queue_empty)? {
             return Ok(());
         }
-        let token = self.token;
         let (claimed, mut states, mut uploads, keys, rests) = tx(|db| {
-            let claimed = run::claim(db, token, room)?;
-            let states = state::read(db, claimed.iter().map(|c| c.connector).collect())?;
+            let claimed = self.take_up(db, tenants)?;
+            let syncs = claimed.iter().filter(|c| c.kind != Kind::Backfill);
+            let mut states = state::read(db, syncs.map(|c| c.connector).collect())?;
+            for backfill in claimed.iter().filter(|c| c.kind == Kind::Backfill) {
+                states.insert(backfill.connector, backfill::progress(db, backfill.run)?);
+            }
             // Without its key a run fails, and says so; the others of the worker go on.
             let keys = key::load(db).unwrap_or_default().map(Arc::new);
             let rests = budget::rests(db, claimed.iter().map(|c| c.tenant).collect())?;
@@ -240,7 +373,8 @@ impl Turn {
             let states = states.remove(&claimed.connector).unwrap_or_default();
             let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
             // A file may be known; what it holds may be.
-            let search = !states.is_empty() || uploads.contains_key(&claimed.run);
+            let may_be_known = uploads.contains_key(&claimed.run) || claimed.span.is_some();
+            let search = !states.is_empty() || may_be_known;
             let run = claimed.run;
             let credentials = match open(keys.as_deref(), &claimed) {
                 Ok(credentials) => credentials,
@@ -259,7 +393,7 @@ impl Turn {
                 run,
                 tenant: claimed.tenant,
                 purpose: match claimed.kind {
-                    Kind::Sync | Kind::Upload => Purpose::Sync,
+                    Kind::Sync | Kind::Backfill | Kind::Upload => Purpose::Sync,
                     Kind::Check | Kind::Preview => Purpose::Look,
                 },
                 rests: rests.get(&claimed.tenant).cloned().unwrap_or_default(),
@@ -271,6 +405,7 @@ impl Turn {
                 },
                 cover,
                 states,
+                span: claimed.span,
                 upload: uploads.remove(&run),
                 now: claimed.now,
                 default_from: claimed.now - FIRST_SYNC_READS,
@@ -492,6 +627,12 @@ impl Turn {
         self.upkeep.settle();
         fault::point("after_settle");
         let kind = going.claimed.kind;
+        // Neither a file nor a window of a backfill comes again by itself, as the next sync does.
+        let again = |db: &mut Db, failure: &Failure| -> Result<bool> {
+            let tries = run::waits(db, run)?;
+            let may = failure.code.class() == Class::Transient && tries < TRIES;
+            Ok(may && run::postpone(db, run, token, failure, pause(failure, tries))?)
+        };
         let written = tx(|db| match &result {
             Ok(()) => {
                 run::succeed(db, run, token)?;
@@ -499,6 +640,7 @@ impl Turn {
                     Kind::Sync => connector::succeeded(db, connector, run),
                     Kind::Upload => connector::uploaded(db, connector, run, None),
                     Kind::Preview => upload::forget(db, run),
+                    Kind::Backfill => backfill::release(db, connector),
                     Kind::Check => Ok(()),
                 }
             }
@@ -512,17 +654,22 @@ impl Turn {
                 Ok(())
             }
             Err(failure) if kind == Kind::Upload => {
-                // A file is not sent again by itself, as a page is.
-                let tries = run::waits(db, run)?;
-                if failure.code.class() == Class::Transient
-                    && tries < UPLOAD_TRIES
-                    && run::postpone(db, run, token, failure, pause(failure, tries))?
-                {
+                if again(db, failure)? {
                     return Ok(());
                 }
                 run::fail(db, run, token, failure, Duration::ZERO)?;
                 let message = format!("{}. {}", failure.message, failure.code.hint());
                 connector::uploaded(db, connector, run, Some(&message))
+            }
+            Err(failure) if kind == Kind::Backfill => {
+                if again(db, failure)? {
+                    return Ok(());
+                }
+                run::fail(db, run, token, failure, Duration::ZERO)?;
+                match failure.code.class() {
+                    Class::Mend => backfill::cancel_rest(db, connector, &failure.message),
+                    Class::Transient => backfill::release(db, connector),
+                }
             }
             Err(failure) if kind != Kind::Sync => {
                 run::fail(db, run, token, failure, Duration::ZERO)?;

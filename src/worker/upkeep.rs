@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 
 use super::signals;
-use crate::store::{metric, tx};
+use crate::error::Result;
+use crate::guc;
+use crate::store::{Db, backfill, metric, retention, tx};
 
 /// Days of one transaction. More: the worker answers later. Fewer: more transactions.
 const DAYS_AT_ONCE: i32 = 200;
@@ -18,6 +20,8 @@ const SETTLE_AT_LEAST: Duration = Duration::from_secs(60);
 
 /// Time between two looks over the data.
 const CHECK_EVERY: Duration = Duration::from_secs(60 * 60);
+/// Time between two looks for what is old enough to go.
+const TIDY_EVERY: Duration = Duration::from_secs(60 * 60);
 /// Shortest time between two refreshes of the monthly aggregate.
 const REFRESH_AT_MOST_EVERY: Duration = Duration::from_secs(60);
 /// How many times as long as it took a piece of work rests: it takes at most one percent of the worker's time.
@@ -33,6 +37,7 @@ pub struct Upkeep {
     /// Somebody has the lock of facts, and what waits for it is to be tried again soon.
     pub blocked: bool,
     check_at: Instant,
+    tidy_at: Instant,
     /// There while metrics changed since the last refresh.
     refresh_at: Option<Instant>,
     refreshed_at: Option<Instant>,
@@ -46,6 +51,7 @@ impl Upkeep {
             settled_at: Instant::now(),
             blocked: false,
             check_at: Instant::now(),
+            tidy_at: Instant::now(),
             refresh_at: Some(Instant::now()),
             refreshed_at: None,
             refresh_took: Duration::ZERO,
@@ -61,14 +67,16 @@ impl Upkeep {
         if Instant::now() >= self.check_at {
             self.check_at = Instant::now() + self.check();
         }
+        if Instant::now() >= self.tidy_at {
+            self.tidy_at = Instant::now() + tidy();
+        }
         if !busy && self.refresh_at.is_some_and(|at| Instant::now() >= at) {
             self.refresh();
         }
         // A refresh that waits for runs to end wakes nobody: their end is a look, too.
-        let next = self
-            .refresh_at
-            .filter(|_| !busy)
-            .map_or(self.check_at, |at| at.min(self.check_at));
+        let next = self.check_at.min(self.tidy_at);
+        let refresh_at = self.refresh_at.filter(|_| !busy);
+        let next = refresh_at.map_or(next, |at| at.min(next));
         next.saturating_duration_since(Instant::now())
     }
 
@@ -131,6 +139,34 @@ impl Upkeep {
                 "refreshing monthly_revenue took {} ms; from now on it is left to SELECT refresh_monthly_revenue(), by pg_cron for instance",
                 self.refresh_took.as_millis()
             );
+        }
+    }
+}
+
+/// Deletes some of what is old enough to go, and sees to backfills that somebody deleted a window of. Returns how long
+/// there is nothing to do.
+fn tidy() -> Duration {
+    let began = Instant::now();
+    let guc::Retention {
+        runs,
+        quarantine,
+        alerts,
+    } = guc::retention();
+    let step = |what: fn(&mut Db, Duration) -> Result<bool>, kept: Option<Duration>| match kept {
+        None => Ok(false),
+        Some(kept) => tx(|db| what(db, kept)),
+    };
+    let tidied = tx(backfill::release_all)
+        .and_then(|()| step(retention::of_runs, runs))
+        .and_then(|more| Ok(step(retention::of_quarantine, quarantine)? || more))
+        .and_then(|more| Ok(step(retention::of_alerts, alerts)? || more));
+    match tidied {
+        // The rest soon, and other work between.
+        Ok(true) => Duration::from_secs(1).max(began.elapsed() * 10),
+        Ok(false) => TIDY_EVERY.max(began.elapsed() * REST),
+        Err(error) => {
+            warning!("connector_service could not delete what is old: {error}");
+            TIDY_EVERY
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::record::Page;
 
 /// Ids that are remembered to find what a whole pass did not show. More: 16 bytes each, for every run that is going.
 /// Fewer: of larger streams nothing is found deleted.
-const MOST_SEEN: usize = 250_000;
+pub const MOST_SEEN: usize = 250_000;
 
 /// The longest text of a page token, which is stored with every page. Longer: a hostile vendor fills the disk. Shorter:
 /// a source cannot name the objects that it is still to read one by one.
@@ -23,7 +23,8 @@ pub fn see(seen: &mut Option<Vec<[u8; 16]>>, page: &Page) {
     let Some(ids) = seen else {
         return;
     };
-    let known = page.records.iter().map(|record| Some(record.id.as_str()));
+    let known = page.records.iter().map(|record| &record.id);
+    let known = known.chain(&page.shown).map(|id| Some(id.as_str()));
     for id in known.chain(page.rejected.iter().map(|rejected| rejected.id.as_deref())) {
         let Some(id) = id.filter(|_| ids.len() < MOST_SEEN) else {
             *seen = None;

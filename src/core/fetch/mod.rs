@@ -34,7 +34,7 @@ use crate::error::{Code, Failure};
 use crate::guard::Allowed;
 use crate::record::{Count, Record, Rejected, StreamState, Window};
 use crate::secret::Cover;
-use crate::source::{Definition, Rotated};
+use crate::source::{Definition, Rotated, Span};
 pub use file::{Upload, UploadMark};
 pub use run::foresee;
 
@@ -57,6 +57,8 @@ pub struct Limits {
     pub longest_pause: Duration,
     /// Most pages of one stream in one run.
     pub pages: u64,
+    /// Most runs of one account that are going at once.
+    pub syncs_of_account: usize,
 }
 
 /// What a run is for.
@@ -82,6 +84,8 @@ pub struct Job {
     pub cover: Option<Cover>,
     /// `sync_state` of the connector, by stream.
     pub states: HashMap<String, Stored>,
+    /// The part of the past that the run reads, where it is one of a backfill. `states` are the run's own then.
+    pub span: Option<Span>,
     /// The file that the run is over.
     pub upload: Option<Upload>,
     pub now: DateTime<Utc>,

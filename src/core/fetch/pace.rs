@@ -5,16 +5,21 @@
 //! two tenants are never the same, even by name: who writes somebody else's shop into a row must not slow it down.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::source::Account;
 
 #[derive(Default)]
-pub struct Paces(Mutex<HashMap<(Uuid, String), Pace>>);
+pub struct Paces {
+    paces: Mutex<HashMap<(Uuid, String), Pace>>,
+    /// There while a run of the account is going, or waits to.
+    places: Mutex<HashMap<(Uuid, String), Weak<Semaphore>>>,
+}
 
 #[derive(Default)]
 struct Pace {
@@ -59,8 +64,22 @@ impl Paces {
         });
     }
 
+    /// The places for runs of an account: as many as `most` said when the first of those that are going asked.
+    pub fn places(&self, tenant: Uuid, account: &str, most: usize) -> Arc<Semaphore> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if places.len() >= MOST {
+            places.retain(|_, places| places.strong_count() > 0);
+        }
+        let place = places.entry((tenant, account.to_owned())).or_default();
+        place.upgrade().unwrap_or_else(|| {
+            let semaphore = Arc::new(Semaphore::new(most));
+            *place = Arc::downgrade(&semaphore);
+            semaphore
+        })
+    }
+
     fn with<T>(&self, tenant: Uuid, account: &str, work: impl FnOnce(&mut Pace) -> T) -> T {
-        let mut paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
         // What is neither resting nor behind is as good as new: the map holds who was busy lately.
         if paces.len() >= MOST {
             let now = Instant::now();

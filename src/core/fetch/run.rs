@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 use serde_json::Value;
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use url::Url;
 use uuid::Uuid;
 
-use super::bounds::{Progress, Tries, see};
+use super::bounds::{MOST_SEEN, Progress, Tries, see};
 use super::client::{Client, SMALL_BODY};
 use super::database::Database;
 use super::login::Held;
@@ -32,7 +32,7 @@ use crate::json;
 use crate::record::{Page, Pass, StreamState, Window};
 use crate::secret::{Cover, Secret};
 use crate::source::database::Query;
-use crate::source::{self, Access, Position, Reader, Response, Start, Stream, Verdict};
+use crate::source::{self, Access, Position, Reader, Response, Span, Start, Stream, Verdict};
 
 #[derive(Clone)]
 pub struct Outbox {
@@ -79,6 +79,7 @@ pub async fn fetch(
             now: job.now,
             default_from: job.default_from,
             read_until: None,
+            span: job.span,
         },
         began: Instant::now(),
         limits: job.limits,
@@ -99,7 +100,10 @@ pub async fn fetch(
             Ok(())
         }
         None if looks => run.look().await,
-        None => run.all_streams().await,
+        None => {
+            let _place = run.take_place().await;
+            run.all_streams().await
+        }
     }
 }
 
@@ -113,6 +117,7 @@ pub fn foresee(reader: &dyn Reader, allowed: &Allowed) -> Result<(), Failure> {
         now: DateTime::UNIX_EPOCH,
         default_from: DateTime::UNIX_EPOCH,
         read_until: None,
+        span: None,
     };
     if let Some(Ok(request)) = reader.login().map(|login| login.request(start, None)) {
         let judged = guard::check_url(&request.url, allowed);
@@ -243,6 +248,9 @@ impl Run<'_> {
     pub async fn all_streams(&mut self) -> Result<(), Failure> {
         let mut result = Ok(());
         for stream in self.reader.streams() {
+            if !self.is_asked(stream) {
+                continue;
+            }
             let Err(mut failure) = self.pass(stream).await else {
                 continue;
             };
@@ -268,6 +276,45 @@ impl Run<'_> {
         result
     }
 
+    /// Waits until few enough runs of the same account are going.
+    async fn take_place(&self) -> Option<OwnedSemaphorePermit> {
+        let account = match self.reader.account() {
+            Some(account) => account.name.clone(),
+            None => self.host()?,
+        };
+        let places = self
+            .paces
+            .places(self.tenant, &account, self.limits.syncs_of_account);
+        if let Ok(place) = places.clone().try_acquire_owned() {
+            return Some(place);
+        }
+        let why = "other syncs of the same account are going";
+        self.show_waiting(SHOWN_FROM, why, None).await;
+        // It is never closed.
+        places.acquire_owned().await.ok()
+    }
+
+    /// Where the first stream lies, of a source that has no account.
+    fn host(&self) -> Option<String> {
+        let stream = self.reader.streams().first()?;
+        let window = self.begin(stream, None).ok()?.window;
+        let at = first_of(stream, window, self.start, None);
+        if let Ok(Some(query)) = self.reader.query(&at) {
+            return Some(query.server.place.to_string());
+        }
+        let url = self.reader.request(&at).ok()?.url;
+        Some(url.origin().ascii_serialization())
+    }
+
+    /// Of what is always read whole, and of what has no end to be set, a backfill has nothing more to ask.
+    fn is_asked(&self, stream: &Stream) -> bool {
+        let Some(span) = self.start.span else {
+            return true;
+        };
+        let is_whole = stream.whole && !stream.ordered;
+        !is_whole && (span.is_first || self.reader.is_bounded(stream))
+    }
+
     async fn pass(&mut self, stream: &Stream) -> Result<(), Failure> {
         let stored = self.states.remove(&stream.name);
         let age = stored.as_ref().map_or(Duration::MAX, |stored| stored.age);
@@ -290,7 +337,10 @@ impl Run<'_> {
             None => self.begin(stream, at.as_ref())?,
         };
         let mut progress = Progress::default();
-        let mut seen = (stream.whole && !resumed).then(Vec::new);
+        // A part of the past does not show what else there is.
+        let shows_all = stream.whole && self.start.span.is_none();
+        let mut seen = (shows_all && !resumed).then(Vec::new);
+        let looks_for_gone = seen.is_some();
         let mut is_cut_off = false;
         let (mut pages, mut restarts) = (0, 0);
         loop {
@@ -308,7 +358,7 @@ impl Run<'_> {
                     restarts += 1;
                     resumed = false;
                     standing = self.begin(stream, at.as_ref())?;
-                    seen = stream.whole.then(Vec::new);
+                    seen = shows_all.then(Vec::new);
                     progress = Progress::default();
                     continue;
                 }
@@ -319,7 +369,7 @@ impl Run<'_> {
                     }
                     resumed = false;
                     standing = self.begin(stream, at.as_ref())?;
-                    seen = stream.whole.then(Vec::new);
+                    seen = shows_all.then(Vec::new);
                     continue;
                 }
             };
@@ -374,6 +424,12 @@ impl Run<'_> {
             let mut fetched = fetched_page(stream, page, state, standing.window, bytes, budget);
             if ended {
                 fetched.all = seen.take();
+                if looks_for_gone && fetched.all.is_none() && fetched.warning.is_none() {
+                    fetched.warning = Some(format!(
+                        "stream \"{}\": it was not looked for what is gone: there are more than {MOST_SEEN} rows, or some without a key",
+                        stream.name
+                    ));
+                }
             }
             self.outbox
                 .send(Event {
@@ -408,11 +464,18 @@ impl Run<'_> {
     }
 
     pub fn begin(&self, stream: &Stream, at: Option<&Value>) -> Result<Standing, Failure> {
+        let window = match self.start.span {
+            Some(Span { from, to, .. }) => Window {
+                from: Some(from),
+                to,
+            },
+            None => self.reader.window(stream, at, self.start)?,
+        };
         Ok(Standing {
-            window: self.reader.window(stream, at, self.start)?,
+            window,
             next: None,
             // A pass that finds only what lies within the lookback must not move the cursor back.
-            high: at.cloned(),
+            high: at.cloned().filter(|_| self.start.span.is_none()),
         })
     }
 

@@ -38,6 +38,7 @@ const LIMITS: Limits = Limits {
     retry_pause: Duration::from_millis(1),
     longest_pause: Duration::from_secs(1),
     pages: 10,
+    syncs_of_account: 4,
 };
 
 /// Every server of these tests is this host.
@@ -226,6 +227,7 @@ async fn run_covered(
             now,
             default_from: now,
             read_until: None,
+            span: None,
         },
         limits: LIMITS,
         cover,
@@ -597,6 +599,7 @@ fn job(url: &Url) -> Job {
         definition,
         states: HashMap::new(),
         upload: None,
+        span: None,
         now,
         default_from: now,
         limits: Limits {

@@ -103,6 +103,12 @@ pub trait Reader: Send + Sync {
         start: Start,
     ) -> Result<Window, Failure>;
 
+    /// Whether a window's end bounds what comes. Otherwise everything since its beginning does, and of the parts of a
+    /// backfill the first one brings all.
+    fn is_bounded(&self, _stream: &Stream) -> bool {
+        true
+    }
+
     fn request(&self, at: &Position) -> Result<Request, Failure>;
 
     /// What is asked instead, where the source is a database.
@@ -225,6 +231,17 @@ pub struct Start {
     pub default_from: DateTime<Utc>,
     /// When the latest complete pass over the stream began, where that is known.
     pub read_until: Option<DateTime<Utc>>,
+    /// The part of the past that a backfill reads, and nothing else; `None`: a sync, up to now.
+    pub span: Option<Span>,
+}
+
+/// A part of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    pub from: DateTime<Utc>,
+    pub to: DateTime<Utc>,
+    /// Whether no earlier part belongs to the same backfill.
+    pub is_first: bool,
 }
 
 /// Where a pass stands.

@@ -134,6 +134,7 @@ async fn what_a_vendor_sends_leads_no_source_to_another_place() {
                 now,
                 default_from: now,
                 read_until: None,
+                span: None,
             },
             limits: LIMITS,
             cover: None,

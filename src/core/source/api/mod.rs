@@ -15,7 +15,7 @@ mod requester;
 #[cfg(test)]
 mod tests;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use minijinja::value::{Serde, Value as Template};
 use serde_json::Value;
 
@@ -116,6 +116,31 @@ impl Reader for ApiReader {
         datetime.window(cursor, start, |default_from| {
             self.context(start.now, default_from, vec![])
         })
+    }
+
+    /// A manifest need not put the window's end anywhere.
+    fn is_bounded(&self, stream: &Stream) -> bool {
+        let asked = |to| {
+            let start = Start {
+                now: to,
+                default_from: DateTime::UNIX_EPOCH,
+                read_until: None,
+                span: None,
+            };
+            let from = Some(DateTime::UNIX_EPOCH);
+            let at = Position {
+                stream,
+                window: Window { from, to },
+                start,
+                next: None,
+                high: None,
+                access: None,
+            };
+            let request = Reader::request(self, &at).ok()?;
+            Some((request.url, request.body))
+        };
+        let end = DateTime::UNIX_EPOCH + TimeDelta::days(9_000);
+        asked(end) != asked(end + TimeDelta::days(400))
     }
 
     fn request(&self, at: &Position) -> Result<Request, Failure> {

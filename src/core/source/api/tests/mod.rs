@@ -89,6 +89,7 @@ fn start() -> Start {
         now,
         default_from: now - chrono::TimeDelta::days(30),
         read_until: None,
+        span: None,
     }
 }
 

@@ -1,0 +1,103 @@
+-- schedule: the jobs of pg_cron that ask for what is due. Where pg_cron is not in this database the worker asks itself.
+-- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+
+ALTER TABLE @extschema@.installation ADD COLUMN scheduled_by name;
+COMMENT ON COLUMN @extschema@.installation.scheduled_by IS 'The role whose jobs connector_service_schedule() made; NULL: there are none.';
+
+-- pg_cron 1.4 knows GMT only, and tenants live in every zone: full hours lie at a quarter and at half past as well, and
+-- 02:00 comes at any of them. So what looks for due connectors does it each quarter of an hour, and finds little.
+CREATE FUNCTION @extschema@.connector_service_jobs() RETURNS TABLE (job_name text, schedule text, command text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT 'connector_service_' || j.name, j.schedule, replace(j.command, '$', s.prefix)
+    FROM (VALUES
+        ('hourly', '*/15 * * * *', 'SELECT count(*) FROM $connector_service_sync_due(''hourly'')'),
+        ('daily', '*/15 * * * *', 'SELECT count(*) FROM $connector_service_sync_due(''daily'')'),
+        ('weekly', '*/15 * * * *', 'SELECT count(*) FROM $connector_service_sync_due(''weekly'')'),
+        ('missing_data', '0 3 * * *', 'SELECT $check_missing_data()'),
+        ('monthly_refresh', '0 1 * * *', 'SELECT $refresh_monthly_revenue()'),
+        ('history', '30 3 * * *', 'DELETE FROM cron.job_run_details WHERE end_time < now() - interval ''7 days'' AND jobid IN (SELECT jobid FROM cron.job WHERE jobname LIKE ''connector\_service\_%'')')
+    ) AS j (name, schedule, command),
+    (SELECT quote_ident(n.nspname) || '.' AS prefix FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+     WHERE e.extname = 'connector_service') AS s;
+END;
+COMMENT ON FUNCTION @extschema@.connector_service_jobs() IS 'The jobs that connector_service_schedule() installs, whether or not they are.';
+
+CREATE FUNCTION @extschema@.connector_service_note_schedule(p_role name) RETURNS name LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_before name;
+BEGIN
+    SELECT i.scheduled_by INTO v_before FROM @extschema@.installation i FOR UPDATE;
+    UPDATE @extschema@.installation SET scheduled_by = p_role WHERE scheduled_by IS DISTINCT FROM p_role;
+    RETURN v_before;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_note_schedule(name) IS 'For connector_service_schedule(): notes whose jobs they are, under a lock until COMMIT; returns whose they were.';
+
+CREATE FUNCTION @extschema@.connector_service_schedule() RETURNS SETOF text LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_owner name;
+    v_job record;
+    v_others text;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = 'pg_cron is not installed in this database',
+            DETAIL = CASE current_setting('connector_service.scheduler', true)
+                WHEN 'pg_cron' THEN 'connector_service.scheduler says that pg_cron asks for what is due, so nobody does.'
+                ELSE 'The sync worker asks for what is due itself, so nothing has to be scheduled.' END,
+            HINT = format('pg_cron can be installed only in the database that cron.database_name names%s.',
+                coalesce(' (' || quote_ident(nullif(current_setting('cron.database_name', true), '')) || ')', ''));
+    END IF;
+    v_owner := @extschema@.connector_service_note_schedule(current_user);
+    IF v_owner <> current_user AND EXISTS (SELECT FROM pg_roles r WHERE r.rolname = v_owner) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+            MESSAGE = format('the jobs are those of role "%s" already', v_owner),
+            DETAIL = 'Jobs of two roles would do everything twice, and each role sees only its own.',
+            HINT = format('To take them over: SET ROLE %I; SELECT %s.connector_service_unschedule(); RESET ROLE;', v_owner, '@extschema@');
+    END IF;
+    FOR v_job IN SELECT j.job_name, j.schedule, j.command FROM @extschema@.connector_service_jobs() j LOOP
+        -- The same name and role: PostgreSQL's scheduler changes the job that is there.
+        PERFORM cron.schedule(v_job.job_name, v_job.schedule, v_job.command);
+        RETURN NEXT v_job.job_name;
+    END LOOP;
+    SELECT string_agg(format('%s (%s)', j.jobid, j.command), ', ') INTO v_others
+    FROM cron.job j
+    WHERE j.command ~ 'connector_service_sync' AND j.jobname IS DISTINCT FROM ALL (SELECT o.job_name FROM @extschema@.connector_service_jobs() o);
+    IF v_others IS NOT NULL THEN
+        RAISE NOTICE USING MESSAGE = format('there are other jobs that sync, which are not needed any more: %s', v_others),
+            HINT = 'Nothing runs twice. To drop one: SELECT cron.unschedule(<its number>);';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_schedule() IS 'Installs the jobs of connector_service_jobs() in pg_cron, for the role that calls, and returns their names. As often as you like: what is there is brought up to date. Hourly connectors are asked for at each full hour of their tenant''s zone, daily ones at 02:00 of it, weekly ones on Monday at 02:00. Raises 55000 where pg_cron is not in this database, 42501 where the jobs are another role''s.';
+
+CREATE FUNCTION @extschema@.connector_service_unschedule() RETURNS SETOF text LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_job record;
+BEGIN
+    IF EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') THEN
+        FOR v_job IN
+            SELECT j.jobid, j.jobname FROM cron.job j JOIN @extschema@.connector_service_jobs() o ON o.job_name = j.jobname
+            WHERE j.username = current_user ORDER BY j.jobid
+        LOOP
+            PERFORM cron.unschedule(v_job.jobid);
+            RETURN NEXT v_job.jobname;
+        END LOOP;
+    END IF;
+    IF (SELECT i.scheduled_by = current_user FROM @extschema@.installation i) THEN
+        PERFORM @extschema@.connector_service_note_schedule(NULL);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_unschedule() IS 'Takes the jobs of connector_service_schedule() out of pg_cron that are the calling role''s, and returns their names. Jobs that somebody wrote by hand stay.';
+
+SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

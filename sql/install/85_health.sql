@@ -1,0 +1,258 @@
+-- health: how it goes, for people and for machines that watch.
+-- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+
+CREATE VIEW @extschema@.connector_health WITH (security_barrier) AS
+SELECT c.connector_id, c.tenant_id, c.name, c.type, c.sync_frequency, c.scheduler,
+    CASE
+        WHEN c.status = 'paused' THEN 'paused'
+        WHEN going.run_id IS NOT NULL AND going.waiting_for IS NOT NULL THEN 'waiting'
+        WHEN going.run_id IS NOT NULL THEN 'syncing'
+        WHEN c.status = 'error' THEN 'error'
+        WHEN c.failures > 0 THEN 'failing'
+        WHEN queued.run_id IS NOT NULL THEN 'queued'
+        WHEN c.next_sync_at < now() - interval '1 hour' THEN 'late'
+        WHEN c.last_sync_at IS NULL THEN 'new'
+        ELSE 'ok'
+    END AS health,
+    c.status, c.failures, c.error_message, c.last_sync_at, now() - c.last_sync_at AS lag, c.next_sync_at,
+    last.run_id AS last_run_id, last.kind AS last_run_kind, last.state AS last_run_state, last.error_code AS last_error_code,
+    last.started_at AS last_run_started_at, last.finished_at AS last_run_finished_at, last.received AS last_run_received,
+    coalesce(going.run_id, queued.run_id) AS active_run_id, coalesce(going.pages, 0) AS active_pages, coalesce(going.received, 0) AS active_received,
+    coalesce(going.waiting_for, queued.waiting_for) AS waiting_for,
+    (SELECT count(*) FROM @extschema@.sync_runs b WHERE b.connector_id = c.connector_id AND b.kind = 'backfill' AND b.state IN ('queued', 'running')) AS backfill_windows_left,
+    (SELECT count(*) FROM @extschema@.raw_connector_data r WHERE r.connector_id = c.connector_id AND NOT r.processed) AS unprocessed,
+    (SELECT count(*) FROM @extschema@.quarantine q WHERE q.connector_id = c.connector_id AND q.replayed_at IS NULL) AS quarantined,
+    (SELECT count(*) FROM @extschema@.data_quality_alerts a WHERE a.connector_id = c.connector_id AND NOT a.resolved) AS open_alerts
+FROM @extschema@.connectors c
+    LEFT JOIN LATERAL (SELECT r.* FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id AND r.state = 'running' LIMIT 1) AS going ON true
+    LEFT JOIN LATERAL (SELECT r.* FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id AND r.state = 'queued' AND r.kind = 'sync') AS queued ON true
+    LEFT JOIN LATERAL (
+        SELECT r.* FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id AND r.finished_at IS NOT NULL AND r.kind NOT IN ('check', 'preview')
+        ORDER BY r.requested_at DESC LIMIT 1) AS last ON true;
+COMMENT ON VIEW @extschema@.connector_health IS 'How each connector is.';
+COMMENT ON COLUMN @extschema@.connector_health.health IS 'paused, waiting (a run is going and asks for nothing at the moment), syncing, error (a person must mend something), failing (tried again by itself), queued, late (due for more than an hour, and nobody asked), new (never synced) or ok.';
+COMMENT ON COLUMN @extschema@.connector_health.lag IS 'How old the data may be: since the last sync that succeeded began.';
+COMMENT ON COLUMN @extschema@.connector_health.last_run_id IS 'The latest run that ended, checks and previews aside.';
+COMMENT ON COLUMN @extschema@.connector_health.active_run_id IS 'The run that is going, or else the sync that is queued.';
+COMMENT ON COLUMN @extschema@.connector_health.unprocessed IS 'Records that wait for their facts.';
+COMMENT ON COLUMN @extschema@.connector_health.quarantined IS 'Records that could not be stored or read, and still cannot.';
+
+CREATE FUNCTION @extschema@.connector_service_doctor() RETURNS TABLE (item text, ok boolean, detail text, fix text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_status jsonb := @extschema@.connector_service_status();
+    v_installation @extschema@.installation;
+    v_version text := (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'connector_service');
+    v_scheduler text := coalesce(current_setting('connector_service.scheduler', true), 'auto');
+    v_has_cron boolean := EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron');
+    v_workers integer := jsonb_array_length(v_status -> 'workers');
+    v_prefix text := '@extschema@.';
+    v_count bigint;
+    v_text text;
+    v_fix text;
+BEGIN
+    SELECT i.* INTO v_installation FROM @extschema@.installation i;
+
+    item := 'preload';
+    ok := (v_status ->> 'preloaded')::boolean;
+    detail := CASE WHEN ok THEN 'the library was loaded when the server started' ELSE 'the library was not loaded when the server started: no worker runs, nothing is synced' END;
+    fix := CASE WHEN NOT ok THEN format('ALTER SYSTEM SET shared_preload_libraries = %s; -- and restart the server',
+        array_to_string(ARRAY(SELECT quote_literal(btrim(l)) FROM unnest(string_to_array(current_setting('shared_preload_libraries'), ',')) AS l WHERE btrim(l) <> '')
+            || quote_literal('connector_service'), ', ')) END;
+    RETURN NEXT;
+
+    item := 'version';
+    ok := v_version = v_status ->> 'version';
+    detail := format('the installed SQL is version %s, the library is version %s', v_version, v_status ->> 'version');
+    fix := CASE WHEN NOT ok THEN 'ALTER EXTENSION connector_service UPDATE; -- and restart the server if the library was replaced' END;
+    RETURN NEXT;
+
+    item := 'worker';
+    ok := v_workers >= (v_status ->> 'workers_wanted')::integer;
+    detail := format('%s of %s sync workers run in this database; max_worker_processes is %s', v_workers, v_status ->> 'workers_wanted', current_setting('max_worker_processes'));
+    -- The launcher is one, and other libraries have theirs.
+    fix := CASE WHEN ok THEN NULL
+        WHEN NOT (v_status ->> 'preloaded')::boolean THEN 'see preload'
+        WHEN pg_is_in_recovery() THEN 'none: a standby syncs nothing until it is promoted'
+        ELSE format('ALTER SYSTEM SET max_worker_processes = %s; -- and restart the server; the log says why a worker did not start',
+            current_setting('max_worker_processes')::integer + 2 + (v_status ->> 'workers_wanted')::integer) END;
+    RETURN NEXT;
+
+    item := 'copy';
+    SELECT CASE
+            WHEN v_installation.held_since IS NOT NULL THEN v_installation.held_because
+            WHEN v_installation.system_identifier <> s.system_identifier THEN 'this server is not the one it was installed on'
+            WHEN v_installation.database_oid <> d.oid THEN 'this database is a copy of another one' END
+        INTO v_text
+    FROM pg_control_system() s, pg_database d WHERE d.datname = current_database();
+    ok := v_text IS NULL;
+    detail := coalesce('nothing is synced: ' || v_text, 'this database is the one that was installed');
+    fix := CASE WHEN NOT ok THEN format('SELECT %sconnector_service_adopt(); -- if this copy should call the vendors', v_prefix) END;
+    RETURN NEXT;
+
+    item := 'key';
+    ok := v_status ->> 'key_problem' IS NULL;
+    detail := coalesce(v_status ->> 'key_problem', 'the keys that credentials are sealed with can be read');
+    fix := CASE WHEN NOT ok THEN 'none in SQL: put the key file back, from the backup that is kept apart from the database''s; see connector_service.key_file' END;
+    RETURN NEXT;
+
+    item := 'scheduler';
+    IF v_has_cron AND v_scheduler <> 'worker' THEN
+        SELECT count(*), count(DISTINCT j.username) INTO v_count, v_workers FROM cron.job j WHERE j.active AND j.command ~ 'connector_service_sync';
+        ok := v_count > 0;
+        detail := CASE WHEN ok THEN format('pg_cron has %s jobs that ask for what is due', v_count)
+            ELSE 'pg_cron is to ask for what is due, and has no job that does, as far as this role may see' END;
+        fix := CASE WHEN NOT ok THEN format('SELECT %sconnector_service_schedule();', v_prefix) END;
+        RETURN NEXT;
+
+        item := 'jobs of one role';
+        ok := v_workers <= 1;
+        detail := CASE WHEN ok THEN 'the jobs that sync are one role''s' ELSE (
+            SELECT 'jobs that sync belong to ' || string_agg(u.username || ' (' || u.jobs || ')', ', ' ORDER BY u.username)
+            FROM (SELECT j.username, count(*) AS jobs FROM cron.job j WHERE j.active AND j.command ~ 'connector_service_sync' GROUP BY 1) AS u) END;
+        fix := CASE WHEN NOT ok THEN (
+            SELECT string_agg(format('SELECT cron.unschedule(%s);', j.jobid), ' ' ORDER BY j.jobid) FROM cron.job j
+            WHERE j.active AND j.command ~ 'connector_service_sync' AND j.username <> coalesce(v_installation.scheduled_by, current_user)) END;
+        RETURN NEXT;
+
+        item := 'every frequency has a job';
+        SELECT string_agg(DISTINCT c.sync_frequency, ', ') INTO v_text
+        FROM @extschema@.connectors c
+        WHERE c.status = 'active' AND c.scheduler = 'database' AND c.sync_frequency <> 'manual' AND NOT EXISTS (
+            SELECT FROM cron.job j WHERE j.active AND j.command ~ 'connector_service_sync'
+                AND (j.command ~ 'connector_service_sync_due\s*\(\s*\)' OR j.command ~ c.sync_frequency OR j.command !~ 'hourly|daily|weekly'));
+        ok := v_text IS NULL;
+        detail := coalesce('no job asks for connectors that are ' || v_text, 'each frequency that connectors have is asked for by a job');
+        fix := CASE WHEN NOT ok THEN format('SELECT %sconnector_service_schedule();', v_prefix) END;
+        RETURN NEXT;
+
+        item := 'jobs run';
+        SELECT max(d.return_message), count(*) INTO v_text, v_count
+        FROM cron.job j JOIN cron.job_run_details d ON d.jobid = j.jobid
+        WHERE j.command ~ 'connector_service_|check_missing_data|refresh_monthly_revenue' AND d.status = 'failed' AND d.start_time > now() - interval '1 day';
+        ok := v_count = 0;
+        detail := CASE WHEN ok THEN 'no job of ours failed within a day' ELSE format('%s runs of jobs failed within a day, the last words were: %s', v_count, v_text) END;
+        fix := CASE WHEN ok THEN NULL
+            WHEN v_text ~* 'connection failed' THEN 'ALTER SYSTEM SET cron.use_background_workers = on; -- and restart the server; or let the job''s role in over cron.host, in pg_hba.conf'
+            ELSE 'SELECT * FROM cron.job_run_details ORDER BY runid DESC LIMIT 20; -- says more' END;
+        RETURN NEXT;
+    ELSE
+        ok := v_scheduler <> 'pg_cron';
+        detail := CASE WHEN NOT ok THEN 'connector_service.scheduler is pg_cron, which is not in this database: nobody asks for what is due'
+            WHEN current_setting('cron.database_name', true) <> current_database() THEN
+                format('pg_cron is in database "%s"; here the worker asks for what is due itself', current_setting('cron.database_name', true))
+            ELSE 'the worker asks for what is due itself' END;
+        fix := CASE WHEN NOT ok THEN 'ALTER SYSTEM SET connector_service.scheduler = ''auto''; SELECT pg_reload_conf();' END;
+        RETURN NEXT;
+    END IF;
+
+    item := 'nothing is late';
+    SELECT count(*), min(c.name) INTO v_count, v_text
+    FROM @extschema@.connectors c
+    WHERE c.status = 'active' AND c.scheduler = 'database' AND c.next_sync_at < now() - interval '1 day'
+        AND NOT EXISTS (SELECT FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id AND r.state IN ('queued', 'running'));
+    ok := v_count = 0;
+    detail := CASE WHEN ok THEN 'no connector is due for more than a day' ELSE format('%s connectors are due for more than a day, such as "%s"', v_count, v_text) END;
+    fix := CASE WHEN NOT ok THEN format('SELECT count(*) FROM %sconnector_service_sync_due();', v_prefix) END;
+    RETURN NEXT;
+
+    item := 'connectors';
+    SELECT count(*), string_agg(quote_literal(c.name), ', ') FILTER (WHERE c.place <= 5) INTO v_count, v_text
+    FROM (SELECT c.name, row_number() OVER (ORDER BY c.name) AS place FROM @extschema@.connectors c WHERE c.status = 'error') AS c;
+    ok := v_count = 0;
+    detail := CASE WHEN ok THEN 'no connector waits for a person' ELSE format('%s connectors wait for a person: %s', v_count, v_text) END;
+    fix := CASE WHEN NOT ok THEN format('SELECT name, error_message FROM %sconnectors WHERE status = ''error'';', v_prefix) END;
+    RETURN NEXT;
+
+    item := 'statement logging';
+    v_text := concat_ws(', ',
+        CASE WHEN current_setting('log_statement') IN ('mod', 'all') THEN 'log_statement = ' || current_setting('log_statement') END,
+        CASE WHEN current_setting('log_min_duration_statement') <> '-1' THEN 'log_min_duration_statement = ' || current_setting('log_min_duration_statement') END,
+        CASE WHEN current_setting('pgaudit.log', true) ~* 'write|all' THEN 'pgaudit.log = ' || current_setting('pgaudit.log', true) END);
+    ok := v_text = '';
+    detail := CASE WHEN ok THEN 'statements are not logged' ELSE format('%s: credentials that are typed into a statement may end up in the server''s log', v_text) END;
+    fix := CASE WHEN NOT ok THEN format('SET log_statement = ''none''; SET log_min_duration_statement = -1; -- before typing credentials, as a superuser; or write them as {"$box": ...}, sealed for %sconnector_service_seal_key()', v_prefix) END;
+    RETURN NEXT;
+
+    item := 'clock';
+    SELECT max(late.at) - clock_timestamp() INTO v_text
+    FROM (
+        SELECT max(r.requested_at) AS at FROM @extschema@.sync_runs r WHERE r.requested_at > clock_timestamp() + interval '1 minute'
+        UNION ALL
+        SELECT max(c.next_sync_at) - interval '8 days' FROM @extschema@.connectors c WHERE c.next_sync_at > clock_timestamp() + interval '8 days' AND c.next_sync_at < 'infinity'
+    ) AS late;
+    ok := v_text IS NULL;
+    detail := coalesce('the server''s clock was set back, by about ' || v_text || ': what was planned by the clock before is waited for', 'nothing was planned by another clock');
+    fix := CASE WHEN NOT ok THEN format('UPDATE %sconnectors SET next_sync_at = now() WHERE next_sync_at > now() + interval ''8 days'';', v_prefix) END;
+    IF ok THEN
+        SELECT w.warning INTO v_text
+        FROM @extschema@.sync_runs r, unnest(r.warnings) AS w(warning)
+        WHERE r.requested_at > now() - interval '1 day' AND w.warning ~ 'clock of this server' ORDER BY r.requested_at DESC LIMIT 1;
+        ok := v_text IS NULL;
+        detail := coalesce(v_text, detail);
+        fix := CASE WHEN NOT ok THEN 'none in SQL: have the clock set by NTP (chrony, systemd-timesyncd)' END;
+    END IF;
+    RETURN NEXT;
+
+    item := 'views';
+    SELECT count(*) INTO v_count
+    FROM (
+        SELECT m.tenant_id, date_trunc('month', m.metric_date::timestamp)::date AS month, sum(m.metric_value) AS total
+        FROM @extschema@.metrics m WHERE m.metric_type = 'revenue' GROUP BY 1, 2) AS is_now
+        FULL JOIN @extschema@.monthly_revenue v ON v.tenant_id = is_now.tenant_id AND v.month::date = is_now.month
+    WHERE v.total_revenue IS DISTINCT FROM is_now.total;
+    ok := v_count = 0;
+    detail := CASE WHEN ok THEN 'monthly_revenue is what metrics say' ELSE format('%s months of monthly_revenue are older than the metrics they are made of', v_count) END;
+    fix := CASE WHEN NOT ok THEN format('SELECT %srefresh_monthly_revenue();', v_prefix) END;
+    RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_doctor() IS 'What is wrong with the set-up: one row for each thing that is looked at, with the statement that mends it. Changes nothing. Of pg_cron''s jobs a role sees its own, and a superuser all.';
+
+CREATE FUNCTION @extschema@.connector_service_prometheus() RETURNS text LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_status jsonb := @extschema@.connector_service_status();
+BEGIN
+    RETURN (
+        WITH connector AS MATERIALIZED (
+            SELECT h.*, format('{connector_id="%s",tenant_id="%s",type="%s",name="%s"}', h.connector_id, h.tenant_id, h.type,
+                replace(replace(replace(h.name, '\', '\\'), '"', '\"'), E'\n', '\n')) AS labels
+            FROM @extschema@.connector_health h),
+        lately AS MATERIALIZED (
+            SELECT r.* FROM @extschema@.sync_runs r WHERE r.requested_at > now() - interval '2 days' AND r.finished_at > now() - interval '1 hour'),
+        sample (metric, help, labels, value) AS (
+            SELECT 'workers', 'Sync workers that run in this database.', '', jsonb_array_length(v_status -> 'workers')::numeric
+            UNION ALL SELECT 'workers_wanted', 'Sync workers that should run in this database.', '', (v_status ->> 'workers_wanted')::numeric
+            UNION ALL SELECT 'connectors', 'Connectors, by how they are.', format('{health="%s"}', health), count(*) FROM connector GROUP BY health
+            UNION ALL SELECT 'runs_active', 'Runs that are queued or running.', format('{kind="%s",state="%s"}', r.kind, r.state), count(*)
+                FROM @extschema@.sync_runs r WHERE r.state = 'queued' OR r.state = 'running' GROUP BY r.kind, r.state
+            UNION ALL SELECT 'oldest_queued_seconds', 'How long the run waits that waits longest and could begin.', '',
+                coalesce(extract(epoch FROM now() - min(r.requested_at)), 0) FROM @extschema@.sync_runs r WHERE r.state = 'queued' AND r.retry_at IS NULL
+            UNION ALL SELECT 'runs_last_hour', 'Runs that ended within the last hour.', format('{kind="%s",state="%s"}', kind, state), count(*) FROM lately GROUP BY kind, state
+            UNION ALL SELECT 'records_last_hour', 'Records of runs that ended within the last hour.', format('{result="%s"}', result), count
+                FROM (SELECT coalesce(sum(inserted), 0) AS inserted, coalesce(sum(updated), 0) AS updated, coalesce(sum(unchanged), 0) AS unchanged,
+                        coalesce(sum(quarantined), 0) AS quarantined, coalesce(sum(deleted), 0) AS deleted FROM lately) AS l,
+                    LATERAL (VALUES ('inserted', inserted), ('updated', updated), ('unchanged', unchanged), ('quarantined', quarantined), ('deleted', deleted)) AS v (result, count)
+            UNION ALL SELECT 'open_alerts', 'Data quality alerts that are open.', format('{severity="%s"}', a.severity), count(*)
+                FROM @extschema@.data_quality_alerts a WHERE NOT a.resolved GROUP BY a.severity
+            UNION ALL SELECT 'connector_up', 'Whether a connector needs nobody and fails nowhere: 1 or 0.', labels, (health NOT IN ('error', 'failing', 'late'))::integer FROM connector
+            UNION ALL SELECT 'connector_lag_seconds', 'How old the data of a connector may be.', labels, extract(epoch FROM lag) FROM connector WHERE lag IS NOT NULL
+            UNION ALL SELECT 'connector_failures', 'Failed runs of a connector since the last success.', labels, failures FROM connector
+            UNION ALL SELECT 'connector_unprocessed', 'Records of a connector that wait for their facts.', labels, unprocessed FROM connector
+            UNION ALL SELECT 'connector_quarantined', 'Records of a connector in quarantine.', labels, quarantined FROM connector),
+        family AS (
+            SELECT metric, help, string_agg(format('connector_service_%s%s %s', metric, labels, trim_scale(value)), E'\n' ORDER BY labels) AS lines
+            FROM sample GROUP BY metric, help)
+        SELECT string_agg(format(E'# HELP connector_service_%s %s\n# TYPE connector_service_%s gauge\n%s\n', metric, help, metric, lines), '' ORDER BY metric)
+        FROM family);
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_prometheus() IS 'How it goes, in the text format that Prometheus reads: gauges for the database, and for each connector that the caller may see. Counts of the last hour stand for counters, because history is deleted after a while.';
+
+SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

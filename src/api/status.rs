@@ -1,0 +1,37 @@
+//! What only the server's memory knows of the set-up.
+
+use pgrx::JsonB;
+use pgrx::prelude::*;
+use serde_json::json;
+
+use crate::store::{self, key};
+use crate::{board, guc};
+
+/// Whether the library was preloaded, which workers run in this database, how many should, and what is wrong with the
+/// key file, for `connector_service_doctor()`.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn connector_service_status() -> JsonB {
+    let is_preloaded = board::is_installed();
+    // SAFETY: fixed for the life of a session.
+    let database = unsafe { pg_sys::MyDatabaseId };
+    let workers = match is_preloaded {
+        true => board::workers(database),
+        false => Vec::new(),
+    };
+    let workers: Vec<_> = workers
+        .into_iter()
+        .map(|(number, pid)| json!({"number": number, "pid": pid}))
+        .collect();
+    let key_problem = match is_preloaded {
+        true => store::with(|db| key::load(db).map(drop)).err(),
+        false => None,
+    };
+    JsonB(json!({
+        "preloaded": is_preloaded,
+        "version": env!("CARGO_PKG_VERSION"),
+        "workers": workers,
+        "workers_wanted": guc::sync_workers(),
+        "key_problem": key_problem.map(|problem| problem.to_string()),
+    }))
+}

@@ -1,0 +1,136 @@
+//! Backfills: windows of the past, each a run of its own, read one after the other.
+//!
+//! A window that waits for those before it waits for ever (`retry_at` is infinity), until [`release`] lets it go.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use connector_service_core::fetch::Stored;
+use connector_service_core::record::StreamState;
+use pgrx::datum::Interval;
+use uuid::Uuid;
+
+use super::{Db, read_uuid, state, uuid};
+use crate::error::{Error, Result};
+
+/// Most windows of a backfill. More: a typing error in the step fills the table.
+pub const MOST: i64 = 10_000;
+
+/// How many windows there would be; as many as [`MOST`] and one for more.
+pub fn count(db: &mut Db, from: DateTime<Utc>, to: DateTime<Utc>, step: Interval) -> Result<i64> {
+    let rows = db.run(
+        "SELECT count(*) FROM (
+            SELECT FROM generate_series(to_timestamp($1), to_timestamp($2) - interval '1 microsecond', $3) LIMIT $4) AS windows",
+        &[
+            seconds(from).into(),
+            seconds(to).into(),
+            step.into(),
+            (MOST + 1).into(),
+        ],
+    )?;
+    rows.need(0, 1)
+}
+
+/// Queues the windows, the oldest first.
+pub fn queue(
+    db: &mut Db,
+    connector: Uuid,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    step: Interval,
+) -> Result<Vec<Uuid>> {
+    let rows = db.run(
+        "WITH windows AS (
+            SELECT began, least(lead(began, 1, 'infinity') OVER (ORDER BY began), to_timestamp($3)) AS ends,
+                row_number() OVER (ORDER BY began) AS step, count(*) OVER () AS steps
+            FROM generate_series(to_timestamp($2), to_timestamp($3) - interval '1 microsecond', $4) AS began),
+         queued AS (
+            INSERT INTO @extschema@.sync_runs (connector_id, tenant_id, kind, requested_at, window_from, window_to, backfill_step, backfill_steps,
+                retry_at, waiting_for)
+            SELECT c.connector_id, c.tenant_id, 'backfill', now(), w.began, w.ends, w.step, w.steps, 'infinity', 'the windows before it'
+            FROM @extschema@.connectors c, windows w WHERE c.connector_id = $1
+            RETURNING run_id, backfill_step)
+         SELECT run_id FROM queued ORDER BY backfill_step",
+        &[
+            uuid(connector).into(),
+            seconds(from).into(),
+            seconds(to).into(),
+            step.into(),
+        ],
+    )?;
+    (0..rows.count)
+        .map(|row| Ok(read_uuid(rows.need(row, 1)?)))
+        .collect()
+}
+
+fn seconds(at: DateTime<Utc>) -> f64 {
+    at.timestamp_micros() as f64 / 1e6
+}
+
+/// Lets a connector's next window go, where none is on its way.
+pub fn release(db: &mut Db, connector: Uuid) -> Result<()> {
+    db.run(
+        "UPDATE @extschema@.sync_runs SET retry_at = NULL, waiting_for = NULL
+         WHERE run_id = (
+            SELECT w.run_id FROM @extschema@.sync_runs w
+            WHERE w.connector_id = $1 AND w.kind = 'backfill' AND w.state IN ('queued', 'running')
+            -- Whatever is on its way comes first, and is no window to be let go.
+            ORDER BY w.retry_at IS NOT DISTINCT FROM 'infinity', w.requested_at, w.backfill_step LIMIT 1)
+            AND state = 'queued' AND retry_at = 'infinity'",
+        &[uuid(connector).into()],
+    )?;
+    Ok(())
+}
+
+/// The same for every connector, whose window before may have been deleted by hand.
+pub fn release_all(db: &mut Db) -> Result<()> {
+    let rows = db.run(
+        "SELECT DISTINCT connector_id FROM @extschema@.sync_runs WHERE kind = 'backfill' AND state IN ('queued', 'running')",
+        &[],
+    )?;
+    let connectors: Vec<Uuid> = (0..rows.count)
+        .map(|row| Ok(read_uuid(rows.need(row, 1)?)))
+        .collect::<Result<_>>()?;
+    for connector in connectors {
+        release(db, connector)?;
+    }
+    Ok(())
+}
+
+/// Ends what is left of a connector's backfills: what failed would fail again.
+pub fn cancel_rest(db: &mut Db, connector: Uuid, why: &str) -> Result<()> {
+    db.run(
+        "UPDATE @extschema@.sync_runs SET state = 'cancelled', finished_at = clock_timestamp(), waiting_for = NULL, retry_at = NULL,
+            error_code = 'cancelled', error_message = 'an earlier window failed: ' || $2
+         WHERE connector_id = $1 AND kind = 'backfill' AND state = 'queued'",
+        &[uuid(connector).into(), why.into()],
+    )?;
+    Ok(())
+}
+
+/// Where each stream of a window stands.
+pub fn progress(db: &mut Db, run: Uuid) -> Result<HashMap<String, Stored>> {
+    let rows = db.run(
+        "SELECT p.key, p.value::text, extract(epoch FROM now() - r.heartbeat_at)::float8
+         FROM @extschema@.sync_runs r, jsonb_each(r.progress) AS p WHERE r.run_id = $1",
+        &[uuid(run).into()],
+    )?;
+    let mut states = HashMap::new();
+    for row in 0..rows.count {
+        if let Some(stored) = state::stored(&rows, row, 2)? {
+            states.insert(rows.need(row, 1)?, stored);
+        }
+    }
+    Ok(states)
+}
+
+/// Notes where a stream stands, with the page that it stands behind.
+pub fn advance(db: &mut Db, run: Uuid, stream: &str, state: &StreamState) -> Result<()> {
+    let state =
+        serde_json::to_value(state).map_err(|_| Error::Spi(pgrx::spi::Error::InvalidPosition))?;
+    db.run(
+        "UPDATE @extschema@.sync_runs SET progress = coalesce(progress, '{}') || jsonb_build_object($2::text, $3::jsonb) WHERE run_id = $1",
+        &[uuid(run).into(), stream.into(), pgrx::JsonB(state).into()],
+    )?;
+    Ok(())
+}

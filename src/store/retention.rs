@@ -1,0 +1,45 @@
+//! What is history, and goes when it is old enough.
+
+use std::time::Duration;
+
+use super::Db;
+use crate::error::Result;
+
+/// Rows of one transaction. More: a longer one, while pages wait. Fewer: more of them.
+const ROWS_AT_ONCE: i64 = 2_000;
+
+/// Deletes runs that ended longer ago; true: there may be more. The last one of a connector of each kind stays.
+pub fn of_runs(db: &mut Db, kept: Duration) -> Result<bool> {
+    let rows = db.run(
+        "DELETE FROM @extschema@.sync_runs WHERE run_id IN (
+            SELECT r.run_id FROM @extschema@.sync_runs r
+            WHERE r.requested_at < now() - make_interval(secs => $1) AND r.finished_at < now() - make_interval(secs => $1)
+                AND EXISTS (SELECT FROM @extschema@.sync_runs n
+                    WHERE n.connector_id = r.connector_id AND n.kind = r.kind AND n.requested_at > r.requested_at)
+            LIMIT $2)",
+        &[kept.as_secs_f64().into(), ROWS_AT_ONCE.into()],
+    )?;
+    Ok(rows.count == ROWS_AT_ONCE as u64)
+}
+
+/// Deletes quarantined records that were last met longer ago; true: there may be more.
+pub fn of_quarantine(db: &mut Db, kept: Duration) -> Result<bool> {
+    let rows = db.run(
+        "DELETE FROM @extschema@.quarantine WHERE quarantine_id IN (
+            SELECT q.quarantine_id FROM @extschema@.quarantine q
+            WHERE q.last_seen_at < now() - make_interval(secs => $1) AND q.retry_on IS NULL LIMIT $2)",
+        &[kept.as_secs_f64().into(), ROWS_AT_ONCE.into()],
+    )?;
+    Ok(rows.count == ROWS_AT_ONCE as u64)
+}
+
+/// Deletes alerts that were resolved, and last met, longer ago; true: there may be more.
+pub fn of_alerts(db: &mut Db, kept: Duration) -> Result<bool> {
+    let rows = db.run(
+        "DELETE FROM @extschema@.data_quality_alerts WHERE alert_id IN (
+            SELECT a.alert_id FROM @extschema@.data_quality_alerts a
+            WHERE a.resolved AND greatest(a.resolved_at, a.last_seen_at) < now() - make_interval(secs => $1) LIMIT $2)",
+        &[kept.as_secs_f64().into(), ROWS_AT_ONCE.into()],
+    )?;
+    Ok(rows.count == ROWS_AT_ONCE as u64)
+}
