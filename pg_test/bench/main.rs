@@ -4,23 +4,25 @@
 //! anything.
 //!
 //! All parts run, or those that are named: `sync` (RECORDS, PAGES), `settle` (FACTS), `read` (METRICS),
-//! `seal` (CONNECTORS, PAGES_SEALED), `database` (ROWS), `upload` (MEGABYTES). ROUNDS (3) is for all of
-//! them.
+//! `seal` (CONNECTORS, PAGES_SEALED), `database` (ROWS), `upload` (MEGABYTES), `schedule` (DUE, AT_ONCE).
+//! ROUNDS (3) is for all of them but the last.
 
 mod database;
 mod read;
+mod schedule;
 mod seal;
 mod settle;
 mod sync;
 mod upload;
 
-const PARTS: [(&str, fn()); 6] = [
+const PARTS: [(&str, fn()); 7] = [
     ("sync", sync::run),
     ("settle", settle::run),
     ("read", read::run),
     ("seal", seal::run),
     ("database", database::run),
     ("upload", upload::run),
+    ("schedule", schedule::run),
 ];
 
 fn main() {

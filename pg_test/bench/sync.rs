@@ -142,7 +142,7 @@ fn copy(client: &mut Client, file: &Path) -> Sample {
 }
 
 /// CPU seconds of a process: its main thread, and all its other threads.
-fn cpu(pid: i32) -> (f64, f64) {
+pub fn cpu(pid: i32) -> (f64, f64) {
     // SAFETY: asks for a constant of the kernel.
     let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
     let (mut main, mut others) = (0.0, 0.0);

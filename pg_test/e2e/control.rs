@@ -466,8 +466,8 @@ fn a_tenant_with_thousands_of_hanging_connectors_delays_nobody_else() {
     let mut client = cluster.database("app");
     let hanging = Vendor::start(|_| Reply::Hang);
     let vendor = Vendor::start(|_| Reply::Json(r#"{"data": [{"id": 1}], "next": null}"#.into()));
-    let many = "INSERT INTO connectors (tenant_id, name, type, config, sync_frequency)
-        SELECT '00000000-0000-4000-8000-0000000000aa', 'slow ' || i, 'api', $1, 'hourly' FROM generate_series(1, 9900) AS i";
+    let many = "INSERT INTO connectors (tenant_id, name, type, config, credentials, sync_frequency)
+        SELECT '00000000-0000-4000-8000-0000000000aa', 'slow ' || i, 'api', $1, '{\"api_key\": \"sk_test_not_a_real_key\"}', 'hourly' FROM generate_series(1, 9900) AS i";
     let config = api(&hanging.url(), "x");
     client.execute(many, &[&config]).unwrap();
     let at_once = 32 / 2;
@@ -476,8 +476,10 @@ fn a_tenant_with_thousands_of_hanging_connectors_delays_nobody_else() {
         (hanging.asked().len() >= at_once).then_some(())
     });
     // While all of them wait.
-    let other = insert_connector(&mut client, "quick", &api(&vendor.url(), "orders"));
-    client.batch_execute("UPDATE connectors SET tenant_id = '00000000-0000-4000-8000-0000000000bb' WHERE name = 'quick'").unwrap();
+    let other = "INSERT INTO connectors (tenant_id, name, type, config, credentials, sync_frequency)
+        VALUES ('00000000-0000-4000-8000-0000000000bb', 'quick', 'api', $1, '{\"api_key\": \"sk_test_not_a_real_key\"}', 'manual') RETURNING connector_id::text";
+    let config = api(&vendor.url(), "orders");
+    let other: String = client.query_one(other, &[&config]).unwrap().get(0);
     let mut delays = Vec::new();
     // Whatever had begun while the tenant was alone goes on hanging: cancelled, as it would time out.
     client
@@ -589,8 +591,8 @@ fn several_workers_share_the_tenants_of_a_database() {
     let cluster = Cluster::start("connector_service.sync_workers = 3\nmax_worker_processes = 16");
     let mut client = cluster.database("app");
     let vendor = Vendor::start(|_| Reply::Json(r#"{"data": [{"id": 1}], "next": null}"#.into()));
-    let many = "INSERT INTO connectors (tenant_id, name, type, config, sync_frequency)
-        SELECT ('00000000-0000-4000-8000-' || lpad(to_hex(i), 12, '0'))::uuid, 'shop ' || i, 'api', $1, 'manual' FROM generate_series(1, 60) AS i";
+    let many = "INSERT INTO connectors (tenant_id, name, type, config, credentials, sync_frequency)
+        SELECT ('00000000-0000-4000-8000-' || lpad(to_hex(i), 12, '0'))::uuid, 'shop ' || i, 'api', $1, '{\"api_key\": \"sk_test_not_a_real_key\"}', 'manual' FROM generate_series(1, 60) AS i";
     client.execute(many, &[&api(&vendor.url(), "x")]).unwrap();
     let workers = |client: &mut Client| {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'connector_service sync worker' AND datname = 'app'";

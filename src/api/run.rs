@@ -69,7 +69,10 @@ fn sync(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
                 return Ok((Readiness::Ready, Some(run)));
             }
             match run::queue(db, connector)? {
-                Some(run) => Ok((Readiness::Ready, Some(run))),
+                Some(run) => {
+                    connector::take_slot(db, connector)?;
+                    Ok((Readiness::Ready, Some(run)))
+                }
                 None => Ok((Readiness::Ready, run::active(db, connector)?)),
             }
         })?;
@@ -128,11 +131,7 @@ fn again(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_sync_due() -> Result<SetOfIterator<'static, pgrx::Uuid>, ErrorReport> {
     need_worker()?;
-    let runs = store::with(|db| connector::queue_due(db, Due::All, "schedule"))?;
-    if !runs.is_empty() {
-        board::wake_at_commit();
-    }
-    Ok(SetOfIterator::new(runs.into_iter().map(uuid)))
+    queue_due(Due::All)
 }
 
 /// The same for connectors of one frequency; those that are daily or weekly from 02:00 of their tenant's zone on.
@@ -145,11 +144,15 @@ fn connector_service_sync_due_of(
     let Some(frequency) = FREQUENCIES.into_iter().find(|known| *known == p_frequency) else {
         return Err(Error::UnknownFrequency(p_frequency.to_owned()).into());
     };
-    let runs = store::with(|db| connector::queue_due(db, Due::Of(frequency), "schedule"))?;
-    if !runs.is_empty() {
+    queue_due(Due::Of(frequency))
+}
+
+fn queue_due(due: Due) -> Result<SetOfIterator<'static, pgrx::Uuid>, ErrorReport> {
+    let found = store::with(|db| connector::queue_due(db, due, "schedule", None))?;
+    if !found.queued.is_empty() {
         board::wake_at_commit();
     }
-    Ok(SetOfIterator::new(runs.into_iter().map(uuid)))
+    Ok(SetOfIterator::new(found.queued.into_iter().map(uuid)))
 }
 
 const FREQUENCIES: [&str; 3] = ["hourly", "daily", "weekly"];

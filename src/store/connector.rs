@@ -67,37 +67,57 @@ pub enum Due {
     FailedOnly,
 }
 
-/// Queues a run for every connector that is due and has none, skipping those that another session is
-/// queueing. Safe from many sessions at once.
-pub fn queue_due(db: &mut Db, due: Due, requested_by: &str) -> Result<Vec<Uuid>> {
+/// Connectors that were found to be due.
+#[derive(Default)]
+pub struct Found {
+    /// How many; those that had a sync already are among them.
+    pub due: u64,
+    pub queued: Vec<Uuid>,
+}
+
+/// Queues a run for the connectors that are due, the longest due first, at most so many of them. With its run a connector
+/// is due at its next slot: what is queued already is not looked at again. Those that another session is queueing are
+/// left to it. Safe from many sessions at once.
+pub fn queue_due(db: &mut Db, due: Due, requested_by: &str, most: Option<i64>) -> Result<Found> {
     let frequency = match due {
         Due::Of(frequency) => Some(frequency),
         Due::All | Due::FailedOnly => None,
     };
     let rows = db.run(
         "WITH due AS MATERIALIZED (
-            SELECT c.connector_id, c.tenant_id FROM @extschema@.connectors c
+            SELECT c.connector_id, c.tenant_id, c.sync_frequency FROM @extschema@.connectors c
             WHERE (c.status = 'active' AND c.next_sync_at <= now() OR c.status = 'error' AND c.next_sync_at <= now())
               AND (c.failures > 0 OR $1) AND c.scheduler = 'database'
               AND ($3::text IS NULL OR c.sync_frequency = $3 AND ($3 = 'hourly' OR EXISTS (
                   SELECT FROM @extschema@.tenants t WHERE t.tenant_id = c.tenant_id AND (now() AT TIME ZONE t.timezone)::time >= '02:00')))
-              AND NOT EXISTS (SELECT FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id
-                              AND r.state IN ('queued', 'running') AND r.kind = 'sync')
-            ORDER BY c.next_sync_at
-            FOR NO KEY UPDATE OF c SKIP LOCKED)
-         INSERT INTO @extschema@.sync_runs (connector_id, tenant_id, requested_by)
-         SELECT due.connector_id, due.tenant_id, $2 FROM due
-         ON CONFLICT (connector_id) WHERE state IN ('queued', 'running') AND kind = 'sync' DO NOTHING
-         RETURNING run_id",
+            ORDER BY c.next_sync_at LIMIT $4
+            FOR NO KEY UPDATE OF c SKIP LOCKED),
+         queued AS (
+            INSERT INTO @extschema@.sync_runs (connector_id, tenant_id, requested_by)
+            SELECT due.connector_id, due.tenant_id, $2 FROM due
+            ON CONFLICT (connector_id) WHERE state IN ('queued', 'running') AND kind = 'sync' DO NOTHING
+            RETURNING run_id, connector_id),
+         taken AS (
+            UPDATE @extschema@.connectors c
+            SET next_sync_at = @extschema@.connector_service_next_slot(due.sync_frequency, t.timezone, now())
+            FROM due, @extschema@.tenants t
+            WHERE c.connector_id = due.connector_id AND t.tenant_id = due.tenant_id)
+         SELECT queued.run_id FROM due LEFT JOIN queued USING (connector_id)",
         &[
             (due != Due::FailedOnly).into(),
             requested_by.into(),
             frequency.into(),
+            most.into(),
         ],
     )?;
-    (0..rows.count)
-        .map(|row| Ok(read_uuid(rows.need(row, 1)?)))
-        .collect()
+    let mut found = Found {
+        due: rows.count,
+        queued: Vec::new(),
+    };
+    for row in 0..rows.count {
+        found.queued.extend(rows.get(row, 1)?.map(read_uuid));
+    }
+    Ok(found)
 }
 
 /// Stores a refresh token that a vendor replaced, sealed, in the place of the old one. Under the lock of the row: a
@@ -134,6 +154,18 @@ pub fn keep(
     Ok(())
 }
 
+/// A sync of a connector was queued: where it was due it is so again at its next slot.
+pub fn take_slot(db: &mut Db, connector: Uuid) -> Result<()> {
+    db.run(
+        "UPDATE @extschema@.connectors c
+         SET next_sync_at = @extschema@.connector_service_next_slot(c.sync_frequency, t.timezone, now())
+         FROM @extschema@.tenants t
+         WHERE c.connector_id = $1 AND t.tenant_id = c.tenant_id AND c.next_sync_at <= now()",
+        &[uuid(connector).into()],
+    )?;
+    Ok(())
+}
+
 /// How long until the next connector is due, by the database's clock.
 pub fn next_due(db: &mut Db, due: Due) -> Result<Option<Duration>> {
     let rows = db.run(
@@ -152,10 +184,14 @@ pub fn next_due(db: &mut Db, due: Due) -> Result<Option<Duration>> {
 /// A run succeeded: the connector is due again at its next slot, and an error is healed, with the alert over it.
 /// A pause stays.
 pub fn succeeded(db: &mut Db, connector: Uuid, run: Uuid) -> Result<()> {
+    // By itself, and only where it is so: a statement that names the status has the whole row checked again.
+    db.run(
+        "UPDATE @extschema@.connectors SET status = 'active' WHERE connector_id = $1 AND status = 'error'",
+        &[uuid(connector).into()],
+    )?;
     db.run(
         "UPDATE @extschema@.connectors c
          SET last_sync_at = r.started_at, failures = 0, error_message = NULL,
-             status = CASE c.status WHEN 'error' THEN 'active' ELSE c.status END,
              next_sync_at = @extschema@.connector_service_next_slot(c.sync_frequency, t.timezone, now())
          FROM @extschema@.sync_runs r, @extschema@.tenants t
          WHERE c.connector_id = $1 AND r.run_id = $2 AND t.tenant_id = c.tenant_id",

@@ -172,7 +172,8 @@ pub fn next_tenant(db: &mut Db, from: Uuid) -> Result<Option<Uuid>> {
 }
 
 /// Takes up a run of a tenant: the oldest one of these kinds, a backfill last. Of a connector one at a time: two that ask
-/// for a token at once would each take the other's refresh token away.
+/// for a token at once would each take the other's refresh token away. What is asked of each candidate is a scalar, not a
+/// join: the index gives the oldest ones first, and a planner that knows no sizes yet would join all that wait.
 pub fn claim(
     db: &mut Db,
     tenant: Uuid,
@@ -185,9 +186,9 @@ pub fn claim(
         "WITH waiting AS MATERIALIZED (
             SELECT r.run_id FROM @extschema@.sync_runs r
             WHERE r.state = 'queued' AND r.retry_at IS NULL AND r.tenant_id = $2 AND r.kind = ANY ($4)
-                AND NOT EXISTS (SELECT FROM @extschema@.sync_runs o WHERE o.connector_id = r.connector_id AND o.state = 'running')
+                AND (SELECT count(*) FROM @extschema@.sync_runs o WHERE o.connector_id = r.connector_id AND o.state = 'running') = 0
                 AND (r.kind NOT IN ('sync', 'backfill')
-                    OR EXISTS (SELECT FROM @extschema@.connectors c WHERE c.connector_id = r.connector_id AND c.status <> 'paused'))
+                    OR (SELECT c.status FROM @extschema@.connectors c WHERE c.connector_id = r.connector_id) <> 'paused')
             ORDER BY (r.kind = 'backfill'), r.requested_at LIMIT 1 FOR UPDATE SKIP LOCKED)
          UPDATE @extschema@.sync_runs r
          SET state = 'running', token = $1, worker = $3, attempt = r.attempt + 1, heartbeat_at = coalesce(r.heartbeat_at, clock_timestamp()), waiting_for = NULL,
@@ -438,9 +439,8 @@ pub fn end_paused(db: &mut Db, runs: Vec<Uuid>, token: Uuid) -> Result<()> {
              state = CASE r.kind WHEN 'sync' THEN 'cancelled' ELSE 'queued' END,
              finished_at = CASE r.kind WHEN 'sync' THEN clock_timestamp() END,
              attempt = greatest(r.attempt - 1, 0), error_code = 'cancelled', error_message = 'the connector was paused'
-         FROM unnest($1) AS mine(run_id), @extschema@.connectors c
-         WHERE r.run_id = mine.run_id AND r.token = $2 AND r.state = 'running' AND r.kind IN ('sync', 'backfill')
-            AND c.connector_id = r.connector_id AND c.status = 'paused'",
+         WHERE r.run_id = ANY ($1) AND r.token = $2 AND r.state = 'running' AND r.kind IN ('sync', 'backfill')
+            AND (SELECT c.status FROM @extschema@.connectors c WHERE c.connector_id = r.connector_id) = 'paused'",
         &[runs.into(), uuid(token).into()],
     )?;
     Ok(())
@@ -451,8 +451,7 @@ pub fn lost(db: &mut Db, runs: Vec<Uuid>, token: Uuid) -> Result<Vec<Uuid>> {
     let runs: Vec<pgrx::Uuid> = runs.into_iter().map(uuid).collect();
     let rows = db.run(
         "SELECT mine.run_id FROM unnest($1) AS mine(run_id)
-         WHERE NOT EXISTS (SELECT FROM @extschema@.sync_runs r
-                           WHERE r.run_id = mine.run_id AND r.token = $2 AND r.state = 'running')",
+         WHERE (SELECT count(*) FROM @extschema@.sync_runs r WHERE r.run_id = mine.run_id AND r.token = $2 AND r.state = 'running') = 0",
         &[runs.into(), uuid(token).into()],
     )?;
     (0..rows.count)

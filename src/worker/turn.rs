@@ -36,8 +36,15 @@ use crate::wait::Waiter;
 /// database does more work.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
 
+/// Longest time between the end of a run and a look. Longer: what the end of a run made due begins later. Shorter: where
+/// many runs end, more of the worker's time goes into looking.
+const AFTER_END: Duration = Duration::from_millis(100);
+
 /// Pause after a look that failed, for instance because the extension was being dropped at that moment.
 const AFTER_TROUBLE: Duration = Duration::from_secs(1);
+
+/// Connectors that one look queues. More: the first of them begin later. Fewer: more looks.
+const QUEUED_AT_ONCE: i64 = 500;
 
 /// Pause while somebody else has the lock of facts: nothing tells when it is free.
 const WHILE_BLOCKED: Duration = Duration::from_millis(200);
@@ -89,6 +96,8 @@ struct Turn {
     upkeep: Upkeep,
     /// The last reason for which nothing is fetched, said once.
     said: Option<String>,
+    /// What the last look found of tenants; `None`: nothing is to be fetched.
+    tenants: Option<Tenants>,
 }
 
 pub fn run(number: i32) {
@@ -113,6 +122,7 @@ pub fn run(number: i32) {
         behind: false,
         upkeep: Upkeep::new(),
         said: None,
+        tenants: None,
     };
     turn.take_over();
     let mut look_at = Instant::now();
@@ -120,9 +130,9 @@ pub fn run(number: i32) {
         signals::answer();
         let stored = turn.collect();
         if stored.freed {
-            turn.show_activity();
+            look_at = look_at.min(Instant::now() + turn.refill());
         }
-        if stored.freed || Instant::now() >= look_at {
+        if Instant::now() >= look_at {
             match turn.look() {
                 Ok(_) if turn.is_surplus() => return,
                 Ok(wait) => look_at = Instant::now() + wait,
@@ -190,6 +200,7 @@ impl Turn {
     }
 
     fn look_and_claim(&mut self) -> Result<Duration> {
+        self.tenants = None;
         let installation = tx(installation::look)?;
         if let Some(reason) = reason_to_idle(&installation) {
             if self.said.as_ref() != Some(&reason) {
@@ -204,6 +215,7 @@ impl Turn {
         if !installation.has_connectors {
             return Ok(LOOK_AT_LEAST);
         }
+        self.tenants = Some(installation.has_tenants);
         for (run, result) in std::mem::take(&mut self.unwritten) {
             self.finish(run, result);
         }
@@ -219,17 +231,20 @@ impl Turn {
             Scheduler::Auto | Scheduler::PgCron => Due::FailedOnly,
         };
         let asked_by = if due == Due::All { "schedule" } else { "retry" };
-        let (is_any_new, next_due) = tx(|db| {
+        let (waited, found, next_due) = tx(|db| {
             let waited = run::end_waits(db)?;
-            let queued = connector::queue_due(db, due, asked_by)?;
-            let next_due = connector::next_due(db, due)?;
-            Ok((waited > 0 || !queued.is_empty(), next_due))
+            let found = connector::queue_due(db, due, asked_by, Some(QUEUED_AT_ONCE))?;
+            Ok((waited, found, connector::next_due(db, due)?))
         })?;
-        if is_any_new {
+        if waited > 0 || !found.queued.is_empty() {
             // SAFETY: fixed for the life of a process.
             board::wake(unsafe { pg_sys::MyDatabaseId });
         }
         self.claim(installation.has_tenants)?;
+        if found.due > 0 {
+            // There may be more of them.
+            return Ok(Duration::ZERO);
+        }
         // After the claim: what was queued is being fetched meanwhile.
         let upkeep = self.upkeep.run(!self.going.is_empty());
         // Rounded up: a look just before the time finds nothing.
@@ -243,6 +258,14 @@ impl Turn {
         } else {
             AFTER_TROUBLE
         }))
+    }
+
+    /// A run ended: what waits in the queue takes its place at once. Returns how long a look at everything else has time:
+    /// none where this failed, because a look finds out why and says it.
+    fn refill(&mut self) -> Duration {
+        let claimed = self.tenants.map_or(Ok(()), |tenants| self.claim(tenants));
+        self.show_activity();
+        claimed.map_or(Duration::ZERO, |()| AFTER_END)
     }
 
     /// What pg_stat_activity shows of this worker.
