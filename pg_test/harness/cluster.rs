@@ -120,19 +120,16 @@ impl Cluster {
     }
 
     pub fn run(&self) {
+        self.run_with(&[]);
+    }
+
+    /// Starts the server with more in its environment.
+    pub fn run_with(&self, environment: &[(&str, &str)]) {
         let log = self.dir.join("log");
-        self.command(
-            "pg_ctl",
-            &[
-                "-D",
-                path(&self.data()),
-                "-l",
-                path(&log),
-                "-w",
-                "-s",
-                "start",
-            ],
-        );
+        let data = self.data();
+        let arguments = ["-D", path(&data), "-l", path(&log), "-w", "-s", "start"];
+        let (ok, output) = self.try_command_with(environment, "pg_ctl", &arguments);
+        assert!(ok, "pg_ctl failed:\n{output}\n{}", self.log_tail());
     }
 
     pub fn stop(&self, how: Stop) {
@@ -173,6 +170,15 @@ impl Cluster {
     }
 
     pub fn try_command(&self, program: &str, arguments: &[&str]) -> (bool, String) {
+        self.try_command_with(&[], program, arguments)
+    }
+
+    fn try_command_with(
+        &self,
+        environment: &[(&str, &str)],
+        program: &str,
+        arguments: &[&str],
+    ) -> (bool, String) {
         let program = self.bin.join(program);
         let mut command = as_server_user(&program);
         // pg_ctl's server inherits the pipes of `output()`, which would then never end.
@@ -185,7 +191,8 @@ impl Cluster {
         command
             .args(arguments)
             .current_dir("/")
-            .env("LC_ALL", "C.UTF-8");
+            .env("LC_ALL", "C.UTF-8")
+            .envs(environment.iter().copied());
         command
             .stdin(std::process::Stdio::null())
             .stdout(file.try_clone().expect("a file"))

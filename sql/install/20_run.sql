@@ -54,7 +54,7 @@ CREATE INDEX sync_runs_history ON @extschema@.sync_runs (connector_id, requested
 CREATE INDEX sync_runs_age ON @extschema@.sync_runs USING brin (requested_at) WITH (pages_per_range = 16);
 COMMENT ON TABLE @extschema@.sync_runs IS 'Every sync as a row, kept as history. received = inserted + updated + unchanged + quarantined + deleted, always: the counters commit in one transaction with the rows they count.';
 COMMENT ON COLUMN @extschema@.sync_runs.kind IS 'sync, backfill, upload, webhook, check or preview.';
-COMMENT ON COLUMN @extschema@.sync_runs.requested_by IS 'Role that asked; "schedule" or "retry" where the worker did.';
+COMMENT ON COLUMN @extschema@.sync_runs.requested_by IS 'Role that asked; "schedule" where the connector was due and the worker or connector_service_sync_due() found it so; "retry" where it failed before.';
 COMMENT ON COLUMN @extschema@.sync_runs.state IS 'queued, running, succeeded, failed or cancelled.';
 COMMENT ON COLUMN @extschema@.sync_runs.attempt IS 'How often a worker took the run up without it ending in a wait; above 1 only when a worker ended in the middle.';
 COMMENT ON COLUMN @extschema@.sync_runs.token IS 'Fencing token of the worker that has the run; there only while it is running. Every write of that worker names it.';

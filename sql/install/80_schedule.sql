@@ -69,7 +69,7 @@ BEGIN
     END LOOP;
     SELECT string_agg(format('%s (%s)', j.jobid, j.command), ', ') INTO v_others
     FROM cron.job j
-    WHERE j.command ~ 'connector_service_sync' AND j.jobname IS DISTINCT FROM ALL (SELECT o.job_name FROM @extschema@.connector_service_jobs() o);
+    WHERE j.command ~ 'connector_service_sync' AND NOT EXISTS (SELECT FROM @extschema@.connector_service_jobs() o WHERE o.job_name = j.jobname);
     IF v_others IS NOT NULL THEN
         RAISE NOTICE USING MESSAGE = format('there are other jobs that sync, which are not needed any more: %s', v_others),
             HINT = 'Nothing runs twice. To drop one: SELECT cron.unschedule(<its number>);';

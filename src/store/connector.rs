@@ -182,7 +182,7 @@ pub fn next_due(db: &mut Db, due: Due) -> Result<Option<Duration>> {
 }
 
 /// A run succeeded: the connector is due again at its next slot, and an error is healed, with the alert over it.
-/// A pause stays.
+/// A pause stays. The next slot is behind the one that the run was for, also where the clock was set back meanwhile.
 pub fn succeeded(db: &mut Db, connector: Uuid, run: Uuid) -> Result<()> {
     // By itself, and only where it is so: a statement that names the status has the whole row checked again.
     db.run(
@@ -192,7 +192,7 @@ pub fn succeeded(db: &mut Db, connector: Uuid, run: Uuid) -> Result<()> {
     db.run(
         "UPDATE @extschema@.connectors c
          SET last_sync_at = r.started_at, failures = 0, error_message = NULL,
-             next_sync_at = @extschema@.connector_service_next_slot(c.sync_frequency, t.timezone, now())
+             next_sync_at = @extschema@.connector_service_next_slot(c.sync_frequency, t.timezone, greatest(now(), r.requested_at))
          FROM @extschema@.sync_runs r, @extschema@.tenants t
          WHERE c.connector_id = $1 AND r.run_id = $2 AND t.tenant_id = c.tenant_id",
         &[uuid(connector).into(), uuid(run).into()],

@@ -477,7 +477,7 @@ fn a_run_that_has_waited_for_a_day_fails_and_says_what_for() {
     stage.hosted().faults.push_back((0, limited()));
     let run = stage.sync_anyhow();
     assert_eq!(run["state"], "queued", "{run}");
-    let sql = "UPDATE sync_runs SET requested_at = now() - interval '25 hours'";
+    let sql = "UPDATE sync_runs SET started_at = now() - interval '25 hours'";
     stage.client.batch_execute(sql).unwrap();
     // Once more than is needed: the restart may cut off the attempt that got the first of them.
     for _ in 0..2 {
