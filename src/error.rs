@@ -47,7 +47,7 @@ pub enum Error {
     #[error("the span cannot be read: {0}")]
     WrongSpan(&'static str),
     /// Most of them.
-    #[error("the backfill would have more than {0} windows")]
+    #[error("more than {0} windows of backfills would wait for the connector")]
     TooManyWindows(i64),
     #[error("connector \"{0}\" is being synced, or changed by another transaction")]
     Syncing(Uuid),
@@ -198,7 +198,7 @@ impl From<Error> for ErrorReport {
             Error::WrongSpan(_) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
                 .set_hint("Give a beginning, a later end, and how long a window is, such as '2024-01-01', '2025-01-01', '7 days'."),
             Error::TooManyWindows(_) => report(PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
-                .set_hint("Give a longer p_step, such as '7 days'."),
+                .set_hint("Give a longer p_step, such as '7 days', or let the windows that wait come to their end first."),
             Error::Syncing(_) => report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .set_hint("Try again when the run has ended; CALL connector_service_sync_wait() waits, connector_service_cancel() ends it."),
             Error::UnknownStream(_, known) => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT)

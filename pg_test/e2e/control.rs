@@ -294,6 +294,17 @@ fn a_span_that_makes_no_sense_is_refused() {
             "53400",
             "more than 10000 windows",
         ),
+        // Of these there are billions, or no end: they are not made to be counted.
+        (
+            "'2015-01-01', now(), '1 microsecond'",
+            "53400",
+            "more than 10000 windows",
+        ),
+        (
+            "'2026-01-30', '2026-03-01', '1 month -29 days'",
+            "53400",
+            "more than 10000 windows",
+        ),
         ("'-infinity', '2026-02-01'", "22023", "beyond the calendar"),
     ] {
         let sql =
@@ -549,7 +560,13 @@ fn history_goes_when_it_is_old_enough() {
         "INSERT INTO sync_runs (connector_id, tenant_id, state, requested_at, finished_at)
          SELECT connector_id, tenant_id, 'succeeded', now() - i * interval '1 day', now() - i * interval '1 day' FROM connectors, generate_series(1, 3000) AS i;
          INSERT INTO sync_runs (connector_id, tenant_id, kind, state, requested_at, finished_at)
-         SELECT connector_id, tenant_id, 'backfill', 'failed', now() - i * interval '1 day', now() - i * interval '1 day' FROM connectors, generate_series(50, 60) AS i;
+         SELECT connector_id, tenant_id, 'backfill', 'failed', now() - interval '50 days', now() - i * interval '1 day' FROM connectors, generate_series(40, 50) AS i;
+         WITH run AS (
+            INSERT INTO sync_runs (connector_id, tenant_id, kind, state, requested_at, finished_at)
+            SELECT connector_id, tenant_id, 'upload', 'succeeded', now() - i * interval '1 day', now() - i * interval '1 day' FROM connectors, generate_series(50, 60) AS i
+            RETURNING run_id, connector_id, tenant_id, requested_at)
+         INSERT INTO uploads (connector_id, tenant_id, run_id, file_name, bytes, sha256, stored_at)
+         SELECT connector_id, tenant_id, run_id, 'sales.csv', 1, sha256('x'), now() FROM run WHERE requested_at <= now() - interval '59 days';
          INSERT INTO quarantine (connector_id, tenant_id, stream, reason_code, reason, raw, content_hash, last_seen_at)
          SELECT connector_id, tenant_id, 'orders', 'invalid_json', 'x', '{', sha256(i::text::bytea), now() - i * interval '1 day' FROM connectors, generate_series(1, 60) AS i;
          INSERT INTO data_quality_alerts (tenant_id, alert_type, severity, message, resolved, resolved_at, last_seen_at)
@@ -559,14 +576,14 @@ fn history_goes_when_it_is_old_enough() {
     let sql = "SELECT pg_terminate_backend($1)";
     client.execute(sql, &[&worker]).unwrap();
     let counts = |client: &mut Client| {
-        let sql = "SELECT ARRAY[(SELECT count(*) FROM sync_runs WHERE kind = 'sync'), (SELECT count(*) FROM sync_runs WHERE kind = 'backfill'),
+        let sql = "SELECT ARRAY[(SELECT count(*) FROM sync_runs WHERE kind = 'sync'), (SELECT count(*) FROM sync_runs WHERE kind = 'backfill'), (SELECT count(*) FROM sync_runs WHERE kind = 'upload'),
             (SELECT count(*) FROM quarantine), (SELECT count(*) FROM data_quality_alerts WHERE resolved), (SELECT count(*) FROM data_quality_alerts WHERE NOT resolved)]";
         client.query_one(sql, &[]).unwrap().get::<_, Vec<i64>>(0)
     };
-    let expected = [30, 1, 30, 15, 30];
+    let expected = [30, 1, 3, 30, 15, 30];
     wait_until(60, "what is older than thirty days is gone", || {
         let found = counts(&mut client);
-        // Of each kind the last one stays, and what is open.
+        // Of each kind the last one stays, what is open, and what files there are belong to.
         assert!(
             found
                 .iter()
@@ -576,11 +593,12 @@ fn history_goes_when_it_is_old_enough() {
         );
         (found[0] <= expected[0]
             && found[1] == expected[1]
-            && found[2] <= expected[2]
-            && found[3] <= expected[3])
+            && found[2] == expected[2]
+            && found[3] <= expected[3]
+            && found[4] <= expected[4])
             .then_some(())
     });
-    assert_eq!(counts(&mut client)[4], 30);
+    assert_eq!(counts(&mut client)[5], 30);
     // What is left works.
     let run = sync(&mut client, &connector);
     assert_eq!(wait_for_run(&mut client, &run)["state"], "succeeded");
@@ -660,4 +678,123 @@ fn several_workers_share_the_tenants_of_a_database() {
         "{:?}",
         began.elapsed()
     );
+}
+
+#[test]
+fn an_open_transaction_of_one_tenant_holds_up_nobody_else() {
+    let mut stage = stage("connector_service.request_retries = 0", 3, 10);
+    let busy = Vendor::start(|_| Reply::Full {
+        status: 429,
+        headers: vec![("Retry-After", "3600".to_owned())],
+        body: b"{}".to_vec(),
+    });
+    let waits = insert_connector(&mut stage.client, "waits", &api(&busy.url(), "orders"));
+    let run = sync(&mut stage.client, &waits);
+    assert_eq!(wait_for_run(&mut stage.client, &run)["state"], "queued");
+    // Somebody ends it, and does not come to an end himself, while its wait is over.
+    let sql =
+        "UPDATE sync_runs SET retry_at = now() + interval '100 ms' WHERE run_id = $1::text::uuid";
+    stage.client.execute(sql, &[&run]).unwrap();
+    let mut other = stage.cluster.client("app");
+    let mut open = other.transaction().unwrap();
+    let sql = "SELECT connector_service_cancel($1::text::uuid)";
+    open.execute(sql, &[&run]).unwrap();
+    let began = Instant::now();
+    for _ in 0..20 {
+        let run = sync(&mut stage.client, &stage.connector);
+        assert_eq!(wait_for_run(&mut stage.client, &run)["state"], "succeeded");
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "20 syncs took {:?}",
+        began.elapsed()
+    );
+    open.commit().unwrap();
+    assert_eq!(run_of(&mut stage.client, &run)["state"], "cancelled");
+    assert!(
+        !stage.cluster.log().contains("could not look for work"),
+        "{}",
+        stage.cluster.log()
+    );
+}
+
+#[test]
+fn what_a_worker_left_behind_is_found_whenever_one_looks() {
+    let cluster = Cluster::start("connector_service.scheduler = 'pg_cron'");
+    let mut client = cluster.database("app");
+    let vendor = Vendor::start(|_| Reply::Json(r#"{"data": [{"id": 1}], "next": null}"#.into()));
+    for name in [
+        "of its own number",
+        "of a number that there is no longer",
+        "of a dump",
+    ] {
+        insert_connector(&mut client, name, &api(&vendor.url(), "orders"));
+    }
+    let worker = cluster.wait_worker("app");
+    // As a restored dump brings them, or a worker that was killed while this one was busy.
+    client
+        .batch_execute(
+            "INSERT INTO sync_runs (connector_id, tenant_id, state, token, attempt, started_at, worker)
+             SELECT connector_id, tenant_id, 'running', gen_random_uuid(), 1, now(), CASE name WHEN 'of its own number' THEN 1 WHEN 'of a dump' THEN NULL ELSE 7 END FROM connectors;
+             SELECT connector_service_wake()",
+        )
+        .unwrap();
+    wait_until(30, "all of them are taken up again", || {
+        let sql = "SELECT count(*) FROM sync_runs WHERE state = 'succeeded' AND attempt = 2";
+        (client.query_one(sql, &[]).unwrap().get::<_, i64>(0) == 3).then_some(())
+    });
+    assert_eq!(cluster.worker("app"), Some(worker));
+}
+
+#[test]
+fn the_last_of_all_tenants_is_one_like_any_other() {
+    let mut stage = stage("", 3, 10);
+    // Its run cannot be taken up.
+    let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials, sync_frequency)
+        SELECT 'ffffffff-ffff-ffff-ffff-ffffffffffff', 'last', 'api', config, '{\"api_key\": \"sk_test_not_a_real_key\"}', 'manual' FROM connectors";
+    stage.client.batch_execute(sql).unwrap();
+    let sql = "UPDATE connectors SET status = 'paused' WHERE name = 'last';
+        SELECT connector_service_backfill(connector_id, '2026-01-01', '2026-01-02') FROM connectors WHERE name = 'last'";
+    stage.client.batch_execute(sql).unwrap();
+    let run = sync(&mut stage.client, &stage.connector);
+    assert_eq!(wait_for_run(&mut stage.client, &run)["state"], "succeeded");
+    let sql = "UPDATE connectors SET status = 'active' WHERE name = 'last'";
+    stage.client.batch_execute(sql).unwrap();
+    wait_until(30, "its window was read", || {
+        let sql = "SELECT count(*) FROM sync_runs WHERE kind = 'backfill' AND state = 'succeeded'";
+        (stage.client.query_one(sql, &[]).unwrap().get::<_, i64>(0) == 1).then_some(())
+    });
+}
+
+#[test]
+fn what_a_window_waited_for_is_no_failure_of_it() {
+    let cluster = Cluster::start("connector_service.request_retries = 0");
+    let mut client = cluster.database("app");
+    let vendor = Vendor::start(|_| Reply::status(503));
+    let connector = insert_connector(&mut client, "shop", &by_both_ends(&vendor.url()));
+    let sql = "SELECT connector_service_backfill($1::text::uuid, '2026-01-01', '2026-01-02')::text";
+    let run: String = client.query_one(sql, &[&connector]).unwrap().get(0);
+    let run_now = wait_for_run(&mut client, &run);
+    assert_eq!(
+        (&run_now["state"], &run_now["failures"], &run_now["waits"]),
+        (&json!("queued"), &json!(1), &json!(0)),
+        "{run_now}"
+    );
+    // Many pauses of the vendor's and days without a server: still one failure.
+    let sql =
+        "UPDATE sync_runs SET waits = 50, started_at = now() - interval '3 days', retry_at = now();
+        SELECT connector_service_wake()";
+    client.batch_execute(sql).unwrap();
+    let again = wait_until(30, "it was tried again", || {
+        Some(run_of(&mut client, &run)).filter(|run| run["failures"] == 2)
+    });
+    assert_eq!(again["state"], "queued", "{again}");
+    // It does not go on for ever.
+    let sql =
+        "UPDATE sync_runs SET failures = 8, retry_at = now(); SELECT connector_service_wake()";
+    client.batch_execute(sql).unwrap();
+    let over = wait_until(30, "it has failed", || {
+        Some(run_of(&mut client, &run)).filter(|run| run["state"] == "failed")
+    });
+    assert_eq!(over["error_code"], "server_error", "{over}");
 }

@@ -62,9 +62,29 @@ fn the_jobs_are_installed_once_and_belong_to_one_role() {
     );
 
     client
-        .batch_execute("CREATE ROLE second LOGIN; GRANT connector_service_admin TO second; GRANT USAGE ON SCHEMA cron TO second")
+        .batch_execute("CREATE ROLE second LOGIN; GRANT connector_service_admin TO second")
         .unwrap();
     let mut second = cluster.client_as("second", "app");
+    // pg_cron lets nobody in by itself.
+    let error = second
+        .batch_execute("SELECT connector_service_schedule()")
+        .unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.code().code(), "42501", "{error:?}");
+    let (ok, _, fix) = doctor(&mut second, "scheduler");
+    let fix = fix.unwrap();
+    assert!(
+        !ok && error
+            .hint()
+            .unwrap()
+            .contains(fix.split(';').next().unwrap()),
+        "{error:?} {fix}"
+    );
+    assert_eq!(
+        texts(&mut second, "SELECT * FROM connector_service_unschedule()"),
+        [""; 0]
+    );
+    client.batch_execute(&fix).unwrap();
     let error = second
         .batch_execute("SELECT connector_service_schedule()")
         .unwrap_err();
@@ -261,9 +281,11 @@ fn the_doctor_finds_what_is_wrong_and_its_statements_mend_it() {
         .unwrap();
     mends(&mut client, "every frequency has a job", "weekly");
 
+    // Jobs for other databases are nothing to it.
     client
         .batch_execute(
             "CREATE ROLE second LOGIN SUPERUSER; SET ROLE second;
+             SELECT cron.schedule_in_database('elsewhere', '0 * * * *', 'SELECT connector_service_sync_due()', 'postgres');
              SELECT cron.schedule('theirs', '0 * * * *', 'SELECT connector_service_sync_due()'); RESET ROLE",
         )
         .unwrap();

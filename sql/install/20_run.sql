@@ -31,6 +31,7 @@ CREATE TABLE @extschema@.sync_runs (
     retry_at timestamptz,
     waiting_for text,
     waits integer NOT NULL DEFAULT 0,
+    failures integer NOT NULL DEFAULT 0,
     warnings text[] NOT NULL DEFAULT '{}',
     report jsonb,
     worker integer,
@@ -47,11 +48,12 @@ CREATE UNIQUE INDEX sync_runs_one_active ON @extschema@.sync_runs (connector_id)
 -- No index has a column that changes with every page: an update of a row is then in place.
 CREATE INDEX sync_runs_waiting ON @extschema@.sync_runs (tenant_id, (kind = 'backfill'), requested_at) WHERE state = 'queued' AND retry_at IS NULL;
 CREATE INDEX sync_runs_postponed ON @extschema@.sync_runs (retry_at) WHERE state = 'queued' AND retry_at IS NOT NULL;
-CREATE INDEX sync_runs_going ON @extschema@.sync_runs (connector_id) WHERE state = 'running';
+-- Two runs of a connector that ask for a token at once would each take the other's refresh token away.
+CREATE UNIQUE INDEX sync_runs_going ON @extschema@.sync_runs (connector_id) WHERE state = 'running';
 CREATE INDEX sync_runs_backfills ON @extschema@.sync_runs (connector_id, requested_at, backfill_step) WHERE kind = 'backfill' AND state IN ('queued', 'running');
 CREATE INDEX sync_runs_history ON @extschema@.sync_runs (connector_id, requested_at);
--- Rows come in this order, and old ones are looked for now and then.
-CREATE INDEX sync_runs_age ON @extschema@.sync_runs USING brin (requested_at) WITH (pages_per_range = 16);
+CREATE INDEX sync_runs_latest ON @extschema@.sync_runs (connector_id, kind, requested_at, run_id);
+CREATE INDEX sync_runs_age ON @extschema@.sync_runs (requested_at);
 COMMENT ON TABLE @extschema@.sync_runs IS 'Every sync as a row, kept as history. received = inserted + updated + unchanged + quarantined + deleted, always: the counters commit in one transaction with the rows they count.';
 COMMENT ON COLUMN @extschema@.sync_runs.kind IS 'sync, backfill, upload, webhook, check or preview.';
 COMMENT ON COLUMN @extschema@.sync_runs.requested_by IS 'Role that asked; "schedule" where the connector was due and the worker or connector_service_sync_due() found it so; "retry" where it failed before.';
@@ -75,6 +77,7 @@ COMMENT ON COLUMN @extschema@.sync_runs.error_message IS 'What went wrong, in ou
 COMMENT ON COLUMN @extschema@.sync_runs.retry_at IS 'Of a run that waits: until when; infinity for a window of a backfill that waits for those before it. Of a failed one: when its connector is tried again by itself.';
 COMMENT ON COLUMN @extschema@.sync_runs.waiting_for IS 'Why a run that is queued or running asks for nothing at the moment: the vendor wants a pause, or is tried again. NULL: it does not wait.';
 COMMENT ON COLUMN @extschema@.sync_runs.waits IS 'How often the run went back to the queue because the vendor wanted a longer pause. That is no failure.';
+COMMENT ON COLUMN @extschema@.sync_runs.failures IS 'How often the run went back to the queue after a failure that it may survive: a file, or a window of a backfill, is tried again by itself.';
 COMMENT ON COLUMN @extschema@.sync_runs.warnings IS 'What a person should know although nothing failed.';
 COMMENT ON COLUMN @extschema@.sync_runs.report IS 'Of a check or preview: what it found, a list with one object for each stream.';
 

@@ -55,6 +55,11 @@ BEGIN
             HINT = format('pg_cron can be installed only in the database that cron.database_name names%s.',
                 coalesce(' (' || quote_ident(nullif(current_setting('cron.database_name', true), '')) || ')', ''));
     END IF;
+    IF NOT has_schema_privilege('cron', 'USAGE') THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+            MESSAGE = format('role "%s" may not use pg_cron', current_user),
+            HINT = format('As a superuser: GRANT USAGE ON SCHEMA cron TO %I;', current_user);
+    END IF;
     v_owner := @extschema@.connector_service_note_schedule(current_user);
     IF v_owner <> current_user AND EXISTS (SELECT FROM pg_roles r WHERE r.rolname = v_owner) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
@@ -69,7 +74,7 @@ BEGIN
     END LOOP;
     SELECT string_agg(format('%s (%s)', j.jobid, j.command), ', ') INTO v_others
     FROM cron.job j
-    WHERE j.command ~ 'connector_service_sync' AND NOT EXISTS (SELECT FROM @extschema@.connector_service_jobs() o WHERE o.job_name = j.jobname);
+    WHERE j.database = current_database() AND j.command ~ 'connector_service_sync' AND NOT EXISTS (SELECT FROM @extschema@.connector_service_jobs() o WHERE o.job_name = j.jobname);
     IF v_others IS NOT NULL THEN
         RAISE NOTICE USING MESSAGE = format('there are other jobs that sync, which are not needed any more: %s', v_others),
             HINT = 'Nothing runs twice. To drop one: SELECT cron.unschedule(<its number>);';
@@ -84,7 +89,8 @@ AS $$
 DECLARE
     v_job record;
 BEGIN
-    IF EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') THEN
+    -- Who may not use it has no jobs.
+    IF EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') AND has_schema_privilege('cron', 'USAGE') THEN
         FOR v_job IN
             SELECT j.jobid, j.jobname FROM cron.job j JOIN @extschema@.connector_service_jobs() o ON o.job_name = j.jobname
             WHERE j.username = current_user ORDER BY j.jobid

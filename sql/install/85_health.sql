@@ -11,7 +11,7 @@ SELECT c.connector_id, c.tenant_id, c.name, c.type, c.sync_frequency, c.schedule
         WHEN c.status = 'error' THEN 'error'
         WHEN c.failures > 0 THEN 'failing'
         WHEN queued.run_id IS NOT NULL THEN 'queued'
-        WHEN c.next_sync_at < now() - interval '1 hour' THEN 'late'
+        WHEN c.scheduler = 'database' AND c.next_sync_at < now() - CASE c.sync_frequency WHEN 'hourly' THEN interval '1 hour' ELSE interval '4 hours' END THEN 'late'
         WHEN c.last_sync_at IS NULL THEN 'new'
         ELSE 'ok'
     END AS health,
@@ -31,7 +31,7 @@ FROM @extschema@.connectors c
         SELECT r.* FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id AND r.finished_at IS NOT NULL AND r.kind NOT IN ('check', 'preview')
         ORDER BY r.requested_at DESC LIMIT 1) AS last ON true;
 COMMENT ON VIEW @extschema@.connector_health IS 'How each connector is.';
-COMMENT ON COLUMN @extschema@.connector_health.health IS 'paused, waiting (a run is going and asks for nothing at the moment), syncing, error (a person must mend something), failing (tried again by itself), queued, late (due for more than an hour, and nobody asked), new (never synced) or ok.';
+COMMENT ON COLUMN @extschema@.connector_health.health IS 'paused, waiting (a run is going and asks for nothing at the moment), syncing, error (a person must mend something), failing (tried again by itself), queued, late (due for more than an hour, of a daily or weekly one four, because its schedule begins at two; and nobody asked, who should), new (never synced) or ok.';
 COMMENT ON COLUMN @extschema@.connector_health.lag IS 'How old the data may be: since the last sync that succeeded began.';
 COMMENT ON COLUMN @extschema@.connector_health.last_run_id IS 'The latest run that ended, checks and previews aside.';
 COMMENT ON COLUMN @extschema@.connector_health.active_run_id IS 'The run that is going, or else the sync that is queued.';
@@ -101,8 +101,15 @@ BEGIN
     RETURN NEXT;
 
     item := 'scheduler';
-    IF v_has_cron AND v_scheduler <> 'worker' THEN
-        SELECT count(*), count(DISTINCT j.username) INTO v_count, v_workers FROM cron.job j WHERE j.active AND j.command ~ 'connector_service_sync';
+    IF v_has_cron AND v_scheduler <> 'worker' AND NOT has_schema_privilege('cron', 'USAGE') THEN
+        ok := false;
+        detail := format('pg_cron asks for what is due, and role "%s" may not look at its jobs', current_user);
+        fix := format('GRANT USAGE ON SCHEMA cron TO %I; -- as a superuser', current_user);
+        RETURN NEXT;
+    ELSIF v_has_cron AND v_scheduler <> 'worker' THEN
+        -- Jobs may be for other databases.
+        SELECT count(*), count(DISTINCT j.username) INTO v_count, v_workers FROM cron.job j
+        WHERE j.active AND j.database = current_database() AND j.command ~ 'connector_service_sync';
         ok := v_count > 0;
         detail := CASE WHEN ok THEN format('pg_cron has %s jobs that ask for what is due', v_count)
             ELSE 'pg_cron is to ask for what is due, and has no job that does, as far as this role may see' END;
@@ -113,17 +120,18 @@ BEGIN
         ok := v_workers <= 1;
         detail := CASE WHEN ok THEN 'the jobs that sync are one role''s' ELSE (
             SELECT 'jobs that sync belong to ' || string_agg(u.username || ' (' || u.jobs || ')', ', ' ORDER BY u.username)
-            FROM (SELECT j.username, count(*) AS jobs FROM cron.job j WHERE j.active AND j.command ~ 'connector_service_sync' GROUP BY 1) AS u) END;
+            FROM (SELECT j.username, count(*) AS jobs FROM cron.job j WHERE j.active AND j.database = current_database() AND j.command ~ 'connector_service_sync' GROUP BY 1) AS u) END;
         fix := CASE WHEN NOT ok THEN (
             SELECT string_agg(format('SELECT cron.unschedule(%s);', j.jobid), ' ' ORDER BY j.jobid) FROM cron.job j
-            WHERE j.active AND j.command ~ 'connector_service_sync' AND j.username <> coalesce(v_installation.scheduled_by, current_user)) END;
+            WHERE j.active AND j.database = current_database() AND j.command ~ 'connector_service_sync' AND j.username <> coalesce(v_installation.scheduled_by,
+                (SELECT o.username FROM cron.job o WHERE o.active AND o.database = current_database() AND o.command ~ 'connector_service_sync' ORDER BY o.jobid LIMIT 1))) END;
         RETURN NEXT;
 
         item := 'every frequency has a job';
         SELECT string_agg(DISTINCT c.sync_frequency, ', ') INTO v_text
         FROM @extschema@.connectors c
         WHERE c.status = 'active' AND c.scheduler = 'database' AND c.sync_frequency <> 'manual' AND NOT EXISTS (
-            SELECT FROM cron.job j WHERE j.active AND j.command ~ 'connector_service_sync'
+            SELECT FROM cron.job j WHERE j.active AND j.database = current_database() AND j.command ~ 'connector_service_sync'
                 AND (j.command ~ 'connector_service_sync_due\s*\(\s*\)' OR j.command ~ c.sync_frequency OR j.command !~ 'hourly|daily|weekly'));
         ok := v_text IS NULL;
         detail := coalesce('no job asks for connectors that are ' || v_text, 'each frequency that connectors have is asked for by a job');
@@ -133,7 +141,7 @@ BEGIN
         item := 'jobs run';
         SELECT max(d.return_message), count(*) INTO v_text, v_count
         FROM cron.job j JOIN cron.job_run_details d ON d.jobid = j.jobid
-        WHERE j.command ~ 'connector_service_|check_missing_data|refresh_monthly_revenue' AND d.status = 'failed' AND d.start_time > now() - interval '1 day';
+        WHERE j.database = current_database() AND j.command ~ 'connector_service_|check_missing_data|refresh_monthly_revenue' AND d.status = 'failed' AND d.start_time > now() - interval '1 day';
         ok := v_count = 0;
         detail := CASE WHEN ok THEN 'no job of ours failed within a day' ELSE format('%s runs of jobs failed within a day, the last words were: %s', v_count, v_text) END;
         fix := CASE WHEN ok THEN NULL
@@ -187,7 +195,7 @@ BEGIN
     ) AS late;
     ok := v_text IS NULL;
     detail := coalesce('the server''s clock was set back, by about ' || v_text || ': what was planned by the clock before is waited for', 'nothing was planned by another clock');
-    fix := CASE WHEN NOT ok THEN format('UPDATE %sconnectors SET next_sync_at = now() WHERE next_sync_at > now() + interval ''8 days'';', v_prefix) END;
+    fix := CASE WHEN NOT ok THEN format('UPDATE %sconnectors SET next_sync_at = now() WHERE next_sync_at > now() + interval ''8 days'' AND next_sync_at < ''infinity'';', v_prefix) END;
     IF ok THEN
         SELECT w.warning INTO v_text
         FROM @extschema@.sync_runs r, unnest(r.warnings) AS w(warning)
@@ -231,7 +239,10 @@ BEGIN
             UNION ALL SELECT 'workers_wanted', 'Sync workers that should run in this database.', '', (v_status ->> 'workers_wanted')::numeric
             UNION ALL SELECT 'connectors', 'Connectors, by how they are.', format('{health="%s"}', health), count(*) FROM connector GROUP BY health
             UNION ALL SELECT 'runs_active', 'Runs that are queued or running.', format('{kind="%s",state="%s"}', r.kind, r.state), count(*)
-                FROM @extschema@.sync_runs r WHERE r.state = 'queued' OR r.state = 'running' GROUP BY r.kind, r.state
+                -- Each arm has its index.
+                FROM (SELECT q.kind, q.state FROM @extschema@.sync_runs q WHERE q.state = 'queued' AND q.retry_at IS NULL
+                    UNION ALL SELECT q.kind, q.state FROM @extschema@.sync_runs q WHERE q.state = 'queued' AND q.retry_at IS NOT NULL
+                    UNION ALL SELECT q.kind, q.state FROM @extschema@.sync_runs q WHERE q.state = 'running') AS r GROUP BY r.kind, r.state
             UNION ALL SELECT 'oldest_queued_seconds', 'How long the run waits that waits longest and could begin.', '',
                 coalesce(extract(epoch FROM now() - min(r.requested_at)), 0) FROM @extschema@.sync_runs r WHERE r.state = 'queued' AND r.retry_at IS NULL
             UNION ALL SELECT 'runs_last_hour', 'Runs that ended within the last hour.', format('{kind="%s",state="%s"}', kind, state), count(*) FROM lately GROUP BY kind, state

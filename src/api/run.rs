@@ -239,7 +239,7 @@ fn backfill(
                 "the connector's files are uploaded, and nothing is asked of anybody",
             ));
         }
-        if backfill::count(db, from, to, step)? > backfill::MOST {
+        if backfill::count(db, connector, from, to, step)? > backfill::MOST {
             return Err(Error::TooManyWindows(backfill::MOST));
         }
         let runs = backfill::queue(db, connector, from, to, step)?;
@@ -264,6 +264,7 @@ fn connector_service_refresh(
     }
     store::with(|db| {
         // Under the lock of the connector no sync is queued, and one that is going would write where it stands.
+        run::hold_queued(db, connector)?;
         if connector::lock(db, connector)? == Readiness::Busy || run::is_going(db, connector)? {
             return Err(Error::Syncing(connector));
         }

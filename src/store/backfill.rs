@@ -16,16 +16,24 @@ use crate::error::{Error, Result};
 /// Most windows of a backfill. More: a typing error in the step fills the table.
 pub const MOST: i64 = 10_000;
 
-/// How many windows there would be; as many as [`MOST`] and one for more.
-pub fn count(db: &mut Db, from: DateTime<Utc>, to: DateTime<Utc>, step: Interval) -> Result<i64> {
+/// How many windows would wait for a connector, those that do already included. Not counted beyond [`MOST`] and one: the
+/// series stands where it is made one by one, because in FROM all of it would be made before the first is looked at.
+pub fn count(
+    db: &mut Db,
+    connector: Uuid,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    step: Interval,
+) -> Result<i64> {
     let rows = db.run(
-        "SELECT count(*) FROM (
-            SELECT FROM generate_series(to_timestamp($1), to_timestamp($2) - interval '1 microsecond', $3) LIMIT $4) AS windows",
+        "SELECT count(*) + (SELECT count(*) FROM @extschema@.sync_runs WHERE connector_id = $5 AND kind = 'backfill' AND state IN ('queued', 'running'))
+         FROM (SELECT generate_series(to_timestamp($1), to_timestamp($2) - interval '1 microsecond', $3) LIMIT $4) AS windows",
         &[
             seconds(from).into(),
             seconds(to).into(),
             step.into(),
             (MOST + 1).into(),
+            uuid(connector).into(),
         ],
     )?;
     rows.need(0, 1)
@@ -73,10 +81,12 @@ pub fn release(db: &mut Db, connector: Uuid) -> Result<()> {
         "UPDATE @extschema@.sync_runs SET retry_at = NULL, waiting_for = NULL
          WHERE run_id = (
             SELECT w.run_id FROM @extschema@.sync_runs w
-            WHERE w.connector_id = $1 AND w.kind = 'backfill' AND w.state IN ('queued', 'running')
-            -- Whatever is on its way comes first, and is no window to be let go.
-            ORDER BY w.retry_at IS NOT DISTINCT FROM 'infinity', w.requested_at, w.backfill_step LIMIT 1)
-            AND state = 'queued' AND retry_at = 'infinity'",
+            WHERE w.connector_id = $1 AND w.kind = 'backfill' AND w.state = 'queued' AND w.retry_at = 'infinity'
+            -- One that is locked is being cancelled.
+            ORDER BY w.requested_at, w.backfill_step LIMIT 1 FOR UPDATE SKIP LOCKED)
+            AND NOT EXISTS (
+                SELECT FROM @extschema@.sync_runs o
+                WHERE o.connector_id = $1 AND o.kind = 'backfill' AND o.state IN ('queued', 'running') AND o.retry_at IS DISTINCT FROM 'infinity')",
         &[uuid(connector).into()],
     )?;
     Ok(())

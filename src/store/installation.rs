@@ -68,12 +68,13 @@ pub fn lock_worker(db: &mut Db, number: i32) -> Result<bool> {
     .need(0, 1)
 }
 
-pub fn unlock_worker(db: &mut Db, number: i32) -> Result<()> {
+/// Whether nobody holds that lock; nobody can take it until the transaction ends.
+pub fn is_worker_gone(db: &mut Db, number: i32) -> Result<bool> {
     db.run(
-        "SELECT pg_catalog.pg_advisory_unlock(x'636f6e6e6563746f'::bigint + $1 - 1)",
+        "SELECT pg_catalog.pg_try_advisory_xact_lock(x'636f6e6e6563746f'::bigint + $1 - 1)",
         &[number.into()],
-    )?;
-    Ok(())
+    )?
+    .need(0, 1)
 }
 
 /// Settings of the worker's session: every statement it runs goes by key, so plans are pinned to indexes. A

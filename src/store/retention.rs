@@ -8,14 +8,16 @@ use crate::error::Result;
 /// Rows of one transaction. More: a longer one, while pages wait. Fewer: more of them.
 const ROWS_AT_ONCE: i64 = 2_000;
 
-/// Deletes runs that ended longer ago; true: there may be more. The last one of a connector of each kind stays.
+/// Deletes runs that ended longer ago; true: there may be more. The last one of a connector of each kind stays, and so does
+/// one whose file is there.
 pub fn of_runs(db: &mut Db, kept: Duration) -> Result<bool> {
     let rows = db.run(
         "DELETE FROM @extschema@.sync_runs WHERE run_id IN (
             SELECT r.run_id FROM @extschema@.sync_runs r
             WHERE r.requested_at < now() - make_interval(secs => $1) AND r.finished_at < now() - make_interval(secs => $1)
                 AND EXISTS (SELECT FROM @extschema@.sync_runs n
-                    WHERE n.connector_id = r.connector_id AND n.kind = r.kind AND n.requested_at > r.requested_at)
+                    WHERE n.connector_id = r.connector_id AND n.kind = r.kind AND (n.requested_at, n.run_id) > (r.requested_at, r.run_id))
+                AND NOT EXISTS (SELECT FROM @extschema@.uploads u WHERE u.run_id = r.run_id)
             LIMIT $2)",
         &[kept.as_secs_f64().into(), ROWS_AT_ONCE.into()],
     )?;

@@ -131,6 +131,15 @@ pub fn is_visible(db: &mut Db, run: Uuid) -> Result<bool> {
     Ok(rows.count > 0)
 }
 
+/// Keeps a sync that is queued from being taken up before the caller's transaction ends.
+pub fn hold_queued(db: &mut Db, connector: Uuid) -> Result<()> {
+    db.run(
+        "SELECT FROM @extschema@.sync_runs WHERE connector_id = $1 AND state = 'queued' AND kind = 'sync' FOR NO KEY UPDATE",
+        &[uuid(connector).into()],
+    )?;
+    Ok(())
+}
+
 /// Whether a sync of a connector is going.
 pub fn is_going(db: &mut Db, connector: Uuid) -> Result<bool> {
     let rows = db.run(
@@ -155,7 +164,10 @@ pub fn cancel(db: &mut Db, run: Uuid) -> Result<Option<Uuid>> {
 /// Lets runs go on whose wait is over.
 pub fn end_waits(db: &mut Db) -> Result<u64> {
     let rows = db.run(
-        "UPDATE @extschema@.sync_runs SET retry_at = NULL WHERE state = 'queued' AND retry_at <= now()",
+        // What another session has locked is left for the next time: its transaction may stay open for long.
+        "UPDATE @extschema@.sync_runs SET retry_at = NULL
+         WHERE run_id IN (
+            SELECT run_id FROM @extschema@.sync_runs WHERE state = 'queued' AND retry_at <= now() FOR UPDATE SKIP LOCKED)",
         &[],
     )?;
     Ok(rows.count)
@@ -171,14 +183,15 @@ pub fn next_tenant(db: &mut Db, from: Uuid) -> Result<Option<Uuid>> {
     Ok(rows.get(0, 1)?.map(read_uuid))
 }
 
-/// Takes up a run of a tenant: the oldest one of these kinds, a backfill last. Of a connector one at a time: two that ask
+/// Takes up a run of a tenant: the oldest one of these kinds, a backfill last; nothing while another worker has runs of
+/// the tenant, so that the pace and the limits of its accounts are in one hand. Of a connector one at a time: two that ask
 /// for a token at once would each take the other's refresh token away. What is asked of each candidate is a scalar, not a
 /// join: the index gives the oldest ones first, and a planner that knows no sizes yet would join all that wait.
 pub fn claim(
     db: &mut Db,
     tenant: Uuid,
     token: Uuid,
-    worker: i32,
+    (worker, is_alone): (i32, bool),
     kinds: &[Kind],
 ) -> Result<Option<Claimed>> {
     let kinds: Vec<&str> = kinds.iter().map(|kind| kind.word()).collect();
@@ -186,6 +199,7 @@ pub fn claim(
         "WITH waiting AS MATERIALIZED (
             SELECT r.run_id FROM @extschema@.sync_runs r
             WHERE r.state = 'queued' AND r.retry_at IS NULL AND r.tenant_id = $2 AND r.kind = ANY ($4)
+                AND ($5 OR (SELECT count(*) FROM @extschema@.sync_runs o WHERE o.tenant_id = r.tenant_id AND o.state = 'running' AND o.worker <> $3) = 0)
                 AND (SELECT count(*) FROM @extschema@.sync_runs o WHERE o.connector_id = r.connector_id AND o.state = 'running') = 0
                 AND (r.kind NOT IN ('sync', 'backfill')
                     OR (SELECT c.status FROM @extschema@.connectors c WHERE c.connector_id = r.connector_id) <> 'paused')
@@ -203,6 +217,7 @@ pub fn claim(
             uuid(tenant).into(),
             worker.into(),
             kinds.into(),
+            is_alone.into(),
         ],
     )?;
     (rows.count > 0).then(|| read_claimed(&rows)).transpose()
@@ -312,8 +327,9 @@ pub fn report(db: &mut Db, run: Uuid, token: Uuid, found: serde_json::Value) -> 
     Ok(())
 }
 
-/// Gives a run back to the queue until a pause that the vendor wants is over: it goes on where it was committed. False:
-/// it has waited for too long by now, and is to fail.
+/// Gives a run back to the queue until a pause is over: one that the vendor wants, or one after a failure that it may
+/// survive. It goes on where it was committed. False: it has waited for too long by now, and is to fail. A file or a
+/// window of a backfill has time: nothing comes after it that would do the same.
 pub fn postpone(
     db: &mut Db,
     run: Uuid,
@@ -323,9 +339,11 @@ pub fn postpone(
 ) -> Result<bool> {
     let rows = db.run(
         "UPDATE @extschema@.sync_runs
-         SET state = 'queued', token = NULL, attempt = greatest(attempt - 1, 0), waits = waits + 1,
+         SET state = 'queued', token = NULL, attempt = greatest(attempt - 1, 0),
+             waits = waits + ($5 = 'rate_limited')::integer, failures = failures + ($5 <> 'rate_limited')::integer,
              waiting_for = $3, retry_at = now() + make_interval(secs => $4), error_code = $5, error_message = $3
-         WHERE run_id = $1 AND token = $2 AND state = 'running' AND started_at > now() - interval '1 day'",
+         WHERE run_id = $1 AND token = $2 AND state = 'running'
+            AND (kind IN ('backfill', 'upload') OR started_at > now() - interval '1 day')",
         &[
             uuid(run).into(),
             uuid(token).into(),
@@ -337,10 +355,19 @@ pub fn postpone(
     Ok(rows.count > 0)
 }
 
-/// How often a run went back to the queue.
+/// How often a run went back to the queue because the vendor wanted a pause.
 pub fn waits(db: &mut Db, run: Uuid) -> Result<u32> {
     let rows = db.run(
         "SELECT waits FROM @extschema@.sync_runs WHERE run_id = $1",
+        &[uuid(run).into()],
+    )?;
+    Ok(rows.get::<i32>(0, 1)?.unwrap_or(0).unsigned_abs())
+}
+
+/// How often a run went back to the queue after a failure.
+pub fn failures(db: &mut Db, run: Uuid) -> Result<u32> {
+    let rows = db.run(
+        "SELECT failures FROM @extschema@.sync_runs WHERE run_id = $1",
         &[uuid(run).into()],
     )?;
     Ok(rows.get::<i32>(0, 1)?.unwrap_or(0).unsigned_abs())
@@ -406,11 +433,22 @@ pub fn fail(db: &mut Db, run: Uuid, token: Uuid, failure: &Failure, wait: Durati
     }
 }
 
-/// Gives every run that a dead worker left behind back to the queue. Exact, because the caller holds the lock
-/// that a living worker of this number would hold. A run that ended `most_attempts` workers is not taken up again.
+/// Of which workers runs are going, those of this life of this worker aside.
+pub fn workers_of_others(db: &mut Db, token: Uuid) -> Result<Vec<i32>> {
+    let rows = db.run(
+        "SELECT DISTINCT coalesce(worker, 1) FROM @extschema@.sync_runs WHERE state = 'running' AND token IS DISTINCT FROM $1",
+        &[uuid(token).into()],
+    )?;
+    (0..rows.count).map(|row| rows.need(row, 1)).collect()
+}
+
+/// Gives every run that earlier lives of a worker left behind back to the queue. Exact, because the caller holds the
+/// lock that a living worker of this number would hold, and is itself the life of this `token`. A run that ended
+/// `most_attempts` workers is not taken up again. What another session has locked is left for the next time.
 pub fn requeue_orphans(
     db: &mut Db,
     worker: i32,
+    token: Uuid,
     failure: &Failure,
     most_attempts: i32,
 ) -> Result<u64> {
@@ -419,12 +457,15 @@ pub fn requeue_orphans(
          SET token = NULL, error_code = $2, error_message = $3, waiting_for = NULL, retry_at = NULL,
              state = CASE WHEN attempt < $4 THEN 'queued' ELSE 'failed' END,
              finished_at = CASE WHEN attempt < $4 THEN NULL ELSE clock_timestamp() END
-         WHERE state = 'running' AND worker = $1",
+         WHERE run_id IN (
+            SELECT run_id FROM @extschema@.sync_runs
+            WHERE state = 'running' AND coalesce(worker, 1) = $1 AND token IS DISTINCT FROM $5 FOR UPDATE SKIP LOCKED)",
         &[
             worker.into(),
             failure.code.word().into(),
             failure.message.as_str().into(),
             most_attempts.into(),
+            uuid(token).into(),
         ],
     )?;
     Ok(rows.count)

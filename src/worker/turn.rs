@@ -124,7 +124,6 @@ pub fn run(number: i32) {
         said: None,
         tenants: None,
     };
-    turn.take_over();
     let mut look_at = Instant::now();
     loop {
         signals::answer();
@@ -163,32 +162,31 @@ struct Collected {
 }
 
 impl Turn {
-    /// Gives the runs of a dead worker back to the queue.
-    fn take_over(&self) {
+    /// Gives the runs of dead workers back to the queue: of earlier lives of this one, and, as the first worker, of
+    /// those that there are no longer.
+    fn take_over(&self) -> Result<()> {
         let failure = Failure::new(
             Code::WorkerRestarted,
             "the worker ended while the run was going",
         );
-        let mut orphans = tx(|db| run::requeue_orphans(db, self.number, &failure, MOST_ATTEMPTS));
-        if self.number == 1 {
-            // Of workers that there are no longer, since the setting was made smaller.
-            for number in guc::sync_workers() + 1..=guc::MOST_WORKERS {
-                let of_gone = tx(|db| match installation::lock_worker(db, number)? {
-                    false => Ok(0),
-                    true => {
-                        let orphans = run::requeue_orphans(db, number, &failure, MOST_ATTEMPTS)?;
-                        installation::unlock_worker(db, number)?;
-                        Ok(orphans)
-                    }
-                });
-                orphans = orphans.and_then(|count| Ok(count + of_gone?));
+        let mut count = 0;
+        for worker in tx(|db| run::workers_of_others(db, self.token))? {
+            let is_mine = worker == self.number;
+            if is_mine || self.number == 1 {
+                count += tx(
+                    |db| match is_mine || installation::is_worker_gone(db, worker)? {
+                        false => Ok(0),
+                        true => {
+                            run::requeue_orphans(db, worker, self.token, &failure, MOST_ATTEMPTS)
+                        }
+                    },
+                )?;
             }
         }
-        match orphans {
-            Ok(0) => {}
-            Ok(count) => log!("connector_service takes {count} interrupted runs up again"),
-            Err(error) => warning!("connector_service could not requeue interrupted runs: {error}"),
+        if count > 0 {
+            log!("connector_service takes {count} interrupted runs up again");
         }
+        Ok(())
     }
 
     /// Looks at the tables: what is due, what was cancelled, what can be claimed. Returns how long there will
@@ -220,10 +218,11 @@ impl Turn {
             self.finish(run, result);
         }
         self.drop_lost()?;
+        self.take_over()?;
         self.behind |= tx(fact::is_any_unprocessed)?;
         if self.number > 1 {
             self.claim(installation.has_tenants)?;
-            return Ok(LOOK_AT_LEAST);
+            return Ok(LOOK_AT_LEAST.min(self.upkeep.refresh_soon(!self.going.is_empty())));
         }
         let due = match guc::scheduler() {
             Scheduler::Worker => Due::All,
@@ -349,7 +348,11 @@ impl Turn {
                 }
                 _ => break,
             };
-            self.next_tenant = Uuid::from_u128(tenant.as_u128().wrapping_add(1));
+            match tenant.as_u128().checked_add(1) {
+                Some(next) => self.next_tenant = Uuid::from_u128(next),
+                None if !is_around => (self.next_tenant, is_around) = (Uuid::nil(), true),
+                None => break,
+            }
             let of_tenant = of_tenant.entry(tenant).or_default();
             if !is_mine(tenant) || *of_tenant >= most_of_tenant {
                 continue;
@@ -360,7 +363,9 @@ impl Turn {
                 .into_iter()
                 .chain(slow)
                 .collect();
-            if let Some(claimed) = run::claim(db, tenant, self.token, self.number, &kinds)? {
+            if let Some(claimed) =
+                run::claim(db, tenant, self.token, (self.number, workers == 1), &kinds)?
+            {
                 *of_tenant += 1;
                 *of_kind.entry(claimed.kind).or_default() += 1;
                 taken.push(claimed);
@@ -652,7 +657,7 @@ impl Turn {
         let kind = going.claimed.kind;
         // Neither a file nor a window of a backfill comes again by itself, as the next sync does.
         let again = |db: &mut Db, failure: &Failure| -> Result<bool> {
-            let tries = run::waits(db, run)?;
+            let tries = run::failures(db, run)?;
             let may = failure.code.class() == Class::Transient && tries < TRIES;
             Ok(may && run::postpone(db, run, token, failure, pause(failure, tries))?)
         };

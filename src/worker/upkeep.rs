@@ -70,14 +70,23 @@ impl Upkeep {
         if Instant::now() >= self.tidy_at {
             self.tidy_at = Instant::now() + tidy();
         }
-        if !busy && self.refresh_at.is_some_and(|at| Instant::now() >= at) {
+        let next = self.check_at.min(self.tidy_at);
+        let next = next.saturating_duration_since(Instant::now());
+        next.min(self.refresh_soon(busy))
+    }
+
+    /// Refreshes the monthly aggregate if metrics changed; returns how long there will be nothing to refresh.
+    pub fn refresh_soon(&mut self, busy: bool) -> Duration {
+        // One that waits for runs to end wakes nobody: their end is a look, too.
+        if busy {
+            return Duration::MAX;
+        }
+        if self.refresh_at.is_some_and(|at| Instant::now() >= at) {
             self.refresh();
         }
-        // A refresh that waits for runs to end wakes nobody: their end is a look, too.
-        let next = self.check_at.min(self.tidy_at);
-        let refresh_at = self.refresh_at.filter(|_| !busy);
-        let next = refresh_at.map_or(next, |at| at.min(next));
-        next.saturating_duration_since(Instant::now())
+        self.refresh_at.map_or(Duration::MAX, |at| {
+            at.saturating_duration_since(Instant::now())
+        })
     }
 
     /// Sums all days that were touched.

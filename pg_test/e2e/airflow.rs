@@ -1,0 +1,452 @@
+//! The real Airflow as an outside scheduler of three databases: `pg_test/airflow/connector_service_dag.py`.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use connector_service_test::*;
+use postgres::Client;
+use serde_json::{Value, json};
+
+const DATABASES: [&str; 3] = ["a", "b", "c"];
+const CONNECTORS: i64 = 200;
+/// Connectors of a task.
+const BATCH: i64 = 50;
+
+/// Everything of Airflow that this test runs, with a metadata database in the cluster.
+struct Airflow {
+    home: PathBuf,
+    environment: BTreeMap<String, String>,
+    children: Vec<(&'static str, Child)>,
+}
+
+impl Airflow {
+    /// Installed where it is not yet; its database is made, and nothing runs.
+    fn create(cluster: &Cluster) -> Airflow {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let prepare = root.join("pg_test/airflow/prepare.sh");
+        assert!(Command::new(prepare).status().unwrap().success());
+        let home = cluster.dir.join("airflow");
+        let dag = root.join("pg_test/airflow/connector_service_dag.py");
+        // As its docstring says: a DAG out of one folder, and what a triggerer imports out of the other one.
+        for folder in ["dags", "plugins"] {
+            std::fs::create_dir_all(home.join(folder)).unwrap();
+            let copy = home.join(folder).join("connector_service_dag.py");
+            std::fs::copy(&dag, copy).unwrap();
+        }
+        cluster
+            .client("postgres")
+            .batch_execute("CREATE DATABASE airflow")
+            .unwrap();
+        let api = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let api = api.local_addr().unwrap();
+        let server = format!("127.0.0.1:{}", cluster.port);
+        let mut environment: BTreeMap<String, String> = [
+            ("CORE__DAGS_FOLDER", home.join("dags").display().to_string()),
+            (
+                "CORE__PLUGINS_FOLDER",
+                home.join("plugins").display().to_string(),
+            ),
+            ("CORE__LOAD_EXAMPLES", "False".into()),
+            ("CORE__DAGS_ARE_PAUSED_AT_CREATION", "False".into()),
+            ("CORE__EXECUTOR", "LocalExecutor".into()),
+            ("CORE__PARALLELISM", "4".into()),
+            (
+                "CORE__EXECUTION_API_SERVER_URL",
+                format!("http://{api}/execution/"),
+            ),
+            ("CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS", "True".into()),
+            (
+                "DATABASE__SQL_ALCHEMY_CONN",
+                format!("postgresql+psycopg2://postgres@{server}/airflow"),
+            ),
+            // How late the scheduler may hear of a deferral: less than the DAG waits before its first look.
+            ("WORKERS__MIN_HEARTBEAT_INTERVAL", "1".into()),
+            ("API__HOST", "127.0.0.1".into()),
+            ("API__PORT", api.port().to_string()),
+            ("API__BASE_URL", format!("http://{api}")),
+            ("API__WORKERS", "1".into()),
+            ("API__SECRET_KEY", "sk_test_not_a_real_key".into()),
+            (
+                "API_AUTH__JWT_SECRET",
+                "sk_test_not_a_real_key_sk_test_not_a_real_key_sk_test_not_a_real_key".into(),
+            ),
+            ("USAGE_DATA_COLLECTION__ENABLED", "False".into()),
+        ]
+        .map(|(name, value)| (format!("AIRFLOW__{name}"), value))
+        .into();
+        environment.insert("AIRFLOW_HOME".into(), home.display().to_string());
+        // Nothing listens on port 1.
+        let gone = ("gone", "127.0.0.1:1".to_owned());
+        for (database, server) in DATABASES
+            .map(|name| (name, server.clone()))
+            .into_iter()
+            .chain([gone])
+        {
+            let name = format!("AIRFLOW_CONN_{}", database.to_uppercase());
+            environment.insert(name, format!("postgres://airflow@{server}/{database}"));
+        }
+        for (name, value) in [
+            ("CONNECTIONS", "a, b, c, gone"),
+            ("SCHEDULE", ""),
+            ("RETRY_DELAY", "2"),
+            ("POLL", "6"),
+        ] {
+            environment.insert(format!("CONNECTOR_SERVICE_{name}"), value.into());
+        }
+        let airflow = Airflow {
+            home,
+            environment,
+            children: Vec::new(),
+        };
+        airflow.command(&["db", "migrate"]);
+        airflow
+    }
+
+    fn program(&self, arguments: &[&str]) -> Command {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/airflow/bin/airflow");
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .envs(&self.environment)
+            .current_dir(&self.home)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command of Airflow's to its end.
+    fn command(&self, arguments: &[&str]) {
+        let output = self.program(arguments).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(
+            output.status.success(),
+            "airflow {arguments:?}\n{}\n{}",
+            text(&output.stdout),
+            text(&output.stderr)
+        );
+    }
+
+    /// Starts all that Airflow consists of, each a process group of its own.
+    fn start(&mut self) {
+        // What serves logs to a web page would listen on every address.
+        let components: [&[&str]; 4] = [
+            &["api-server"],
+            &["scheduler", "--skip-serve-logs"],
+            &["dag-processor"],
+            &["triggerer", "--skip-serve-logs"],
+        ];
+        for arguments in components {
+            let log = std::fs::File::create(self.home.join(arguments[0])).unwrap();
+            let mut command = self.program(arguments);
+            command.stdout(log.try_clone().unwrap()).stderr(log);
+            let child = command.process_group(0).spawn().unwrap();
+            self.children.push((arguments[0], child));
+        }
+    }
+
+    /// What the tries of a task wrote.
+    fn log(&self, run: &str, task: &str, map_index: i32, attempt: i32) -> String {
+        let file = format!(
+            "logs/dag_id=connector_service_sync/run_id={run}/task_id={task}/map_index={map_index}/attempt={attempt}.log"
+        );
+        std::fs::read_to_string(self.home.join(file)).unwrap_or_default()
+    }
+}
+
+impl Drop for Airflow {
+    fn drop(&mut self) {
+        for (name, child) in &self.children {
+            if std::thread::panicking() {
+                let log = std::fs::read_to_string(self.home.join(name)).unwrap_or_default();
+                let lines: Vec<&str> = log.lines().collect();
+                let end = lines.len().saturating_sub(15);
+                eprintln!(
+                    "--- the end of what the {name} said\n{}",
+                    lines[end..].join("\n")
+                );
+            }
+            // SAFETY: a signal to a group that this process made and has not waited for.
+            unsafe { libc::kill(-(child.id() as i32), libc::SIGTERM) };
+        }
+        let deadline = Instant::now() + Duration::from_secs(15);
+        for (_, child) in &mut self.children {
+            while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            // What is left of the group, and the child itself if it did not listen.
+            // SAFETY: as above; a number of a group is not given away while a process of it is left.
+            unsafe { libc::kill(-(child.id() as i32), libc::SIGKILL) };
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Answers with one order of the moment that it is asked from, by its path: at once, later, or not.
+fn vendor(is_open: Arc<AtomicBool>) -> Vendor {
+    let asked = std::sync::Mutex::new(BTreeMap::<String, usize>::new());
+    Vendor::start(move |request| {
+        let times = {
+            let mut asked = asked.lock().unwrap();
+            let times = asked.entry(request.path.clone()).or_default();
+            *times += 1;
+            *times
+        };
+        match request.path.as_str() {
+            "/gate" => {
+                while !is_open.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
+            "/flaky" if times <= 2 => return Reply::status(503),
+            "/patient" if times == 1 => {
+                return Reply::Full {
+                    status: 429,
+                    headers: vec![("Retry-After", "1".into())],
+                    body: vec![],
+                };
+            }
+            "/broken" => return Reply::status(404),
+            _ => {}
+        }
+        let since = &request.query["since"];
+        Reply::Json(
+            json!({"data": [{"id": &since[..10], "updated_at": since}], "next": null}).to_string(),
+        )
+    })
+}
+
+/// So many connectors that are due, once: an hourly one would be due again where the test meets a full hour.
+fn insert(client: &mut Client, scheduler: &str, tenant: i32, path: &str, url: &str, count: i64) {
+    let mut config = Shop::config(url);
+    config["manifest"]["streams"][0]["retriever"]["requester"]["path"] = path.into();
+    let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials, sync_frequency, next_sync_at, scheduler)
+        SELECT ('00000000-0000-4000-8000-' || lpad($1::integer::text, 12, '0'))::uuid, $2 || ' ' || i, 'api', $3,
+            '{\"api_key\": \"sk_test_not_a_real_key\"}', 'manual', now(), $4 FROM generate_series(1, $5::bigint) AS i";
+    client
+        .execute(sql, &[&tenant, &path, &config, &scheduler, &count])
+        .unwrap();
+}
+
+fn count(client: &mut Client, sql: &str) -> i64 {
+    client.query_one(sql, &[]).unwrap().get(0)
+}
+
+/// The first column that a query finds: how often each text.
+fn tally(client: &mut Client, sql: &str) -> BTreeMap<String, usize> {
+    let mut tally = BTreeMap::new();
+    for row in client.query(sql, &[]).unwrap() {
+        *tally.entry(row.get(0)).or_default() += 1;
+    }
+    tally
+}
+
+fn counts<const N: usize>(counts: [(&str, usize); N]) -> BTreeMap<String, usize> {
+    counts.map(|(text, count)| (text.to_owned(), count)).into()
+}
+
+#[test]
+fn airflow_syncs_three_databases_tries_again_what_fails_and_backfills() {
+    let began = Instant::now();
+    let cluster = Cluster::start(
+        "max_worker_processes = 16
+         connector_service.max_syncs_per_account = 32
+         connector_service.request_retries = 0
+         connector_service.longest_pause = 0
+         connector_service.read_timeout = '5min'
+         connector_service.request_timeout = '5min'",
+    );
+    let is_open = Arc::new(AtomicBool::new(false));
+    let vendor = vendor(is_open.clone());
+    let url = vendor.url();
+    let [mut a, mut b, mut c] = DATABASES.map(|name| cluster.database(name));
+    a.batch_execute("CREATE ROLE airflow LOGIN IN ROLE connector_service_admin")
+        .unwrap();
+    insert(&mut a, "external", 1, "orders", &url, CONNECTORS - 10);
+    insert(&mut a, "external", 2, "gate", &url, 10);
+    insert(&mut b, "external", 1, "orders", &url, CONNECTORS - 2);
+    insert(&mut b, "external", 2, "flaky", &url, 1);
+    insert(&mut b, "external", 3, "patient", &url, 1);
+    insert(&mut c, "external", 1, "orders", &url, CONNECTORS - 1);
+    insert(&mut c, "external", 2, "broken", &url, 1);
+    // Left to the worker, which asks for what is due in all three databases all the time.
+    insert(&mut c, "database", 1, "orders", &url, 10);
+
+    let mut airflow = Airflow::create(&cluster);
+    airflow.start();
+    let mut metadata = cluster.client("airflow");
+    wait_until(120, "both DAGs are known", || {
+        let sql = "SELECT count(*) FROM serialized_dag";
+        (count(&mut metadata, sql) == 2).then_some(())
+    });
+    let up = began.elapsed();
+
+    // Somebody asked for these before; they are due again, and still going.
+    a.batch_execute(
+        "SELECT connector_service_sync(connector_id) FROM connectors WHERE name ~ 'gate'; UPDATE connectors SET next_sync_at = now() WHERE name ~ 'gate'",
+    )
+    .unwrap();
+    airflow.command(&[
+        "dags",
+        "trigger",
+        "connector_service_sync",
+        "--run-id",
+        "first",
+    ]);
+    let tasks = "SELECT state FROM task_instance WHERE dag_id = 'connector_service_sync' AND run_id = 'first' AND task_id = ";
+    wait_until(60, "there are batches", || {
+        let sql = format!("{tasks} 'due' AND state = 'success'");
+        tally(&mut metadata, &sql).get("success").copied()
+    });
+    // From now on a job asks for the same in one of the databases.
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (mut client, over) = (cluster.client("a"), is_over.clone());
+    let job = std::thread::spawn(move || {
+        while !over.load(Ordering::Relaxed) {
+            let sql = "SELECT connector_service_sync(connector_id) FROM (SELECT connector_id FROM connectors WHERE next_sync_at <= now() LIMIT 2) AS due";
+            client.execute(sql, &[]).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    // What waits takes no slot of a worker.
+    wait_until(60, "a task waits for what goes", || {
+        tally(
+            &mut metadata,
+            &format!("{tasks} 'sync' AND state = 'deferred'"),
+        )
+        .get("deferred")
+        .copied()
+    });
+    wait_until(
+        60,
+        "every other connector of that database is synced",
+        || {
+            let sql = "SELECT count(*) FROM connectors WHERE last_sync_at IS NOT NULL";
+            (count(&mut a, sql) == CONNECTORS - 10).then_some(())
+        },
+    );
+    is_open.store(true, Ordering::Relaxed);
+    let state = wait_until(180, "the DAG run ends", || {
+        let sql = "SELECT state FROM dag_run WHERE run_id = 'first' AND state NOT IN ('queued', 'running')";
+        tally(&mut metadata, sql).into_keys().next()
+    });
+    is_over.store(true, Ordering::Relaxed);
+    job.join().unwrap();
+    let synced = began.elapsed();
+    assert_eq!(state, "failed");
+
+    // Every connector: its runs, and who asked for them.
+    let runs = "SELECT c.scheduler || ' ' || split_part(c.name, ' ', 1) || ': '
+            || string_agg(r.state || coalesce(' ' || r.error_code, '') || ' waits ' || r.waits, ', ' ORDER BY r.requested_at)
+        FROM connectors c LEFT JOIN sync_runs r USING (connector_id) GROUP BY c.connector_id";
+    let one = "external orders: succeeded waits 0";
+    let failed =
+        |code: &str, times: usize| vec![format!("failed {code} waits 0"); times].join(", ");
+    assert_eq!(
+        tally(&mut a, runs),
+        counts([(one, 190), ("external gate: succeeded waits 0", 10)])
+    );
+    let flaky = format!(
+        "external flaky: {}, succeeded waits 0",
+        failed("server_error", 2)
+    );
+    let patient = "external patient: succeeded waits 1";
+    assert_eq!(
+        tally(&mut b, runs),
+        counts([(one, 198), (&flaky, 1), (patient, 1)])
+    );
+    let broken = format!("external broken: {}", failed("not_found", 4));
+    let ours = "database orders: succeeded waits 0";
+    assert_eq!(
+        tally(&mut c, runs),
+        counts([(one, 199), (&broken, 1), (ours, 10)])
+    );
+    let asked = "SELECT requested_by FROM sync_runs";
+    assert_eq!(tally(&mut b, asked), counts([("airflow", 202)]));
+    assert_eq!(
+        tally(&mut c, asked),
+        counts([("airflow", 203), ("schedule", 10)])
+    );
+    let shared = tally(&mut a, asked);
+    assert!(shared["postgres"] >= 10, "{shared:?}");
+
+    // Every task: the broken connector's and the lost database's have failed, each in all of its tries.
+    let sql = "SELECT split_part(rendered_map_index, ',', 1) || ' ' || state || ' ' || try_number FROM task_instance
+        WHERE run_id = 'first' AND task_id = 'sync'";
+    let batches = (CONNECTORS / BATCH) as usize;
+    let expected = counts([
+        ("a success 1", batches),
+        ("b success 1", batches - 1),
+        ("b success 3", 1),
+        ("c success 1", batches - 1),
+        ("c failed 4", 1),
+        ("gone failed 4", 1),
+    ]);
+    assert_eq!(tally(&mut metadata, sql), expected);
+
+    // Reported: which connector, why, and what to do.
+    let sql = "SELECT map_index, value FROM xcom WHERE run_id = 'first' AND task_id = 'sync' AND key = 'failed'";
+    let rows = metadata.query(sql, &[]).unwrap();
+    assert_eq!(rows.len(), 1);
+    let (map_index, report): (i32, Value) = (rows[0].get(0), rows[0].get(1));
+    let row = c
+        .query_one(
+            "SELECT jsonb_build_object('connector_id', r.connector_id, 'name', c.name, 'run_id', r.run_id, 'error_code', r.error_code,
+                'error_message', r.error_message, 'hint', connector_service_hint(r.error_code))
+             FROM sync_runs r JOIN connectors c USING (connector_id) WHERE c.name ~ 'broken' ORDER BY r.requested_at DESC LIMIT 1",
+            &[],
+        )
+        .unwrap();
+    assert_eq!(report, json!([row.get::<_, Value>(0)]));
+    for attempt in 1..=4 {
+        let log = airflow.log("first", "sync", map_index, attempt);
+        for text in ["broken 1", "not_found", "Check the URL and path"] {
+            assert!(log.contains(text), "{attempt}: {log}");
+        }
+    }
+
+    // Airflow's own backfill: a DAG run for each day, and in it a run for each connector.
+    let backfill = "backfill create --dag-id connector_service_backfill --from-date 2026-03-01 --to-date 2026-03-03 --dag-run-conf";
+    let mut arguments: Vec<&str> = backfill.split(' ').collect();
+    arguments.push(r#"{"connections": ["a"]}"#);
+    airflow.command(&arguments);
+    wait_until(120, "the backfill is over", || {
+        let sql = "SELECT state FROM dag_run WHERE run_type = 'backfill'";
+        let states = tally(&mut metadata, sql);
+        assert!(!states.contains_key("failed"), "{states:?}");
+        (states.get("success") == Some(&3)).then_some(())
+    });
+    let windows = "SELECT state || ' ' || to_char(window_from AT TIME ZONE 'UTC', 'MM-DD HH24') || ' to ' || to_char(window_to AT TIME ZONE 'UTC', 'MM-DD HH24')
+        FROM sync_runs WHERE kind = 'backfill'";
+    let all = CONNECTORS as usize;
+    let expected = counts([
+        ("succeeded 03-01 00 to 03-02 00", all),
+        ("succeeded 03-02 00 to 03-03 00", all),
+        ("succeeded 03-03 00 to 03-04 00", all),
+    ]);
+    assert_eq!(tally(&mut a, windows), expected);
+    let days = "SELECT DISTINCT split_part(source_record_id, '/', 2) FROM raw_connector_data";
+    let days: BTreeSet<String> = tally(&mut a, days).into_keys().collect();
+    let expected = ["2020-01-01", "2026-03-01", "2026-03-02", "2026-03-03"];
+    assert_eq!(days, expected.map(String::from).into());
+    for client in [&mut b, &mut c] {
+        let sql = "SELECT count(*) FROM sync_runs WHERE kind = 'backfill'";
+        assert_eq!(count(client, sql), 0);
+    }
+    for client in [&mut a, &mut b, &mut c] {
+        ledger_holds(client);
+    }
+    println!(
+        "Airflow was up after {up:.1?}; {} connectors were synced, and the failing ones tried again, in {:.1?}; {} runs of a backfill took {:.1?}; of database a's {} runs Airflow asked for {}",
+        CONNECTORS * 3,
+        synced - up,
+        all * 3,
+        began.elapsed() - synced,
+        CONNECTORS,
+        shared.get("airflow").unwrap_or(&0)
+    );
+}
