@@ -111,7 +111,7 @@ pub fn enter_worker(database: pg_sys::Oid, number: i32) -> bool {
     true
 }
 
-pub fn leave_worker() {
+fn leave_worker() {
     // SAFETY: this process's own pid.
     let me = unsafe { pg_sys::MyProcPid };
     if let Some(place) = BOARD
@@ -124,7 +124,37 @@ pub fn leave_worker() {
     }
 }
 
-/// The numbers and process ids of a database's workers, by number.
+/// The number of the gateway among a database's processes, beyond those of sync workers.
+pub const GATEWAY: i32 = 1_000;
+
+/// Of a database's oid and a process's number, the argument that it is started with.
+pub fn pack(database: pg_sys::Oid, number: i32) -> pg_sys::Datum {
+    pg_sys::Datum::from(database.to_u32() as usize | (number as usize) << 32)
+}
+
+pub fn unpack(arg: pg_sys::Datum) -> (pg_sys::Oid, i32) {
+    let value = arg.value();
+    (pg_sys::Oid::from_u32(value as u32), (value >> 32) as i32)
+}
+
+/// Has the place of this process given back when it ends, however it does.
+pub fn leave_at_exit() {
+    #[pg_guard]
+    unsafe extern "C-unwind" fn leave(_code: i32, _arg: pg_sys::Datum) {
+        leave_worker();
+    }
+    // SAFETY: registers a function that lives as long as the library.
+    unsafe { pg_sys::before_shmem_exit(Some(leave), pg_sys::Datum::from(0)) };
+}
+
+/// The sync workers among [`workers`].
+pub fn sync_workers(database: pg_sys::Oid) -> Vec<(i32, i32)> {
+    let mut workers = workers(database);
+    workers.retain(|(number, _)| *number < GATEWAY);
+    workers
+}
+
+/// The numbers and process ids of a database's workers, by number; its gateway is among them.
 pub fn workers(database: pg_sys::Oid) -> Vec<(i32, i32)> {
     let board = BOARD.share();
     let of_it = board.workers.iter();
@@ -169,6 +199,14 @@ pub fn wake_at_commit() {
         wake(database);
     });
     register_xact_callback(PgXactCallbackEvent::Abort, || PLANNED.set(false));
+}
+
+/// Has the launcher look around once this transaction has committed: a database may have another name by then.
+pub fn look_around_at_commit() {
+    register_xact_callback(PgXactCallbackEvent::Commit, || {
+        let launcher = BOARD.share().launcher;
+        set_latch(launcher);
+    });
 }
 
 /// Called by a worker that found no extension in its database.

@@ -3,14 +3,17 @@
 //! Only the main thread may read them; a run gets a copy of its limits when it is handed out.
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_void};
+use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use connector_service_core::fetch::Limits;
 use connector_service_core::guard::Allowed;
 use connector_service_core::json::RecordLimits;
+use connector_service_core::serve::Addresses;
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
 use uuid::Uuid;
@@ -45,6 +48,14 @@ static LONGEST_PAUSE: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 static ALLOWED_PRIVATE_HOSTS: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c""));
 static SCHEDULER: GucSetting<Scheduler> = GucSetting::<Scheduler>::new(Scheduler::Auto);
+
+static GATEWAY_LISTEN: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static GATEWAY_CERTIFICATE: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c""));
+static GATEWAY_PRIVATE_KEY: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c""));
+static GATEWAY_MAX_CONNECTIONS: GucSetting<i32> = GucSetting::<i32>::new(200);
+static GATEWAY_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 
 static TENANT_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
@@ -229,6 +240,45 @@ pub fn define() {
         3_600_000,
         ms,
     );
+    int(
+        c"connector_service.gateway_max_connections",
+        c"Most connections to the gateway of a database at once.",
+        c"Further ones wait to be accepted. Read when the gateway starts.",
+        &GATEWAY_MAX_CONNECTIONS,
+        1,
+        10_000,
+        none,
+    );
+    int(
+        c"connector_service.gateway_timeout",
+        c"Longest time for the head of a request to the gateway, for its body, and for its answer.",
+        c"Read when the gateway starts.",
+        &GATEWAY_TIMEOUT,
+        100,
+        600_000,
+        ms,
+    );
+    for (name, short, setting) in [
+        (
+            c"connector_service.gateway_certificate",
+            c"File with the certificate of the gateway and its chain, in PEM.",
+            &GATEWAY_CERTIFICATE,
+        ),
+        (
+            c"connector_service.gateway_private_key",
+            c"File with the private key of the gateway's certificate, in PEM.",
+            &GATEWAY_PRIVATE_KEY,
+        ),
+    ] {
+        GucRegistry::define_string_guc(
+            name,
+            short,
+            c"Without certificate and key it speaks plain HTTP. Both are read again with the configuration.",
+            setting,
+            GucContext::Sighup,
+            GucFlags::SUPERUSER_ONLY,
+        );
+    }
     GucRegistry::define_enum_guc(
         c"connector_service.scheduler",
         c"Who starts the runs that are due.",
@@ -248,6 +298,17 @@ pub fn define() {
             // It tells what lies in the network inside.
             GucFlags::SUPERUSER_ONLY,
             Some(check_allowed_private_hosts),
+            None,
+            None,
+        );
+        GucRegistry::define_string_guc_with_hooks(
+            c"connector_service.gateway_listen",
+            c"Where the HTTP gateway listens: an address with its port, or database=address:port, between commas.",
+            c"Empty: there is no gateway. An address without a database is for every one that has the extension.",
+            &GATEWAY_LISTEN,
+            GucContext::Sighup,
+            GucFlags::default(),
+            Some(check_gateway_listen),
             None,
             None,
         );
@@ -312,14 +373,20 @@ pub fn define_at_start() {
 
 /// Not inside of the data directory: a base backup would carry the key along with what it seals.
 pub fn key_file() -> PathBuf {
-    if let Some(file) = KEY_FILE.get().filter(|file| !file.is_empty()) {
-        return PathBuf::from(OsStr::from_bytes(file.as_bytes()));
+    if let Some(file) = path(&KEY_FILE) {
+        return file;
     }
     // SAFETY: set when the server starts, and never changed.
     let data = unsafe { CStr::from_ptr(pg_sys::DataDir) };
     let mut name = OsStr::from_bytes(data.to_bytes()).to_owned();
     name.push(".connector_service.key");
     PathBuf::from(name)
+}
+
+/// The file that a setting names.
+fn path(setting: &GucSetting<Option<CString>>) -> Option<PathBuf> {
+    let file = setting.get().filter(|file| !file.is_empty())?;
+    Some(PathBuf::from(OsStr::from_bytes(file.as_bytes())))
 }
 
 /// Refuses a list that does not read whole. A reload then leaves the list as it was, and a start leaves it empty.
@@ -330,9 +397,28 @@ unsafe extern "C-unwind" fn check_allowed_private_hosts(
     _source: pg_sys::GucSource::Type,
 ) -> bool {
     // SAFETY: PostgreSQL gives the place of a string, or of NULL.
-    let text = unsafe { (!(*newval).is_null()).then(|| CStr::from_ptr(*newval)) };
+    unsafe { check::<Allowed>(*newval) }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check_gateway_listen(
+    newval: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: as above.
+    unsafe { check::<Addresses>(*newval) }
+}
+
+/// Whether a value reads; what is wrong with it becomes the detail of PostgreSQL's error.
+///
+/// # Safety
+/// `value` is a string or NULL.
+unsafe fn check<T: FromStr<Err: Display>>(value: *const c_char) -> bool {
+    // SAFETY: the caller's promise.
+    let text = unsafe { (!value.is_null()).then(|| CStr::from_ptr(value)) };
     let wrong = match text.unwrap_or_default().to_str() {
-        Ok(text) => match text.parse::<Allowed>() {
+        Ok(text) => match text.parse::<T>() {
             Ok(_) => return true,
             Err(error) => error.to_string(),
         },
@@ -346,6 +432,36 @@ unsafe extern "C-unwind" fn check_allowed_private_hosts(
         }
     }
     false
+}
+
+/// A list that does not read never gets here; it would be empty.
+fn list<T: FromStr + Default>(setting: &GucSetting<Option<CString>>) -> T {
+    let list = setting.get();
+    let list = list.as_deref().and_then(|list| list.to_str().ok());
+    list.and_then(|list| list.parse().ok()).unwrap_or_default()
+}
+
+/// Where the gateways of databases listen.
+pub fn gateway_listen() -> Addresses {
+    list(&GATEWAY_LISTEN)
+}
+
+/// The files of the gateway's certificate and key.
+pub fn gateway_identity() -> Option<(PathBuf, PathBuf)> {
+    Some((path(&GATEWAY_CERTIFICATE)?, path(&GATEWAY_PRIVATE_KEY)?))
+}
+
+pub fn gateway_max_connections() -> usize {
+    whole(&GATEWAY_MAX_CONNECTIONS)
+}
+
+pub fn gateway_timeout() -> Duration {
+    Duration::from_millis(whole(&GATEWAY_TIMEOUT) as u64)
+}
+
+/// Largest file that the gateway takes: it holds it in memory as a whole, and PostgreSQL its parts once more.
+pub fn gateway_max_upload() -> usize {
+    max_upload_size().min(64 * 1024 * 1024)
 }
 
 pub fn max_concurrent_syncs() -> usize {
@@ -411,11 +527,9 @@ pub fn limits() -> Limits {
     }
 }
 
-/// What connectors may call that is not public. A list that does not read never gets here; it would allow nothing.
+/// What connectors may call that is not public.
 pub fn allowed_private_hosts() -> Arc<Allowed> {
-    let list = ALLOWED_PRIVATE_HOSTS.get();
-    let list = list.as_deref().and_then(|list| list.to_str().ok());
-    Arc::new(list.and_then(|list| list.parse().ok()).unwrap_or_default())
+    Arc::new(list(&ALLOWED_PRIVATE_HOSTS))
 }
 
 pub fn record_limits() -> RecordLimits {

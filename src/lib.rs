@@ -2,14 +2,17 @@
 //!
 //! Start reading at [`worker`]: a launcher starts one sync worker for each database that has the extension.
 //! The worker's main thread is the only one that calls PostgreSQL, through [`store`]; everything that waits
-//! for a network lives in the crate `connector_service_core`, which cannot name `pgrx`.
+//! for a network lives in the crate `connector_service_core`, which cannot name `pgrx`. [`gateway`] is another process,
+//! which answers HTTP where a setting says so.
 
 mod api;
 mod board;
 mod error;
 mod fault;
+mod gateway;
 mod guc;
 mod schema;
+mod signals;
 mod store;
 mod wait;
 mod worker;

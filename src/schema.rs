@@ -65,10 +65,15 @@ extension_sql_file!(
     requires = ["schedule", connector_service_status]
 );
 extension_sql_file!(
+    "../sql/install/87_gateway.sql",
+    name = "gateway",
+    requires = ["health", connector_service_hint]
+);
+extension_sql_file!(
     "../sql/install/90_control.sql",
     name = "control",
     requires = [
-        "health",
+        "gateway",
         connector_service_backfill,
         connector_service_cancel,
         connector_service_check,

@@ -4,10 +4,11 @@
 //! anything.
 //!
 //! All parts run, or those that are named: `sync` (RECORDS, PAGES), `settle` (FACTS), `read` (METRICS),
-//! `seal` (CONNECTORS, PAGES_SEALED), `database` (ROWS), `upload` (MEGABYTES), `schedule` (DUE, AT_ONCE).
-//! ROUNDS (3) is for all of them but the last.
+//! `seal` (CONNECTORS, PAGES_SEALED), `database` (ROWS), `upload` (MEGABYTES), `schedule` (DUE, AT_ONCE),
+//! `gateway` (SECONDS). ROUNDS (3) is for all of them but `schedule`.
 
 mod database;
+mod gateway;
 mod read;
 mod schedule;
 mod seal;
@@ -15,7 +16,7 @@ mod settle;
 mod sync;
 mod upload;
 
-const PARTS: [(&str, fn()); 7] = [
+const PARTS: [(&str, fn()); 8] = [
     ("sync", sync::run),
     ("settle", settle::run),
     ("read", read::run),
@@ -23,6 +24,7 @@ const PARTS: [(&str, fn()); 7] = [
     ("database", database::run),
     ("upload", upload::run),
     ("schedule", schedule::run),
+    ("gateway", gateway::run),
 ];
 
 fn main() {

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod connector;
+pub mod http;
 mod mariadb;
 mod random;
 mod vendor;

@@ -45,7 +45,7 @@ COMMENT ON COLUMN @extschema@.connectors.name IS 'For people; never interpreted.
 COMMENT ON COLUMN @extschema@.connectors.type IS 'Kind of source: api, csv, excel, erpnext, mysql, postgres, quickbooks, salesforce, shopify, square, stripe or webhook.';
 COMMENT ON COLUMN @extschema@.connectors.credentials IS 'JSON object with what the source needs to let us in; templates of an api manifest see its keys under config. Every field is sealed before the row is stored, {"$sealed": ...}, and nothing gives it back. Given as plain JSON, or as {"$box": base64}: a sealed box for connector_service_seal_key(), of one field or of all. One field is changed by credentials || ''{"field": ...}''.';
 COMMENT ON COLUMN @extschema@.connectors.config IS 'JSON object. Type api: "manifest" holds the declarative manifest, "start_date" (ISO 8601) where a first sync begins, default 30 days ago; other keys are what the manifest''s templates see as config.';
-COMMENT ON COLUMN @extschema@.connectors.sync_frequency IS 'hourly, daily, weekly or manual; on-demand and event-driven are stored as manual, and so is whatever is given for csv and excel, whose files are uploaded.';
+COMMENT ON COLUMN @extschema@.connectors.sync_frequency IS 'hourly, daily, weekly or manual; on-demand and event-driven are stored as manual, and so is whatever is given for csv and excel, whose files are uploaded, and for webhook, which is pushed to.';
 COMMENT ON COLUMN @extschema@.connectors.last_sync_at IS 'Start of the last run that succeeded: everything the source showed by then is stored.';
 COMMENT ON COLUMN @extschema@.connectors.next_sync_at IS 'When the connector is due: at once when new or resumed, then the next full hour, day or week of the tenant''s zone; after a failure, when it is tried again. NULL: only on demand.';
 COMMENT ON COLUMN @extschema@.connectors.status IS 'active; paused (by a person: nothing runs); error (something a person must mend: only probed now and then).';
@@ -108,7 +108,7 @@ BEGIN
         NEW.sync_frequency := 'manual';
     END IF;
     -- Nobody is asked: files are uploaded.
-    IF NEW.type IN ('csv', 'excel') AND NEW.sync_frequency IN ('hourly', 'daily', 'weekly') THEN
+    IF NEW.type IN ('csv', 'excel', 'webhook') AND NEW.sync_frequency IN ('hourly', 'daily', 'weekly') THEN
         NEW.sync_frequency := 'manual';
     END IF;
     IF NEW.sync_frequency NOT IN ('hourly', 'daily', 'weekly', 'manual') THEN

@@ -38,6 +38,7 @@ CREATE TABLE @extschema@.sync_runs (
     backfill_step integer,
     backfill_steps integer,
     progress jsonb,
+    asked_again boolean NOT NULL DEFAULT false,
     CONSTRAINT sync_runs_connector_fkey FOREIGN KEY (connector_id, tenant_id)
         REFERENCES @extschema@.connectors (connector_id, tenant_id) ON DELETE CASCADE,
     CONSTRAINT sync_runs_counters_add_up CHECK (received = inserted + updated + unchanged + quarantined + deleted),
@@ -53,6 +54,7 @@ CREATE UNIQUE INDEX sync_runs_going ON @extschema@.sync_runs (connector_id) WHER
 CREATE INDEX sync_runs_backfills ON @extschema@.sync_runs (connector_id, requested_at, backfill_step) WHERE kind = 'backfill' AND state IN ('queued', 'running');
 CREATE INDEX sync_runs_history ON @extschema@.sync_runs (connector_id, requested_at);
 CREATE INDEX sync_runs_latest ON @extschema@.sync_runs (connector_id, kind, requested_at, run_id);
+CREATE INDEX sync_runs_tenant ON @extschema@.sync_runs (tenant_id, requested_at DESC, run_id);
 CREATE INDEX sync_runs_age ON @extschema@.sync_runs (requested_at);
 COMMENT ON TABLE @extschema@.sync_runs IS 'Every sync as a row, kept as history. received = inserted + updated + unchanged + quarantined + deleted, always: the counters commit in one transaction with the rows they count.';
 COMMENT ON COLUMN @extschema@.sync_runs.kind IS 'sync, backfill, upload, webhook, check or preview.';
@@ -85,6 +87,8 @@ COMMENT ON COLUMN @extschema@.sync_runs.worker IS 'Which of the database''s sync
 COMMENT ON COLUMN @extschema@.sync_runs.backfill_step IS 'Of a backfill: which of its windows this run reads, from 1. They are read one after the other.';
 COMMENT ON COLUMN @extschema@.sync_runs.backfill_steps IS 'Of a backfill: how many windows it has.';
 COMMENT ON COLUMN @extschema@.sync_runs.progress IS 'Of a backfill that is not over: where each stream stands, as sync_state.cursor is for syncs, which a backfill leaves alone.';
+
+COMMENT ON COLUMN @extschema@.sync_runs.asked_again IS 'Whether a webhook told of a change while the run was going: another one follows it.';
 
 CREATE TABLE @extschema@.rate_budgets (
     tenant_id uuid CONSTRAINT rate_budgets_tenant_fkey REFERENCES @extschema@.tenants ON DELETE CASCADE,

@@ -15,6 +15,7 @@ CREATE TABLE @extschema@.raw_connector_data (
     processed boolean NOT NULL DEFAULT false,
     deleted boolean NOT NULL DEFAULT false,
     run_id uuid,
+    source_version timestamptz,
     CONSTRAINT raw_connector_data_record_key UNIQUE (connector_id, source_record_id),
     CONSTRAINT raw_connector_data_connector_fkey FOREIGN KEY (connector_id, tenant_id)
         REFERENCES @extschema@.connectors (connector_id, tenant_id)
@@ -31,6 +32,7 @@ COMMENT ON COLUMN @extschema@.raw_connector_data.content_hash IS 'First 16 bytes
 COMMENT ON COLUMN @extschema@.raw_connector_data.ingested_at IS 'When this version of the record was stored.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.processed IS 'Whether the stages to the right have used this version.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.deleted IS 'The source says that the record is gone; the row stays.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.source_version IS 'Of a record that was pushed and says so: of when the state is that it shows. An older one does not take its place.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.run_id IS 'The run that stored this version; NULL where it was written by hand.';
 
 CREATE TABLE @extschema@.quarantine (

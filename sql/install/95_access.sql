@@ -127,6 +127,8 @@ ALTER TABLE @extschema@.upload_parts ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL 
 ALTER TABLE @extschema@.upload_records ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
 -- Who is whom is for administrators.
+ALTER TABLE @extschema@.gateway_tokens ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.gateway_tokens TO connector_service_admin USING (true);
 ALTER TABLE @extschema@.tenant_roles ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY administrators ON @extschema@.tenant_roles TO connector_service_admin USING (true);
 
@@ -173,6 +175,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON
     @extschema@.quarantine, @extschema@.metric_mappings, @extschema@.metrics, @extschema@.data_quality_alerts, @extschema@.quality_rules,
     @extschema@.fx_rates, @extschema@.tenant_roles
 TO connector_service_admin;
+-- Not the hashes.
+GRANT SELECT (token_id, name, tenant_id, scope, created_at, expires_at, last_used_at), DELETE ON @extschema@.gateway_tokens TO connector_service_admin;
 GRANT SELECT ON
     @extschema@.installation, @extschema@.metric_mapping_versions, @extschema@.metric_facts, @extschema@.metric_days_touched,
     @extschema@.metric_sources, @extschema@.rate_budgets, @extschema@.uploads, @extschema@.connector_health, @extschema@.daily_revenue_by_category, @extschema@.monthly_revenue, @extschema@.tenant_monthly_revenue
@@ -182,7 +186,7 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.connector_service_sync_due(), @extschema@.connector_service_sync_due(text),
     @extschema@.connector_service_jobs(), @extschema@.connector_service_schedule(), @extschema@.connector_service_unschedule(),
     @extschema@.connector_service_note_schedule(name), @extschema@.connector_service_doctor(), @extschema@.connector_service_status(),
-    @extschema@.connector_service_prometheus(),
+    @extschema@.connector_service_prometheus(), @extschema@.connector_service_create_token(text, uuid, text, interval),
     @extschema@.connector_service_process(bigint), @extschema@.connector_service_settle(integer), @extschema@.connector_service_verify(uuid),
     @extschema@.connector_service_check_quality(), @extschema@.check_missing_data(integer), @extschema@.refresh_monthly_revenue(),
     @extschema@.connector_service_new_key(), @extschema@.connector_service_retire_key(text),
@@ -244,7 +248,8 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.connector_service_upload(uuid, text, bytea), @extschema@.connector_service_preview_upload(uuid, text, bytea),
     @extschema@.connector_service_catalog(), @extschema@.connector_service_types(), @extschema@.connector_service_cancel(uuid), @extschema@.connector_service_reprocess(uuid),
     @extschema@.connector_service_replay(uuid), @extschema@.connector_service_seal_key(), @extschema@.connector_service_explain(uuid),
-    @extschema@.get_metrics(uuid, text, date, date), @extschema@.aggregate_metrics(uuid, text, date, date, text),
+    @extschema@.get_metrics(uuid, text, date, date), @extschema@.connector_service_metrics_page(uuid, text, date, date, date, text, integer), @extschema@.connector_service_overview(uuid),
+    @extschema@.aggregate_metrics(uuid, text, date, date, text),
     @extschema@.connector_service_check_period(uuid, text, date, date), @extschema@.connector_service_hint(text),
     @extschema@.connector_service_next_slot(text, text, timestamptz), @extschema@.connector_service_amount(text),
     @extschema@.connector_service_day(text, text), @extschema@.connector_service_hours(text, text)

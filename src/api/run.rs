@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use connector_service_core::source;
+use connector_service_core::source::{self, Source};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -52,8 +52,13 @@ fn sync(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
         notice!("connector \"{connector}\" does not exist");
         return Ok(None);
     }
-    if store::with(|db| takes_files(db, connector))? {
-        return again(connector);
+    match store::with(|db| kind(db, connector))? {
+        Some(source) if source.takes_files() => return again(connector),
+        Some(source) if !source.is_asked() => {
+            notice!("connector \"{connector}\" takes what is pushed to it; there is nobody to ask");
+            return Ok(None);
+        }
+        _ => {}
     }
     loop {
         let (readiness, run) = store::with(|db| {
@@ -105,10 +110,10 @@ fn sync(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
     }
 }
 
-fn takes_files(db: &mut store::Db, connector: uuid::Uuid) -> Result<bool> {
+/// What a connector reads; `None`: it is not there, or of a type that this version does not have.
+fn kind(db: &mut store::Db, connector: uuid::Uuid) -> Result<Option<&'static dyn Source>> {
     let taker = upload::taker(db, connector)?;
-    let source = taker.map(|taker| source::find(&taker.source));
-    Ok(matches!(source, Some(Ok(source)) if source.takes_files()))
+    Ok(taker.and_then(|taker| source::find(&taker.source).ok()))
 }
 
 /// Queues the files of a connector again whose runs failed.
@@ -234,9 +239,9 @@ fn backfill(
         notice!("connector \"{connector}\" is paused; the backfill begins when it is active");
     }
     let runs = store::with(|db| {
-        if takes_files(db, connector)? {
+        if kind(db, connector)?.is_some_and(|source| !source.is_asked()) {
             return Err(Error::WrongSpan(
-                "the connector's files are uploaded, and nothing is asked of anybody",
+                "what the connector holds is given to it, and nothing is asked of anybody",
             ));
         }
         if backfill::count(db, connector, from, to, step)? > backfill::MOST {

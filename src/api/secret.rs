@@ -97,7 +97,11 @@ fn check(kind: &str, config: Value, credentials: Option<Credentials>) -> Result<
         credentials,
         limits: guc::record_limits(),
     };
-    match source::find(kind).map(|source| source.open(&definition)) {
+    let opened = source::find(kind).map(|source| {
+        source.hook(&definition)?;
+        source.open(&definition)
+    });
+    match opened {
         // A row may be made before its secrets are there.
         Ok(Err(failure)) if failure.code == Code::CredentialsMissing => {
             warning_of(&failure).report(PgLogLevel::WARNING);

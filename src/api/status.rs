@@ -4,7 +4,7 @@ use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde_json::json;
 
-use crate::store::{self, key};
+use crate::store::{self, installation, key};
 use crate::{board, guc};
 
 /// Whether the library was preloaded, which workers run in this database, how many should, and what is wrong with the
@@ -16,13 +16,17 @@ fn connector_service_status() -> JsonB {
     // SAFETY: fixed for the life of a session.
     let database = unsafe { pg_sys::MyDatabaseId };
     let workers = match is_preloaded {
-        true => board::workers(database),
+        true => board::sync_workers(database),
         false => Vec::new(),
     };
     let workers: Vec<_> = workers
         .into_iter()
         .map(|(number, pid)| json!({"number": number, "pid": pid}))
         .collect();
+    let is_gateway = |(number, _): &(i32, i32)| *number == board::GATEWAY;
+    let is_served = is_preloaded && board::workers(database).iter().any(is_gateway);
+    let name = store::with(installation::database).unwrap_or_default();
+    let address = guc::gateway_listen().of(&name);
     let key_problem = match is_preloaded {
         true => store::with(|db| key::load(db).map(drop)).err(),
         false => None,
@@ -32,6 +36,7 @@ fn connector_service_status() -> JsonB {
         "version": env!("CARGO_PKG_VERSION"),
         "workers": workers,
         "workers_wanted": guc::sync_workers(),
+        "gateway": {"runs": is_served, "address": address.map(|address| address.to_string())},
         "key_problem": key_problem.map(|problem| problem.to_string()),
     }))
 }

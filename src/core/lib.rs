@@ -16,5 +16,7 @@ pub mod json;
 pub mod mapping;
 pub mod record;
 pub mod secret;
+pub mod serve;
 pub mod source;
 pub mod template;
+mod threads;

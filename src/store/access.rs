@@ -7,12 +7,16 @@ use uuid::Uuid;
 
 use super::{Db, read_uuid};
 use crate::error::{Error, Result};
+use crate::guc;
 
 /// Owns the tables, and nothing else: see sql/install/95_access.sql.
 const ENGINE: &CStr = c"connector_service_engine";
 
+const APPLICATION: &CStr = c"connector_service_app";
+const ADMINISTRATOR: &CStr = c"connector_service_admin";
+
 /// Members may act for any tenant.
-const APP: [&CStr; 2] = [c"connector_service_app", c"connector_service_admin"];
+const APP: [&CStr; 2] = [APPLICATION, ADMINISTRATOR];
 
 /// A role whose rights a statement has.
 pub struct Caller(pg_sys::Oid);
@@ -63,10 +67,25 @@ pub fn bound_to(db: &mut Db, caller: &Caller) -> Result<Vec<Uuid>> {
 /// Runs `work` with the rights of the engine. As within a SECURITY DEFINER function nothing can change the role
 /// meanwhile, so what fires on our tables cannot go back to the caller's rights.
 pub fn as_engine<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    as_role(ENGINE, work)
+}
+
+/// Runs `work` with the rights of an administrator.
+pub fn as_administrator<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    as_role(ADMINISTRATOR, work)
+}
+
+/// Runs `work` with the rights of an application that acts for a tenant, until the end of the transaction.
+pub fn acting_for<T>(tenant: Uuid, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    guc::act_for(Some(tenant), false);
+    as_role(APPLICATION, work)
+}
+
+fn as_role<T>(role: &CStr, work: impl FnOnce() -> Result<T>) -> Result<T> {
     // SAFETY: inside a transaction; a look-up that finds nothing gives InvalidOid.
-    let engine = unsafe { pg_sys::get_role_oid(ENGINE.as_ptr(), true) };
-    if engine == pg_sys::InvalidOid {
-        // CREATE EXTENSION makes the role, and DROP ROLE cannot remove it while there is a table.
+    let role = unsafe { pg_sys::get_role_oid(role.as_ptr(), true) };
+    if role == pg_sys::InvalidOid {
+        // CREATE EXTENSION makes the roles, and DROP ROLE cannot remove one while there is a table.
         return Err(Error::NotInstalled);
     }
     let (mut caller, mut context) = (pg_sys::InvalidOid, 0);
@@ -74,7 +93,7 @@ pub fn as_engine<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut caller, &mut context);
         let within = context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32;
-        pg_sys::SetUserIdAndSecContext(engine, within);
+        pg_sys::SetUserIdAndSecContext(role, within);
     }
     let result = work();
     // SAFETY: as above. Also after an Err of ours, which need not end the transaction.

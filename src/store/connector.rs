@@ -29,6 +29,15 @@ pub fn is_visible(db: &mut Db, connector: Uuid) -> Result<bool> {
     Ok(rows.count > 0)
 }
 
+/// Whose a connector is.
+pub fn tenant(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
+    let rows = db.run(
+        "SELECT tenant_id FROM @extschema@.connectors WHERE connector_id = $1",
+        &[uuid(connector).into()],
+    )?;
+    Ok(rows.get(0, 1)?.map(read_uuid))
+}
+
 /// Locks a connector's row without waiting, so that no two sessions queue it at once and none can deadlock.
 pub fn lock(db: &mut Db, connector: Uuid) -> Result<Readiness> {
     let rows = db.run(

@@ -57,6 +57,12 @@ pub fn look(db: &mut Db) -> Result<Installation> {
     })
 }
 
+/// The name of this database.
+pub fn database(db: &mut Db) -> Result<String> {
+    db.run("SELECT pg_catalog.current_database()::text", &[])?
+        .need(0, 1)
+}
+
 /// Takes the lock that a worker of a database holds as long as its process lives; false if another one has it.
 /// With it, every run of this number that is still `running` is an orphan: that is known, not guessed by a time-out.
 pub fn lock_worker(db: &mut Db, number: i32) -> Result<bool> {

@@ -19,16 +19,20 @@ pub mod page;
 pub mod preview;
 pub mod quarantine;
 pub mod raw;
+pub mod read;
 pub mod retention;
 pub mod run;
 pub mod state;
+pub mod token;
 pub mod upload;
+pub mod webhook;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::panic::AssertUnwindSafe;
 use std::ptr::NonNull;
+use std::time::Duration;
 
 use pgrx::datum::{DatumWithOid, FromDatum};
 use pgrx::pg_sys::panic::CaughtError;
@@ -78,6 +82,31 @@ pub fn as_caller<T>(body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
 /// of a database hangs on our tables never runs with those of the superuser that a worker is connected as.
 pub fn tx<T>(body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
     transaction(|| access::as_engine(|| run_and_commit(body)))
+}
+
+/// The same, cancelled by PostgreSQL when it takes longer than this.
+pub fn limited<T>(longest: Duration, body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
+    let longest = longest.as_millis().try_into().unwrap_or(i32::MAX);
+    // SAFETY: PostgreSQL's own alarm, whose handler every process with a database has registered. It sends SIGINT to this
+    // process, which becomes an ERROR within the transaction.
+    unsafe { alarm::enable_timeout_after(alarm::STATEMENT_TIMEOUT, longest) };
+    let result = tx(body);
+    // SAFETY: as above.
+    unsafe { alarm::disable_timeout(alarm::STATEMENT_TIMEOUT, false) };
+    result
+}
+
+/// Of PostgreSQL's utils/timeout.h.
+mod alarm {
+    use std::ffi::c_int;
+
+    /// The fourth of its TimeoutId, in all versions from 14 to 18.
+    pub const STATEMENT_TIMEOUT: c_int = 3;
+
+    unsafe extern "C-unwind" {
+        pub fn enable_timeout_after(id: c_int, delay_ms: c_int);
+        pub fn disable_timeout(id: c_int, keep_indicator: bool);
+    }
 }
 
 /// Runs `body` as the superuser that the worker is connected as, in a transaction of its own. For what touches no

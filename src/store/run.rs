@@ -15,6 +15,10 @@ use uuid::Uuid;
 use super::{Db, Rows, read_uuid, uuid};
 use crate::error::{Error, Result};
 
+/// Shortest time from the beginning of one sync to that of the next where webhooks ask for them. Longer: changes are seen
+/// later. Shorter: a busy account is asked all the time.
+const BETWEEN_ASKED: Duration = Duration::from_secs(5);
+
 /// A run that this worker took up.
 pub struct Claimed {
     pub run: Uuid,
@@ -37,6 +41,8 @@ pub enum Kind {
     Upload,
     Check,
     Preview,
+    /// What was pushed within an hour. Never queued.
+    Webhook,
 }
 
 impl Kind {
@@ -47,6 +53,7 @@ impl Kind {
             Kind::Upload => "upload",
             Kind::Check => "check",
             Kind::Preview => "preview",
+            Kind::Webhook => "webhook",
         }
     }
 
@@ -278,6 +285,72 @@ pub fn add_page(db: &mut Db, run: Uuid, token: Uuid, counts: Counts, window: Win
     } else {
         Ok(())
     }
+}
+
+/// The run that counts what is pushed to a connector in this hour. It has ended whenever one looks: nothing of it is open.
+pub fn of_webhooks(db: &mut Db, connector: Uuid) -> Result<Uuid> {
+    let rows = db.run(
+        "WITH latest AS (
+            SELECT run_id FROM @extschema@.sync_runs
+            WHERE connector_id = $1 AND kind = 'webhook' AND requested_at > now() - interval '1 hour' ORDER BY requested_at DESC LIMIT 1),
+         made AS (
+            INSERT INTO @extschema@.sync_runs (connector_id, tenant_id, kind, requested_by, state, attempt, started_at, finished_at)
+            SELECT connector_id, tenant_id, 'webhook', 'webhook', 'succeeded', 1, now(), now() FROM @extschema@.connectors
+            WHERE connector_id = $1 AND NOT EXISTS (SELECT FROM latest)
+            RETURNING run_id)
+         SELECT run_id FROM latest UNION ALL SELECT run_id FROM made",
+        &[uuid(connector).into()],
+    )?;
+    // Deleted meanwhile.
+    let run = rows.get(0, 1)?.map(read_uuid);
+    run.ok_or(Error::UnknownConnector(connector))
+}
+
+/// Counts deliveries, each as a page.
+pub fn add_deliveries(db: &mut Db, run: Uuid, deliveries: u64, counts: &Counts) -> Result<()> {
+    let n = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    db.run(
+        "UPDATE @extschema@.sync_runs
+         SET pages = pages + $2, received = received + $3, inserted = inserted + $4, updated = updated + $5,
+             unchanged = unchanged + $6, quarantined = quarantined + $7, bytes = bytes + $8,
+             heartbeat_at = clock_timestamp(), finished_at = clock_timestamp()
+         WHERE run_id = $1",
+        &[
+            uuid(run).into(),
+            n(deliveries).into(),
+            n(counts.received).into(),
+            n(counts.inserted).into(),
+            n(counts.updated).into(),
+            n(counts.unchanged).into(),
+            n(counts.quarantined).into(),
+            n(counts.bytes).into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Something changed at the source: queues a sync, not sooner than a moment after the last one began; where one is going,
+/// it may have read that already or not, and another one follows it.
+pub fn ask(db: &mut Db, connector: Uuid) -> Result<()> {
+    db.run(
+        "INSERT INTO @extschema@.sync_runs (connector_id, tenant_id, requested_by, retry_at, waiting_for)
+         SELECT c.connector_id, c.tenant_id, 'webhook', CASE WHEN c.last_sync_at > now() - make_interval(secs => $2) THEN c.last_sync_at + make_interval(secs => $2) END,
+            CASE WHEN c.last_sync_at > now() - make_interval(secs => $2) THEN 'more that changes' END
+         FROM @extschema@.connectors c WHERE c.connector_id = $1 AND c.status = 'active'
+         ON CONFLICT (connector_id) WHERE state IN ('queued', 'running') AND kind = 'sync'
+         DO UPDATE SET asked_again = true WHERE sync_runs.state = 'running'",
+        &[uuid(connector).into(), BETWEEN_ASKED.as_secs_f64().into()],
+    )?;
+    Ok(())
+}
+
+/// Whether more was pushed while a run was going.
+pub fn is_asked_again(db: &mut Db, run: Uuid) -> Result<bool> {
+    db.run(
+        "SELECT asked_again FROM @extschema@.sync_runs WHERE run_id = $1",
+        &[uuid(run).into()],
+    )?
+    .need(0, 1)
 }
 
 /// Shows what a run waits for, and until when.

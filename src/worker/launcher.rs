@@ -1,5 +1,5 @@
 //! The launcher: one process for the server, which sees to it that every database with the extension has a
-//! sync worker.
+//! sync worker, and a gateway where the settings name an address for it.
 //!
 //! It is connected to no database, so it stands in nobody's way, and cannot see where the extension is. A
 //! database that it does not know gets a worker, which ends at once if there is nothing for it; CREATE
@@ -13,10 +13,9 @@ use pgrx::bgworkers::{
 };
 use pgrx::prelude::*;
 
-use super::{SYNC_WORKER, signals};
-use crate::board;
-use crate::guc;
+use super::SYNC_WORKER;
 use crate::wait::Waiter;
+use crate::{board, gateway, guc, signals};
 
 /// How often the launcher looks around unasked. Longer: a database made from a template that has the extension
 /// waits longer for its worker. Shorter: a scan of pg_database more often.
@@ -104,8 +103,14 @@ impl Launcher {
         }
         let databases = databases();
         let workers = guc::sync_workers();
+        let addresses = guc::gateway_listen();
+        let has_gateway = |database: &Database| addresses.of(&database.name).is_some();
         self.known.retain(|(oid, number), _| {
-            *number <= workers && databases.iter().any(|d| d.oid.to_u32() == *oid)
+            let database = databases.iter().find(|d| d.oid.to_u32() == *oid);
+            database.is_some_and(|database| match *number {
+                board::GATEWAY => has_gateway(database),
+                number => number <= workers,
+            })
         });
         let mut next = LOOK_AROUND;
         for database in databases.iter().filter(|d| d.can_be_served) {
@@ -115,6 +120,9 @@ impl Launcher {
             if is_served.is_some_and(|known| known.worker.is_some()) {
                 for number in 2..=workers {
                     next = next.min(self.attend(database.oid, number, now));
+                }
+                if has_gateway(database) {
+                    next = next.min(self.attend(database.oid, board::GATEWAY, now));
                 }
             }
         }
@@ -150,10 +158,14 @@ impl Launcher {
         if board::held(database.to_u32()) {
             return FIRST_PAUSE;
         }
-        let started = BackgroundWorkerBuilder::new(SYNC_WORKER)
+        let (name, function) = match number {
+            board::GATEWAY => (gateway::NAME, "connector_service_gateway"),
+            _ => (SYNC_WORKER, "connector_service_sync_worker"),
+        };
+        let started = BackgroundWorkerBuilder::new(name)
             .set_library("connector_service")
-            .set_function("connector_service_sync_worker")
-            .set_argument(Some(super::pack(database, number)))
+            .set_function(function)
+            .set_argument(Some(board::pack(database, number)))
             .set_start_time(BgWorkerStartTime::RecoveryFinished)
             .set_restart_time(None)
             // SAFETY: this process's own pid.

@@ -7,16 +7,15 @@
 
 pub mod launcher;
 mod look;
-pub mod signals;
 pub mod standdown;
 mod turn;
 mod upkeep;
 
 use pgrx::prelude::*;
 
-use crate::board;
 use crate::error::Error;
 use crate::store::{self, installation};
+use crate::{board, signals};
 
 /// What pg_stat_activity shows as backend_type.
 const SYNC_WORKER: &str = "connector_service sync worker";
@@ -25,14 +24,14 @@ const SYNC_WORKER: &str = "connector_service sync worker";
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn connector_service_sync_worker(arg: pg_sys::Datum) {
-    let (database, number) = unpack(arg);
+    let (database, number) = board::unpack(arg);
     signals::install();
     // SAFETY: once, at the start of a background worker. It connects as the bootstrap superuser.
     unsafe { pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0) };
     if !board::enter_worker(database, number) {
         return;
     }
-    leave_board_at_exit();
+    board::leave_at_exit();
 
     let prepared = installation::prepare_session()
         .and_then(|()| store::tx(|db| installation::lock_worker(db, number)));
@@ -43,23 +42,4 @@ pub extern "C-unwind" fn connector_service_sync_worker(arg: pg_sys::Datum) {
         Err(Error::NotInstalled) => board::report_empty(database),
         Err(error) => warning!("connector_service cannot start in this database: {error}"),
     }
-}
-
-/// Of a database's oid and a worker's number, the argument that a worker is started with.
-fn pack(database: pg_sys::Oid, number: i32) -> pg_sys::Datum {
-    pg_sys::Datum::from(database.to_u32() as usize | (number as usize) << 32)
-}
-
-fn unpack(arg: pg_sys::Datum) -> (pg_sys::Oid, i32) {
-    let value = arg.value();
-    (pg_sys::Oid::from_u32(value as u32), (value >> 32) as i32)
-}
-
-fn leave_board_at_exit() {
-    #[pg_guard]
-    unsafe extern "C-unwind" fn leave(_code: i32, _arg: pg_sys::Datum) {
-        board::leave_worker();
-    }
-    // SAFETY: registers a function that lives as long as the library.
-    unsafe { pg_sys::before_shmem_exit(Some(leave), pg_sys::Datum::from(0)) };
 }

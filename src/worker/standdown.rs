@@ -196,6 +196,7 @@ fn send_worker_away(name: &str) -> bool {
         return false;
     };
     board::hold(database.oid);
+    board::look_around_at_commit();
     let Ok(mut waiter) = Waiter::new() else {
         return true;
     };

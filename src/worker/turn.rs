@@ -20,17 +20,16 @@ use pgrx::prelude::*;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::look;
 use super::upkeep::Upkeep;
-use super::{look, signals};
-use crate::board;
 use crate::error::{Error, Result};
-use crate::fault;
 use crate::guc::{self, Scheduler};
 use crate::store::connector::Due;
 use crate::store::installation::{self, Installation, Tenants};
 use crate::store::run::{Claimed, Kind};
 use crate::store::{Db, backfill, budget, connector, fact, key, page, run, state, tx, upload};
 use crate::wait::Waiter;
+use crate::{board, fault, signals};
 
 /// Longest time between two looks at the tables. Longer: what no signal told is found later. Shorter: an idle
 /// database does more work.
@@ -421,7 +420,7 @@ impl Turn {
                 run,
                 tenant: claimed.tenant,
                 purpose: match claimed.kind {
-                    Kind::Sync | Kind::Backfill | Kind::Upload => Purpose::Sync,
+                    Kind::Sync | Kind::Backfill | Kind::Upload | Kind::Webhook => Purpose::Sync,
                     Kind::Check | Kind::Preview => Purpose::Look,
                 },
                 rests: rests.get(&claimed.tenant).cloned().unwrap_or_default(),
@@ -665,11 +664,17 @@ impl Turn {
             Ok(()) => {
                 run::succeed(db, run, token)?;
                 match kind {
-                    Kind::Sync => connector::succeeded(db, connector, run),
+                    Kind::Sync => {
+                        connector::succeeded(db, connector, run)?;
+                        match run::is_asked_again(db, run)? {
+                            true => run::ask(db, connector),
+                            false => Ok(()),
+                        }
+                    }
                     Kind::Upload => connector::uploaded(db, connector, run, None),
                     Kind::Preview => upload::forget(db, run),
                     Kind::Backfill => backfill::release(db, connector),
-                    Kind::Check => Ok(()),
+                    Kind::Check | Kind::Webhook => Ok(()),
                 }
             }
             // What the vendor wants is a pause, and no failure.

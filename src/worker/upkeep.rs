@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
 
-use super::signals;
 use crate::error::Result;
 use crate::guc;
+use crate::signals;
 use crate::store::{Db, backfill, metric, retention, tx};
 
 /// Days of one transaction. More: the worker answers later. Fewer: more transactions.

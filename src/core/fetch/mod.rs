@@ -16,7 +16,6 @@ mod resolver;
 mod run;
 #[cfg(test)]
 mod tests;
-mod threads;
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -35,6 +34,7 @@ use crate::guard::Allowed;
 use crate::record::{Count, Record, Rejected, StreamState, Window};
 use crate::secret::Cover;
 use crate::source::{Definition, Rotated, Span};
+use crate::threads;
 pub use file::{Upload, UploadMark};
 pub use run::foresee;
 
@@ -214,7 +214,7 @@ impl Engine {
     pub fn start(wake: Arc<dyn Fn() + Send + Sync>) -> std::io::Result<Engine> {
         let (sender, inbox) = mpsc::channel(EVENTS_IN_FLIGHT);
         Ok(Engine {
-            runtime: Some(threads::runtime()?),
+            runtime: Some(threads::runtime("connector_fetch")?),
             client: Arc::new(client::Client::new()),
             paces: Arc::default(),
             large: Arc::new(Semaphore::new(1)),

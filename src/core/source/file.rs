@@ -121,6 +121,10 @@ impl Source for Csv {
         reader(layout(&settings, Family::Text)?)
     }
 
+    fn is_asked(&self) -> bool {
+        false
+    }
+
     fn takes_files(&self) -> bool {
         true
     }
@@ -138,6 +142,10 @@ impl Source for Excel {
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
         let settings = Settings::new(connector, EXCEL)?;
         reader(layout(&settings, Family::Workbook)?)
+    }
+
+    fn is_asked(&self) -> bool {
+        false
     }
 
     fn takes_files(&self) -> bool {

@@ -6,11 +6,13 @@
 //!
 //! What several vendors need is there once: settings out of a connector's row ([`settings`]), windows and cursors
 //! ([`window`]), token requests ([`token`]), records out of a body ([`reading`]), what is known of a stream ([`table`]).
+//! What is pushed instead of asked for is in [`hook`].
 
 pub mod api;
 pub mod database;
 mod erpnext;
 mod file;
+pub mod hook;
 mod quickbooks;
 mod reading;
 pub mod request;
@@ -23,6 +25,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod token;
+mod webhook;
 mod window;
 
 use std::time::Duration;
@@ -36,6 +39,7 @@ use crate::file::layout::Layout;
 use crate::json::RecordLimits;
 use crate::record::{Page, Window};
 use crate::secret::{Credentials, Secret};
+use hook::Hook;
 pub use request::{Method, Request, Response};
 
 /// A kind of connector: one line of the catalogue.
@@ -50,9 +54,20 @@ pub trait Source: Sync {
     /// runs when the connector is saved.
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure>;
 
-    /// Whether files are uploaded to it, and nothing is asked of anybody.
+    /// Whether anybody is asked for anything. Otherwise files are uploaded to it, or records are pushed.
+    fn is_asked(&self) -> bool {
+        true
+    }
+
+    /// Whether files are uploaded to it.
     fn takes_files(&self) -> bool {
         false
+    }
+
+    /// What reads that which is pushed to it, opened from config and credentials like a [`Reader`]. `None`: it takes no
+    /// webhook, because its kind has none or the connector has no secret for them.
+    fn hook(&self, _connector: &Definition) -> Result<Option<Box<dyn Hook>>, Failure> {
+        Ok(None)
     }
 }
 
@@ -292,6 +307,7 @@ pub static CATALOG: &[&dyn Source] = &[
     &shopify::Shopify,
     &square::Square,
     &stripe::Stripe,
+    &webhook::Webhook,
 ];
 
 /// Every word that `connectors.type` may hold: the public contract, wider than [`CATALOG`].

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
+use super::hook::{self, Hook};
 use super::reading::{self, Shape, strange};
 use super::request::{below, verdict_by_status};
 use super::settings::{PACE, START_DATE, STREAMS, Settings, missing};
@@ -126,6 +127,9 @@ impl Row for Spec {
     }
 }
 
+/// Names of the company's id.
+const REALM: &[&str] = &["realm_id", "realmId", "company_id"];
+
 const CREDENTIALS: &[Field] = &[
     Field {
         name: "client_id",
@@ -142,6 +146,10 @@ const CREDENTIALS: &[Field] = &[
     Field {
         name: "realm_id",
         meaning: "the company's id, from the redirect that brought the consent",
+    },
+    Field {
+        name: "webhook_verifier",
+        meaning: "verifier token of the app's webhooks, where they are pushed here; a list of both while it is replaced",
     },
 ];
 
@@ -185,7 +193,7 @@ impl Source for QuickBooks {
         })?;
         let token_url = settings.url("token_url")?;
         let usual = "https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer";
-        let realm = settings.place(&["realm_id", "realmId", "company_id"])?;
+        let realm = settings.place(REALM)?;
         let since = Since {
             start_date: settings.start_date()?,
             lookback: LOOKBACK,
@@ -211,6 +219,11 @@ impl Source for QuickBooks {
             base: below(&base, &["v3", "company", &realm], &[]),
             limits: connector.limits,
         }))
+    }
+
+    fn hook(&self, connector: &Definition) -> Result<Option<Box<dyn Hook>>, Failure> {
+        let settings = Settings::new(connector, CONFIG)?;
+        hook::quickbooks::open(connector, settings.place(REALM)?)
     }
 }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
+use super::hook::{self, Hook};
 use super::reading::{self, Shape, strange};
 use super::request::{below, retry_after, verdict_by_status};
 use super::settings::{PACE, START_DATE, STREAMS, Settings, missing};
@@ -176,6 +177,10 @@ const CREDENTIALS: &[Field] = &[
         name: "refresh_token",
         meaning: "for OAuth; one that is replaced is stored, sealed",
     },
+    Field {
+        name: "webhook_signature_key",
+        meaning: "of the webhook subscription that pushes events here, with config's webhook_url; a list of both while it is replaced",
+    },
 ];
 
 const CONFIG: &[Field] = &[
@@ -193,6 +198,10 @@ const CONFIG: &[Field] = &[
     Field {
         name: "base_url",
         meaning: "another place than https://connect.squareup.com",
+    },
+    Field {
+        name: "webhook_url",
+        meaning: "notification URL of the webhook subscription, to the letter: Square signs it with each event",
     },
 ];
 
@@ -252,6 +261,10 @@ impl Source for Square {
             },
             limits: connector.limits,
         }))
+    }
+
+    fn hook(&self, connector: &Definition) -> Result<Option<Box<dyn Hook>>, Failure> {
+        hook::square::open(connector, &Settings::new(connector, CONFIG)?)
     }
 }
 

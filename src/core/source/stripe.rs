@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
+use super::hook::{self, Hook};
 use super::reading::{self, Shape, strange};
 use super::request::{below, verdict_by_status};
 use super::settings::{PACE, START_DATE, STREAMS, Settings};
@@ -157,10 +158,16 @@ impl Row for Spec {
     }
 }
 
-const CREDENTIALS: &[Field] = &[Field {
-    name: "api_key",
-    meaning: "secret key (sk_...) or restricted key (rk_...) with read access to what the streams name",
-}];
+const CREDENTIALS: &[Field] = &[
+    Field {
+        name: "api_key",
+        meaning: "secret key (sk_...) or restricted key (rk_...) with read access to what the streams name",
+    },
+    Field {
+        name: "webhook_secret",
+        meaning: "whsec_... of the endpoint that pushes events here; a list of both while it is rolled",
+    },
+];
 
 const CONFIG: &[Field] = &[
     STREAMS,
@@ -218,6 +225,10 @@ impl Source for Stripe {
             },
             limits: connector.limits,
         }))
+    }
+
+    fn hook(&self, connector: &Definition) -> Result<Option<Box<dyn Hook>>, Failure> {
+        hook::stripe::open(connector)
     }
 }
 

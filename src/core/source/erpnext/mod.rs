@@ -20,6 +20,7 @@ use crate::json::RecordLimits;
 use crate::record::{Page, Window};
 use crate::secret::Secret;
 use crate::source::database::{self, Make, keys};
+use crate::source::hook::{self, Hook};
 use crate::source::reading::{self, Shape, strange};
 use crate::source::request::{below, verdict_by_status};
 use crate::source::settings::{PACE, START_DATE, STREAMS, Settings, missing};
@@ -118,6 +119,10 @@ const CREDENTIALS: &[Field] = &[
         meaning: "of the site's MariaDB, with password and config's host and database: the SQL way",
     },
     keys::PASSWORD,
+    Field {
+        name: "webhook_secret",
+        meaning: "of the site's Webhook documents that push JSON here; a list of both while it is replaced",
+    },
 ];
 
 const CONFIG: &[Field] = &[
@@ -192,6 +197,10 @@ impl Source for ErpNext {
             token: Secret::new([b"token ", key.expose(), b":", secret.expose()].concat()),
             limits: connector.limits,
         }))
+    }
+
+    fn hook(&self, connector: &Definition) -> Result<Option<Box<dyn Hook>>, Failure> {
+        hook::frappe::open(connector)
     }
 }
 

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use url::Url;
 
+use super::hook::{self, Hook};
 use super::reading::{self, Shape, strange};
 use super::request::{below, verdict_by_status};
 use super::settings::{PACE, STREAMS, Settings, missing, wrong};
@@ -43,6 +44,9 @@ const VERSION: &str = "2026-10";
 /// Entries of an inner list that are asked for at once where it goes on.
 const REST_FIRST: u32 = 100;
 
+/// Names of the shop.
+const SHOP: &[&str] = &["shop", "shop_domain", "shop_url", "store"];
+
 const CREDENTIALS: &[Field] = &[
     Field {
         name: "shop",
@@ -63,6 +67,10 @@ const CREDENTIALS: &[Field] = &[
     Field {
         name: "refresh_token",
         meaning: "of a public app's offline token; each one that replaces it is stored, sealed, before it is used",
+    },
+    Field {
+        name: "webhook_secret",
+        meaning: "what webhooks are signed with, where it is not client_secret alone; a list of both while that is rotated",
     },
 ];
 
@@ -111,7 +119,7 @@ impl Source for Shopify {
         {
             return Err(wrong("config's \"api_version\" is not one such as 2026-10"));
         }
-        let shop = settings.place(&["shop", "shop_domain", "shop_url", "store"])?;
+        let shop = settings.place(SHOP)?;
         let shop = shop.map(|shop| shop_url(&shop)).transpose()?;
         let base = settings.url("base_url")?.or(shop);
         let fixed = settings.secret(&["access_token", "api_password", "token"]);
@@ -145,6 +153,13 @@ impl Source for Shopify {
             fixed,
             limits: connector.limits,
         }))
+    }
+
+    fn hook(&self, connector: &Definition) -> Result<Option<Box<dyn Hook>>, Failure> {
+        let settings = Settings::new(connector, CONFIG)?;
+        let shop = settings.place(SHOP)?;
+        let shop = shop.map(|shop| shop_url(&shop)).transpose()?;
+        hook::shopify::open(connector, shop.as_ref().and_then(Url::host_str))
     }
 }
 

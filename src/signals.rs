@@ -28,14 +28,16 @@ pub fn install() {
     }
 }
 
-/// Answers interrupts (which may end the process) and takes a reload of the configuration in.
-pub fn answer() {
+/// Answers interrupts (which may end the process) and takes a reload of the configuration in; true: there was one.
+pub fn answer() -> bool {
     pgrx::check_for_interrupts!();
     // SAFETY: plain flag, set by the handler; reloading belongs to the main thread outside of a transaction.
     unsafe {
-        if pg_sys::ConfigReloadPending != 0 {
-            pg_sys::ConfigReloadPending = 0;
-            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+        if pg_sys::ConfigReloadPending == 0 {
+            return false;
         }
+        pg_sys::ConfigReloadPending = 0;
+        pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
     }
+    true
 }

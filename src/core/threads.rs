@@ -11,11 +11,11 @@ use tokio::runtime::{Builder, Runtime};
 /// with the main thread on small machines.
 const THREADS: usize = 2;
 
-pub fn runtime() -> std::io::Result<Runtime> {
+pub fn runtime(name: &str) -> std::io::Result<Runtime> {
     let before = block_signals();
     let runtime = Builder::new_multi_thread()
         .worker_threads(THREADS)
-        .thread_name("connector_fetch")
+        .thread_name(name)
         .on_thread_start(|| {
             block_signals();
         })

@@ -1,0 +1,249 @@
+//! What the gateway takes and gives, beside PostgreSQL itself: webhooks with durable commits beside single-row commits of
+//! pgbench, and pages of metrics beside the same query by pgbench.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use connector_service_test::{Cluster, Reply, Vendor, api, http, insert_connector, wait_until};
+use postgres::Client;
+use ring::hmac;
+use serde_json::json;
+
+use crate::number;
+
+const SECRET: &str = "whsec_test_not_a_real_secret";
+const TENANT: &str = "00000000-0000-4000-8000-000000000001";
+
+pub fn run() {
+    let seconds = number("SECONDS", 5) as u64;
+    let rounds = number("ROUNDS", 3);
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .expect("a port")
+        .local_addr()
+        .expect("its address")
+        .port();
+    let cluster = Cluster::start(&format!(
+        "shared_buffers = '512MB'\nmax_wal_size = '8GB'\nconnector_service.gateway_listen = '127.0.0.1:{port}'"
+    ));
+    let mut client = cluster.database("bench");
+    wait_until(20, "the gateway listens", || {
+        http::try_ask(port, "GET", "/live", &[], b"").map(|_| ())
+    });
+    let bench = Bench::prepare(cluster, &mut client, port, seconds);
+    println!("\nthe gateway, {seconds} s each; p99 in ms");
+    println!(
+        "round   webhooks/s of 1, of 32   p99   commits/s by pgbench of 1, of 32   ratio of 1, of 32   webhooks/s and p99 in a sync   reads/s of 1, of 32   p99   by pgbench of 1, of 32   ratio of 1, of 32"
+    );
+    for round in 1..=rounds {
+        bench.round(&mut client, round);
+    }
+    let sql = "SELECT count(*) FROM raw_connector_data WHERE stream = 'events'";
+    let stored: i64 = client.query_one(sql, &[]).expect("a count").get(0);
+    let acknowledged = bench.number.load(Ordering::Relaxed);
+    assert_eq!(stored as u64, acknowledged, "each acknowledged event once");
+    println!("{acknowledged} events were acknowledged, and are there\n");
+}
+
+struct Bench {
+    cluster: Cluster,
+    port: u16,
+    seconds: u64,
+    webhook: String,
+    shop: String,
+    read: String,
+    /// Events so far.
+    number: Arc<AtomicU64>,
+    _vendor: Vendor,
+}
+
+impl Bench {
+    fn prepare(cluster: Cluster, client: &mut Client, port: u16, seconds: u64) -> Bench {
+        // A shop with more than a round can read.
+        let vendor = Vendor::start(|asked| {
+            let page = asked.number("after");
+            let records: Vec<String> = (0..1000)
+                .map(|i| {
+                    format!(
+                        r#"{{"id": {}, "total": "12.50", "text": "{:0>400}"}}"#,
+                        page * 1000 + i,
+                        i
+                    )
+                })
+                .collect();
+            Reply::Json(format!(
+                r#"{{"data": [{}], "next": {}}}"#,
+                records.join(","),
+                page + 1
+            ))
+        });
+        let shop = insert_connector(client, "shop", &api(&vendor.url(), "orders"));
+        let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials)
+            VALUES ($1::text::uuid, 'pushed', 'webhook', '{\"key\": \"id\"}', jsonb_build_object('secret', $2::text)) RETURNING connector_id::text";
+        let webhook = client
+            .query_one(sql, &[&TENANT, &SECRET])
+            .expect("a connector")
+            .get(0);
+        client
+            .batch_execute(&format!(
+                "INSERT INTO metrics (tenant_id, metric_type, metric_date, metric_value)
+                 SELECT '{TENANT}', 'revenue', day, 12345.67 FROM generate_series('2023-01-01'::timestamp, '2025-12-31', '1 day') AS day;
+                 CREATE TABLE one (id bigserial PRIMARY KEY, body jsonb); ANALYZE metrics"
+            ))
+            .expect("rows");
+        let sql = "SELECT connector_service_create_token('bench', $1::text::uuid)";
+        let token: String = client.query_one(sql, &[&TENANT]).expect("a token").get(0);
+        let read = format!(
+            "GET /metrics/{TENANT}?metric_type=revenue&start_date=2025-03-01&end_date=2025-05-30 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        Bench {
+            cluster,
+            port,
+            seconds,
+            webhook,
+            shop,
+            read,
+            number: Arc::default(),
+            _vendor: vendor,
+        }
+    }
+
+    fn round(&self, client: &mut Client, round: usize) {
+        let insert = r#"INSERT INTO one (body) VALUES ('{"id": 1, "total": "12.50", "text": "0123456789"}');"#;
+        let select =
+            format!("SELECT get_metrics('{TENANT}', 'revenue', '2025-03-01', '2025-05-30');");
+        let commits = [1, 32].map(|clients| self.pgbench(insert, clients));
+        let pushed = [1, 32].map(|clients| self.webhooks(clients));
+        let run = connector_service_test::sync(client, &self.shop);
+        wait_until(30, "the sync is going", || {
+            (connector_service_test::run_of(client, &run)["pages"].as_i64() > Some(2)).then_some(())
+        });
+        let beside = self.webhooks(32);
+        client
+            .execute("SELECT connector_service_cancel($1::text::uuid)", &[&run])
+            .expect("cancel");
+        let selects = [1, 32].map(|clients| self.pgbench(&select, clients));
+        let reads = [1, 32].map(|clients| self.many(clients, |_| self.read.clone().into_bytes()));
+        println!(
+            "{round:>5}   {:>9.0} {:>12.0}   {:>3.0}   {:>16.0} {:>15.0}   {:>8.2} {:>8.2}   {:>14.0} {:>13.0}   {:>8.0} {:>10.0}   {:>3.0}   {:>11.0} {:>10.0}   {:>8.2} {:>8.2}",
+            pushed[0].0,
+            pushed[1].0,
+            pushed[1].1,
+            commits[0],
+            commits[1],
+            pushed[0].0 / commits[0],
+            pushed[1].0 / commits[1],
+            beside.0,
+            beside.1,
+            reads[0].0,
+            reads[1].0,
+            reads[1].1,
+            selects[0],
+            selects[1],
+            reads[0].0 / selects[0],
+            reads[1].0 / selects[1],
+        );
+    }
+
+    fn webhooks(&self, clients: usize) -> (f64, f64) {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+        self.many(clients, |_| {
+            let id = self.number.fetch_add(1, Ordering::Relaxed);
+            let body = json!({"id": id, "total": "12.50", "text": "0123456789"}).to_string();
+            let tag = hmac::sign(&key, body.as_bytes());
+            let tag: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            format!(
+                "POST /webhooks/{} HTTP/1.1\r\nHost: x\r\nX-Signature: {tag}\r\nContent-Length: {}\r\n\r\n{body}",
+                self.webhook,
+                body.len()
+            )
+            .into_bytes()
+        })
+    }
+
+    /// Requests a second over so many connections, and the 99th percentile in ms.
+    fn many(&self, clients: usize, request: impl Fn(usize) -> Vec<u8> + Sync) -> (f64, f64) {
+        let began = Instant::now();
+        let deadline = began + Duration::from_secs(self.seconds);
+        let mut times: Vec<f64> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..clients)
+                .map(|client| {
+                    let request = &request;
+                    scope.spawn(move || {
+                        let mut stream =
+                            TcpStream::connect(("127.0.0.1", self.port)).expect("a connection");
+                        stream.set_nodelay(true).expect("no delay");
+                        let mut times = Vec::new();
+                        let mut came = Vec::new();
+                        while Instant::now() < deadline {
+                            let sent = Instant::now();
+                            stream.write_all(&request(client)).expect("a request");
+                            assert_eq!(answer(&mut stream, &mut came), 200);
+                            times.push(sent.elapsed().as_secs_f64() * 1e3);
+                        }
+                        times
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().expect("a client"))
+                .collect()
+        });
+        let rate = times.len() as f64 / began.elapsed().as_secs_f64();
+        times.sort_by(f64::total_cmp);
+        (
+            rate,
+            times
+                .get(times.len() * 99 / 100)
+                .copied()
+                .unwrap_or(f64::NAN),
+        )
+    }
+
+    /// Transactions a second of a script.
+    fn pgbench(&self, script: &str, clients: usize) -> f64 {
+        let file = self.cluster.dir.join("script.sql");
+        std::fs::write(&file, script).expect("a file");
+        let url = self.cluster.url("bench");
+        let (clients, seconds) = (clients.to_string(), self.seconds.to_string());
+        let file = file.to_str().expect("UTF-8");
+        let shown = self.cluster.command(
+            "pgbench",
+            &[
+                "-n", "-M", "prepared", "-c", &clients, "-j", "2", "-T", &seconds, "-f", file, &url,
+            ],
+        );
+        let line = shown.lines().find_map(|line| line.strip_prefix("tps = "));
+        let number = line.and_then(|line| line.split(' ').next());
+        number.and_then(|number| number.parse().ok()).expect("tps")
+    }
+}
+
+/// Reads one answer; what came behind it stays in `came`.
+fn answer(stream: &mut TcpStream, came: &mut Vec<u8>) -> u16 {
+    let mut piece = [0; 64 * 1024];
+    loop {
+        let text = String::from_utf8_lossy(came);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| {
+                line.to_ascii_lowercase()
+                    .strip_prefix("content-length: ")?
+                    .parse::<usize>()
+                    .ok()
+            });
+            let length = length.expect("a length");
+            if body.len() >= length {
+                let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
+                let whole = head.len() + 4 + length;
+                drop(came.drain(..whole));
+                return status.expect("a status");
+            }
+        }
+        let read = stream.read(&mut piece).expect("an answer");
+        assert!(read > 0, "the connection ended");
+        came.extend_from_slice(piece.get(..read).unwrap_or_default());
+    }
+}

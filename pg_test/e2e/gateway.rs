@@ -1,0 +1,680 @@
+//! The gateway: who is let in, what is pushed and when it is acknowledged, and that it stands in nobody's way.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use connector_service_test::http::{Answered, ask, try_ask};
+use connector_service_test::*;
+use postgres::Client;
+use ring::hmac;
+use serde_json::{Value, json};
+
+const TENANT: &str = "00000000-0000-4000-8000-000000000001";
+const OTHER: &str = "00000000-0000-4000-8000-000000000002";
+const SECRET: &str = "whsec_test_not_a_real_secret";
+
+struct Stage {
+    cluster: Cluster,
+    client: Client,
+    port: u16,
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// A database with a gateway.
+fn stage(settings: &str) -> Stage {
+    let port = free_port();
+    let cluster = Cluster::start(&format!(
+        "connector_service.gateway_listen = 'app=127.0.0.1:{port}'\n{settings}"
+    ));
+    let client = cluster.database("app");
+    let stage = Stage {
+        cluster,
+        client,
+        port,
+    };
+    wait_until(20, "the gateway listens", || {
+        try_ask(port, "GET", "/live", &[], b"").filter(|answered| answered.status == 200)
+    });
+    stage
+}
+
+impl Stage {
+    fn token(&mut self, tenant: Option<&str>, scope: &str) -> String {
+        let sql = "SELECT connector_service_create_token('a test', $1::text::uuid, $2)";
+        self.client
+            .query_one(sql, &[&tenant, &scope])
+            .unwrap()
+            .get(0)
+    }
+
+    fn get(&self, path: &str, token: &str) -> Answered {
+        let bearer = format!("Bearer {token}");
+        ask(self.port, "GET", path, &[("Authorization", &bearer)], b"")
+    }
+
+    fn post(&self, path: &str, token: &str, body: &str) -> Answered {
+        let bearer = format!("Bearer {token}");
+        ask(
+            self.port,
+            "POST",
+            path,
+            &[("Authorization", &bearer)],
+            body.as_bytes(),
+        )
+    }
+
+    fn count(&mut self, sql: &str) -> i64 {
+        self.client.query_one(sql, &[]).unwrap().get(0)
+    }
+
+    /// A connector that takes what is pushed to it.
+    fn webhook(&mut self, config: &Value) -> String {
+        let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials)
+            VALUES ($1::text::uuid, 'pushed', 'webhook', $2, jsonb_build_object('secret', $3::text)) RETURNING connector_id::text";
+        self.client
+            .query_one(sql, &[&TENANT, config, &SECRET])
+            .unwrap()
+            .get(0)
+    }
+
+    fn gateway(&self) -> Option<i32> {
+        let sql =
+            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'connector_service gateway'";
+        let row = self
+            .cluster
+            .try_client("postgres")
+            .ok()?
+            .query_opt(sql, &[])
+            .ok()?;
+        row.map(|row| row.get(0))
+    }
+}
+
+fn signature(body: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+    let tag = hmac::sign(&key, body.as_bytes());
+    tag.as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn push(port: u16, connector: &str, body: &str) -> Option<Answered> {
+    let path = format!("/webhooks/{connector}");
+    try_ask(
+        port,
+        "POST",
+        &path,
+        &[("X-Signature", &signature(body))],
+        body.as_bytes(),
+    )
+}
+
+#[test]
+fn metrics_are_read_with_a_token_and_no_further_than_it_opens() {
+    let mut stage = stage("");
+    stage
+        .client
+        .batch_execute(&format!(
+            "INSERT INTO tenants (tenant_id) VALUES ('{TENANT}'), ('{OTHER}');
+             INSERT INTO metrics (tenant_id, metric_type, metric_date, metric_value, data)
+             SELECT t.tenant_id, kind, day, 0.1 + extract(day FROM day) * 12345678901234567.01, '{{\"category\": \"x\"}}'
+             FROM tenants t, unnest(ARRAY['revenue', 'costs']) AS kind, generate_series('2026-01-01'::timestamp, '2026-01-31', '1 day') AS day"
+        ))
+        .unwrap();
+    let [own, foreign, every, app] = [
+        (Some(TENANT), "read"),
+        (Some(OTHER), "read"),
+        (None, "read"),
+        (Some(TENANT), "app"),
+    ]
+    .map(|(tenant, scope)| stage.token(tenant, scope));
+    let path =
+        format!("/metrics/{TENANT}?metric_type=revenue&start_date=2026-01-10&end_date=2026-01-20");
+    let sql =
+        format!("SELECT get_metrics('{TENANT}', 'revenue', '2026-01-10', '2026-01-20')::text");
+    let expected: String = stage.client.query_one(&sql, &[]).unwrap().get(0);
+    for token in [&own, &every, &app] {
+        let answered = stage.get(&path, token);
+        assert_eq!(
+            (answered.status, answered.body.as_str()),
+            (200, expected.as_str())
+        );
+    }
+    assert!(
+        expected.contains("123456789012345670.2"),
+        "every digit: {expected}"
+    );
+    for token in ["", "cs_test_not_a_real_token", SECRET] {
+        assert_eq!(stage.get(&path, token).status, 401);
+    }
+    let answered = stage.get(&path, &foreign);
+    assert_eq!(answered.status, 403);
+    assert!(!answered.body.contains("metric_value"));
+    // What is not known of a type is said as the function says it, and nothing in a parameter is SQL.
+    let answered = stage.get(&path.replace("revenue", "revenue'--"), &own);
+    assert_eq!(answered.status, 400);
+    let answered = stage.get(&path.replace("2026-01-20", "2025-01-20"), &own);
+    assert_eq!(
+        (
+            answered.status,
+            answered.json()["error"]["code"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        ),
+        (400, "bad_request".into())
+    );
+
+    // Page by page the same, in the same order.
+    let all = format!("/metrics/{TENANT}?start_date=2026-01-01&end_date=2026-01-31");
+    let whole = stage.get(&all, &own).json();
+    assert_eq!(whole["count"], 62);
+    let mut pieces = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = stage.get(&format!("{all}&limit=7{after}"), &own).json();
+        let metrics = page["metrics"].as_array().unwrap();
+        assert_eq!(page["count"], metrics.len());
+        pieces.extend(metrics.clone());
+        match page.get("next") {
+            Some(next) => after = format!("&after={}", next.as_str().unwrap()),
+            None => break,
+        }
+    }
+    assert_eq!(whole["metrics"], Value::Array(pieces));
+
+    // A right that was taken back, or has run out, is none.
+    stage
+        .client
+        .batch_execute("UPDATE gateway_tokens SET expires_at = now() WHERE scope = 'app'")
+        .unwrap();
+    assert_eq!(stage.get(&path, &app).status, 401);
+    stage
+        .client
+        .batch_execute(&format!(
+            "DELETE FROM gateway_tokens WHERE tenant_id = '{TENANT}'"
+        ))
+        .unwrap();
+    assert_eq!(stage.get(&path, &own).status, 401);
+    let sql =
+        "SELECT count(*) FROM gateway_tokens WHERE last_used_at > now() - interval '1 minute'";
+    assert_eq!(stage.count(sql), 2);
+    let text = stage.get("/internal/prometheus", &every);
+    assert_eq!(text.status, 200);
+    assert!(
+        text.body.contains("connector_service_workers 1\n"),
+        "{}",
+        text.body
+    );
+    assert_eq!(stage.get("/internal/prometheus", &foreign).status, 403);
+}
+
+#[test]
+fn an_application_asks_for_syncs_and_sends_files() {
+    let mut stage = stage("");
+    let vendor = Vendor::start(|_| Reply::Json(r#"{"data": [{"id": 1}], "next": null}"#.into()));
+    let connector = insert_connector(&mut stage.client, "shop", &api(&vendor.url(), "orders"));
+    stage
+        .client
+        .batch_execute(&format!(
+            "INSERT INTO tenants (tenant_id) VALUES ('{OTHER}')"
+        ))
+        .unwrap();
+    let [read, app, foreign] = [
+        (Some(TENANT), "read"),
+        (Some(TENANT), "app"),
+        (Some(OTHER), "app"),
+    ]
+    .map(|(tenant, scope)| stage.token(tenant, scope));
+    let body = json!({"connector_id": connector}).to_string();
+    let path = "/internal/sync-connector";
+    assert_eq!(stage.post(path, &read, &body).status, 403);
+    assert_eq!(stage.post(path, &foreign, &body).status, 404);
+    assert_eq!(
+        stage
+            .post(path, &app, &json!({"connector_id": TENANT}).to_string())
+            .status,
+        404
+    );
+    assert_eq!(stage.post(path, &app, "[]").status, 400);
+    let answered = stage.post(path, &app, &body);
+    assert_eq!(answered.status, 202, "{answered:?}");
+    let run = answered.json()["run_id"].as_str().unwrap().to_owned();
+    assert_eq!(wait_for_run(&mut stage.client, &run)["state"], "succeeded");
+    stage
+        .client
+        .batch_execute("UPDATE connectors SET status = 'paused'")
+        .unwrap();
+    assert_eq!(stage.post(path, &app, &body).status, 409);
+
+    let sql = "INSERT INTO connectors (tenant_id, name, type, config) VALUES ($1::text::uuid, 'files', 'csv', '{\"key\": \"id\"}') RETURNING connector_id::text";
+    let files: String = stage.client.query_one(sql, &[&TENANT]).unwrap().get(0);
+    let file = "id,amount\n1,12.50\n2,3\n";
+    let upload = format!("/uploads/{files}?file=sales%20of%20May.csv");
+    assert_eq!(stage.post(&upload, &read, file).status, 403);
+    assert_eq!(stage.post(&upload, &foreign, file).status, 404);
+    assert_eq!(
+        stage.post(&format!("/uploads/{files}"), &app, file).status,
+        400
+    );
+    assert_eq!(
+        stage
+            .post(&format!("/uploads/{connector}?file=a.csv"), &app, file)
+            .status,
+        400
+    );
+    let answered = stage.post(&upload, &app, file);
+    assert_eq!(answered.status, 202, "{answered:?}");
+    let run = answered.json()["run_id"].as_str().unwrap().to_owned();
+    assert_eq!(wait_for_run(&mut stage.client, &run)["inserted"], 2);
+    // Larger than the gateway takes.
+    stage
+        .client
+        .batch_execute("ALTER SYSTEM SET connector_service.max_upload_size = '64kB'")
+        .unwrap();
+    stage
+        .client
+        .batch_execute("SELECT pg_reload_conf()")
+        .unwrap();
+    let large = format!("id\n{}", "1\n".repeat(40_000));
+    wait_until(10, "the file is over the limit that was just set", || {
+        (stage.post(&upload, &app, &large).status == 413).then_some(())
+    });
+}
+
+#[test]
+fn what_is_pushed_is_stored_once_and_counts() {
+    let mut stage = stage("");
+    let connector =
+        stage.webhook(&json!({"stream": "orders", "key": "id", "updated_at": "updated_at"}));
+    let sql = "INSERT INTO metric_mappings (connector_id, stream, metric_type, value_path, date_path) VALUES ($1::text::uuid, 'orders', 'revenue', '$.total', '$.day')";
+    stage.client.execute(sql, &[&connector]).unwrap();
+    let order = |total: &str, minute: u32| {
+        format!(
+            r#"{{"id": 7, "total": {total}, "day": "2026-01-05", "updated_at": "2026-01-05T10:{minute:02}:00Z"}}"#
+        )
+    };
+    // A hundred at once.
+    let body = order("10.50", 5);
+    let (port, shared) = (stage.port, Arc::new((connector.clone(), body.clone())));
+    let threads: Vec<_> = (0..100)
+        .map(|_| {
+            let shared = shared.clone();
+            std::thread::spawn(move || {
+                push(port, &shared.0, &shared.1).map(|answered| answered.status)
+            })
+        })
+        .collect();
+    let mut statuses: BTreeMap<Option<u16>, u32> = BTreeMap::new();
+    for thread in threads {
+        *statuses.entry(thread.join().unwrap()).or_default() += 1;
+    }
+    assert_eq!(Vec::from_iter(statuses), [(Some(200), 100)]);
+    assert_eq!(stage.count("SELECT count(*) FROM raw_connector_data"), 1);
+    let revenue = |stage: &mut Stage, expected: &str| {
+        wait_until(30, "the day's revenue is what was pushed", || {
+            let sql = "SELECT metric_value::text FROM metrics WHERE metric_type = 'revenue'";
+            let row = stage.client.query_opt(sql, &[]).unwrap();
+            row.filter(|row| row.get::<_, &str>(0) == expected)
+                .map(|_| ())
+        });
+    };
+    revenue(&mut stage, "10.50");
+    // A later state takes its place, an earlier one that comes late does not, and neither does one forged.
+    assert_eq!(
+        push(port, &connector, &order("12.00", 9)).unwrap().status,
+        200
+    );
+    revenue(&mut stage, "12.00");
+    assert_eq!(
+        push(port, &connector, &order("11.00", 7)).unwrap().status,
+        200
+    );
+    let path = format!("/webhooks/{connector}");
+    let forged = order("99.00", 30);
+    for headers in [
+        vec![("X-Signature", signature(&body))],
+        vec![("X-Signature", String::new())],
+        vec![
+            ("X-Signature", signature(&forged)),
+            ("X-Signature", signature(&body)),
+        ],
+        vec![],
+    ] {
+        let headers: Vec<(&str, &str)> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let answered = ask(port, "POST", &path, &headers, forged.as_bytes());
+        let unknown = ask(
+            port,
+            "POST",
+            &format!("/webhooks/{OTHER}"),
+            &headers,
+            forged.as_bytes(),
+        );
+        assert_eq!((answered.status, &answered.body), (401, &unknown.body));
+    }
+    // Of several records in one delivery a bad one costs itself.
+    let sql = "UPDATE connectors SET config = config || '{\"records\": \"orders\"}'";
+    stage.client.batch_execute(sql).unwrap();
+    let many = r#"{"orders": [{"id": 8, "total": 1, "day": "2026-01-05", "updated_at": "2026-01-05T10:00:00Z"}, {"id": 9, "note": "\u0000"}]}"#;
+    assert_eq!(push(port, &connector, many).unwrap().status, 200);
+    revenue(&mut stage, "13.00");
+    assert_eq!(
+        stage.count("SELECT count(*) FROM quarantine WHERE reason_code = 'nul_character'"),
+        1
+    );
+    assert_eq!(push(port, &connector, "{").unwrap().status, 400);
+    assert_eq!(push(port, &connector, "[]").unwrap().status, 400);
+
+    let sql = "SELECT to_jsonb(r) FROM sync_runs r WHERE kind = 'webhook'";
+    let runs = stage.client.query(sql, &[]).unwrap();
+    assert_eq!(runs.len(), 1, "an hour has one run");
+    let run: Value = runs[0].get(0);
+    let counts = [
+        "pages",
+        "received",
+        "inserted",
+        "updated",
+        "unchanged",
+        "quarantined",
+    ]
+    .map(|name| run[name].as_i64().unwrap());
+    assert_eq!(counts, [103, 104, 2, 1, 100, 1], "{run}");
+    ledger_holds(&mut stage.client);
+    assert_eq!(
+        stage.count("SELECT count(*) FROM connector_service_verify()"),
+        0
+    );
+
+    // Nothing is taken for a connector that a person has paused; the sender comes back.
+    stage
+        .client
+        .batch_execute("UPDATE connectors SET status = 'paused'")
+        .unwrap();
+    let answered = push(port, &connector, many).unwrap();
+    assert_eq!(
+        (answered.status, answered.headers["retry-after"].as_str()),
+        (503, "3600")
+    );
+}
+
+#[test]
+fn an_event_of_a_vendor_has_its_account_asked_and_a_burst_of_them_once_or_twice() {
+    let mut stage = stage("");
+    let vendor = Vendor::start(|asked| {
+        let pause = if asked.path.contains("charges") {
+            300
+        } else {
+            0
+        };
+        Reply::After(
+            Duration::from_millis(pause),
+            Box::new(Reply::Json(
+                r#"{"object": "list", "data": [], "has_more": false}"#.into(),
+            )),
+        )
+    });
+    let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials, sync_frequency)
+        VALUES ($1::text::uuid, 'payments', 'stripe', $2, jsonb_build_object('api_key', 'sk_test_not_a_real_key', 'webhook_secret', $3::text), 'manual') RETURNING connector_id::text";
+    let config = json!({"base_url": vendor.url(), "streams": ["charges"]});
+    let connector: String = stage
+        .client
+        .query_one(sql, &[&TENANT, &config, &SECRET])
+        .unwrap()
+        .get(0);
+    let path = format!("/webhooks/{connector}");
+    let sql = "SELECT extract(epoch FROM now())::bigint";
+    let now = stage.count(sql);
+    let port = stage.port;
+    let event = |id: usize| {
+        let body = json!({"id": format!("evt_{id}"), "object": "event", "type": "charge.updated", "livemode": false, "created": now,
+            "data": {"object": {"id": "ch_1", "object": "charge"}}}).to_string();
+        let signed = signature(&format!("{now}.{body}"));
+        ask(
+            port,
+            "POST",
+            &path,
+            &[("Stripe-Signature", &format!("t={now},v1={signed}"))],
+            body.as_bytes(),
+        )
+        .status
+    };
+    // The second one comes while the sync that the first one asked for is going.
+    assert_eq!(event(0), 200);
+    wait_until(30, "the account is asked", || {
+        (vendor.asked_for("/v1/charges") > 0).then_some(())
+    });
+    for id in 1..40 {
+        assert_eq!(event(id), 200);
+        assert_eq!(event(id), 200, "once more");
+    }
+    wait_until(
+        60,
+        "the account was asked again, behind the last event",
+        || {
+            let sql = "SELECT count(*) FROM sync_runs WHERE kind = 'sync' AND state = 'succeeded' AND requested_by = 'webhook'";
+            (stage.count(sql) == 2).then_some(())
+        },
+    );
+    assert_eq!(
+        stage.count("SELECT count(*) FROM raw_connector_data WHERE stream = 'webhooks'"),
+        40
+    );
+    let sql = "SELECT count(*) FROM sync_runs WHERE kind = 'sync' AND state <> 'succeeded'";
+    assert_eq!(stage.count(sql), 0);
+    ledger_holds(&mut stage.client);
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_kill_and_what_was_not_is_not_there() {
+    let mut stage = stage("");
+    let connector = stage.webhook(&json!({"key": "id"}));
+    let mut acknowledged = Vec::new();
+    for round in 0..10 {
+        let before = stage.gateway().unwrap();
+        // At the place itself, or after the rest of the round.
+        stage.cluster.arm("before_webhook_commit", 1 + round % 3);
+        let mut lost = None;
+        for number in 0..3 {
+            let id = round * 10 + number;
+            let answered = push(stage.port, &connector, &format!(r#"{{"id": {id}}}"#));
+            match answered.map(|answered| answered.status) {
+                Some(200) => acknowledged.push(id),
+                None => lost = lost.or(Some(id)),
+                other => panic!("{other:?}"),
+            }
+        }
+        let lost = lost.unwrap();
+        wait_until(30, "the gateway is back", || {
+            stage.gateway().filter(|pid| *pid != before)
+        });
+        stage.client = stage.cluster.wait_ready_in("app");
+        let sql = format!(
+            "SELECT count(*) FROM raw_connector_data WHERE source_record_id = 'events/{lost}'"
+        );
+        assert_eq!(stage.count(&sql), 0);
+        // The sender tries again, and is heard.
+        let body = format!(r#"{{"id": {lost}}}"#);
+        wait_until(30, "it listens", || {
+            push(stage.port, &connector, &body).filter(|answered| answered.status == 200)
+        });
+        acknowledged.push(lost);
+    }
+    let sql = "SELECT source_record_id FROM raw_connector_data";
+    let rows = stage.client.query(sql, &[]).unwrap();
+    let mut stored: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let mut expected: Vec<String> = acknowledged
+        .iter()
+        .map(|id| format!("events/{id}"))
+        .collect();
+    stored.sort();
+    expected.sort();
+    assert_eq!(stored, expected);
+    ledger_holds(&mut stage.client);
+}
+
+#[test]
+fn it_is_off_until_a_setting_names_an_address_and_follows_it() {
+    let cluster = Cluster::start("");
+    let mut client = cluster.database("app");
+    cluster.wait_worker("app");
+    let mut stage = Stage {
+        client: cluster.client("app"),
+        cluster,
+        port: free_port(),
+    };
+    assert_eq!(stage.gateway(), None);
+    let set = |client: &mut Client, value: &str| {
+        client.batch_execute(&format!(
+            "ALTER SYSTEM SET connector_service.gateway_listen = '{value}'"
+        ))?;
+        client.batch_execute("SELECT pg_reload_conf()")
+    };
+    let error = set(&mut client, "localhost").unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "22023");
+
+    // Somebody else is there: it says so, and listens when he is gone. Syncing goes on.
+    let squatter = TcpListener::bind(("127.0.0.1", stage.port)).unwrap();
+    set(&mut client, &format!("app=127.0.0.1:{}", stage.port)).unwrap();
+    wait_until(30, "it says what is wrong", || {
+        stage
+            .cluster
+            .log()
+            .contains("gateway cannot listen at")
+            .then_some(())
+    });
+    let vendor = Vendor::start(|_| Reply::Json(r#"{"data": [], "next": null}"#.into()));
+    let connector = insert_connector(&mut client, "shop", &api(&vendor.url(), "orders"));
+    let run = sync(&mut client, &connector);
+    assert_eq!(wait_for_run(&mut client, &run)["state"], "succeeded");
+    drop(squatter);
+    let answers = |port: u16| {
+        try_ask(port, "GET", "/live", &[], b"").is_some_and(|answered| answered.status == 200)
+    };
+    wait_until(30, "it listens", || answers(stage.port).then_some(()));
+    let pid = stage.gateway().unwrap();
+
+    let moved = free_port();
+    set(&mut client, &format!("app=127.0.0.1:{moved}")).unwrap();
+    wait_until(30, "it listens elsewhere", || {
+        (answers(moved) && !answers(stage.port)).then_some(())
+    });
+    assert_eq!(stage.gateway(), Some(pid));
+    stage.port = moved;
+
+    // As ready as it says.
+    let ready = |stage: &Stage| {
+        let answered = ask(stage.port, "GET", "/ready", &[], b"");
+        (answered.status, answered.json()["problems"].clone())
+    };
+    assert_eq!(ready(&stage), (200, json!([])));
+    client
+        .batch_execute("UPDATE installation SET held_since = now(), held_because = 'a test'")
+        .unwrap();
+    assert_eq!(ready(&stage), (503, json!(["a test"])));
+    client
+        .batch_execute("SELECT connector_service_adopt()")
+        .unwrap();
+
+    // Out of the way of whoever needs the database for himself; back afterwards.
+    drop(client);
+    stage.client = stage.cluster.client("postgres");
+    let began = Instant::now();
+    stage
+        .client
+        .batch_execute("ALTER DATABASE app RENAME TO moved")
+        .unwrap();
+    stage
+        .client
+        .batch_execute("ALTER DATABASE moved RENAME TO app")
+        .unwrap();
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    wait_until(60, "it listens again", || answers(moved).then_some(()));
+    set(&mut stage.client, "").unwrap();
+    wait_until(30, "it is gone", || {
+        (stage.gateway().is_none() && !answers(moved)).then_some(())
+    });
+    set(&mut stage.client, &format!("127.0.0.1:{moved}")).unwrap();
+    wait_until(60, "it listens to whatever database it is", || {
+        answers(moved).then_some(())
+    });
+    stage.client.batch_execute("DROP DATABASE app").unwrap();
+    wait_until(30, "it is gone with its database", || {
+        (!answers(moved)).then_some(())
+    });
+}
+
+#[test]
+fn with_a_certificate_it_speaks_tls_and_takes_a_renewed_one_over() {
+    let port = free_port();
+    let cluster = Cluster::create();
+    let (key, certificate) = cluster.certificate();
+    cluster.configure(&format!(
+        "shared_preload_libraries = 'connector_service'
+         connector_service.gateway_listen = '127.0.0.1:{port}'
+         connector_service.gateway_certificate = '{}'
+         connector_service.gateway_private_key = '{}'",
+        certificate.display(),
+        key.display()
+    ));
+    cluster.run();
+    let mut client = cluster.database("app");
+    // What a client of OpenSSL sees, who trusts the certificate that is in this file now.
+    let speak = || {
+        use std::io::Write;
+        let mut child = std::process::Command::new("openssl")
+            .args([
+                "s_client",
+                "-quiet",
+                "-verify_return_error",
+                "-CAfile",
+                certificate.to_str().unwrap(),
+                "-verify_ip",
+                "127.0.0.1",
+            ])
+            .args(["-connect", &format!("127.0.0.1:{port}")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let _ = stdin.write_all(b"GET /live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let output = child.wait_with_output().unwrap();
+        drop(stdin);
+        String::from_utf8_lossy(&output.stdout).starts_with("HTTP/1.1 200")
+    };
+    wait_until(30, "it speaks TLS", || speak().then_some(()));
+    assert!(
+        try_ask(port, "GET", "/live", &[], b"").is_none(),
+        "and nothing else"
+    );
+    cluster.certificate();
+    assert!(!speak(), "the new one is not in use yet");
+    client.batch_execute("SELECT pg_reload_conf()").unwrap();
+    wait_until(30, "the new one is in use", || speak().then_some(()));
+    // One that does not read changes nothing.
+    std::fs::write(&certificate, "no certificate").unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").unwrap();
+    wait_until(30, "it says so", || {
+        cluster
+            .log()
+            .contains("goes on with the certificate that it has")
+            .then_some(())
+    });
+}

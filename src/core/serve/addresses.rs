@@ -1,0 +1,49 @@
+//! Where each database's gateway listens: the setting, read.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+/// `127.0.0.1:8090` for whatever database it is, or `shop=127.0.0.1:8090, books=[::1]:8091` by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Addresses {
+    every: Option<SocketAddr>,
+    named: Vec<(String, SocketAddr)>,
+}
+
+impl Addresses {
+    /// Where the gateway of a database listens; `None`: it has none.
+    pub fn of(&self, database: &str) -> Option<SocketAddr> {
+        let named = self.named.iter().find(|(name, _)| name == database);
+        named.map(|(_, address)| *address).or(self.every)
+    }
+}
+
+impl FromStr for Addresses {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Addresses, String> {
+        let mut addresses = Addresses::default();
+        for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+            // A name may hold the sign, an address does not.
+            let (name, address) = match part.rsplit_once('=') {
+                Some((name, address)) => (Some(name.trim()), address.trim()),
+                None => (None, part),
+            };
+            let address: SocketAddr = address
+                .parse()
+                .map_err(|_| format!("\"{address}\" is not an address with a port"))?;
+            if address.port() == 0 {
+                return Err(format!("\"{address}\" has no port that others could know"));
+            }
+            match name {
+                None if addresses.every.is_none() => addresses.every = Some(address),
+                None => return Err("there are two addresses without a database".into()),
+                Some(name) if addresses.named.iter().any(|(known, _)| known == name) => {
+                    return Err(format!("database \"{name}\" has two addresses"));
+                }
+                Some(name) => addresses.named.push((name.to_owned(), address)),
+            }
+        }
+        Ok(addresses)
+    }
+}

@@ -1,0 +1,147 @@
+//! One connection: its requests, one after the other.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::timeout;
+
+use super::listen::Shared;
+use super::route::{Awaits, Route, route};
+use super::{Answer, Ask, Asked};
+
+/// Most bytes of a request's head.
+const HEAD_BYTES: usize = 16 * 1024;
+const HEADERS: usize = 64;
+
+pub async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    let _ = stream.set_nodelay(true);
+    let identity = shared.identity.borrow().clone();
+    match identity {
+        None => speak(stream, shared).await,
+        Some(identity) => {
+            let handshake = identity.acceptor().accept(stream);
+            if let Ok(Ok(stream)) = timeout(shared.settings.timeout, handshake).await {
+                speak(stream, shared).await;
+            }
+        }
+    }
+}
+
+async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>) {
+    let longest = shared.settings.timeout;
+    let service = service_fn(|request| {
+        let shared = shared.clone();
+        async move { Ok::<_, Infallible>(respond(request, &shared).await) }
+    });
+    // Without a timer hyper's time-outs do nothing. The time for a head also ends a connection that is idle.
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(longest)
+        .max_buf_size(HEAD_BYTES)
+        .max_headers(HEADERS)
+        .serve_connection(TokioIo::new(stream), service);
+    // What goes wrong on a connection is the affair of who made it.
+    let _ = connection.await;
+}
+
+/// A request that is counted as open until its answer is on its way.
+struct Open<'a>(&'a Shared);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Release);
+    }
+}
+
+async fn respond(request: Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
+    shared.open.fetch_add(1, Ordering::Acquire);
+    let _open = Open(shared);
+    let answer = answer(request, shared)
+        .await
+        .unwrap_or_else(|answer| answer);
+    let mut response = Response::new(Full::new(answer.body));
+    *response.status_mut() =
+        StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        "x-content-type-options",
+        HeaderValue::from_static("nosniff"),
+    );
+    for (name, value) in answer.headers {
+        headers.insert(name, value);
+    }
+    response
+}
+
+async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Answer, Answer> {
+    let (head, body) = request.into_parts();
+    let (what, _memory) = match route(&head.method, &head.uri, &head.headers)? {
+        Route::At(answer) => return Ok(answer),
+        Route::Ask(what) => (what, None),
+        Route::Body(awaits) => {
+            let (what, memory) = read(awaits, body, shared).await?;
+            (what, Some(memory))
+        }
+    };
+    ask(what, shared).await
+}
+
+/// Reads the body, as far as there is memory and time for it.
+async fn read(
+    awaits: Awaits,
+    body: Incoming,
+    shared: &Shared,
+) -> Result<(Ask, OwnedSemaphorePermit), Answer> {
+    let most = awaits.most(shared.settings.upload_bytes);
+    let announced = body.size_hint();
+    if announced.lower() > most as u64 {
+        return Err(Answer::too_large(most));
+    }
+    let bytes = announced.upper().unwrap_or(most as u64).min(most as u64);
+    let kilobytes = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
+    let memory = shared.bodies.clone().try_acquire_many_owned(kilobytes);
+    let memory = memory.map_err(|_| Answer::busy(5))?;
+    let read = Limited::new(body, most).collect();
+    let body = match timeout(shared.settings.timeout, read).await {
+        Err(_) => return Err(Answer::too_slow()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Answer::too_large(most)),
+        Ok(Err(_)) => {
+            let message = "the body was cut or does not read";
+            return Err(Answer::refusal(400, "bad_request", message));
+        }
+        Ok(Ok(body)) => body.to_bytes(),
+    };
+    Ok((awaits.with(body)?, memory))
+}
+
+/// Has the main thread answer.
+async fn ask(what: Ask, shared: &Shared) -> Result<Answer, Answer> {
+    let (reply, answered) = oneshot::channel();
+    let asked = Asked { what, reply };
+    shared.queue.try_send(asked).map_err(|_| Answer::busy(1))?;
+    (shared.wake)();
+    match timeout(shared.settings.timeout, answered).await {
+        Ok(Ok(answer)) => Ok(answer),
+        // Dropped: the main thread is about to end.
+        Ok(Err(_)) => Err(Answer::busy(1)),
+        Err(_) => Err(Answer::refusal(
+            504,
+            "timeout",
+            "there was no answer in time; whether it was done is not known",
+        )),
+    }
+}

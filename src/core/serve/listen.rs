@@ -1,0 +1,121 @@
+//! A server: its socket, its threads, and the queue to the main thread.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use super::{Asked, Identity, Settings, connection};
+use crate::threads;
+
+/// Requests that wait for the main thread. More: those behind wait longer before they are told to come back. Fewer: a
+/// burst that could be answered is turned away.
+const QUEUE: usize = 256;
+
+/// Bytes of all bodies that are in memory at once, in units of 1 KiB.
+const BODIES_KB: usize = 128 * 1024;
+
+/// Pause after the system gave no connection, for lack of descriptors, say.
+const AFTER_TROUBLE: Duration = Duration::from_millis(100);
+
+/// Called on a network thread whenever something was asked.
+type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// A listening server; it ends with the value.
+pub struct Server {
+    runtime: Option<Runtime>,
+    asked: mpsc::Receiver<Asked>,
+    shared: Arc<Shared>,
+}
+
+/// What all connections have in common.
+pub(super) struct Shared {
+    pub settings: Settings,
+    /// Of `settings`, as it may be renewed.
+    pub identity: watch::Sender<Option<Arc<Identity>>>,
+    pub queue: mpsc::Sender<Asked>,
+    pub wake: Wake,
+    pub bodies: Arc<Semaphore>,
+    /// Requests whose answer is not sent yet.
+    pub open: AtomicUsize,
+}
+
+impl Server {
+    /// Listens, or says why it cannot. `wake` is called whenever something was asked.
+    pub fn start(settings: Settings, wake: Wake) -> std::io::Result<Server> {
+        let listener = TcpListener::bind(settings.address)?;
+        listener.set_nonblocking(true)?;
+        let runtime = threads::runtime("connector_serve")?;
+        let (queue, asked) = mpsc::channel(QUEUE);
+        let shared = Arc::new(Shared {
+            identity: watch::Sender::new(settings.identity.clone()),
+            settings,
+            queue,
+            wake,
+            bodies: Arc::new(Semaphore::new(BODIES_KB)),
+            open: AtomicUsize::new(0),
+        });
+        let listener = {
+            let _guard = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
+        runtime.spawn(accept(listener, shared.clone()));
+        Ok(Server {
+            runtime: Some(runtime),
+            asked,
+            shared,
+        })
+    }
+
+    /// What was asked and waits for its answer.
+    pub fn try_next(&mut self) -> Option<Asked> {
+        self.asked.try_recv().ok()
+    }
+
+    /// Connections from here on meet this identity.
+    pub fn identify(&self, identity: Option<Arc<Identity>>) {
+        self.shared.identity.send_replace(identity);
+    }
+
+    /// Gives answers that were made already the time to go out, but not more than so long.
+    pub fn finish(&mut self, longest: Duration) {
+        self.asked.close();
+        while let Some(asked) = self.try_next() {
+            asked.answer(super::Answer::busy(1));
+        }
+        let deadline = Instant::now() + longest;
+        while self.shared.open.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
+    let places = Arc::new(Semaphore::new(shared.settings.connections));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let shared = shared.clone();
+                tokio::spawn(async move {
+                    connection::serve(stream, shared).await;
+                    drop(place);
+                });
+            }
+            Err(_) => tokio::time::sleep(AFTER_TROUBLE).await,
+        }
+    }
+}

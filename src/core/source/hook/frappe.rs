@@ -1,0 +1,39 @@
+//! What the Webhook documents of a Frappe site send, of which ERPNext is an app.
+
+use super::signature::Secrets;
+use super::{Delivery, Hook, Pushed, Refusal, delivery, object, told, words};
+use crate::error::Failure;
+use crate::json::RecordLimits;
+use crate::source::Definition;
+
+/// A state of a document, where the site's administrator has put all three into the body.
+const STATE: [&str; 3] = ["doctype", "name", "modified"];
+
+struct FrappeHook {
+    secrets: Secrets,
+    limits: RecordLimits,
+}
+
+pub fn open(connector: &Definition) -> Result<Option<Box<dyn Hook>>, Failure> {
+    let secrets = Secrets::read(connector, &["webhook_secret"])?;
+    Ok(secrets.map(|secrets| {
+        let limits = connector.limits;
+        Box::new(FrappeHook { secrets, limits }) as Box<dyn Hook>
+    }))
+}
+
+impl Hook for FrappeHook {
+    fn receive(&self, got: &Pushed) -> Result<Delivery, Refusal> {
+        self.secrets
+            .check_base64(got, "x-frappe-webhook-signature", &[got.body])?;
+        let is_told = |field: &&str| told::scalar(got.body, &words(&[field])).is_some();
+        // Two of them would make one event of all states of a document.
+        let key: &[&str] = match STATE.iter().all(is_told) {
+            true => &STATE,
+            false => &[],
+        };
+        let found = object(got.body, key, self.limits)?;
+        // `modified` is of the site's zone, which is not told.
+        Ok(delivery(found.records, found.rejected, ""))
+    }
+}

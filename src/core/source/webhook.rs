@@ -1,0 +1,298 @@
+//! `webhook`: whatever somebody pushes as JSON, signed with a secret that both sides know.
+//!
+//! Nobody is asked for anything, so what is pushed is all there is. Where config says what identifies a record, a later
+//! state of it takes the place of an earlier one; otherwise each content is an event of its own, and the same content
+//! once more is the same event. That is also what protects from a delivery that is sent again by somebody else where the
+//! sender signs no time.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::hook::signature::{self, Encoding, Secrets};
+use super::hook::{self, Delivery, Hook, Pushed, Refusal, told};
+use super::settings::{Settings, missing, wrong};
+use super::window::AHEAD;
+use super::{About, Definition, Field, Position, Reader, Request, Response, Source, Start, Stream};
+use crate::error::{Code, Failure};
+use crate::json::RecordLimits;
+use crate::record::{Page, Window};
+
+pub struct Webhook;
+
+const SECRET: &str = "secret";
+
+const CREDENTIALS: &[Field] = &[Field {
+    name: SECRET,
+    meaning: "what the sender signs with; a list while one takes the place of another",
+}];
+
+const CONFIG: &[Field] = &[
+    Field {
+        name: "stream",
+        meaning: "what the records are called; \"events\" where it is left out",
+    },
+    Field {
+        name: "signature_header",
+        meaning: "header of the signature, an HMAC with SHA-256 over the body; \"x-signature\" where it is left out",
+    },
+    Field {
+        name: "signature_encoding",
+        meaning: "\"hex\" or \"base64\"; \"hex\" where it is left out",
+    },
+    Field {
+        name: "signature_prefix",
+        meaning: "what stands before the signature, such as \"sha256=\"; nothing where it is left out",
+    },
+    Field {
+        name: "timestamp_header",
+        meaning: "header of the Unix seconds that are signed with the body, with a dot between them; none where it is left out",
+    },
+    Field {
+        name: "tolerance",
+        meaning: "how many seconds that time may be from ours; 300 where it is left out",
+    },
+    Field {
+        name: "records",
+        meaning: "dotted path to the list of records, or to the one; the body itself where it is left out",
+    },
+    Field {
+        name: "key",
+        meaning: "dotted path of what identifies a record, or a list of them: a later state then takes the place of an earlier one; where it is left out, its content identifies it",
+    },
+    Field {
+        name: "updated_at",
+        meaning: "dotted path of the time of a record's state, ISO 8601 or Unix seconds or milliseconds: an older state then never takes the place of a newer one",
+    },
+];
+
+impl Source for Webhook {
+    fn name(&self) -> &'static str {
+        "webhook"
+    }
+
+    fn about(&self) -> About {
+        About {
+            kind: "whatever is pushed",
+            streams: Vec::new(),
+            credentials: CREDENTIALS,
+            config: CONFIG,
+            frequency: "manual",
+        }
+    }
+
+    fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
+        opened(connector)?.ok_or_else(|| missing(SECRET))?;
+        Ok(Box::new(Nothing))
+    }
+
+    fn is_asked(&self) -> bool {
+        false
+    }
+
+    fn hook(&self, connector: &Definition) -> Result<Option<Box<dyn Hook>>, Failure> {
+        let opened = opened(connector)?;
+        Ok(opened.map(|hook| Box::new(hook) as Box<dyn Hook>))
+    }
+}
+
+struct WebhookHook {
+    secrets: Secrets,
+    header: String,
+    encoding: Encoding,
+    prefix: String,
+    /// Its header, and how many seconds it may be from ours.
+    timestamp: Option<(String, u64)>,
+    stream: String,
+    records: Vec<String>,
+    key: Vec<Vec<String>>,
+    /// Empty: it is not told.
+    updated_at: Vec<String>,
+    limits: RecordLimits,
+}
+
+/// Longest name of a header, prefix of a signature, and name of a stream. Longer: nothing that anybody sends.
+const LONGEST_NAME: usize = 200;
+/// Most keys of a path, and paths of a key. More: each is a look at every record.
+const MOST_STEPS: usize = 20;
+
+fn opened(connector: &Definition) -> Result<Option<WebhookHook>, Failure> {
+    let settings = Settings::new(connector, CONFIG)?;
+    let encoding = match settings.text("signature_encoding")? {
+        None | Some("hex") => Encoding::Hex,
+        Some("base64") => Encoding::Base64,
+        Some(_) => {
+            return Err(wrong(
+                "config's \"signature_encoding\" is neither \"hex\" nor \"base64\"",
+            ));
+        }
+    };
+    let header = header(&settings, "signature_header")?.unwrap_or_else(|| "x-signature".to_owned());
+    let tolerance = settings.number("tolerance", 1.0, 86_400.0)?;
+    let timestamp = match (self::header(&settings, "timestamp_header")?, tolerance) {
+        (None, Some(_)) => {
+            return Err(wrong(
+                "config's \"tolerance\" is of the time in \"timestamp_header\", which is not there",
+            ));
+        }
+        (Some(time), _) if time == header => {
+            return Err(wrong(
+                "config's \"timestamp_header\" and \"signature_header\" are the same",
+            ));
+        }
+        (time, tolerance) => {
+            let tolerance = tolerance.map_or(signature::TOLERANCE, |seconds| seconds as u64);
+            time.map(|time| (time, tolerance))
+        }
+    };
+    let stream = settings.text("stream")?.unwrap_or("events");
+    if stream.len() > LONGEST_NAME
+        || stream.contains(['/', '#'])
+        || stream.chars().any(char::is_control)
+    {
+        return Err(wrong(format!(
+            "config's \"stream\" has a \"/\" or \"#\", or more than {LONGEST_NAME} bytes"
+        )));
+    }
+    let keys = match settings.value("key") {
+        None => &[],
+        Some(Value::Array(paths)) if (1..=MOST_STEPS).contains(&paths.len()) => paths.as_slice(),
+        Some(Value::Array(_)) => {
+            return Err(wrong(format!(
+                "config's \"key\" is not a list of 1 to {MOST_STEPS} paths"
+            )));
+        }
+        Some(one) => std::slice::from_ref(one),
+    };
+    let key: Result<Vec<_>, Failure> = keys.iter().map(|value| path("key", value)).collect();
+    let at = |name| settings.value(name).map(|value| path(name, value));
+    let hook = WebhookHook {
+        header,
+        encoding,
+        prefix: prefix(&settings)?,
+        timestamp,
+        stream: stream.to_owned(),
+        records: at("records").transpose()?.unwrap_or_default(),
+        key: key?,
+        updated_at: at("updated_at").transpose()?.unwrap_or_default(),
+        limits: connector.limits,
+        secrets: match Secrets::read(connector, &[SECRET])? {
+            Some(secrets) => secrets,
+            None => return Ok(None),
+        },
+    };
+    Ok(Some(hook))
+}
+
+fn header(settings: &Settings, key: &str) -> Result<Option<String>, Failure> {
+    let Some(name) = settings.text(key)? else {
+        return Ok(None);
+    };
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~".contains(&byte);
+    if name.len() > LONGEST_NAME || !name.bytes().all(is_name) {
+        return Err(wrong(format!("config's \"{key}\" is no name of a header")));
+    }
+    Ok(Some(name.to_ascii_lowercase()))
+}
+
+/// As it stands there: a blank may be a part of it.
+fn prefix(settings: &Settings) -> Result<String, Failure> {
+    let Some(value) = settings.value("signature_prefix") else {
+        return Ok(String::new());
+    };
+    let text = value.as_str().filter(|text| {
+        text.len() <= LONGEST_NAME && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+    });
+    text.map(str::to_owned).ok_or_else(|| {
+        wrong("config's \"signature_prefix\" is not a text of ASCII such as \"sha256=\"")
+    })
+}
+
+fn path(key: &str, value: &Value) -> Result<Vec<String>, Failure> {
+    let steps = hook::steps(value.as_str().unwrap_or_default());
+    // Many lists of records would have no one place where they are counted before they are taken.
+    if steps.is_empty() || steps.len() > MOST_STEPS || steps.iter().any(|step| step == "*") {
+        return Err(wrong(format!(
+            "config's \"{key}\" is not a path such as \"data.items\", of 1 to {MOST_STEPS} keys"
+        )));
+    }
+    Ok(steps)
+}
+
+impl Hook for WebhookHook {
+    fn receive(&self, got: &Pushed) -> Result<Delivery, Refusal> {
+        let text = got.only(&self.header)?;
+        let text = text.strip_prefix(self.prefix.as_bytes());
+        let signature = text.and_then(|text| self.encoding.decode(text));
+        let signatures = [signature.ok_or(Refusal::Unauthentic)?];
+        match &self.timestamp {
+            None => self.secrets.check(&[got.body], &signatures)?,
+            Some((header, tolerance)) => {
+                let text = got.only(header)?;
+                let seconds = signature::seconds(text).ok_or(Refusal::Unauthentic)?;
+                self.secrets.check(&[text, b".", got.body], &signatures)?;
+                signature::check_time(seconds, got.now, *tolerance)?;
+            }
+        }
+        let found = hook::read(
+            got.body,
+            &self.stream,
+            &self.records,
+            &self.key,
+            self.limits,
+        )?;
+        let records = found.records.into_iter().map(|record| {
+            let at = self.updated_at(&record.json, got.now);
+            (record, at)
+        });
+        Ok(Delivery {
+            stream: self.stream.clone(),
+            records: records.collect(),
+            rejected: found.rejected,
+            are_events: self.key.is_empty(),
+            asks: false,
+        })
+    }
+}
+
+impl WebhookHook {
+    /// A time of the far future is taken for now: no state that comes later would ever take its place.
+    fn updated_at(&self, json: &[u8], now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let at = told::moment(json, &self.updated_at)?;
+        Some(if at.signed_duration_since(now) > AHEAD {
+            now
+        } else {
+            at
+        })
+    }
+}
+
+/// What is fetched of it.
+struct Nothing;
+
+impl Reader for Nothing {
+    fn streams(&self) -> &[Stream] {
+        &[]
+    }
+
+    fn window(&self, _: &Stream, _: Option<&Value>, start: Start) -> Result<Window, Failure> {
+        Ok(Window {
+            from: None,
+            to: start.now,
+        })
+    }
+
+    fn request(&self, _: &Position) -> Result<Request, Failure> {
+        Err(nobody())
+    }
+
+    fn page(&self, _: &Position, _: &Response) -> Result<Page, Failure> {
+        Err(nobody())
+    }
+}
+
+fn nobody() -> Failure {
+    Failure::new(
+        Code::InvalidConfig,
+        "webhooks are pushed, and asked of nobody",
+    )
+}

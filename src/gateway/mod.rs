@@ -1,0 +1,181 @@
+//! The gateway worker: HTTP for one database, off unless `connector_service.gateway_listen` names an address for it.
+//!
+//! Its sockets and their limits are in [`connector_service_core::serve`], on tokio threads. Here is its main thread, the
+//! only one that calls PostgreSQL: it takes what was asked out of a bounded queue, answers each from a transaction of
+//! its own ([`read`]), and stores what was pushed in one for all of them ([`webhook`]): under load one COMMIT waits for
+//! the disk for many events. It is another process than the sync worker, so that nothing that happens to it stops a sync.
+
+mod read;
+mod webhook;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use connector_service_core::serve::{Ask, Asked, Identity, Server, Settings};
+use pgrx::prelude::*;
+
+use crate::error::Error;
+use crate::store::{installation, tx};
+use crate::wait::{Waiter, Waker};
+use crate::{board, guc, signals};
+
+/// What pg_stat_activity shows as backend_type.
+pub const NAME: &str = "connector_service gateway";
+
+/// Requests that are answered before signals are looked at again.
+const AT_ONCE: usize = 128;
+
+/// Pause after it could not listen, because somebody else has the address, say.
+const AFTER_TROUBLE: Duration = Duration::from_secs(5);
+
+/// Time for answers that are on their way when the process is told to end.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// Longest time without a look at the settings.
+const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
+
+/// Entry point of the gateway of one database.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn connector_service_gateway(arg: pg_sys::Datum) {
+    let (database, number) = board::unpack(arg);
+    signals::install();
+    // SAFETY: once, at the start of a background worker. It connects as the bootstrap superuser.
+    unsafe { pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0) };
+    if !board::enter_worker(database, number) {
+        return;
+    }
+    board::leave_at_exit();
+    let prepared = installation::prepare_session().and_then(|()| tx(installation::database));
+    match prepared {
+        Ok(name) => run(&name),
+        Err(Error::NotInstalled) => {}
+        Err(error) => warning!("connector_service gateway cannot start in this database: {error}"),
+    }
+}
+
+/// Serves until the settings name no address any more.
+fn run(database: &str) {
+    let mut waiter = match Waiter::new() {
+        Ok(waiter) => waiter,
+        Err(error) => error!("connector_service gateway cannot make its wake-up pipe: {error}"),
+    };
+    let mut gateway = Gateway {
+        waker: waiter.waker(),
+        server: None,
+        listen_at: Instant::now(),
+    };
+    loop {
+        // SAFETY: plain flag, set by the signal's handler.
+        if unsafe { pg_sys::ProcDiePending } != 0
+            && let Some((server, _)) = &mut gateway.server
+        {
+            server.finish(LAST_WORDS);
+        }
+        if signals::answer() {
+            gateway.reload();
+        }
+        let Some(address) = guc::gateway_listen().of(database) else {
+            return;
+        };
+        gateway.listen(address);
+        if gateway.answer() {
+            continue;
+        }
+        let wait = match gateway.server {
+            Some(_) => LOOK_AT_LEAST,
+            None => gateway.listen_at.saturating_duration_since(Instant::now()),
+        };
+        waiter.sleep(wait);
+    }
+}
+
+struct Gateway {
+    waker: Waker,
+    /// With the address it listens at.
+    server: Option<(Server, SocketAddr)>,
+    /// When to try again.
+    listen_at: Instant,
+}
+
+impl Gateway {
+    /// Listens at the address, unless it does.
+    fn listen(&mut self, address: SocketAddr) {
+        if self.server.as_ref().is_some_and(|(_, at)| *at == address) {
+            return;
+        }
+        self.server = None;
+        if Instant::now() < self.listen_at {
+            return;
+        }
+        let waker = self.waker.clone();
+        let started = settings(address).and_then(|settings| {
+            Server::start(settings, Arc::new(move || waker.wake())).map_err(|e| e.to_string())
+        });
+        match started {
+            Ok(server) => {
+                log!("connector_service gateway listens at {address}");
+                self.server = Some((server, address));
+            }
+            Err(problem) => {
+                self.listen_at = Instant::now() + AFTER_TROUBLE;
+                warning!("connector_service gateway cannot listen at {address}: {problem}");
+            }
+        }
+    }
+
+    /// The settings were read again: a certificate may have been renewed, and connections that are there stay.
+    fn reload(&mut self) {
+        let Some((server, _)) = &self.server else {
+            return;
+        };
+        match identity() {
+            Ok(identity) => server.identify(identity),
+            Err(problem) => warning!(
+                "connector_service gateway goes on with the certificate that it has: {problem}"
+            ),
+        }
+    }
+
+    /// Answers some of what was asked; true: there may be more.
+    fn answer(&mut self) -> bool {
+        let Some((server, _)) = &mut self.server else {
+            return false;
+        };
+        let asked: Vec<Asked> = std::iter::from_fn(|| server.try_next())
+            .take(AT_ONCE)
+            .collect();
+        let is_any = !asked.is_empty();
+        // Who has hung up meanwhile is not worked for; but what was pushed is stored, because it was sent.
+        let (pushed, others): (Vec<Asked>, Vec<Asked>) = asked
+            .into_iter()
+            .partition(|asked| matches!(asked.what, Ask::Webhook(_)));
+        webhook::take(pushed);
+        for asked in others.into_iter().filter(|asked| !asked.is_over()) {
+            let answer = read::answer(&asked.what);
+            asked.answer(answer);
+            signals::answer();
+        }
+        is_any
+    }
+}
+
+fn settings(address: SocketAddr) -> Result<Settings, String> {
+    Ok(Settings {
+        address,
+        identity: identity()?,
+        connections: guc::gateway_max_connections(),
+        timeout: guc::gateway_timeout(),
+        upload_bytes: guc::gateway_max_upload(),
+    })
+}
+
+/// Who the gateway is, where it speaks TLS.
+fn identity() -> Result<Option<Arc<Identity>>, String> {
+    let Some((certificate, key)) = guc::gateway_identity() else {
+        return Ok(None);
+    };
+    let identity = Identity::load(&certificate, &key).map_err(|error| error.to_string())?;
+    Ok(Some(Arc::new(identity)))
+}

@@ -1,0 +1,190 @@
+//! What vendors push: judged by its signature, stored, and answered once that has committed.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use connector_service_core::record::{Reason, Rejected};
+use connector_service_core::secret::{Credentials, Keyring, Place, open_credentials};
+use connector_service_core::serve::{Answer, Ask, Asked, Webhook};
+use connector_service_core::source::hook::{Delivery, Pushed, Refusal};
+use connector_service_core::source::{self, Definition};
+use pgrx::prelude::*;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::store::webhook::{self, Target};
+use crate::store::{key, limited, tx};
+use crate::{board, guc};
+
+/// When a vendor should push again to a connector that a person has paused.
+const WHILE_PAUSED: u32 = 60 * 60;
+/// The same after trouble of ours.
+const AFTER_TROUBLE: u32 = 30;
+
+/// Takes all that was pushed at once. A 200 is sent after COMMIT, and so is every refusal: how long an answer takes says
+/// nothing about a connector.
+pub fn take(pushed: Vec<Asked>) {
+    if pushed.is_empty() {
+        return;
+    }
+    let ids = pushed.iter().filter_map(webhook_of);
+    let ids = ids.map(|webhook| webhook.connector).collect();
+    let known = limited(guc::gateway_timeout(), |db| {
+        let (targets, now) = webhook::targets(db, ids)?;
+        // Without its key a connector's secret cannot be opened; others may have none that is sealed.
+        Ok((targets, now, key::load(db).unwrap_or_default()))
+    });
+    let (targets, now, keys) = match known {
+        Ok(known) => known,
+        Err(error) => {
+            warning!("connector_service gateway could not look a webhook's connector up: {error}");
+            for asked in pushed {
+                asked.answer(Answer::busy(AFTER_TROUBLE));
+            }
+            return;
+        }
+    };
+    let mut refused = Vec::new();
+    let mut accepted: HashMap<Uuid, Vec<(Asked, Delivery)>> = HashMap::new();
+    for asked in pushed {
+        let judged = webhook_of(&asked).ok_or_else(Answer::not_found);
+        let judged = judged.and_then(|webhook| {
+            let target = targets.get(&webhook.connector);
+            let target = target.ok_or_else(Answer::not_authentic)?;
+            judge(target, keys.as_ref(), webhook, now).map(|delivery| (target.connector, delivery))
+        });
+        match judged {
+            Ok((connector, delivery)) => {
+                accepted
+                    .entry(connector)
+                    .or_default()
+                    .push((asked, delivery));
+            }
+            Err(answer) => refused.push((asked, answer)),
+        }
+    }
+    let mut all = Vec::new();
+    for (connector, deliveries) in accepted {
+        if let Some(target) = targets.get(&connector) {
+            all.push((target, deliveries));
+        }
+    }
+    let stored = store(&all);
+    for (target, deliveries) in all {
+        for (asked, delivery) in deliveries {
+            let stored = match &stored {
+                Ok(()) => Ok(()),
+                Err(_) => store_alone(target, delivery),
+            };
+            asked.answer(match stored {
+                Ok(()) => Answer::json(200, r#"{"stored": true}"#),
+                Err(error) => {
+                    warning!("connector_service gateway could not store a webhook: {error}");
+                    Answer::busy(AFTER_TROUBLE)
+                }
+            });
+        }
+    }
+    // SAFETY: fixed for the life of a process. The facts are the sync worker's to write.
+    board::wake(unsafe { pg_sys::MyDatabaseId });
+    for (asked, answer) in refused {
+        asked.answer(answer);
+    }
+}
+
+fn webhook_of(asked: &Asked) -> Option<&Webhook> {
+    match &asked.what {
+        Ask::Webhook(webhook) => Some(webhook),
+        _ => None,
+    }
+}
+
+fn judge(
+    target: &Target,
+    keys: Option<&Keyring>,
+    webhook: &Webhook,
+    now: DateTime<Utc>,
+) -> Result<Delivery, Answer> {
+    // Whatever is wrong with the connector, nobody outside is told so.
+    let hook = open(target, keys).ok_or_else(Answer::not_authentic)?;
+    let pushed = Pushed {
+        headers: &webhook.headers,
+        body: &webhook.body,
+        now,
+    };
+    match hook.receive(&pushed) {
+        Err(Refusal::Unauthentic) => Err(Answer::not_authentic()),
+        Err(Refusal::Unreadable(why)) => Err(Answer::refusal(400, "unreadable", &why)),
+        Ok(_) if target.is_paused => Err(Answer::busy(WHILE_PAUSED)),
+        Ok(delivery) => Ok(delivery),
+    }
+}
+
+fn open(target: &Target, keys: Option<&Keyring>) -> Option<Box<dyn source::hook::Hook>> {
+    let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
+    let place = Place {
+        tenant: target.tenant,
+        connector: target.connector,
+    };
+    let sealed: serde_json::Value = json(&target.credentials);
+    let credentials = match keys {
+        Some(keys) => open_credentials(keys, &place, &sealed).ok()?,
+        None => Credentials::default(),
+    };
+    let definition = Definition {
+        config: json(&target.config),
+        credentials,
+        limits: guc::record_limits(),
+    };
+    source::find(&target.source).ok()?.hook(&definition).ok()?
+}
+
+type Accepted<'a> = (&'a Target, Vec<(Asked, Delivery)>);
+
+/// Everything in one transaction: one wait for the disk.
+fn store(all: &[Accepted]) -> Result<()> {
+    if all.is_empty() {
+        return Ok(());
+    }
+    tx(|db| {
+        for (target, deliveries) in all {
+            let deliveries: Vec<&Delivery> = deliveries.iter().map(|(_, d)| d).collect();
+            webhook::store(db, target, &deliveries)?;
+        }
+        Ok(())
+    })
+}
+
+/// One for itself, so that its trouble stays its own. What PostgreSQL refuses because of the data goes to quarantine.
+fn store_alone(target: &Target, mut delivery: Delivery) -> Result<()> {
+    let mut tries = 0;
+    loop {
+        match tx(|db| webhook::store(db, target, &[&delivery])) {
+            Err(error) if error.is_momentary() && tries < STORE_TRIES => tries += 1,
+            Err(error) if error.is_about_data() && !delivery.records.is_empty() => {
+                let records = std::mem::take(&mut delivery.records);
+                let refused = records
+                    .into_iter()
+                    .map(|(record, _)| refused(record, &error));
+                delivery.rejected.extend(refused);
+            }
+            other => return other,
+        }
+    }
+}
+
+/// How often a transaction that met a deadlock, a lock time-out or the like is tried again.
+const STORE_TRIES: u32 = 5;
+
+fn refused(record: connector_service_core::record::Record, error: &Error) -> Rejected {
+    Rejected {
+        id: Some(record.id),
+        reason: Reason::Refused,
+        detail: format!(
+            "PostgreSQL refused the record with SQLSTATE {}",
+            error.sqlstate()
+        ),
+        raw: record.json,
+        hash: record.hash,
+    }
+}

@@ -1,0 +1,165 @@
+//! What was pushed, in `raw_connector_data`.
+//!
+//! An event is stored once: it is a repeat where its id is there already. A record takes the place of the one that is
+//! stored, unless it shows an older state: deliveries come in any order. Facts follow in the sync worker, which is woken.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use connector_service_core::record::{Record, Rejected};
+use connector_service_core::source::hook::Delivery;
+use uuid::Uuid;
+
+use super::run::{Claimed, Counts, Kind};
+use super::{Db, quarantine, raw, read_uuid, run, uuid};
+use crate::error::Result;
+use crate::fault;
+
+/// A connector that something was pushed to.
+pub struct Target {
+    pub connector: Uuid,
+    pub tenant: Uuid,
+    pub source: String,
+    pub config: String,
+    pub credentials: String,
+    pub is_paused: bool,
+}
+
+/// The connectors of these ids, and the time.
+pub fn targets(db: &mut Db, ids: Vec<Uuid>) -> Result<(HashMap<Uuid, Target>, DateTime<Utc>)> {
+    let ids: Vec<pgrx::Uuid> = ids.into_iter().map(uuid).collect();
+    let rows = db.run(
+        "SELECT connector_id, tenant_id, type, config::text, credentials::text, status = 'paused'
+         FROM @extschema@.connectors WHERE connector_id = ANY ($1)",
+        &[ids.into()],
+    )?;
+    let mut targets = HashMap::new();
+    for row in 0..rows.count {
+        let connector = read_uuid(rows.need(row, 1)?);
+        let target = Target {
+            connector,
+            tenant: read_uuid(rows.need(row, 2)?),
+            source: rows.need(row, 3)?,
+            config: rows.need(row, 4)?,
+            credentials: rows.need(row, 5)?,
+            is_paused: rows.need(row, 6)?,
+        };
+        targets.insert(connector, target);
+    }
+    let clock = db.run("SELECT (extract(epoch FROM now()) * 1000000)::bigint", &[])?;
+    let now = DateTime::from_timestamp_micros(clock.need(0, 1)?).unwrap_or_default();
+    Ok((targets, now))
+}
+
+/// Of one stream, what several deliveries brought.
+#[derive(Default)]
+struct Brought {
+    are_events: bool,
+    records: HashMap<String, (Record, Option<DateTime<Utc>>)>,
+    rejected: Vec<Rejected>,
+}
+
+/// Stores deliveries to one connector, and counts them in its run of this hour. Where a delivery says that there is more
+/// to be asked for, and it was no repeat, a sync is queued.
+pub fn store(db: &mut Db, target: &Target, deliveries: &[&Delivery]) -> Result<()> {
+    let mut counts = Counts::default();
+    let mut streams: HashMap<&str, Brought> = HashMap::new();
+    for delivery in deliveries {
+        let brought = streams.entry(&delivery.stream).or_default();
+        brought.are_events = delivery.are_events;
+        brought.rejected.extend(delivery.rejected.iter().cloned());
+        for (record, at) in &delivery.records {
+            counts.received += 1;
+            counts.bytes += record.json.len() as u64;
+            match brought.records.get(&record.id) {
+                Some((_, there)) if delivery.are_events || there > at => {}
+                _ => {
+                    let new = (record.clone(), *at);
+                    brought.records.insert(record.id.clone(), new);
+                }
+            }
+        }
+    }
+    let claimed = Claimed {
+        run: run::of_webhooks(db, target.connector)?,
+        connector: target.connector,
+        tenant: target.tenant,
+        source: target.source.clone(),
+        kind: Kind::Webhook,
+        config: String::new(),
+        credentials: String::new(),
+        now: DateTime::default(),
+        span: None,
+    };
+    for (stream, brought) in streams {
+        let stored = put(db, &claimed, stream, brought)?;
+        counts.inserted += stored.inserted;
+        counts.updated += stored.updated;
+        counts.quarantined += stored.quarantined;
+        counts.received += stored.quarantined;
+    }
+    let written = counts.inserted + counts.updated + counts.quarantined;
+    counts.unchanged = counts.received - written;
+    run::add_deliveries(db, claimed.run, deliveries.len() as u64, &counts)?;
+    // A repeat says nothing new. What names nothing that could be stored may still tell of something.
+    let is_new = counts.inserted + counts.quarantined > 0;
+    let asks = |delivery: &&Delivery| delivery.asks && (is_new || delivery.records.is_empty());
+    if deliveries.iter().any(asks) {
+        run::ask(db, target.connector)?;
+    }
+    fault::point("before_webhook_commit");
+    Ok(())
+}
+
+fn put(db: &mut Db, claimed: &Claimed, stream: &str, mut brought: Brought) -> Result<Counts> {
+    for (id, stored_at) in stored(db, claimed, brought.records.keys())? {
+        let is_older = |(_, at): &(Record, Option<DateTime<Utc>>)| *at < stored_at;
+        if brought.are_events || brought.records.get(&id).is_some_and(is_older) {
+            brought.records.remove(&id);
+        }
+    }
+    let (records, times): (Vec<Record>, Vec<_>) = brought.records.into_values().unzip();
+    let mut counts = raw::store(db, claimed, stream, &records, &mut true, None)?;
+    quarantine::add(db, claimed, stream, &brought.rejected)?;
+    counts.quarantined = brought.rejected.len() as u64;
+    let ids = records.iter().map(|record| record.id.as_str());
+    let timed = ids.zip(times).filter_map(|(id, at)| Some((id, at?)));
+    let (ids, times): (Vec<&str>, Vec<i64>) =
+        timed.map(|(id, at)| (id, at.timestamp_micros())).unzip();
+    if !ids.is_empty() {
+        db.run(
+            "UPDATE @extschema@.raw_connector_data r SET source_version = 'epoch'::timestamptz + v.at * interval '1 microsecond'
+             FROM unnest($2, $3) AS v(id, at) WHERE r.connector_id = $1 AND r.source_record_id = v.id",
+            &[
+                uuid(claimed.connector).into(),
+                ids.into(),
+                times.into(),
+            ],
+        )?;
+    }
+    Ok(counts)
+}
+
+/// Which of these records are stored, and the time of the state that each shows; locked, so that nothing newer comes
+/// in between.
+fn stored<'a>(
+    db: &mut Db,
+    claimed: &Claimed,
+    ids: impl Iterator<Item = &'a String>,
+) -> Result<Vec<(String, Option<DateTime<Utc>>)>> {
+    let ids: Vec<&str> = ids.map(String::as_str).collect();
+    let rows = db.run(
+        "SELECT source_record_id, (extract(epoch FROM source_version) * 1000000)::bigint FROM @extschema@.raw_connector_data
+         WHERE connector_id = $1 AND source_record_id = ANY ($2) AND NOT deleted ORDER BY source_record_id FOR NO KEY UPDATE",
+        &[uuid(claimed.connector).into(), ids.into()],
+    )?;
+    (0..rows.count)
+        .map(|row| {
+            let at: Option<i64> = rows.get(row, 2)?;
+            Ok((
+                rows.need(row, 1)?,
+                at.and_then(DateTime::from_timestamp_micros),
+            ))
+        })
+        .collect()
+}
