@@ -678,3 +678,56 @@ fn with_a_certificate_it_speaks_tls_and_takes_a_renewed_one_over() {
             .then_some(())
     });
 }
+
+#[test]
+fn the_gateway_of_the_readme_takes_what_a_till_pushes() {
+    let mut stage = stage("");
+    stage
+        .client
+        .batch_execute(&format!(
+            "INSERT INTO tenants (tenant_id) VALUES ('{TENANT}')"
+        ))
+        .unwrap();
+    let token = readme_sql("connector_service_create_token").to_owned() + "\\echo :token\n";
+    let token = stage.cluster.script("app", &token);
+    stage.cluster.script("app", readme_sql("'webhook'"));
+    let sql = "SELECT connector_id::text FROM connectors WHERE name = 'till'";
+    let till: String = stage.client.query_one(sql, &[]).unwrap().get(0);
+    let body = r#"{"id": 1, "total": 5, "updated_at": "2026-01-05T10:00:00Z"}"#;
+    let signed = format!("sha256={}", signature(body));
+    let path = format!("/webhooks/{till}");
+    let answered = ask(
+        stage.port,
+        "POST",
+        &path,
+        &[("X-Hub-Signature-256", &signed)],
+        body.as_bytes(),
+    );
+    assert_eq!(answered.status, 200, "{answered:?}");
+    assert_eq!(
+        stage.count("SELECT count(*) FROM raw_connector_data WHERE source_record_id = 'orders/1'"),
+        1
+    );
+    let seen = stage.get("/tenants", token.trim()).json();
+    assert_eq!(
+        (&seen["scope"], &seen["tenants"][0]["tenant_id"]),
+        (&json!("app"), &json!(TENANT))
+    );
+    let overview = stage
+        .get(&format!("/tenants/{TENANT}/overview"), token.trim())
+        .json();
+    assert_eq!(overview["connectors"][0]["name"], "till");
+    assert_eq!(overview["runs"][0]["kind"], "webhook");
+    assert_eq!(
+        stage
+            .get(&format!("/tenants/{OTHER}/overview"), token.trim())
+            .status,
+        403
+    );
+    // There is nobody to ask for more.
+    let sql = "SELECT connector_service_sync(connector_id) IS NULL FROM connectors";
+    assert!(stage.client.query_one(sql, &[]).unwrap().get::<_, bool>(0));
+    let sql = "SELECT string_agg(item || ': ' || detail, ', ') FROM connector_service_doctor() WHERE NOT ok";
+    let row = stage.client.query_one(sql, &[]).unwrap();
+    assert_eq!(row.get::<_, Option<&str>>(0), None);
+}

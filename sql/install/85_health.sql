@@ -82,6 +82,19 @@ BEGIN
             current_setting('max_worker_processes')::integer + 2 + (v_status ->> 'workers_wanted')::integer) END;
     RETURN NEXT;
 
+    IF v_status #>> '{gateway,address}' IS NOT NULL THEN
+        item := 'gateway';
+        ok := (v_status #>> '{gateway,runs}')::boolean;
+        detail := format(CASE WHEN ok THEN 'a gateway runs for %s' ELSE 'there should be a gateway at %s, and none runs' END, v_status #>> '{gateway,address}');
+        fix := CASE WHEN NOT ok THEN 'see worker; the server''s log says why the gateway did not start' END;
+        IF ok AND (v_status #>> '{gateway,is_readable_on_its_way}')::boolean THEN
+            ok := false;
+            detail := format('the gateway at %s can be reached from elsewhere and speaks plain HTTP: tokens and rows can be read on their way', v_status #>> '{gateway,address}');
+            fix := 'ALTER SYSTEM SET connector_service.gateway_certificate = ''/path/to/fullchain.pem''; ALTER SYSTEM SET connector_service.gateway_private_key = ''/path/to/privkey.pem''; SELECT pg_reload_conf(); -- or let it listen at 127.0.0.1, behind a proxy';
+        END IF;
+        RETURN NEXT;
+    END IF;
+
     item := 'copy';
     SELECT CASE
             WHEN v_installation.held_since IS NOT NULL THEN v_installation.held_because

@@ -36,7 +36,11 @@ fn connector_service_status() -> JsonB {
         "version": env!("CARGO_PKG_VERSION"),
         "workers": workers,
         "workers_wanted": guc::sync_workers(),
-        "gateway": {"runs": is_served, "address": address.map(|address| address.to_string())},
+        "gateway": {
+            "runs": is_served,
+            "address": address.map(|address| address.to_string()),
+            "is_readable_on_its_way": address.is_some_and(|address| !address.ip().is_loopback()) && guc::gateway_identity().is_none(),
+        },
         "key_problem": key_problem.map(|problem| problem.to_string()),
     }))
 }

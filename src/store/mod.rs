@@ -92,7 +92,11 @@ pub fn limited<T>(longest: Duration, body: impl FnOnce(&mut Db) -> Result<T>) ->
     unsafe { alarm::enable_timeout_after(alarm::STATEMENT_TIMEOUT, longest) };
     let result = tx(body);
     // SAFETY: as above.
-    unsafe { alarm::disable_timeout(alarm::STATEMENT_TIMEOUT, false) };
+    unsafe {
+        alarm::disable_timeout(alarm::STATEMENT_TIMEOUT, false);
+        // One that came too late must not cancel what comes next.
+        pg_sys::QueryCancelPending = 0;
+    }
     result
 }
 

@@ -1,8 +1,10 @@
 //! One connection: its requests, one after the other.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -25,25 +27,37 @@ use super::{Answer, Ask, Asked};
 const HEAD_BYTES: usize = 16 * 1024;
 const HEADERS: usize = 64;
 
-pub async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+/// Longest life of a connection: who takes his answers too slowly to be caught by another bound is cut off by this one.
+const LIFE: Duration = Duration::from_secs(15 * 60);
+
+pub async fn serve(stream: TcpStream, shared: Arc<Shared>, is_busy: Arc<AtomicBool>) {
     let _ = stream.set_nodelay(true);
     let identity = shared.identity.borrow().clone();
     match identity {
-        None => speak(stream, shared).await,
+        None => speak(stream, shared, is_busy).await,
         Some(identity) => {
             let handshake = identity.acceptor().accept(stream);
             if let Ok(Ok(stream)) = timeout(shared.settings.timeout, handshake).await {
-                speak(stream, shared).await;
+                speak(stream, shared, is_busy).await;
             }
         }
     }
 }
 
-async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>) {
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    shared: Arc<Shared>,
+    is_busy: Arc<AtomicBool>,
+) {
     let longest = shared.settings.timeout;
     let service = service_fn(|request| {
-        let shared = shared.clone();
-        async move { Ok::<_, Infallible>(respond(request, &shared).await) }
+        let (shared, is_busy) = (shared.clone(), is_busy.clone());
+        async move {
+            is_busy.store(true, Ordering::Relaxed);
+            let response = respond(request, &shared).await;
+            is_busy.store(false, Ordering::Relaxed);
+            Ok::<_, Infallible>(response)
+        }
     });
     // Without a timer hyper's time-outs do nothing. The time for a head also ends a connection that is idle.
     let connection = http1::Builder::new()
@@ -52,8 +66,12 @@ async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>)
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEADERS)
         .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
     // What goes wrong on a connection is the affair of who made it.
-    let _ = connection.await;
+    if timeout(LIFE, connection.as_mut()).await.is_err() {
+        connection.as_mut().graceful_shutdown();
+        let _ = timeout(longest, connection).await;
+    }
 }
 
 /// A request that is counted as open until its answer is on its way.

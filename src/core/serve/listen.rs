@@ -1,12 +1,14 @@
 //! A server: its socket, its threads, and the queue to the main thread.
 
+use std::collections::VecDeque;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::AbortHandle;
 
 use super::{Asked, Identity, Settings, connection};
 use crate::threads;
@@ -101,21 +103,40 @@ impl Drop for Server {
     }
 }
 
+/// A connection that is there.
+struct Place {
+    task: AbortHandle,
+    /// Whether a request of it is being worked on. One that says nothing gives way to one that comes.
+    is_busy: Arc<AtomicBool>,
+}
+
 async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
-    let places = Arc::new(Semaphore::new(shared.settings.connections));
+    let free = Arc::new(Semaphore::new(shared.settings.connections));
+    let mut places: VecDeque<Place> = VecDeque::new();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(AFTER_TROUBLE).await;
+            continue;
+        };
+        places.retain(|place| !place.task.is_finished());
+        if free.available_permits() == 0
+            && let Some(idle) = places
+                .iter()
+                .position(|place| !place.is_busy.load(Ordering::Relaxed))
+            && let Some(place) = places.remove(idle)
+        {
+            place.task.abort();
+        }
+        let Ok(permit) = free.clone().acquire_owned().await else {
             return;
         };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let shared = shared.clone();
-                tokio::spawn(async move {
-                    connection::serve(stream, shared).await;
-                    drop(place);
-                });
-            }
-            Err(_) => tokio::time::sleep(AFTER_TROUBLE).await,
-        }
+        let is_busy = Arc::new(AtomicBool::new(false));
+        let (shared, busy) = (shared.clone(), is_busy.clone());
+        let task = tokio::spawn(async move {
+            connection::serve(stream, shared, busy).await;
+            drop(permit);
+        });
+        let task = task.abort_handle();
+        places.push_back(Place { task, is_busy });
     }
 }

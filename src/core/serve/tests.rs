@@ -352,6 +352,51 @@ fn who_is_slow_is_cut_off_and_others_are_answered_meanwhile() {
 }
 
 #[test]
+fn connections_that_say_nothing_give_way_to_those_that_ask() {
+    let stage = Stage::new(|settings| {
+        settings.connections = 16;
+        settings.timeout = Duration::from_secs(60);
+    });
+    let mut silent: Vec<TcpStream> = Vec::new();
+    for number in 0..1_000 {
+        let mut stream = stage.connect();
+        if number % 2 == 0 {
+            write!(stream, "GET /live HTTP/1.1\r\nHost: ").unwrap();
+        }
+        silent.push(stream);
+        if number % 50 == 49 {
+            let began = Instant::now();
+            let mut quick = stage.connect();
+            write!(
+                quick,
+                "GET /live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            )
+            .unwrap();
+            assert_eq!(status(&rest(quick)), 200);
+            assert!(
+                began.elapsed() < Duration::from_secs(1),
+                "{:?}",
+                began.elapsed()
+            );
+        }
+    }
+    // All but the latest were closed.
+    for stream in &silent {
+        stream.set_nonblocking(true).unwrap();
+    }
+    let is_open = |stream: &&TcpStream| matches!(stream.peek(&mut [0; 1]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while silent.iter().filter(is_open).count() > 16 {
+        assert!(
+            Instant::now() < deadline,
+            "{} are open",
+            silent.iter().filter(is_open).count()
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
 fn what_is_too_large_is_not_read() {
     let stage = Stage::new(|_| ());
     for announced in [WEBHOOK_BYTES + 1, usize::MAX >> 1] {
