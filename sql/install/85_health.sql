@@ -250,21 +250,27 @@ BEGIN
         sample (metric, help, labels, value) AS (
             SELECT 'workers', 'Sync workers that run in this database.', '', jsonb_array_length(v_status -> 'workers')::numeric
             UNION ALL SELECT 'workers_wanted', 'Sync workers that should run in this database.', '', (v_status ->> 'workers_wanted')::numeric
-            UNION ALL SELECT 'connectors', 'Connectors, by how they are.', format('{health="%s"}', health), count(*) FROM connector GROUP BY health
-            UNION ALL SELECT 'runs_active', 'Runs that are queued or running.', format('{kind="%s",state="%s"}', r.kind, r.state), count(*)
+            -- What there is none of is zero, and not nothing: alerts are made of the difference.
+            UNION ALL SELECT 'connectors', 'Connectors, by how they are.', format('{health="%s"}', k.health), count(c.connector_id)
+                FROM unnest('{paused,waiting,syncing,error,failing,queued,late,new,ok}'::text[]) AS k (health) LEFT JOIN connector c ON c.health = k.health GROUP BY k.health
+            UNION ALL SELECT 'runs_active', 'Runs that are queued or running.', format('{kind="%s",state="%s"}', k.kind, k.state), count(r.kind)
                 -- Each arm has its index.
-                FROM (SELECT q.kind, q.state FROM @extschema@.sync_runs q WHERE q.state = 'queued' AND q.retry_at IS NULL
+                FROM (SELECT kind, state FROM unnest('{sync,backfill,upload,check,preview}'::text[]) AS kind, unnest('{queued,running}'::text[]) AS state) AS k LEFT JOIN (
+                    SELECT q.kind, q.state FROM @extschema@.sync_runs q WHERE q.state = 'queued' AND q.retry_at IS NULL
                     UNION ALL SELECT q.kind, q.state FROM @extschema@.sync_runs q WHERE q.state = 'queued' AND q.retry_at IS NOT NULL
-                    UNION ALL SELECT q.kind, q.state FROM @extschema@.sync_runs q WHERE q.state = 'running') AS r GROUP BY r.kind, r.state
+                    UNION ALL SELECT q.kind, q.state FROM @extschema@.sync_runs q WHERE q.state = 'running') AS r ON r.kind = k.kind AND r.state = k.state GROUP BY k.kind, k.state
             UNION ALL SELECT 'oldest_queued_seconds', 'How long the run waits that waits longest and could begin.', '',
                 coalesce(extract(epoch FROM now() - min(r.requested_at)), 0) FROM @extschema@.sync_runs r WHERE r.state = 'queued' AND r.retry_at IS NULL
-            UNION ALL SELECT 'runs_last_hour', 'Runs that ended within the last hour.', format('{kind="%s",state="%s"}', kind, state), count(*) FROM lately GROUP BY kind, state
+            UNION ALL SELECT 'runs_last_hour', 'Runs that ended within the last hour.', format('{kind="%s",state="%s"}', k.kind, k.state), count(l.run_id)
+                FROM (SELECT kind, state FROM unnest('{sync,backfill,upload,webhook,check,preview}'::text[]) AS kind, unnest('{succeeded,failed,cancelled}'::text[]) AS state) AS k
+                    LEFT JOIN lately l ON l.kind = k.kind AND l.state = k.state GROUP BY k.kind, k.state
             UNION ALL SELECT 'records_last_hour', 'Records of runs that ended within the last hour.', format('{result="%s"}', result), count
                 FROM (SELECT coalesce(sum(inserted), 0) AS inserted, coalesce(sum(updated), 0) AS updated, coalesce(sum(unchanged), 0) AS unchanged,
                         coalesce(sum(quarantined), 0) AS quarantined, coalesce(sum(deleted), 0) AS deleted FROM lately) AS l,
                     LATERAL (VALUES ('inserted', inserted), ('updated', updated), ('unchanged', unchanged), ('quarantined', quarantined), ('deleted', deleted)) AS v (result, count)
-            UNION ALL SELECT 'open_alerts', 'Data quality alerts that are open.', format('{severity="%s"}', a.severity), count(*)
-                FROM @extschema@.data_quality_alerts a WHERE NOT a.resolved GROUP BY a.severity
+            UNION ALL SELECT 'open_alerts', 'Data quality alerts that are open.', format('{severity="%s"}', k.severity), count(a.alert_id)
+                FROM unnest('{info,warning,critical}'::text[]) AS k (severity)
+                    LEFT JOIN @extschema@.data_quality_alerts a ON a.severity = k.severity AND NOT a.resolved GROUP BY k.severity
             UNION ALL SELECT 'connector_up', 'Whether a connector needs nobody and fails nowhere: 1 or 0.', labels, (health NOT IN ('error', 'failing', 'late'))::integer FROM connector
             UNION ALL SELECT 'connector_lag_seconds', 'How old the data of a connector may be.', labels, extract(epoch FROM lag) FROM connector WHERE lag IS NOT NULL
             UNION ALL SELECT 'connector_failures', 'Failed runs of a connector since the last success.', labels, failures FROM connector

@@ -3,13 +3,13 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, EXPECT, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -27,18 +27,23 @@ use super::{Answer, Ask, Asked};
 const HEAD_BYTES: usize = 16 * 1024;
 const HEADERS: usize = 64;
 
+/// Where a connection is: no request has come yet, one is being worked on, or its answer is on its way or gone.
+pub const SILENT: u8 = 0;
+const ASKED: u8 = 1;
+pub const ANSWERED: u8 = 2;
+
 /// Longest life of a connection: who takes his answers too slowly to be caught by another bound is cut off by this one.
 const LIFE: Duration = Duration::from_secs(15 * 60);
 
-pub async fn serve(stream: TcpStream, shared: Arc<Shared>, is_busy: Arc<AtomicBool>) {
+pub async fn serve(stream: TcpStream, shared: Arc<Shared>, at: Arc<AtomicU8>) {
     let _ = stream.set_nodelay(true);
     let identity = shared.identity.borrow().clone();
     match identity {
-        None => speak(stream, shared, is_busy).await,
+        None => speak(stream, shared, at).await,
         Some(identity) => {
             let handshake = identity.acceptor().accept(stream);
             if let Ok(Ok(stream)) = timeout(shared.settings.timeout, handshake).await {
-                speak(stream, shared, is_busy).await;
+                speak(stream, shared, at).await;
             }
         }
     }
@@ -47,15 +52,15 @@ pub async fn serve(stream: TcpStream, shared: Arc<Shared>, is_busy: Arc<AtomicBo
 async fn speak(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     shared: Arc<Shared>,
-    is_busy: Arc<AtomicBool>,
+    at: Arc<AtomicU8>,
 ) {
     let longest = shared.settings.timeout;
     let service = service_fn(|request| {
-        let (shared, is_busy) = (shared.clone(), is_busy.clone());
+        let (shared, at) = (shared.clone(), at.clone());
         async move {
-            is_busy.store(true, Ordering::Relaxed);
+            at.store(ASKED, Ordering::Relaxed);
             let response = respond(request, &shared).await;
-            is_busy.store(false, Ordering::Relaxed);
+            at.store(ANSWERED, Ordering::Relaxed);
             Ok::<_, Infallible>(response)
         }
     });
@@ -106,22 +111,45 @@ async fn respond(request: Request<Incoming>, shared: &Shared) -> Response<Full<B
 }
 
 async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Answer, Answer> {
-    let (head, body) = request.into_parts();
-    let (what, _memory) = match route(&head.method, &head.uri, &head.headers)? {
-        Route::At(answer) => return Ok(answer),
-        Route::Ask(what) => (what, None),
-        Route::Body(awaits) => {
-            let (what, memory) = read(awaits, body, shared).await?;
-            (what, Some(memory))
-        }
+    let (head, mut body) = request.into_parts();
+    // Who waits for leave to send a body is told before he sends it.
+    let is_asking = head.headers.contains_key(EXPECT);
+    let read = match route(&head.method, &head.uri, &head.headers) {
+        Ok(Route::At(answer)) => return Ok(answer),
+        Ok(Route::Ask(what)) => Ok((what, None)),
+        Ok(Route::Body(awaits)) => read(awaits, &mut body, shared)
+            .await
+            .map(|(what, memory)| (what, Some(memory))),
+        Err(refusal) => Err(refusal),
     };
-    ask(what, shared).await
+    match read {
+        Ok((what, _memory)) => ask(what, shared).await,
+        Err(refusal) => {
+            if !is_asking {
+                let _ = timeout(shared.settings.timeout, drain(body, shared)).await;
+            }
+            Err(refusal)
+        }
+    }
+}
+
+/// Lets what is left of a refused body come, without keeping it: who is still sending when the connection ends sees that
+/// it was reset, and not what was answered.
+async fn drain(mut body: Incoming, shared: &Shared) {
+    let mut left = shared.settings.upload_bytes;
+    while let Some(Ok(frame)) = body.frame().await {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        let Some(less) = left.checked_sub(bytes) else {
+            return;
+        };
+        left = less;
+    }
 }
 
 /// Reads the body, as far as there is memory and time for it.
 async fn read(
     awaits: Awaits,
-    body: Incoming,
+    body: &mut Incoming,
     shared: &Shared,
 ) -> Result<(Ask, OwnedSemaphorePermit), Answer> {
     let most = awaits.most(shared.settings.upload_bytes);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
@@ -106,9 +106,12 @@ impl Drop for Server {
 /// A connection that is there.
 struct Place {
     task: AbortHandle,
-    /// Whether a request of it is being worked on. One that says nothing gives way to one that comes.
-    is_busy: Arc<AtomicBool>,
+    at: Arc<AtomicU8>,
 }
+
+/// Where connections are that give way to one that comes, the first of them first: those that have said nothing yet, and
+/// those that were answered and say no more.
+const GIVE_WAY: [u8; 2] = [connection::SILENT, connection::ANSWERED];
 
 async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
     let free = Arc::new(Semaphore::new(shared.settings.connections));
@@ -119,24 +122,27 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
             continue;
         };
         places.retain(|place| !place.task.is_finished());
-        if free.available_permits() == 0
-            && let Some(idle) = places
-                .iter()
-                .position(|place| !place.is_busy.load(Ordering::Relaxed))
-            && let Some(place) = places.remove(idle)
-        {
-            place.task.abort();
+        if free.available_permits() == 0 {
+            let is_at = |at: u8| {
+                places
+                    .iter()
+                    .position(|place| place.at.load(Ordering::Relaxed) == at)
+            };
+            let idle = GIVE_WAY.into_iter().find_map(is_at);
+            if let Some(place) = idle.and_then(|idle| places.remove(idle)) {
+                place.task.abort();
+            }
         }
         let Ok(permit) = free.clone().acquire_owned().await else {
             return;
         };
-        let is_busy = Arc::new(AtomicBool::new(false));
-        let (shared, busy) = (shared.clone(), is_busy.clone());
+        let at = Arc::new(AtomicU8::new(connection::SILENT));
+        let (shared, its) = (shared.clone(), at.clone());
         let task = tokio::spawn(async move {
-            connection::serve(stream, shared, busy).await;
+            connection::serve(stream, shared, its).await;
             drop(permit);
         });
         let task = task.abort_handle();
-        places.push_back(Place { task, is_busy });
+        places.push_back(Place { task, at });
     }
 }

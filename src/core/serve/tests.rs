@@ -399,6 +399,25 @@ fn connections_that_say_nothing_give_way_to_those_that_ask() {
 #[test]
 fn what_is_too_large_is_not_read() {
     let stage = Stage::new(|_| ());
+    // Told before it is sent, to who asks; and after it was, to who does not.
+    let mut stream = stage.connect();
+    write!(stream, "POST /webhooks/{ID} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 3000000\r\n\r\n").unwrap();
+    assert_eq!(status(&rest(stream)), 413);
+    for (path, expected) in [
+        (format!("/webhooks/{ID}"), 413),
+        (format!("/uploads/{ID}?file=a.csv"), 401),
+    ] {
+        let mut stream = stage.connect();
+        let body = vec![b'x'; 3_000_000];
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        )
+        .unwrap();
+        stream.write_all(&body).unwrap();
+        assert_eq!(status(&rest(stream)), expected);
+    }
     for announced in [WEBHOOK_BYTES + 1, usize::MAX >> 1] {
         let mut stream = stage.connect();
         write!(stream, "POST /webhooks/{ID} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {announced}\r\n\r\n").unwrap();
