@@ -681,6 +681,45 @@ fn several_workers_share_the_tenants_of_a_database() {
 }
 
 #[test]
+fn windows_that_are_asked_for_while_others_end_are_not_forgotten() {
+    let mut stage = stage("", 3, 10);
+    let gate = Vendor::start(|_| Reply::Hang);
+    let sql = "UPDATE connectors SET config = jsonb_set(config, '{manifest,streams,0,retriever,requester,url_base}', to_jsonb($1::text))";
+    let (slow, url) = (gate.url(), stage.vendor.url());
+    stage.client.execute(sql, &[&slow]).unwrap();
+    let ask = "SELECT connector_service_backfill(connector_id, '2026-01-01', '2026-01-02')::text FROM connectors";
+    let first = stage.text(ask);
+    wait_until(30, "the first window is being read", || {
+        (!gate.asked().is_empty()).then_some(())
+    });
+    // What asks does not see that the first one ends, and what ends it does not see what is asked for.
+    stage.client.execute(sql, &[&url]).unwrap();
+    let mut other = stage.cluster.client("app");
+    let mut open = other.transaction().unwrap();
+    let second: String = open.query_one(ask, &[]).unwrap().get(0);
+    gate.let_go();
+    wait_until(60, "the first window has ended", || {
+        let run = run_of(&mut stage.client, &first);
+        (run["state"] != "running").then_some(())
+    });
+    let sql =
+        "UPDATE sync_runs SET retry_at = now() WHERE run_id = $1::text::uuid AND state = 'queued'";
+    stage.client.execute(sql, &[&first]).unwrap();
+    stage
+        .client
+        .batch_execute("SELECT connector_service_wake()")
+        .unwrap();
+    let ended = |client: &mut Client, run: &str| {
+        wait_until(60, "the window has been read", || {
+            Some(run_of(client, run)).filter(|run| run["state"] == "succeeded")
+        });
+    };
+    ended(&mut stage.client, &first);
+    open.commit().unwrap();
+    ended(&mut stage.client, &second);
+}
+
+#[test]
 fn an_open_transaction_of_one_tenant_holds_up_nobody_else() {
     let mut stage = stage("connector_service.request_retries = 0", 3, 10);
     let busy = Vendor::start(|_| Reply::Full {

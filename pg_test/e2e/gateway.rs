@@ -410,6 +410,76 @@ fn what_is_pushed_is_stored_once_and_counts() {
 }
 
 #[test]
+fn a_connector_that_somebody_holds_is_not_at_the_cost_of_others() {
+    let mut stage = stage("");
+    let held = stage.webhook(&json!({"key": "id"}));
+    let free = stage.webhook(&json!({"key": "id"}));
+    let mut other = stage.cluster.client("app");
+    let mut open = other.transaction().unwrap();
+    let sql = "SELECT FROM connectors WHERE connector_id = $1::text::uuid FOR UPDATE";
+    open.execute(sql, &[&held]).unwrap();
+    let began = Instant::now();
+    let port = stage.port;
+    let threads: Vec<_> = (0..40)
+        .map(|id| {
+            let connector = if id % 2 == 0 {
+                held.clone()
+            } else {
+                free.clone()
+            };
+            std::thread::spawn(move || {
+                (
+                    id % 2,
+                    push(port, &connector, &format!(r#"{{"id": {id}}}"#))
+                        .map(|answered| answered.status),
+                )
+            })
+        })
+        .collect();
+    let mut statuses: BTreeMap<(usize, Option<u16>), u32> = BTreeMap::new();
+    for thread in threads {
+        *statuses.entry(thread.join().unwrap()).or_default() += 1;
+    }
+    assert_eq!(
+        Vec::from_iter(statuses),
+        [((0, Some(503)), 20), ((1, Some(200)), 20)]
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        began.elapsed()
+    );
+    open.commit().unwrap();
+    assert_eq!(push(port, &held, r#"{"id": 1}"#).unwrap().status, 200);
+
+    // What a trigger of theirs refuses costs itself, and not what came with it.
+    stage
+        .client
+        .batch_execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$; GRANT EXECUTE ON FUNCTION refuse() TO PUBLIC;
+             CREATE TRIGGER refuse BEFORE INSERT ON raw_connector_data FOR EACH ROW WHEN (NEW.data ->> 'id' LIKE '%13') EXECUTE FUNCTION refuse()",
+        )
+        .unwrap();
+    let many: Vec<Value> = (1001..=1100).map(|id| json!({"id": id})).collect();
+    assert_eq!(
+        push(port, &free, &json!(many).to_string()).unwrap().status,
+        200
+    );
+    assert_eq!(stage.count("SELECT count(*) FROM raw_connector_data WHERE data ->> 'id' LIKE '1___' AND length(data ->> 'id') = 4"), 99);
+    let sql = "SELECT count(*) FROM quarantine WHERE reason_code = 'refused_by_postgres' AND source_record_id = 'events/1013'";
+    assert_eq!(stage.count(sql), 1);
+    ledger_holds(&mut stage.client);
+
+    // Once the key is away nobody is told that he does not sign rightly.
+    let file = stage.cluster.dir.join("data.connector_service.key");
+    let away = stage.cluster.dir.join("away");
+    std::fs::rename(&file, &away).unwrap();
+    assert_eq!(push(port, &free, r#"{"id": 2}"#).unwrap().status, 503);
+    std::fs::rename(&away, &file).unwrap();
+    assert_eq!(push(port, &free, r#"{"id": 2}"#).unwrap().status, 200);
+}
+
+#[test]
 fn an_event_of_a_vendor_has_its_account_asked_and_a_burst_of_them_once_or_twice() {
     let mut stage = stage("");
     let vendor = Vendor::start(|asked| {
@@ -668,6 +738,18 @@ fn with_a_certificate_it_speaks_tls_and_takes_a_renewed_one_over() {
     assert!(!speak(), "the new one is not in use yet");
     client.batch_execute("SELECT pg_reload_conf()").unwrap();
     wait_until(30, "the new one is in use", || speak().then_some(()));
+    // Half of what it takes is not the wish to speak in clear.
+    client
+        .batch_execute("ALTER SYSTEM SET connector_service.gateway_private_key = ''")
+        .unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").unwrap();
+    wait_until(30, "it says so", || {
+        cluster.log().contains("one is not set").then_some(())
+    });
+    assert!(speak() && try_ask(port, "GET", "/live", &[], b"").is_none());
+    client
+        .batch_execute("ALTER SYSTEM RESET connector_service.gateway_private_key")
+        .unwrap();
     // One that does not read changes nothing.
     std::fs::write(&certificate, "no certificate").unwrap();
     client.batch_execute("SELECT pg_reload_conf()").unwrap();

@@ -39,7 +39,7 @@ fn connector_service_status() -> JsonB {
         "gateway": {
             "runs": is_served,
             "address": address.map(|address| address.to_string()),
-            "is_readable_on_its_way": address.is_some_and(|address| !address.ip().is_loopback()) && guc::gateway_identity().is_none(),
+            "is_readable_on_its_way": address.is_some_and(|address| !address.ip().is_loopback()) && guc::gateway_identity().0.is_none(),
         },
         "key_problem": key_problem.map(|problem| problem.to_string()),
     }))

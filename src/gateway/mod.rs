@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use connector_service_core::serve::{Ask, Asked, Identity, Server, Settings};
+use connector_service_core::serve::{Asked, Identity, Server, Settings};
 use pgrx::prelude::*;
 
 use crate::error::Error;
@@ -23,7 +23,7 @@ use crate::{board, guc, signals};
 /// What pg_stat_activity shows as backend_type.
 pub const NAME: &str = "connector_service gateway";
 
-/// Requests that are answered before signals are looked at again.
+/// Webhooks of one transaction. More: a longer one. Fewer: more waits for the disk.
 const AT_ONCE: usize = 128;
 
 /// Pause after it could not listen, because somebody else has the address, say.
@@ -47,7 +47,9 @@ pub extern "C-unwind" fn connector_service_gateway(arg: pg_sys::Datum) {
         return;
     }
     board::leave_at_exit();
-    let prepared = installation::prepare_session().and_then(|()| tx(installation::database));
+    let prepared = installation::prepare_session()
+        .and_then(|()| installation::wait_for_locks_less())
+        .and_then(|()| tx(installation::database));
     match prepared {
         Ok(name) => run(&name),
         Err(Error::NotInstalled) => {}
@@ -64,8 +66,10 @@ fn run(database: &str) {
     let mut gateway = Gateway {
         waker: waiter.waker(),
         server: None,
+        is_tls: false,
         listen_at: Instant::now(),
     };
+    let mut look_at = Instant::now();
     loop {
         // SAFETY: plain flag, set by the signal's handler.
         if unsafe { pg_sys::ProcDiePending } != 0
@@ -75,6 +79,12 @@ fn run(database: &str) {
         }
         if signals::answer() {
             gateway.reload();
+        }
+        if Instant::now() >= look_at {
+            if matches!(tx(installation::look), Err(Error::NotInstalled)) {
+                return;
+            }
+            look_at = Instant::now() + LOOK_AT_LEAST;
         }
         let Some(address) = guc::gateway_listen().of(database) else {
             return;
@@ -87,7 +97,9 @@ fn run(database: &str) {
             Some(_) => LOOK_AT_LEAST,
             None => gateway.listen_at.saturating_duration_since(Instant::now()),
         };
-        waiter.sleep(wait);
+        if waiter.sleep(wait.min(LOOK_AT_LEAST)) {
+            look_at = Instant::now();
+        }
     }
 }
 
@@ -95,6 +107,7 @@ struct Gateway {
     waker: Waker,
     /// With the address it listens at.
     server: Option<(Server, SocketAddr)>,
+    is_tls: bool,
     /// When to try again.
     listen_at: Instant,
 }
@@ -111,6 +124,7 @@ impl Gateway {
         }
         let waker = self.waker.clone();
         let started = settings(address).and_then(|settings| {
+            self.is_tls = settings.identity.is_some();
             Server::start(settings, Arc::new(move || waker.wake())).map_err(|e| e.to_string())
         });
         match started {
@@ -131,7 +145,9 @@ impl Gateway {
             return;
         };
         match identity() {
-            Ok(identity) => server.identify(identity),
+            Ok(identity) if identity.is_some() == self.is_tls => server.identify(identity),
+            // Another kind of server: connections of the one must not meet the other.
+            Ok(_) => self.server = None,
             Err(problem) => warning!(
                 "connector_service gateway goes on with the certificate that it has: {problem}"
             ),
@@ -143,21 +159,20 @@ impl Gateway {
         let Some((server, _)) = &mut self.server else {
             return false;
         };
-        let asked: Vec<Asked> = std::iter::from_fn(|| server.try_next())
+        let pushed: Vec<Asked> = std::iter::from_fn(|| server.try_next_pushed())
             .take(AT_ONCE)
             .collect();
-        let is_any = !asked.is_empty();
-        // Who has hung up meanwhile is not worked for; but what was pushed is stored, because it was sent.
-        let (pushed, others): (Vec<Asked>, Vec<Asked>) = asked
-            .into_iter()
-            .partition(|asked| matches!(asked.what, Ask::Webhook(_)));
+        let is_pushed = !pushed.is_empty();
         webhook::take(pushed);
-        for asked in others.into_iter().filter(|asked| !asked.is_over()) {
+        let Some(asked) = server.try_next() else {
+            return is_pushed;
+        };
+        // Who has hung up meanwhile is not worked for; but what was pushed is stored, because it was sent.
+        if !asked.is_over() {
             let answer = read::answer(&asked.what);
             asked.answer(answer);
-            signals::answer();
         }
-        is_any
+        true
     }
 }
 
@@ -173,8 +188,11 @@ fn settings(address: SocketAddr) -> Result<Settings, String> {
 
 /// Who the gateway is, where it speaks TLS.
 fn identity() -> Result<Option<Arc<Identity>>, String> {
-    let Some((certificate, key)) = guc::gateway_identity() else {
-        return Ok(None);
+    let (certificate, key) = match guc::gateway_identity() {
+        (None, None) => return Ok(None),
+        (Some(certificate), Some(key)) => (certificate, key),
+        // Not in clear, where somebody meant it to be sealed.
+        _ => return Err("of gateway_certificate and gateway_private_key one is not set".into()),
     };
     let identity = Identity::load(&certificate, &key).map_err(|error| error.to_string())?;
     Ok(Some(Arc::new(identity)))

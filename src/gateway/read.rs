@@ -33,8 +33,16 @@ pub fn answer(what: &Ask) -> Answer {
             let page = access::acting_for(asked.tenant, || {
                 read::metrics(db, asked.tenant, kind, days, after, asked.limit)
             })?;
-            Ok(Answer::json(200, page))
+            Ok(match page {
+                Some(page) => Answer::json(200, page),
+                None => Answer::refusal(
+                    413,
+                    "too_large",
+                    "the page is too large; ask for less with limit",
+                ),
+            })
         }),
+        Ask::MayUpload(token) => work(*token, Scope::App, |_, _| Ok(Answer::json(200, "{}"))),
         Ask::Tenants(token) => work(*token, Scope::Read, |db, grant| {
             let tenants = read::tenants(db, grant.tenant)?;
             let scope = grant.scope.word();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use connector_service_core::record::{Reason, Rejected};
+use connector_service_core::record::{Reason, Record, Rejected};
 use connector_service_core::secret::{Credentials, Keyring, Place, open_credentials};
 use connector_service_core::serve::{Answer, Ask, Asked, Webhook};
 use connector_service_core::source::hook::{Delivery, Pushed, Refusal};
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::store::webhook::{self, Target};
 use crate::store::{key, limited, tx};
-use crate::{board, guc};
+use crate::{board, guc, signals};
 
 /// When a vendor should push again to a connector that a person has paused.
 const WHILE_PAUSED: u32 = 60 * 60;
@@ -31,8 +31,8 @@ pub fn take(pushed: Vec<Asked>) {
     let ids = ids.map(|webhook| webhook.connector).collect();
     let known = limited(guc::gateway_timeout(), |db| {
         let (targets, now) = webhook::targets(db, ids)?;
-        // Without its key a connector's secret cannot be opened; others may have none that is sealed.
-        Ok((targets, now, key::load(db).unwrap_or_default()))
+        // Without the key no secret can be opened, and who signs rightly is not to be told that he does not.
+        Ok((targets, now, key::load(db)?))
     });
     let (targets, now, keys) = match known {
         Ok(known) => known,
@@ -69,20 +69,11 @@ pub fn take(pushed: Vec<Asked>) {
             all.push((target, deliveries));
         }
     }
-    let stored = store(&all);
+    let is_stored = store(&all).is_ok();
     for (target, deliveries) in all {
-        for (asked, delivery) in deliveries {
-            let stored = match &stored {
-                Ok(()) => Ok(()),
-                Err(_) => store_alone(target, delivery),
-            };
-            asked.answer(match stored {
-                Ok(()) => Answer::json(200, r#"{"stored": true}"#),
-                Err(error) => {
-                    warning!("connector_service gateway could not store a webhook: {error}");
-                    Answer::busy(AFTER_TROUBLE)
-                }
-            });
+        match is_stored {
+            true => acknowledge(deliveries),
+            false => store_of(target, deliveries),
         }
     }
     // SAFETY: fixed for the life of a process. The facts are the sync worker's to write.
@@ -155,36 +146,87 @@ fn store(all: &[Accepted]) -> Result<()> {
     })
 }
 
-/// One for itself, so that its trouble stays its own. What PostgreSQL refuses because of the data goes to quarantine.
-fn store_alone(target: &Target, mut delivery: Delivery) -> Result<()> {
-    let mut tries = 0;
-    loop {
-        match tx(|db| webhook::store(db, target, &[&delivery])) {
-            Err(error) if error.is_momentary() && tries < STORE_TRIES => tries += 1,
-            Err(error) if error.is_about_data() && !delivery.records.is_empty() => {
-                let records = std::mem::take(&mut delivery.records);
-                let refused = records
-                    .into_iter()
-                    .map(|(record, _)| refused(record, &error));
-                delivery.rejected.extend(refused);
-            }
-            other => return other,
-        }
+fn acknowledge(deliveries: Vec<(Asked, Delivery)>) {
+    for (asked, _) in deliveries {
+        asked.answer(Answer::json(200, r#"{"stored": true}"#));
     }
 }
 
-/// How often a transaction that met a deadlock, a lock time-out or the like is tried again.
-const STORE_TRIES: u32 = 5;
+/// What was pushed to one connector, so that its trouble stays its own.
+fn store_of(target: &Target, deliveries: Vec<(Asked, Delivery)>) {
+    let all = [(target, deliveries)];
+    let stored = store(&all);
+    let [(_, deliveries)] = all;
+    match stored {
+        Ok(()) => acknowledge(deliveries),
+        // Somebody holds its rows: nobody else waits for that.
+        Err(error) if !error.is_about_data() => {
+            warning!("connector_service gateway could not store what was pushed: {error}");
+            for (asked, _) in deliveries {
+                asked.answer(Answer::busy(AFTER_TROUBLE));
+            }
+        }
+        Err(_) => {
+            for (asked, delivery) in deliveries {
+                let stored = store_alone(target, delivery);
+                asked.answer(match stored {
+                    Ok(()) => Answer::json(200, r#"{"stored": true}"#),
+                    Err(error) => {
+                        warning!("connector_service gateway could not store a webhook: {error}");
+                        Answer::busy(AFTER_TROUBLE)
+                    }
+                });
+                signals::answer();
+            }
+        }
+    }
+    signals::answer();
+}
 
-fn refused(record: connector_service_core::record::Record, error: &Error) -> Rejected {
-    Rejected {
+/// One delivery. What PostgreSQL refuses because of the data goes to quarantine, and nothing else of it.
+fn store_alone(target: &Target, mut delivery: Delivery) -> Result<()> {
+    match tx(|db| webhook::store(db, target, &[&delivery])) {
+        // Somebody else stored the same record meanwhile: it is found now.
+        Err(error) if error.is_duplicate() => tx(|db| webhook::store(db, target, &[&delivery])),
+        Err(error) if error.is_about_data() => {
+            let records = std::mem::take(&mut delivery.records);
+            delivery.records = accepted(target, &mut delivery, records);
+            tx(|db| webhook::store(db, target, &[&delivery]))
+        }
+        other => other,
+    }
+}
+
+type Timed = (Record, Option<DateTime<Utc>>);
+
+/// The records that PostgreSQL would store; the others become rejected ones. Found by halves, each tried in a transaction
+/// that is rolled back.
+fn accepted(target: &Target, delivery: &mut Delivery, mut records: Vec<Timed>) -> Vec<Timed> {
+    delivery.records = records;
+    let tried = tx(|db| {
+        webhook::store(db, target, &[&*delivery])?;
+        Err::<(), _>(Error::RolledBack)
+    });
+    records = std::mem::take(&mut delivery.records);
+    match tried {
+        Err(error @ Error::Sql { .. }) if error.is_about_data() => {}
+        // What else is wrong shows when it is stored.
+        _ => return records,
+    }
+    signals::answer();
+    if records.len() > 1 {
+        let rest = records.split_off(records.len() / 2);
+        let mut good = accepted(target, delivery, records);
+        good.extend(accepted(target, delivery, rest));
+        return good;
+    }
+    let refused = records.into_iter().map(|(record, _)| Rejected {
         id: Some(record.id),
         reason: Reason::Refused,
-        detail: format!(
-            "PostgreSQL refused the record with SQLSTATE {}",
-            error.sqlstate()
-        ),
+        detail: "PostgreSQL refused the record".to_owned(),
         raw: record.json,
         hash: record.hash,
-    }
+    });
+    delivery.rejected.extend(refused);
+    Vec::new()
 }

@@ -92,19 +92,32 @@ pub fn release(db: &mut Db, connector: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// The same for every connector, whose window before may have been deleted by hand.
-pub fn release_all(db: &mut Db) -> Result<()> {
+/// The same for every connector that has any. Whoever asks for more and whoever ends the window before see nothing of each
+/// other until both have committed, so at every look the tables say what may go.
+pub fn release_all(db: &mut Db) -> Result<u64> {
     let rows = db.run(
-        "SELECT DISTINCT connector_id FROM @extschema@.sync_runs WHERE kind = 'backfill' AND state IN ('queued', 'running')",
+        // From one connector to the next by the index: one of them may have thousands of windows.
+        "WITH RECURSIVE asked (connector_id) AS (
+            (SELECT s.connector_id FROM @extschema@.sync_runs s
+             WHERE s.kind = 'backfill' AND s.state IN ('queued', 'running') ORDER BY s.connector_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT s.connector_id FROM @extschema@.sync_runs s
+                    WHERE s.kind = 'backfill' AND s.state IN ('queued', 'running') AND s.connector_id > asked.connector_id
+                    ORDER BY s.connector_id LIMIT 1)
+            FROM asked WHERE asked.connector_id IS NOT NULL)
+         UPDATE @extschema@.sync_runs SET retry_at = NULL, waiting_for = NULL
+         WHERE run_id IN (
+            SELECT (SELECT w.run_id FROM @extschema@.sync_runs w
+                    WHERE w.connector_id = asked.connector_id AND w.kind = 'backfill' AND w.state = 'queued' AND w.retry_at = 'infinity'
+                    ORDER BY w.requested_at, w.backfill_step LIMIT 1 FOR UPDATE SKIP LOCKED)
+            FROM asked
+            WHERE asked.connector_id IS NOT NULL AND NOT EXISTS (
+                SELECT FROM @extschema@.sync_runs o
+                WHERE o.connector_id = asked.connector_id AND o.kind = 'backfill' AND o.state IN ('queued', 'running')
+                    AND o.retry_at IS DISTINCT FROM 'infinity'))",
         &[],
     )?;
-    let connectors: Vec<Uuid> = (0..rows.count)
-        .map(|row| Ok(read_uuid(rows.need(row, 1)?)))
-        .collect::<Result<_>>()?;
-    for connector in connectors {
-        release(db, connector)?;
-    }
-    Ok(())
+    Ok(rows.count)
 }
 
 /// Ends what is left of a connector's backfills: what failed would fail again.

@@ -83,6 +83,17 @@ pub fn is_worker_gone(db: &mut Db, number: i32) -> Result<bool> {
     .need(0, 1)
 }
 
+/// For a process in which whoever waits for a lock lets everybody else wait.
+pub fn wait_for_locks_less() -> Result<()> {
+    super::tx_as_superuser(|db| {
+        db.run(
+            "SELECT pg_catalog.set_config('lock_timeout', '300ms', false)",
+            &[],
+        )?;
+        Ok(())
+    })
+}
+
 /// Settings of the worker's session: every statement it runs goes by key, so plans are pinned to indexes. A
 /// table that is growing fast has no statistics yet, and one wrong plan is ten times slower.
 pub fn prepare_session() -> Result<()> {

@@ -7,7 +7,11 @@ use uuid::Uuid;
 use super::{Db, read_uuid, uuid};
 use crate::error::{Error, Result};
 
-/// A page of a tenant's metrics, as JSON.
+/// Bytes of a page. Larger: whoever reads it slowly keeps much memory. Smaller: who wrote much into metrics.data is told to
+/// ask for less.
+const LARGEST_PAGE: i32 = 16 * 1024 * 1024;
+
+/// A page of a tenant's metrics, as JSON; `None`: it is too large.
 pub fn metrics(
     db: &mut Db,
     tenant: Uuid,
@@ -15,10 +19,11 @@ pub fn metrics(
     (from, to): (NaiveDate, NaiveDate),
     after: Option<(NaiveDate, &str)>,
     limit: i32,
-) -> Result<String> {
+) -> Result<Option<String>> {
     let after_date = after.map(|(date, _)| day(date)).transpose()?;
     let rows = db.run(
-        "SELECT @extschema@.connector_service_metrics_page($1, $2, $3, $4, $5, $6, $7)::text",
+        "SELECT CASE WHEN octet_length(page) <= $8 THEN page END
+         FROM (SELECT @extschema@.connector_service_metrics_page($1, $2, $3, $4, $5, $6, $7)::text OFFSET 0) AS made (page)",
         &[
             uuid(tenant).into(),
             metric_type.into(),
@@ -27,9 +32,10 @@ pub fn metrics(
             after_date.into(),
             after.map(|(_, kind)| kind).into(),
             limit.into(),
+            LARGEST_PAGE.into(),
         ],
     )?;
-    rows.need(0, 1)
+    rows.get(0, 1)
 }
 
 fn day(date: NaiveDate) -> Result<Date> {

@@ -338,7 +338,8 @@ pub fn ask(db: &mut Db, connector: Uuid) -> Result<()> {
             CASE WHEN c.last_sync_at > now() - make_interval(secs => $2) THEN 'more that changes' END
          FROM @extschema@.connectors c WHERE c.connector_id = $1 AND c.status = 'active'
          ON CONFLICT (connector_id) WHERE state IN ('queued', 'running') AND kind = 'sync'
-         DO UPDATE SET asked_again = true WHERE sync_runs.state = 'running'",
+         -- One that waits in its middle does not read again what it has read.
+         DO UPDATE SET asked_again = true WHERE sync_runs.state = 'running' OR sync_runs.started_at IS NOT NULL",
         &[uuid(connector).into(), BETWEEN_ASKED.as_secs_f64().into()],
     )?;
     Ok(())

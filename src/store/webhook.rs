@@ -72,7 +72,7 @@ pub fn store(db: &mut Db, target: &Target, deliveries: &[&Delivery]) -> Result<(
             counts.received += 1;
             counts.bytes += record.json.len() as u64;
             match brought.records.get(&record.id) {
-                Some((_, there)) if delivery.are_events || there > at => {}
+                Some((_, there)) if delivery.are_events || is_older(*at, *there) => {}
                 _ => {
                     let new = (record.clone(), *at);
                     brought.records.insert(record.id.clone(), new);
@@ -111,22 +111,28 @@ pub fn store(db: &mut Db, target: &Target, deliveries: &[&Delivery]) -> Result<(
     Ok(())
 }
 
+/// Whether a state is older than another one; where one of them tells no time it is not known, and the later one counts.
+fn is_older(at: Option<DateTime<Utc>>, than: Option<DateTime<Utc>>) -> bool {
+    at.zip(than).is_some_and(|(at, than)| at < than)
+}
+
 fn put(db: &mut Db, claimed: &Claimed, stream: &str, mut brought: Brought) -> Result<Counts> {
+    let mut are_timed = brought.records.values().any(|(_, at)| at.is_some());
     for (id, stored_at) in stored(db, claimed, brought.records.keys())? {
-        let is_older = |(_, at): &(Record, Option<DateTime<Utc>>)| *at < stored_at;
-        if brought.are_events || brought.records.get(&id).is_some_and(is_older) {
+        let late = |(_, at): &(Record, Option<DateTime<Utc>>)| is_older(*at, stored_at);
+        if brought.are_events || brought.records.get(&id).is_some_and(late) {
             brought.records.remove(&id);
         }
+        are_timed |= stored_at.is_some();
     }
     let (records, times): (Vec<Record>, Vec<_>) = brought.records.into_values().unzip();
     let mut counts = raw::store(db, claimed, stream, &records, &mut true, None)?;
     quarantine::add(db, claimed, stream, &brought.rejected)?;
     counts.quarantined = brought.rejected.len() as u64;
-    let ids = records.iter().map(|record| record.id.as_str());
-    let timed = ids.zip(times).filter_map(|(id, at)| Some((id, at?)));
-    let (ids, times): (Vec<&str>, Vec<i64>) =
-        timed.map(|(id, at)| (id, at.timestamp_micros())).unzip();
-    if !ids.is_empty() {
+    if are_timed {
+        let ids: Vec<&str> = records.iter().map(|record| record.id.as_str()).collect();
+        let micros = |at: Option<DateTime<Utc>>| at.map(|at| at.timestamp_micros());
+        let times: Vec<Option<i64>> = times.into_iter().map(micros).collect();
         db.run(
             "UPDATE @extschema@.raw_connector_data r SET source_version = 'epoch'::timestamptz + v.at * interval '1 microsecond'
              FROM unnest($2, $3) AS v(id, at) WHERE r.connector_id = $1 AND r.source_record_id = v.id",

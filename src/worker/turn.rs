@@ -230,7 +230,7 @@ impl Turn {
         };
         let asked_by = if due == Due::All { "schedule" } else { "retry" };
         let (waited, found, next_due) = tx(|db| {
-            let waited = run::end_waits(db)?;
+            let waited = run::end_waits(db)? + backfill::release_all(db)?;
             let found = connector::queue_due(db, due, asked_by, Some(QUEUED_AT_ONCE))?;
             Ok((waited, found, connector::next_due(db, due)?))
         })?;

@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 use crate::error::Result;
 use crate::guc;
 use crate::signals;
-use crate::store::{Db, backfill, metric, retention, tx};
+use crate::store::{Db, metric, retention, tx};
 
 /// Days of one transaction. More: the worker answers later. Fewer: more transactions.
 const DAYS_AT_ONCE: i32 = 200;
@@ -152,8 +152,7 @@ impl Upkeep {
     }
 }
 
-/// Deletes some of what is old enough to go, and sees to backfills that somebody deleted a window of. Returns how long
-/// there is nothing to do.
+/// Deletes some of what is old enough to go. Returns how long there is nothing to do.
 fn tidy() -> Duration {
     let began = Instant::now();
     let guc::Retention {
@@ -165,8 +164,7 @@ fn tidy() -> Duration {
         None => Ok(false),
         Some(kept) => tx(|db| what(db, kept)),
     };
-    let tidied = tx(backfill::release_all)
-        .and_then(|()| step(retention::of_runs, runs))
+    let tidied = step(retention::of_runs, runs)
         .and_then(|more| Ok(step(retention::of_quarantine, quarantine)? || more))
         .and_then(|more| Ok(step(retention::of_alerts, alerts)? || more));
     match tidied {

@@ -1,14 +1,15 @@
 //! One connection: its requests, one after the other.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, EXPECT, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -16,7 +17,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::listen::Shared;
@@ -33,7 +34,14 @@ const ASKED: u8 = 1;
 pub const ANSWERED: u8 = 2;
 
 /// Longest life of a connection: who takes his answers too slowly to be caught by another bound is cut off by this one.
-const LIFE: Duration = Duration::from_secs(15 * 60);
+/// Shorter: an answer of many megabytes over a slow line does not come to its end.
+const LIFE: Duration = Duration::from_secs(2 * 60);
+
+/// Of an answer, what is handed over at once.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// Of a body, what there is room for at first.
+const FIRST_BYTES: usize = 4 * 1024;
 
 pub async fn serve(stream: TcpStream, shared: Arc<Shared>, at: Arc<AtomicU8>) {
     let _ = stream.set_nodelay(true);
@@ -59,9 +67,7 @@ async fn speak(
         let (shared, at) = (shared.clone(), at.clone());
         async move {
             at.store(ASKED, Ordering::Relaxed);
-            let response = respond(request, &shared).await;
-            at.store(ANSWERED, Ordering::Relaxed);
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(respond(request, &shared, at).await)
         }
     });
     // Without a timer hyper's time-outs do nothing. The time for a head also ends a connection that is idle.
@@ -80,21 +86,36 @@ async fn speak(
 }
 
 /// A request that is counted as open until its answer is on its way.
-struct Open<'a>(&'a Shared);
+struct Open(Arc<Shared>, Arc<AtomicU8>);
 
-impl Drop for Open<'_> {
+impl Drop for Open {
     fn drop(&mut self) {
+        self.1.store(ANSWERED, Ordering::Relaxed);
         self.0.open.fetch_sub(1, Ordering::Release);
     }
 }
 
-async fn respond(request: Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
+async fn respond(
+    request: Request<Incoming>,
+    shared: &Arc<Shared>,
+    at: Arc<AtomicU8>,
+) -> Response<Body> {
     shared.open.fetch_add(1, Ordering::Acquire);
-    let _open = Open(shared);
-    let answer = answer(request, shared)
+    let open = Open(shared.clone(), at);
+    let mut answer = answer(request, shared)
         .await
         .unwrap_or_else(|answer| answer);
-    let mut response = Response::new(Full::new(answer.body));
+    let kilobytes = u32::try_from(answer.body.len() / 1024).unwrap_or(u32::MAX);
+    let memory = shared.answers.clone().try_acquire_many_owned(kilobytes);
+    let memory = memory.ok();
+    if memory.is_none() {
+        answer = Answer::busy(5);
+    }
+    let mut response = Response::new(Body {
+        rest: answer.body,
+        _memory: memory,
+        _open: open,
+    });
     *response.status_mut() =
         StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
@@ -117,13 +138,11 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Answer, A
     let read = match route(&head.method, &head.uri, &head.headers) {
         Ok(Route::At(answer)) => return Ok(answer),
         Ok(Route::Ask(what)) => Ok((what, None)),
-        Ok(Route::Body(awaits)) => read(awaits, &mut body, shared)
-            .await
-            .map(|(what, memory)| (what, Some(memory))),
+        Ok(Route::Body(awaits)) => read(awaits, &mut body, shared).await,
         Err(refusal) => Err(refusal),
     };
     match read {
-        Ok((what, _memory)) => ask(what, shared).await,
+        Ok((what, memory)) => ask(what, memory, shared).await,
         Err(refusal) => {
             if !is_asking {
                 let _ = timeout(shared.settings.timeout, drain(body, shared)).await;
@@ -146,39 +165,84 @@ async fn drain(mut body: Incoming, shared: &Shared) {
     }
 }
 
+type Read = (Ask, Option<OwnedSemaphorePermit>);
+
 /// Reads the body, as far as there is memory and time for it.
-async fn read(
-    awaits: Awaits,
-    body: &mut Incoming,
-    shared: &Shared,
-) -> Result<(Ask, OwnedSemaphorePermit), Answer> {
+async fn read(awaits: Awaits, body: &mut Incoming, shared: &Shared) -> Result<Read, Answer> {
     let most = awaits.most(shared.settings.upload_bytes);
-    let announced = body.size_hint();
-    if announced.lower() > most as u64 {
+    if body.size_hint().lower() > most as u64 {
         return Err(Answer::too_large(most));
     }
-    let bytes = announced.upper().unwrap_or(most as u64).min(most as u64);
-    let kilobytes = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
-    let memory = shared.bodies.clone().try_acquire_many_owned(kilobytes);
-    let memory = memory.map_err(|_| Answer::busy(5))?;
-    let read = Limited::new(body, most).collect();
-    let body = match timeout(shared.settings.timeout, read).await {
-        Err(_) => return Err(Answer::too_slow()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Answer::too_large(most)),
-        Ok(Err(_)) => {
-            let message = "the body was cut or does not read";
-            return Err(Answer::refusal(400, "bad_request", message));
+    // What needs no token has a budget of its own: files of people who have none are not read at all.
+    let budget = match &awaits {
+        Awaits::Upload { token, .. } => {
+            let may = ask(Ask::MayUpload(*token), None, shared).await?;
+            if may.status != 200 {
+                return Err(may);
+            }
+            &shared.uploads
         }
-        Ok(Ok(body)) => body.to_bytes(),
+        Awaits::Sync(_) | Awaits::Webhook { .. } => &shared.bodies,
     };
+    let read = timeout(shared.settings.timeout, collect(body, most, budget)).await;
+    let (body, memory) = read.map_err(|_| Answer::too_slow())??;
     Ok((awaits.with(body)?, memory))
 }
 
+/// Takes memory from the budget as bytes come, and not for what is only announced. Frames are put together at once: a
+/// body in pieces of one byte would take many times its size.
+async fn collect(
+    body: &mut Incoming,
+    most: usize,
+    budget: &Arc<Semaphore>,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Answer> {
+    let mut whole = Vec::new();
+    let mut memory: Option<OwnedSemaphorePermit> = None;
+    while let Some(frame) = body.frame().await {
+        let cut = |_| Answer::refusal(400, "bad_request", "the body was cut or does not read");
+        let Ok(data) = frame.map_err(cut)?.into_data() else {
+            continue;
+        };
+        let needed = whole.len() + data.len();
+        if needed > most {
+            return Err(Answer::too_large(most));
+        }
+        if needed > whole.capacity() {
+            let capacity = needed
+                .max((whole.capacity() * 2).min(most))
+                .max(FIRST_BYTES);
+            let more = (capacity - whole.capacity()).div_ceil(1024);
+            let more = u32::try_from(more).unwrap_or(u32::MAX);
+            let more = budget.clone().try_acquire_many_owned(more);
+            let more = more.map_err(|_| Answer::busy(5))?;
+            match &mut memory {
+                Some(memory) => memory.merge(more),
+                None => memory = Some(more),
+            }
+            whole.reserve_exact(capacity - whole.len());
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok((whole.into(), memory))
+}
+
 /// Has the main thread answer.
-async fn ask(what: Ask, shared: &Shared) -> Result<Answer, Answer> {
+async fn ask(
+    what: Ask,
+    memory: Option<OwnedSemaphorePermit>,
+    shared: &Shared,
+) -> Result<Answer, Answer> {
     let (reply, answered) = oneshot::channel();
-    let asked = Asked { what, reply };
-    shared.queue.try_send(asked).map_err(|_| Answer::busy(1))?;
+    let queue = match what {
+        Ask::Webhook(_) => &shared.pushed,
+        _ => &shared.queue,
+    };
+    let asked = Asked {
+        what,
+        reply,
+        _memory: memory,
+    };
+    queue.try_send(asked).map_err(|_| Answer::busy(1))?;
     (shared.wake)();
     match timeout(shared.settings.timeout, answered).await {
         Ok(Ok(answer)) => Ok(answer),
@@ -189,5 +253,38 @@ async fn ask(what: Ask, shared: &Shared) -> Result<Answer, Answer> {
             "timeout",
             "there was no answer in time; whether it was done is not known",
         )),
+    }
+}
+
+/// An answer on its way, in pieces: the next one is asked for when there is room, so that what a slow reader keeps waiting
+/// stays counted.
+struct Body {
+    rest: Bytes,
+    _memory: Option<OwnedSemaphorePermit>,
+    _open: Open,
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let rest = &mut self.get_mut().rest;
+        if rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
     }
 }

@@ -17,8 +17,11 @@ use crate::threads;
 /// burst that could be answered is turned away.
 const QUEUE: usize = 256;
 
-/// Bytes of all bodies that are in memory at once, in units of 1 KiB.
-const BODIES_KB: usize = 128 * 1024;
+/// Bytes that are in memory at once, in units of 1 KiB: of bodies that nobody has authenticated yet, of files, and of answers
+/// that are being sent. Each of them may take as much again for a moment, where it grows or is written.
+const BODIES_KB: usize = 32 * 1024;
+const UPLOADS_KB: usize = 128 * 1024;
+const ANSWERS_KB: usize = 128 * 1024;
 
 /// Pause after the system gave no connection, for lack of descriptors, say.
 const AFTER_TROUBLE: Duration = Duration::from_millis(100);
@@ -30,6 +33,7 @@ type Wake = Arc<dyn Fn() + Send + Sync>;
 pub struct Server {
     runtime: Option<Runtime>,
     asked: mpsc::Receiver<Asked>,
+    pushed: mpsc::Receiver<Asked>,
     shared: Arc<Shared>,
 }
 
@@ -39,8 +43,12 @@ pub(super) struct Shared {
     /// Of `settings`, as it may be renewed.
     pub identity: watch::Sender<Option<Arc<Identity>>>,
     pub queue: mpsc::Sender<Asked>,
+    /// Of webhooks: they wait for no read.
+    pub pushed: mpsc::Sender<Asked>,
     pub wake: Wake,
     pub bodies: Arc<Semaphore>,
+    pub uploads: Arc<Semaphore>,
+    pub answers: Arc<Semaphore>,
     /// Requests whose answer is not sent yet.
     pub open: AtomicUsize,
 }
@@ -52,12 +60,16 @@ impl Server {
         listener.set_nonblocking(true)?;
         let runtime = threads::runtime("connector_serve")?;
         let (queue, asked) = mpsc::channel(QUEUE);
+        let (push, pushed) = mpsc::channel(QUEUE);
         let shared = Arc::new(Shared {
             identity: watch::Sender::new(settings.identity.clone()),
             settings,
             queue,
+            pushed: push,
             wake,
             bodies: Arc::new(Semaphore::new(BODIES_KB)),
+            uploads: Arc::new(Semaphore::new(UPLOADS_KB)),
+            answers: Arc::new(Semaphore::new(ANSWERS_KB)),
             open: AtomicUsize::new(0),
         });
         let listener = {
@@ -68,13 +80,19 @@ impl Server {
         Ok(Server {
             runtime: Some(runtime),
             asked,
+            pushed,
             shared,
         })
     }
 
-    /// What was asked and waits for its answer.
+    /// What was asked and waits for its answer, webhooks aside.
     pub fn try_next(&mut self) -> Option<Asked> {
         self.asked.try_recv().ok()
+    }
+
+    /// What was pushed and waits for its answer.
+    pub fn try_next_pushed(&mut self) -> Option<Asked> {
+        self.pushed.try_recv().ok()
     }
 
     /// Connections from here on meet this identity.
@@ -85,7 +103,8 @@ impl Server {
     /// Gives answers that were made already the time to go out, but not more than so long.
     pub fn finish(&mut self, longest: Duration) {
         self.asked.close();
-        while let Some(asked) = self.try_next() {
+        self.pushed.close();
+        while let Some(asked) = self.try_next().or_else(|| self.try_next_pushed()) {
             asked.answer(super::Answer::busy(1));
         }
         let deadline = Instant::now() + longest;

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::NaiveDate;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
 pub use addresses::Addresses;
@@ -49,6 +49,8 @@ pub struct Settings {
 pub struct Asked {
     pub what: Ask,
     reply: oneshot::Sender<Answer>,
+    /// What its body takes of the memory for all of them; it lasts as long as the body, whoever still waits.
+    _memory: Option<OwnedSemaphorePermit>,
 }
 
 impl Asked {
@@ -75,6 +77,8 @@ pub enum Ask {
     Replay(Token, Uuid),
     Sync(Token, Uuid),
     Webhook(Webhook),
+    /// Whether a token opens uploads; asked before a file is read.
+    MayUpload(Token),
     Upload(Token, Upload),
 }
 

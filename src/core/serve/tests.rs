@@ -454,6 +454,49 @@ fn what_is_too_large_is_not_read() {
 }
 
 #[test]
+fn a_body_in_the_smallest_pieces_is_one_body() {
+    let mut stage = Stage::new(|settings| settings.timeout = Duration::from_secs(10));
+    let mut stream = stage.connect();
+    let pieces = "1\r\nx\r\n".repeat(50_000);
+    write!(stream, "POST /webhooks/{ID} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n{pieces}0\r\n\r\n").unwrap();
+    stage.woken.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert!(stage.server.try_next().is_none(), "it waits behind no read");
+    let asked = stage.server.try_next_pushed().unwrap();
+    let Ask::Webhook(webhook) = &asked.what else {
+        panic!("{asked:?}");
+    };
+    assert_eq!(webhook.body, "x".repeat(50_000));
+    // An answer that is long comes whole, too.
+    asked.answer(Answer::json(200, "y".repeat(3_000_000)));
+    let text = rest(stream);
+    assert_eq!(text.split_once("\r\n\r\n").unwrap().1.len(), 3_000_000);
+}
+
+#[test]
+fn a_file_is_read_once_its_token_is_known() {
+    let mut stage = Stage::new(|_| ());
+    for status_of_token in [403, 200] {
+        let mut stream = stage.connect();
+        write!(stream, "POST /uploads/{ID}?file=a.csv HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer cs_test_not_a_real_token\r\nContent-Length: 4\r\n\r\na\n1\n").unwrap();
+        stage.answer(|what| {
+            assert_eq!(*what, Ask::MayUpload(token()));
+            Answer::json(status_of_token, "{}")
+        });
+        if status_of_token == 200 {
+            stage.answer(|what| {
+                assert!(
+                    matches!(what, Ask::Upload(_, upload) if upload.body == "a\n1\n"),
+                    "{what:?}"
+                );
+                Answer::json(202, "{}")
+            });
+        }
+        let expected = if status_of_token == 200 { 202 } else { 403 };
+        assert_eq!(status(&rest(stream)), expected);
+    }
+}
+
+#[test]
 fn what_is_no_http_costs_its_connection_only() {
     let stage = Stage::new(|_| ());
     for strange in [

@@ -116,7 +116,8 @@ function time(text) {
 }
 
 function duration(seconds) {
-  if (seconds < 10) return digit.format(Math.max(seconds, 0)) + " s";
+  if (seconds < .1) return "< 0.1 s";
+  if (seconds < 10) return digit.format(seconds) + " s";
   if (seconds < 60) return Math.floor(seconds) + " s";
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
   return `${Math.floor(seconds / 3600)} h ${Math.floor(seconds % 3600 / 60)} min`;
@@ -172,10 +173,11 @@ function signOut(why) {
   sessionStorage.removeItem(CHOSEN);
   $("board").hidden = $("session").hidden = true;
   // Nothing of what one token opened is left for the next.
-  for (const id of ["connectors-list", "runs-list", "alerts-list", "quarantine-list", "values", "chart", "tiles", "tenant"]) {
+  for (const id of ["connectors-list", "runs-list", "alerts-list", "quarantine-list", "tiles", "tenant", "only", "first", "total", "chart", "readout", "values", "said"]) {
     $(id).replaceChildren();
     $(id).known = $(id).made = undefined;
   }
+  document.title = "Connectors";
   chart = undefined;
   $("figures").hidden = true;
   $("door").hidden = false;
@@ -379,7 +381,7 @@ function runRow() {
   return row(["Connector", "State", "Started", "Took", "Records", "Result"], r => {
     const name = nameOf(r.connector_id), isOver = Boolean(r.finished_at);
     const seconds = r.started_at && (new Date(r.finished_at || seen.now) - new Date(r.started_at)) / 1000;
-    const rate = seconds > 0 && r.received ? r.received / seconds : 0;
+    const rate = seconds >= 1 ? r.received / seconds : 0;
     return [
       [[name, r.kind, r.requested_by], () => el("div", {}, el("strong", {}, name), el("small", {}, `${r.kind}, asked for by ${r.requested_by}`))],
       [r.state, () => badge(STATES, r.state)],
@@ -569,7 +571,9 @@ $("tenant").addEventListener("change", () => choose($("tenant").value));
 $("filter").addEventListener("input", sift);
 $("more").addEventListener("click", () => { everyRun = !everyRun; show(); });
 $("chart").addEventListener("keydown", keys);
-$("chart").addEventListener("pointermove", event => chart && chart.point(Math.floor((event.clientX - $("chart").getBoundingClientRect().left - chart.left) / chart.each)));
+for (const what of ["pointermove", "pointerdown"]) $("chart").addEventListener(what, event => {
+  if (chart) chart.point(Math.floor((event.clientX - $("chart").getBoundingClientRect().left - chart.left) / chart.each));
+});
 new ResizeObserver(draw).observe($("chart"));
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) clearTimeout(timer);
