@@ -26,6 +26,10 @@ pub const NAME: &str = "connector_service gateway";
 /// Webhooks of one transaction. More: a longer one. Fewer: more waits for the disk.
 const AT_ONCE: usize = 128;
 
+/// How long the sync worker is left alone after something was stored. Longer: metrics follow later. Shorter: it looks at the
+/// tables for every few events.
+const TELL_AFTER: Duration = Duration::from_millis(100);
+
 /// Pause after it could not listen, because somebody else has the address, say.
 const AFTER_TROUBLE: Duration = Duration::from_secs(5);
 
@@ -67,6 +71,7 @@ fn run(database: &str) {
         waker: waiter.waker(),
         server: None,
         is_tls: false,
+        tell_at: None,
         listen_at: Instant::now(),
     };
     let mut look_at = Instant::now();
@@ -90,14 +95,16 @@ fn run(database: &str) {
             return;
         };
         gateway.listen(address);
-        if gateway.answer() {
+        let is_any = gateway.answer();
+        let quiet = gateway.tell();
+        if is_any {
             continue;
         }
         let wait = match gateway.server {
-            Some(_) => LOOK_AT_LEAST,
-            None => gateway.listen_at.saturating_duration_since(Instant::now()),
+            Some(_) => quiet,
+            None => quiet.min(gateway.listen_at.saturating_duration_since(Instant::now())),
         };
-        if waiter.sleep(wait.min(LOOK_AT_LEAST)) {
+        if waiter.sleep(wait) {
             look_at = Instant::now();
         }
     }
@@ -108,6 +115,8 @@ struct Gateway {
     /// With the address it listens at.
     server: Option<(Server, SocketAddr)>,
     is_tls: bool,
+    /// When the sync worker is told of what was stored: its facts are for it to write.
+    tell_at: Option<Instant>,
     /// When to try again.
     listen_at: Instant,
 }
@@ -139,6 +148,21 @@ impl Gateway {
         }
     }
 
+    /// Tells the sync worker of what was stored, when it is time; returns how long there is nothing to tell.
+    fn tell(&mut self) -> Duration {
+        let Some(at) = self.tell_at else {
+            return LOOK_AT_LEAST;
+        };
+        let wait = at.saturating_duration_since(Instant::now());
+        if wait.is_zero() {
+            self.tell_at = None;
+            // SAFETY: fixed for the life of a process.
+            board::wake(unsafe { pg_sys::MyDatabaseId });
+            return LOOK_AT_LEAST;
+        }
+        wait
+    }
+
     /// The settings were read again: a certificate may have been renewed, and connections that are there stay.
     fn reload(&mut self) {
         let Some((server, _)) = &self.server else {
@@ -163,7 +187,11 @@ impl Gateway {
             .take(AT_ONCE)
             .collect();
         let is_pushed = !pushed.is_empty();
-        webhook::take(pushed);
+        if is_pushed {
+            webhook::take(pushed);
+            self.tell_at
+                .get_or_insert_with(|| Instant::now() + TELL_AFTER);
+        }
         let Some(asked) = server.try_next() else {
             return is_pushed;
         };

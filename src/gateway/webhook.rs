@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::store::webhook::{self, Target};
 use crate::store::{key, limited, tx};
-use crate::{board, guc, signals};
+use crate::{guc, signals};
 
 /// When a vendor should push again to a connector that a person has paused.
 const WHILE_PAUSED: u32 = 60 * 60;
@@ -76,8 +76,6 @@ pub fn take(pushed: Vec<Asked>) {
             false => store_of(target, deliveries),
         }
     }
-    // SAFETY: fixed for the life of a process. The facts are the sync worker's to write.
-    board::wake(unsafe { pg_sys::MyDatabaseId });
     for (asked, answer) in refused {
         asked.answer(answer);
     }
