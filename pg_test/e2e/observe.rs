@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use chrono::{SecondsFormat, TimeDelta, Utc};
@@ -86,8 +87,10 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// What a script of ours printed, which ended well.
+/// What a script of ours printed, which ended well. One at a time: two would make the same folder.
 fn prepare(script: &str) -> String {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock();
     let output = Command::new(root().join(script))
         .stderr(Stdio::inherit())
         .output()

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use connector_service_test::http::{ask, try_ask};
@@ -57,11 +58,13 @@ fn drive(port: u16, method: &str, path: &str, body: &str) -> Option<(u16, Value)
 
 impl Browser {
     fn start(home: &Path) -> Browser {
-        let prepare = Path::new(env!("CARGO_MANIFEST_DIR")).join("page/prepare.sh");
-        assert!(
-            Command::new(prepare).status().unwrap().success(),
-            "a browser"
-        );
+        // Two at once would both install.
+        static PREPARED: OnceLock<bool> = OnceLock::new();
+        let is_prepared = PREPARED.get_or_init(|| {
+            let prepare = Path::new(env!("CARGO_MANIFEST_DIR")).join("page/prepare.sh");
+            Command::new(prepare).status().unwrap().success()
+        });
+        assert!(is_prepared, "a browser");
         std::fs::create_dir(home).unwrap();
         let port = free_port();
         let driver = Command::new("chromedriver")

@@ -167,6 +167,15 @@ fn caught(cause: CaughtError) -> Error {
 impl Db {
     /// Runs a statement. Always sees what has committed by now, as a command typed into psql would.
     pub fn run(&mut self, sql: &'static str, args: &[DatumWithOid]) -> Result<Rows> {
+        self.execute(sql, args, false)
+    }
+
+    /// The same for a statement that only reads, with the eyes of the caller's statement: it sees what that one sees.
+    pub fn run_as_seen(&mut self, sql: &'static str, args: &[DatumWithOid]) -> Result<Rows> {
+        self.execute(sql, args, true)
+    }
+
+    fn execute(&mut self, sql: &'static str, args: &[DatumWithOid], as_seen: bool) -> Result<Rows> {
         let plan = self.plan(sql, args);
         let mut values: Vec<pg_sys::Datum> = args
             .iter()
@@ -185,7 +194,7 @@ impl Db {
                 plan.as_ptr(),
                 values.as_mut_ptr(),
                 nulls.as_ptr(),
-                false,
+                as_seen,
                 0,
             );
             (

@@ -91,19 +91,26 @@ pub fn active(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
     Ok(rows.get(0, 1)?.map(read_uuid))
 }
 
-/// The same, or the one that ended since the caller's statement began: it was queued or going at that moment, or began
-/// later, and is what the caller asked for. A schedule that fires twice thus makes one run. Within a procedure that
-/// commits, what counts is its last COMMIT.
+/// The same, or the latest one where the caller's statement did not see that it ended: by what the caller saw it was due,
+/// or being done, and now it is done. A schedule that fires twice thus makes one run, whatever a clock says of what came
+/// first.
 pub fn asked_for(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
     if let Some(run) = active(db, connector)? {
         return Ok(Some(run));
     }
     let rows = db.run(
-        "SELECT CASE WHEN state IN ('succeeded', 'failed') AND finished_at > greatest(statement_timestamp(), now()) THEN run_id END
+        "SELECT CASE WHEN state IN ('succeeded', 'failed') THEN run_id END
          FROM @extschema@.sync_runs WHERE connector_id = $1 AND kind = 'sync' ORDER BY requested_at DESC LIMIT 1",
         &[uuid(connector).into()],
     )?;
-    Ok(rows.get(0, 1)?.map(read_uuid))
+    let Some(ended) = rows.get::<pgrx::Uuid>(0, 1)? else {
+        return Ok(None);
+    };
+    let seen = db.run_as_seen(
+        "SELECT FROM @extschema@.sync_runs WHERE run_id = $1 AND state NOT IN ('queued', 'running')",
+        &[ended.into()],
+    )?;
+    Ok((seen.count == 0).then(|| read_uuid(ended)))
 }
 
 /// Queues a run. `None`: one was there already.
