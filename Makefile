@@ -3,7 +3,8 @@
 #
 # PG_CONFIG   the server to build for and to run, PostgreSQL 14 to 18   (default: the pg_config in PATH)
 # KEEP=1      leaves the temporary servers' folders for a look
-# PART, ROUNDS   of `make bench`: sync (RECORDS, PAGES), settle (FACTS), read (METRICS), seal (CONNECTORS)
+# PART, ROUNDS   of `make bench`: sync (RECORDS, PAGES), settle (FACTS), read (METRICS), seal (CONNECTORS), database (ROWS),
+#             upload (MEGABYTES), schedule (DUE, AT_ONCE), gateway (SECONDS)
 
 SHELL := /bin/bash
 export PATH := $(CURDIR)/target/tools/bin:$(PATH):$(HOME)/.cargo/bin
