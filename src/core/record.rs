@@ -18,6 +18,9 @@ pub struct Record {
     pub json: Bytes,
     /// The first 16 bytes of the SHA-256 of `json`: tells an unchanged record without reading it as jsonb.
     pub hash: [u8; 16],
+    /// Of what was pushed: the time of the state that it shows, where it is told. An older one never takes the place of
+    /// a newer one.
+    pub at: Option<DateTime<Utc>>,
 }
 
 /// What a vendor sent is not ours to print: it is a customer's data, and may repeat the request's secret.

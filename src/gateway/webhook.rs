@@ -195,11 +195,9 @@ fn store_alone(target: &Target, mut delivery: Delivery) -> Result<()> {
     }
 }
 
-type Timed = (Record, Option<DateTime<Utc>>);
-
 /// The records that PostgreSQL would store; the others become rejected ones. Found by halves, each tried in a transaction
 /// that is rolled back.
-fn accepted(target: &Target, delivery: &mut Delivery, mut records: Vec<Timed>) -> Vec<Timed> {
+fn accepted(target: &Target, delivery: &mut Delivery, mut records: Vec<Record>) -> Vec<Record> {
     delivery.records = records;
     let tried = tx(|db| {
         webhook::store(db, target, &[&*delivery])?;
@@ -218,7 +216,7 @@ fn accepted(target: &Target, delivery: &mut Delivery, mut records: Vec<Timed>) -
         good.extend(accepted(target, delivery, rest));
         return good;
     }
-    let refused = records.into_iter().map(|(record, _)| Rejected {
+    let refused = records.into_iter().map(|record| Rejected {
         id: Some(record.id),
         reason: Reason::Refused,
         detail: "PostgreSQL refused the record".to_owned(),

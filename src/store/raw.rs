@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use connector_service_core::record::Record;
 
 use super::run::{Claimed, Counts};
@@ -222,14 +223,15 @@ pub fn mark_deleted(
 }
 
 // unnest stands in the SELECT list and not in FROM, where PostgreSQL would first copy every array into a
-// tuplestore.
+// tuplestore. Pages that are fetched tell no times: then there is no array of them.
 macro_rules! insert {
     ($on_conflict:literal) => {
         concat!(
             "INSERT INTO @extschema@.raw_connector_data AS r
-                (raw_id, tenant_id, connector_id, source_type, stream, source_record_id, data, content_hash, processed, run_id)
-             SELECT page.raw_id, $1, $2, $3, $4, page.id, page.data::jsonb, page.hash, $9, $10
-             FROM (SELECT unnest($5) AS raw_id, unnest($6) AS id, unnest($7) AS data, unnest($8) AS hash) AS page ",
+                (raw_id, tenant_id, connector_id, source_type, stream, source_record_id, data, content_hash, processed, run_id, source_version)
+             SELECT page.raw_id, $1, $2, $3, $4, page.id, page.data::jsonb, page.hash, $9, $10,
+                 'epoch'::timestamptz + page.at * interval '1 microsecond'
+             FROM (SELECT unnest($5) AS raw_id, unnest($6) AS id, unnest($7) AS data, unnest($8) AS hash, unnest($11) AS at) AS page ",
             $on_conflict
         )
     };
@@ -241,7 +243,8 @@ const INSERT: &str = insert!("");
 const UPDATE: &str = insert!(
     "ON CONFLICT (connector_id, source_record_id) DO UPDATE
      SET data = excluded.data, content_hash = excluded.content_hash, stream = excluded.stream,
-         ingested_at = excluded.ingested_at, processed = excluded.processed, deleted = false, run_id = excluded.run_id
+         ingested_at = excluded.ingested_at, processed = excluded.processed, deleted = false, run_id = excluded.run_id,
+         source_version = excluded.source_version
      WHERE r.data IS DISTINCT FROM excluded.data OR r.deleted
      RETURNING r.raw_id"
 );
@@ -263,6 +266,11 @@ fn write(
         .map(|r| std::str::from_utf8(&r.json).unwrap_or_default())
         .collect();
     let hashes: Vec<&[u8]> = batch.iter().map(|r| r.hash.as_slice()).collect();
+    let micros = |at: DateTime<Utc>| at.timestamp_micros();
+    let times: Option<Vec<Option<i64>>> = batch
+        .iter()
+        .any(|r| r.at.is_some())
+        .then(|| batch.iter().map(|r| r.at.map(micros)).collect());
     let rows = db.run(
         sql,
         &[
@@ -276,6 +284,7 @@ fn write(
             hashes.into(),
             processed.into(),
             uuid(claimed.run).into(),
+            times.into(),
         ],
     )?;
     if sql == INSERT {

@@ -55,7 +55,7 @@ pub fn targets(db: &mut Db, ids: Vec<Uuid>) -> Result<(HashMap<Uuid, Target>, Da
 #[derive(Default)]
 struct Brought {
     are_events: bool,
-    records: HashMap<String, (Record, Option<DateTime<Utc>>)>,
+    records: HashMap<String, Record>,
     rejected: Vec<Rejected>,
 }
 
@@ -68,14 +68,13 @@ pub fn store(db: &mut Db, target: &Target, deliveries: &[&Delivery]) -> Result<(
         let brought = streams.entry(&delivery.stream).or_default();
         brought.are_events = delivery.are_events;
         brought.rejected.extend(delivery.rejected.iter().cloned());
-        for (record, at) in &delivery.records {
+        for record in &delivery.records {
             counts.received += 1;
             counts.bytes += record.json.len() as u64;
             match brought.records.get(&record.id) {
-                Some((_, there)) if delivery.are_events || is_older(*at, *there) => {}
+                Some(there) if delivery.are_events || is_older(record.at, there.at) => {}
                 _ => {
-                    let new = (record.clone(), *at);
-                    brought.records.insert(record.id.clone(), new);
+                    brought.records.insert(record.id.clone(), record.clone());
                 }
             }
         }
@@ -116,47 +115,43 @@ fn is_older(at: Option<DateTime<Utc>>, than: Option<DateTime<Utc>>) -> bool {
     at.zip(than).is_some_and(|(at, than)| at < than)
 }
 
-fn put(db: &mut Db, claimed: &Claimed, stream: &str, mut brought: Brought) -> Result<Counts> {
-    let mut are_timed = brought.records.values().any(|(_, at)| at.is_some());
-    for (id, stored_at) in stored(db, claimed, brought.records.keys())? {
-        let late = |(_, at): &(Record, Option<DateTime<Utc>>)| is_older(*at, stored_at);
-        if brought.are_events || brought.records.get(&id).is_some_and(late) {
-            brought.records.remove(&id);
+fn put(db: &mut Db, claimed: &Claimed, stream: &str, brought: Brought) -> Result<Counts> {
+    let mut records = brought.records;
+    let stored = stored(db, claimed, records.keys())?;
+    let is_any = !stored.is_empty();
+    for (id, at) in stored {
+        let is_late = |record: &Record| is_older(record.at, at);
+        if brought.are_events || records.get(&id).is_some_and(is_late) {
+            records.remove(&id);
         }
-        are_timed |= stored_at.is_some();
     }
-    let (records, times): (Vec<Record>, Vec<_>) = brought.records.into_values().unzip();
-    let mut counts = raw::store(db, claimed, stream, &records, &mut true, None)?;
+    let records: Vec<Record> = records.into_values().collect();
+    // Of events what is stored is not among them any more.
+    let mut search = is_any && !brought.are_events;
+    let mut counts = raw::store(db, claimed, stream, &records, &mut search, None)?;
     quarantine::add(db, claimed, stream, &brought.rejected)?;
     counts.quarantined = brought.rejected.len() as u64;
-    if are_timed {
-        let ids: Vec<&str> = records.iter().map(|record| record.id.as_str()).collect();
-        let micros = |at: Option<DateTime<Utc>>| at.map(|at| at.timestamp_micros());
-        let times: Vec<Option<i64>> = times.into_iter().map(micros).collect();
-        db.run(
-            "UPDATE @extschema@.raw_connector_data r SET source_version = 'epoch'::timestamptz + v.at * interval '1 microsecond'
-             FROM unnest($2, $3) AS v(id, at) WHERE r.connector_id = $1 AND r.source_record_id = v.id",
-            &[
-                uuid(claimed.connector).into(),
-                ids.into(),
-                times.into(),
-            ],
-        )?;
-    }
     Ok(counts)
 }
 
 /// Which of these records are stored, and the time of the state that each shows; locked, so that nothing newer comes
-/// in between.
+/// in between. What is gone at the source shows no state.
 fn stored<'a>(
     db: &mut Db,
     claimed: &Claimed,
     ids: impl Iterator<Item = &'a String>,
 ) -> Result<Vec<(String, Option<DateTime<Utc>>)>> {
-    let ids: Vec<&str> = ids.map(String::as_str).collect();
+    let mut ids: Vec<&str> = ids.map(String::as_str).collect();
+    // Locked in one order, whoever locks.
+    ids.sort_unstable();
+    // OFFSET 0 keeps the look-up a look-up: one probe of the index for each record, whatever the planner knows.
     let rows = db.run(
-        "SELECT source_record_id, (extract(epoch FROM source_version) * 1000000)::bigint FROM @extschema@.raw_connector_data
-         WHERE connector_id = $1 AND source_record_id = ANY ($2) AND NOT deleted ORDER BY source_record_id FOR NO KEY UPDATE",
+        "SELECT page.id, stored.micros FROM unnest($2) AS page(id)
+         CROSS JOIN LATERAL (
+            SELECT CASE WHEN NOT r.deleted THEN (extract(epoch FROM r.source_version) * 1000000)::bigint END AS micros
+            FROM @extschema@.raw_connector_data r
+            WHERE r.connector_id = $1 AND r.source_record_id = page.id
+            OFFSET 0 FOR NO KEY UPDATE) AS stored",
         &[uuid(claimed.connector).into(), ids.into()],
     )?;
     (0..rows.count)

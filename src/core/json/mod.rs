@@ -167,6 +167,7 @@ impl Found {
                     id,
                     json: raw,
                     hash,
+                    at: None,
                 });
             }
             Err((reason, id)) => {

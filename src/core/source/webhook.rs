@@ -233,20 +233,19 @@ impl Hook for WebhookHook {
                 signature::check_time(seconds, got.now, *tolerance)?;
             }
         }
-        let found = hook::read(
+        let mut found = hook::read(
             got.body,
             &self.stream,
             &self.records,
             &self.key,
             self.limits,
         )?;
-        let records = found.records.into_iter().map(|record| {
-            let at = self.updated_at(&record.json, got.now);
-            (record, at)
-        });
+        for record in &mut found.records {
+            record.at = self.updated_at(&record.json, got.now);
+        }
         Ok(Delivery {
             stream: self.stream.clone(),
-            records: records.collect(),
+            records: found.records,
             rejected: found.rejected,
             are_events: self.key.is_empty(),
             asks: false,

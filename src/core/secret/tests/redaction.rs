@@ -88,6 +88,7 @@ fn what_a_vendor_sent_is_not_printed() {
         id: "orders/1".into(),
         json: Bytes::from_static(canary),
         hash: [0; 16],
+        at: None,
     };
     let rejected = Rejected {
         id: None,

@@ -57,8 +57,7 @@ pub enum Refusal {
 #[derive(Debug)]
 pub struct Delivery {
     pub stream: String,
-    /// With the time of the state that each shows, where it is told: an older one never takes the place of a newer one.
-    pub records: Vec<(Record, Option<DateTime<Utc>>)>,
+    pub records: Vec<Record>,
     pub rejected: Vec<Rejected>,
     /// Whether an id that is stored already makes it a repeat that changes nothing (an event), or a later state of the
     /// same thing (a record).
@@ -189,15 +188,14 @@ fn event(body: &Bytes, name: &str, at: &str, limits: RecordLimits) -> Result<Del
 }
 
 /// Events, and the field of each that says when it was; empty: none does.
-fn delivery(records: Vec<Record>, rejected: Vec<Rejected>, at: &str) -> Delivery {
+fn delivery(mut records: Vec<Record>, rejected: Vec<Rejected>, at: &str) -> Delivery {
     let at = steps(at);
-    let timed = |record: Record| {
-        let at = told::moment(&record.json, &at);
-        (record, at)
-    };
+    for record in &mut records {
+        record.at = told::moment(&record.json, &at);
+    }
     Delivery {
         stream: STREAM.to_owned(),
-        records: records.into_iter().map(timed).collect(),
+        records,
         rejected,
         are_events: true,
         asks: true,

@@ -19,9 +19,9 @@ fn whole(delivery: Delivery) -> Whole {
     Whole {
         stream: delivery.stream,
         records: records
-            .map(|(record, at)| {
+            .map(|record| {
                 assert_eq!(record.hash, json::hash(&record.json));
-                (record.id.clone(), text(&record.json), *at)
+                (record.id.clone(), text(&record.json), record.at)
             })
             .collect(),
         rejected: rejected

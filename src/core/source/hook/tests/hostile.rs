@@ -184,7 +184,7 @@ proptest! {
             if let Ok(read) = authentic(kind, &body) {
                 prop_assert!(read.records.len() + read.rejected.len() <= MOST_RECORDS);
                 let prefix = format!("{}/", read.stream);
-                for (record, _) in &read.records {
+                for record in &read.records {
                     prop_assert!(record.id.starts_with(&prefix) && !record.id.contains('\0'));
                     prop_assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&record.json).is_ok());
                 }
