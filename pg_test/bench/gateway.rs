@@ -33,10 +33,6 @@ pub fn run() {
         http::try_ask(port, "GET", "/live", &[], b"").map(|_| ())
     });
     let bench = Bench::prepare(cluster, &mut client, port, seconds);
-    println!("\nthe gateway, {seconds} s each; p99 in ms");
-    println!(
-        "round   webhooks/s of 1, of 32   p99   commits/s by pgbench of 1, of 32   ratio of 1, of 32   webhooks/s and p99 in a sync   reads/s of 1, of 32   p99   by pgbench of 1, of 32   ratio of 1, of 32"
-    );
     for round in 1..=rounds {
         bench.round(&mut client, round);
     }
@@ -111,40 +107,52 @@ impl Bench {
     }
 
     fn round(&self, client: &mut Client, round: usize) {
+        println!("\nthe gateway, round {round}, {} s each", self.seconds);
+        println!(
+            "{:<36} {:>7} {:>9} {:>7}   {:>16}   ratio to PostgreSQL alone",
+            "", "clients", "a second", "p99 ms", "of one disk wait"
+        );
         let insert = r#"INSERT INTO one (body) VALUES ('{"id": 1, "total": "12.50", "text": "0123456789"}');"#;
-        let select =
-            format!("SELECT get_metrics('{TENANT}', 'revenue', '2025-03-01', '2025-05-30');");
-        let commits = [1, 32].map(|clients| self.pgbench(insert, clients));
-        let pushed = [1, 32].map(|clients| self.webhooks(clients));
+        let [serial, commits] = [1, 32].map(|clients| {
+            let commits = self.seen(client, || (self.pgbench(insert, clients), f64::NAN));
+            commits.show("pgbench: one row, COMMIT", clients, "");
+            commits.rate
+        });
+        for clients in [1, 32, 128] {
+            let pushed = self.seen(client, || self.webhooks(clients));
+            let (to_one, to_all) = (pushed.rate / serial, pushed.rate / commits);
+            let ratio = format!("{to_one:.2} of 1 client, {to_all:.2} of 32");
+            pushed.show("webhooks, stored and answered", clients, &ratio);
+        }
         let run = connector_service_test::sync(client, &self.shop);
         wait_until(30, "the sync is going", || {
             (connector_service_test::run_of(client, &run)["pages"].as_i64() > Some(2)).then_some(())
         });
-        let beside = self.webhooks(32);
+        let beside = self.seen(client, || self.webhooks(32));
+        beside.show("the same beside a full sync", 32, "");
         client
             .execute("SELECT connector_service_cancel($1::text::uuid)", &[&run])
             .expect("cancel");
-        let selects = [1, 32].map(|clients| self.pgbench(&select, clients));
-        let reads = [1, 32].map(|clients| self.many(clients, |_| self.read.clone().into_bytes()));
-        println!(
-            "{round:>5}   {:>9.0} {:>12.0}   {:>3.0}   {:>16.0} {:>15.0}   {:>8.2} {:>8.2}   {:>14.0} {:>13.0}   {:>8.0} {:>10.0}   {:>3.0}   {:>11.0} {:>10.0}   {:>8.2} {:>8.2}",
-            pushed[0].0,
-            pushed[1].0,
-            pushed[1].1,
-            commits[0],
-            commits[1],
-            pushed[0].0 / commits[0],
-            pushed[1].0 / commits[1],
-            beside.0,
-            beside.1,
-            reads[0].0,
-            reads[1].0,
-            reads[1].1,
-            selects[0],
-            selects[1],
-            reads[0].0 / selects[0],
-            reads[1].0 / selects[1],
-        );
+        let select =
+            format!("SELECT get_metrics('{TENANT}', 'revenue', '2025-03-01', '2025-05-30');");
+        for clients in [1, 32] {
+            let alone = self.seen(client, || (self.pgbench(&select, clients), f64::NAN));
+            alone.show("pgbench: get_metrics of 91 days", clients, "");
+            let read = self.seen(client, || {
+                self.many(clients, |_| self.read.clone().into_bytes())
+            });
+            let ratio = format!("{:.2} of {clients}", read.rate / alone.rate);
+            read.show("GET /metrics of the same days", clients, &ratio);
+        }
+    }
+
+    /// What came of a piece of work, and how often it waited for the disk.
+    fn seen(&self, client: &mut Client, work: impl FnOnce() -> (f64, f64)) -> Seen {
+        let before = waits(client);
+        let began = Instant::now();
+        let (rate, p99) = work();
+        let waits = (waits(client) - before) as f64 / began.elapsed().as_secs_f64();
+        Seen { rate, p99, waits }
     }
 
     fn webhooks(&self, clients: usize) -> (f64, f64) {
@@ -222,9 +230,42 @@ impl Bench {
     }
 }
 
+struct Seen {
+    rate: f64,
+    /// In ms.
+    p99: f64,
+    /// A second.
+    waits: f64,
+}
+
+impl Seen {
+    fn show(&self, what: &str, clients: usize, ratio: &str) {
+        let Seen { rate, p99, waits } = self;
+        let number = |value: f64, digits: usize| match value.is_finite() {
+            true => format!("{value:.digits$}"),
+            false => String::new(),
+        };
+        let (p99, shared) = (number(*p99, 0), number(rate / waits.max(1.0), 1));
+        println!("{what:<36} {clients:>7} {rate:>9.0} {p99:>7}   {shared:>16}   {ratio}");
+    }
+}
+
+/// How often the server has waited for the WAL to be on disk.
+fn waits(client: &mut Client) -> i64 {
+    let version: i32 = client
+        .query_one("SELECT current_setting('server_version_num')::int", &[])
+        .expect("a version")
+        .get(0);
+    let sql = match version {
+        180_000.. => "SELECT sum(fsyncs)::bigint FROM pg_stat_io WHERE object = 'wal'",
+        _ => "SELECT wal_sync FROM pg_stat_wal",
+    };
+    client.query_one(sql, &[]).expect("a count").get(0)
+}
+
 /// Reads one answer; what came behind it stays in `came`.
 fn answer(stream: &mut TcpStream, came: &mut Vec<u8>) -> u16 {
-    let mut piece = [0; 64 * 1024];
+    let mut piece = [0; 16 * 1024];
     loop {
         let text = String::from_utf8_lossy(came);
         if let Some((head, body)) = text.split_once("\r\n\r\n") {

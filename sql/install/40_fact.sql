@@ -632,7 +632,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.connector_service_raw_unprocessed() IS 'Trigger of raw_connector_data: has the worker process what is not processed.';
-CREATE TRIGGER raw_connector_data_unprocessed AFTER INSERT OR UPDATE ON @extschema@.raw_connector_data
+-- Who stores for a run tells the worker of it himself, when it is time.
+CREATE TRIGGER raw_connector_data_unprocessed AFTER INSERT ON @extschema@.raw_connector_data
+    FOR EACH ROW WHEN (NOT NEW.processed AND NEW.run_id IS NULL) EXECUTE FUNCTION @extschema@.connector_service_raw_unprocessed();
+CREATE TRIGGER raw_connector_data_changed AFTER UPDATE ON @extschema@.raw_connector_data
     FOR EACH ROW WHEN (NOT NEW.processed) EXECUTE FUNCTION @extschema@.connector_service_raw_unprocessed();
 
 CREATE FUNCTION @extschema@.connector_service_type_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER

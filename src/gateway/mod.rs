@@ -71,6 +71,7 @@ fn run(database: &str) {
         waker: waiter.waker(),
         server: None,
         is_tls: false,
+        hooks: webhook::Hooks::default(),
         tell_at: None,
         listen_at: Instant::now(),
     };
@@ -83,6 +84,8 @@ fn run(database: &str) {
             server.finish(LAST_WORDS);
         }
         if signals::answer() {
+            // They were opened with the limits that there were.
+            gateway.hooks = webhook::Hooks::default();
             gateway.reload();
         }
         if Instant::now() >= look_at {
@@ -115,6 +118,7 @@ struct Gateway {
     /// With the address it listens at.
     server: Option<(Server, SocketAddr)>,
     is_tls: bool,
+    hooks: webhook::Hooks,
     /// When the sync worker is told of what was stored: its facts are for it to write.
     tell_at: Option<Instant>,
     /// When to try again.
@@ -188,7 +192,7 @@ impl Gateway {
             .collect();
         let is_pushed = !pushed.is_empty();
         if is_pushed {
-            webhook::take(pushed);
+            webhook::take(&mut self.hooks, pushed);
             self.tell_at
                 .get_or_insert_with(|| Instant::now() + TELL_AFTER);
         }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use connector_service_core::record::{Reason, Record, Rejected};
 use connector_service_core::secret::{Credentials, Keyring, Place, open_credentials};
 use connector_service_core::serve::{Answer, Ask, Asked, Webhook};
-use connector_service_core::source::hook::{Delivery, Pushed, Refusal};
+use connector_service_core::source::hook::{Delivery, Hook, Pushed, Refusal};
 use connector_service_core::source::{self, Definition};
 use pgrx::prelude::*;
 use uuid::Uuid;
@@ -21,9 +21,22 @@ const WHILE_PAUSED: u32 = 60 * 60;
 /// The same after trouble of ours.
 const AFTER_TROUBLE: u32 = 30;
 
+/// Most connectors that are kept open. More: secrets of more of them in memory. Fewer: they are opened again and again.
+const KEPT_OPEN: usize = 1_000;
+
+/// Connectors that were opened, so that each is opened once and not for each event.
+#[derive(Default)]
+pub struct Hooks(HashMap<Uuid, Opened>);
+
+struct Opened {
+    /// Its type, config and sealed credentials.
+    made_of: [String; 3],
+    hook: Box<dyn Hook>,
+}
+
 /// Takes all that was pushed at once. A 200 is sent after COMMIT, and so is every refusal: how long an answer takes says
 /// nothing about a connector.
-pub fn take(pushed: Vec<Asked>) {
+pub fn take(hooks: &mut Hooks, pushed: Vec<Asked>) {
     if pushed.is_empty() {
         return;
     }
@@ -51,7 +64,10 @@ pub fn take(pushed: Vec<Asked>) {
         let judged = judged.and_then(|webhook| {
             let target = targets.get(&webhook.connector);
             let target = target.ok_or_else(Answer::not_authentic)?;
-            judge(target, keys.as_ref(), webhook, now).map(|delivery| (target.connector, delivery))
+            // Whatever is wrong with the connector, nobody outside is told so.
+            let hook = hooks.open(target, keys.as_ref());
+            let hook = hook.ok_or_else(Answer::not_authentic)?;
+            judge(target, hook, webhook, now).map(|delivery| (target.connector, delivery))
         });
         match judged {
             Ok((connector, delivery)) => {
@@ -90,12 +106,10 @@ fn webhook_of(asked: &Asked) -> Option<&Webhook> {
 
 fn judge(
     target: &Target,
-    keys: Option<&Keyring>,
+    hook: &dyn Hook,
     webhook: &Webhook,
     now: DateTime<Utc>,
 ) -> Result<Delivery, Answer> {
-    // Whatever is wrong with the connector, nobody outside is told so.
-    let hook = open(target, keys).ok_or_else(Answer::not_authentic)?;
     let pushed = Pushed {
         headers: &webhook.headers,
         body: &webhook.body,
@@ -109,7 +123,27 @@ fn judge(
     }
 }
 
-fn open(target: &Target, keys: Option<&Keyring>) -> Option<Box<dyn source::hook::Hook>> {
+impl Hooks {
+    fn open(&mut self, target: &Target, keys: Option<&Keyring>) -> Option<&dyn Hook> {
+        let is_same = |opened: &Opened| {
+            let made_of = [&target.source, &target.config, &target.credentials];
+            opened.made_of.iter().eq(made_of)
+        };
+        if !self.0.get(&target.connector).is_some_and(is_same) {
+            let opened = Opened {
+                hook: open(target, keys)?,
+                made_of: [&target.source, &target.config, &target.credentials].map(String::clone),
+            };
+            if self.0.len() >= KEPT_OPEN {
+                self.0.clear();
+            }
+            self.0.insert(target.connector, opened);
+        }
+        self.0.get(&target.connector).map(|opened| &*opened.hook)
+    }
+}
+
+fn open(target: &Target, keys: Option<&Keyring>) -> Option<Box<dyn Hook>> {
     let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
     let place = Place {
         tenant: target.tenant,

@@ -39,6 +39,10 @@ const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
 /// many runs end, more of the worker's time goes into looking.
 const AFTER_END: Duration = Duration::from_millis(100);
 
+/// Shortest time between two looks that others wake it for. Longer: a sync that is queued begins later. Shorter: who commits
+/// often has the worker do nothing else.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
 /// Pause after a look that failed, for instance because the extension was being dropped at that moment.
 const AFTER_TROUBLE: Duration = Duration::from_secs(1);
 
@@ -124,6 +128,7 @@ pub fn run(number: i32) {
         tenants: None,
     };
     let mut look_at = Instant::now();
+    let mut looked_at: Option<Instant> = None;
     loop {
         signals::answer();
         let stored = turn.collect();
@@ -140,6 +145,7 @@ pub fn run(number: i32) {
                     look_at = Instant::now() + AFTER_TROUBLE;
                 }
             }
+            looked_at = Some(Instant::now());
         }
         let more = stored.any || turn.catch_up();
         if std::mem::take(&mut turn.upkeep.blocked) {
@@ -148,7 +154,8 @@ pub fn run(number: i32) {
         // Also when there is more to store: a sync that is queued meanwhile must not wait for its end.
         let wait = look_at.saturating_duration_since(Instant::now());
         if waiter.sleep(if more { Duration::ZERO } else { wait }) {
-            look_at = Instant::now();
+            let soonest = looked_at.map_or_else(Instant::now, |at| at + BETWEEN_LOOKS);
+            look_at = look_at.min(soonest);
         }
     }
 }
