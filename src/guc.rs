@@ -243,7 +243,7 @@ pub fn define() {
     int(
         c"connector_service.gateway_max_connections",
         c"Most connections to the gateway of a database at once.",
-        c"One that says nothing gives way to one that comes. Read when the gateway starts.",
+        c"One that says nothing, or not all of it, gives way to one that comes. Read when the gateway starts.",
         &GATEWAY_MAX_CONNECTIONS,
         1,
         10_000,

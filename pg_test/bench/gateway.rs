@@ -1,38 +1,24 @@
 //! What the gateway takes and gives, beside PostgreSQL itself: webhooks with durable commits beside single-row commits of
 //! pgbench, and pages of metrics beside the same query by pgbench.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use connector_service_test::{Cluster, Reply, Vendor, api, http, insert_connector, wait_until};
+use connector_service_test::http::Connection;
+use connector_service_test::{
+    Cluster, Gateway, Reply, TENANT, Vendor, api, insert_connector, signature, wait_until,
+};
 use postgres::Client;
-use ring::hmac;
 use serde_json::json;
 
 use crate::number;
 
-const SECRET: &str = "whsec_test_not_a_real_secret";
-const TENANT: &str = "00000000-0000-4000-8000-000000000001";
-
 pub fn run() {
     let seconds = number("SECONDS", 5) as u64;
     let rounds = number("ROUNDS", 3);
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .expect("a port")
-        .local_addr()
-        .expect("its address")
-        .port();
-    let cluster = Cluster::start(&format!(
-        "shared_buffers = '512MB'\nmax_wal_size = '8GB'\nconnector_service.gateway_listen = '127.0.0.1:{port}'"
-    ));
-    let mut client = cluster.database("bench");
-    wait_until(20, "the gateway listens", || {
-        http::try_ask(port, "GET", "/live", &[], b"").map(|_| ())
-    });
-    let bench = Bench::prepare(cluster, &mut client, port, seconds);
+    let gateway = Gateway::start("shared_buffers = '512MB'\nmax_wal_size = '8GB'");
+    let (bench, mut client) = Bench::prepare(gateway, seconds);
     for round in 1..=rounds {
         bench.round(&mut client, round);
     }
@@ -56,7 +42,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn prepare(cluster: Cluster, client: &mut Client, port: u16, seconds: u64) -> Bench {
+    fn prepare(mut gateway: Gateway, seconds: u64) -> (Bench, Client) {
         // A shop with more than a round can read.
         let vendor = Vendor::start(|asked| {
             let page = asked.number("after");
@@ -75,26 +61,23 @@ impl Bench {
                 page + 1
             ))
         });
-        let shop = insert_connector(client, "shop", &api(&vendor.url(), "orders"));
-        let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials)
-            VALUES ($1::text::uuid, 'pushed', 'webhook', '{\"key\": \"id\"}', jsonb_build_object('secret', $2::text)) RETURNING connector_id::text";
-        let webhook = client
-            .query_one(sql, &[&TENANT, &SECRET])
-            .expect("a connector")
-            .get(0);
-        client
-            .batch_execute(&format!(
-                "INSERT INTO metrics (tenant_id, metric_type, metric_date, metric_value)
-                 SELECT '{TENANT}', 'revenue', day, 12345.67 FROM generate_series('2023-01-01'::timestamp, '2025-12-31', '1 day') AS day;
-                 CREATE TABLE one (id bigserial PRIMARY KEY, body jsonb); ANALYZE metrics"
-            ))
-            .expect("rows");
-        let sql = "SELECT connector_service_create_token('bench', $1::text::uuid)";
-        let token: String = client.query_one(sql, &[&TENANT]).expect("a token").get(0);
+        let shop = insert_connector(&mut gateway.client, "shop", &api(&vendor.url(), "orders"));
+        let webhook = gateway.webhook(&json!({"key": "id"}));
+        gateway.execute(&format!(
+            "INSERT INTO metrics (tenant_id, metric_type, metric_date, metric_value)
+             SELECT '{TENANT}', 'revenue', day, 12345.67 FROM generate_series('2023-01-01'::timestamp, '2025-12-31', '1 day') AS day;
+             CREATE TABLE one (id bigserial PRIMARY KEY, body jsonb); ANALYZE metrics"
+        ));
+        let token = gateway.token(Some(TENANT), "read");
         let read = format!(
             "GET /metrics/{TENANT}?metric_type=revenue&start_date=2025-03-01&end_date=2025-05-30 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
         );
-        Bench {
+        let Gateway {
+            cluster,
+            client,
+            port,
+        } = gateway;
+        let bench = Bench {
             cluster,
             port,
             seconds,
@@ -103,7 +86,8 @@ impl Bench {
             read,
             number: Arc::default(),
             _vendor: vendor,
-        }
+        };
+        (bench, client)
     }
 
     fn round(&self, client: &mut Client, round: usize) {
@@ -156,15 +140,13 @@ impl Bench {
     }
 
     fn webhooks(&self, clients: usize) -> (f64, f64) {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
         self.many(clients, |_| {
             let id = self.number.fetch_add(1, Ordering::Relaxed);
             let body = json!({"id": id, "total": "12.50", "text": "0123456789"}).to_string();
-            let tag = hmac::sign(&key, body.as_bytes());
-            let tag: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
             format!(
-                "POST /webhooks/{} HTTP/1.1\r\nHost: x\r\nX-Signature: {tag}\r\nContent-Length: {}\r\n\r\n{body}",
+                "POST /webhooks/{} HTTP/1.1\r\nHost: x\r\nX-Signature: {}\r\nContent-Length: {}\r\n\r\n{body}",
                 self.webhook,
+                signature(&body),
                 body.len()
             )
             .into_bytes()
@@ -180,15 +162,12 @@ impl Bench {
                 .map(|client| {
                     let request = &request;
                     scope.spawn(move || {
-                        let mut stream =
-                            TcpStream::connect(("127.0.0.1", self.port)).expect("a connection");
-                        stream.set_nodelay(true).expect("no delay");
+                        let mut connection = Connection::open(self.port).expect("a connection");
                         let mut times = Vec::new();
-                        let mut came = Vec::new();
                         while Instant::now() < deadline {
                             let sent = Instant::now();
-                            stream.write_all(&request(client)).expect("a request");
-                            assert_eq!(answer(&mut stream, &mut came), 200);
+                            let answered = connection.exchange(&request(client));
+                            assert_eq!(answered.map(|answered| answered.status), Some(200));
                             times.push(sent.elapsed().as_secs_f64() * 1e3);
                         }
                         times
@@ -215,7 +194,7 @@ impl Bench {
     fn pgbench(&self, script: &str, clients: usize) -> f64 {
         let file = self.cluster.dir.join("script.sql");
         std::fs::write(&file, script).expect("a file");
-        let url = self.cluster.url("bench");
+        let url = self.cluster.url("app");
         let (clients, seconds) = (clients.to_string(), self.seconds.to_string());
         let file = file.to_str().expect("UTF-8");
         let shown = self.cluster.command(
@@ -261,30 +240,4 @@ fn waits(client: &mut Client) -> i64 {
         _ => "SELECT wal_sync FROM pg_stat_wal",
     };
     client.query_one(sql, &[]).expect("a count").get(0)
-}
-
-/// Reads one answer; what came behind it stays in `came`.
-fn answer(stream: &mut TcpStream, came: &mut Vec<u8>) -> u16 {
-    let mut piece = [0; 16 * 1024];
-    loop {
-        let text = String::from_utf8_lossy(came);
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| {
-                line.to_ascii_lowercase()
-                    .strip_prefix("content-length: ")?
-                    .parse::<usize>()
-                    .ok()
-            });
-            let length = length.expect("a length");
-            if body.len() >= length {
-                let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
-                let whole = head.len() + 4 + length;
-                drop(came.drain(..whole));
-                return status.expect("a status");
-            }
-        }
-        let read = stream.read(&mut piece).expect("an answer");
-        assert!(read > 0, "the connection ended");
-        came.extend_from_slice(piece.get(..read).unwrap_or_default());
-    }
 }

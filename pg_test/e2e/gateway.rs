@@ -7,120 +7,16 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use connector_service_test::http::{Answered, ask, try_ask};
+use connector_service_test::http::{ask, try_ask};
 use connector_service_test::*;
 use postgres::Client;
-use ring::hmac;
 use serde_json::{Value, json};
 
-const TENANT: &str = "00000000-0000-4000-8000-000000000001";
 const OTHER: &str = "00000000-0000-4000-8000-000000000002";
-const SECRET: &str = "whsec_test_not_a_real_secret";
-
-struct Stage {
-    cluster: Cluster,
-    client: Client,
-    port: u16,
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-/// A database with a gateway.
-fn stage(settings: &str) -> Stage {
-    let port = free_port();
-    let cluster = Cluster::start(&format!(
-        "connector_service.gateway_listen = 'app=127.0.0.1:{port}'\n{settings}"
-    ));
-    let client = cluster.database("app");
-    let stage = Stage {
-        cluster,
-        client,
-        port,
-    };
-    wait_until(20, "the gateway listens", || {
-        try_ask(port, "GET", "/live", &[], b"").filter(|answered| answered.status == 200)
-    });
-    stage
-}
-
-impl Stage {
-    fn token(&mut self, tenant: Option<&str>, scope: &str) -> String {
-        let sql = "SELECT connector_service_create_token('a test', $1::text::uuid, $2)";
-        self.client
-            .query_one(sql, &[&tenant, &scope])
-            .unwrap()
-            .get(0)
-    }
-
-    fn get(&self, path: &str, token: &str) -> Answered {
-        let bearer = format!("Bearer {token}");
-        ask(self.port, "GET", path, &[("Authorization", &bearer)], b"")
-    }
-
-    fn post(&self, path: &str, token: &str, body: &str) -> Answered {
-        let bearer = format!("Bearer {token}");
-        ask(
-            self.port,
-            "POST",
-            path,
-            &[("Authorization", &bearer)],
-            body.as_bytes(),
-        )
-    }
-
-    fn count(&mut self, sql: &str) -> i64 {
-        self.client.query_one(sql, &[]).unwrap().get(0)
-    }
-
-    /// A connector that takes what is pushed to it.
-    fn webhook(&mut self, config: &Value) -> String {
-        let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials)
-            VALUES ($1::text::uuid, 'pushed', 'webhook', $2, jsonb_build_object('secret', $3::text)) RETURNING connector_id::text";
-        self.client
-            .query_one(sql, &[&TENANT, config, &SECRET])
-            .unwrap()
-            .get(0)
-    }
-
-    fn gateway(&self) -> Option<i32> {
-        let sql =
-            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'connector_service gateway'";
-        let row = self
-            .cluster
-            .try_client("postgres")
-            .ok()?
-            .query_opt(sql, &[])
-            .ok()?;
-        row.map(|row| row.get(0))
-    }
-}
-
-fn signature(body: &str) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
-    let tag = hmac::sign(&key, body.as_bytes());
-    tag.as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
-fn push(port: u16, connector: &str, body: &str) -> Option<Answered> {
-    let path = format!("/webhooks/{connector}");
-    try_ask(
-        port,
-        "POST",
-        &path,
-        &[("X-Signature", &signature(body))],
-        body.as_bytes(),
-    )
-}
 
 #[test]
 fn metrics_are_read_with_a_token_and_no_further_than_it_opens() {
-    let mut stage = stage("");
+    let mut stage = Gateway::start("");
     stage
         .client
         .batch_execute(&format!(
@@ -220,7 +116,7 @@ fn metrics_are_read_with_a_token_and_no_further_than_it_opens() {
 
 #[test]
 fn an_application_asks_for_syncs_and_sends_files() {
-    let mut stage = stage("");
+    let mut stage = Gateway::start("");
     let vendor = Vendor::start(|_| Reply::Json(r#"{"data": [{"id": 1}], "next": null}"#.into()));
     let connector = insert_connector(&mut stage.client, "shop", &api(&vendor.url(), "orders"));
     stage
@@ -293,7 +189,7 @@ fn an_application_asks_for_syncs_and_sends_files() {
 
 #[test]
 fn what_is_pushed_is_stored_once_and_counts() {
-    let mut stage = stage("");
+    let mut stage = Gateway::start("");
     let connector =
         stage.webhook(&json!({"stream": "orders", "key": "id", "updated_at": "updated_at"}));
     let sql = "INSERT INTO metric_mappings (connector_id, stream, metric_type, value_path, date_path) VALUES ($1::text::uuid, 'orders', 'revenue', '$.total', '$.day')";
@@ -320,7 +216,7 @@ fn what_is_pushed_is_stored_once_and_counts() {
     }
     assert_eq!(Vec::from_iter(statuses), [(Some(200), 100)]);
     assert_eq!(stage.count("SELECT count(*) FROM raw_connector_data"), 1);
-    let revenue = |stage: &mut Stage, expected: &str| {
+    let revenue = |stage: &mut Gateway, expected: &str| {
         wait_until(30, "the day's revenue is what was pushed", || {
             let sql = "SELECT metric_value::text FROM metrics WHERE metric_type = 'revenue'";
             let row = stage.client.query_opt(sql, &[]).unwrap();
@@ -411,7 +307,7 @@ fn what_is_pushed_is_stored_once_and_counts() {
 
 #[test]
 fn a_connector_that_somebody_holds_is_not_at_the_cost_of_others() {
-    let mut stage = stage("");
+    let mut stage = Gateway::start("");
     let held = stage.webhook(&json!({"key": "id"}));
     let free = stage.webhook(&json!({"key": "id"}));
     let mut other = stage.cluster.client("app");
@@ -481,7 +377,7 @@ fn a_connector_that_somebody_holds_is_not_at_the_cost_of_others() {
 
 #[test]
 fn an_event_of_a_vendor_has_its_account_asked_and_a_burst_of_them_once_or_twice() {
-    let mut stage = stage("");
+    let mut stage = Gateway::start("");
     let vendor = Vendor::start(|asked| {
         let pause = if asked.path.contains("charges") {
             300
@@ -548,11 +444,11 @@ fn an_event_of_a_vendor_has_its_account_asked_and_a_burst_of_them_once_or_twice(
 
 #[test]
 fn what_was_acknowledged_survives_a_kill_and_what_was_not_is_not_there() {
-    let mut stage = stage("");
+    let mut stage = Gateway::start("");
     let connector = stage.webhook(&json!({"key": "id"}));
     let mut acknowledged = Vec::new();
     for round in 0..10 {
-        let before = stage.gateway().unwrap();
+        let before = stage.pid().unwrap();
         // At the place itself, or after the rest of the round.
         stage.cluster.arm("before_webhook_commit", 1 + round % 3);
         let mut lost = None;
@@ -567,7 +463,7 @@ fn what_was_acknowledged_survives_a_kill_and_what_was_not_is_not_there() {
         }
         let lost = lost.unwrap();
         wait_until(30, "the gateway is back", || {
-            stage.gateway().filter(|pid| *pid != before)
+            stage.pid().filter(|pid| *pid != before)
         });
         stage.client = stage.cluster.wait_ready_in("app");
         let sql = format!(
@@ -599,12 +495,12 @@ fn it_is_off_until_a_setting_names_an_address_and_follows_it() {
     let cluster = Cluster::start("");
     let mut client = cluster.database("app");
     cluster.wait_worker("app");
-    let mut stage = Stage {
+    let mut stage = Gateway {
         client: cluster.client("app"),
         cluster,
         port: free_port(),
     };
-    assert_eq!(stage.gateway(), None);
+    assert_eq!(stage.pid(), None);
     let set = |client: &mut Client, value: &str| {
         client.batch_execute(&format!(
             "ALTER SYSTEM SET connector_service.gateway_listen = '{value}'"
@@ -633,18 +529,18 @@ fn it_is_off_until_a_setting_names_an_address_and_follows_it() {
         try_ask(port, "GET", "/live", &[], b"").is_some_and(|answered| answered.status == 200)
     };
     wait_until(30, "it listens", || answers(stage.port).then_some(()));
-    let pid = stage.gateway().unwrap();
+    let pid = stage.pid().unwrap();
 
     let moved = free_port();
     set(&mut client, &format!("app=127.0.0.1:{moved}")).unwrap();
     wait_until(30, "it listens elsewhere", || {
         (answers(moved) && !answers(stage.port)).then_some(())
     });
-    assert_eq!(stage.gateway(), Some(pid));
+    assert_eq!(stage.pid(), Some(pid));
     stage.port = moved;
 
     // As ready as it says.
-    let ready = |stage: &Stage| {
+    let ready = |stage: &Gateway| {
         let answered = ask(stage.port, "GET", "/ready", &[], b"");
         (answered.status, answered.json()["problems"].clone())
     };
@@ -677,7 +573,7 @@ fn it_is_off_until_a_setting_names_an_address_and_follows_it() {
     wait_until(60, "it listens again", || answers(moved).then_some(()));
     set(&mut stage.client, "").unwrap();
     wait_until(30, "it is gone", || {
-        (stage.gateway().is_none() && !answers(moved)).then_some(())
+        (stage.pid().is_none() && !answers(moved)).then_some(())
     });
     set(&mut stage.client, &format!("127.0.0.1:{moved}")).unwrap();
     wait_until(60, "it listens to whatever database it is", || {
@@ -763,7 +659,7 @@ fn with_a_certificate_it_speaks_tls_and_takes_a_renewed_one_over() {
 
 #[test]
 fn the_gateway_of_the_readme_takes_what_a_till_pushes() {
-    let mut stage = stage("");
+    let mut stage = Gateway::start("");
     stage
         .client
         .batch_execute(&format!(

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
@@ -17,70 +17,19 @@ use postgres::{Client, Transaction};
 use ring::hmac;
 use serde_json::{Value, json};
 
-const TENANT: &str = "00000000-0000-4000-8000-000000000001";
 const OTHER: &str = "00000000-0000-4000-8000-000000000002";
-const SECRET: &str = "whsec_test_not_a_real_secret";
 /// Where what fails is not tried again at once, and nobody asks for what is due.
 const SETTINGS: &str =
     "connector_service.request_retries = 0\nconnector_service.scheduler = 'pg_cron'";
 
-struct Stage {
-    cluster: Cluster,
-    client: Client,
-    port: u16,
-}
-
-/// A database with a gateway.
-fn stage(settings: &str) -> Stage {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
-    let cluster = Cluster::start(&format!(
-        "connector_service.gateway_listen = 'app=127.0.0.1:{port}'\n{settings}"
-    ));
-    let client = cluster.database("app");
-    wait_until(20, "the gateway listens", || {
-        try_ask(port, "GET", "/live", &[], b"").filter(|answered| answered.status == 200)
-    });
-    Stage {
-        cluster,
-        client,
-        port,
-    }
-}
-
-impl Stage {
-    fn token(&mut self, tenant: Option<&str>, scope: &str) -> String {
-        let sql = "SELECT connector_service_create_token('a test', $1::text::uuid, $2)";
-        let row = self.client.query_one(sql, &[&tenant, &scope]).unwrap();
-        row.get(0)
-    }
-
-    fn count(&mut self, sql: &str) -> i64 {
-        self.client.query_one(sql, &[]).unwrap().get(0)
-    }
-
-    fn execute(&mut self, sql: &str) {
-        self.client.batch_execute(sql).unwrap();
-    }
-
-    fn gateway(&mut self) -> i32 {
-        let sql =
-            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'connector_service gateway'";
-        self.client.query_one(sql, &[]).unwrap().get(0)
-    }
-
-    /// A connector of a Stripe account, whose events are signed with any of these secrets.
-    fn stripe(&mut self, vendor: &Vendor, secrets: &Value) -> String {
-        let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials, sync_frequency)
-            VALUES ($1::text::uuid, 'payments', 'stripe', $2, $3, 'manual') RETURNING connector_id::text";
-        let config = json!({"base_url": vendor.url(), "streams": ["charges"]});
-        let credentials = json!({"api_key": "sk_test_not_a_real_key", "webhook_secret": secrets});
-        let row = self
-            .client
-            .query_one(sql, &[&TENANT, &config, &credentials]);
-        row.unwrap().get(0)
-    }
+/// A connector of a Stripe account, whose events are signed with any of these secrets.
+fn stripe(client: &mut Client, vendor: &Vendor, secrets: &Value) -> String {
+    let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials, sync_frequency)
+        VALUES ($1::text::uuid, 'payments', 'stripe', $2, $3, 'manual') RETURNING connector_id::text";
+    let config = json!({"base_url": vendor.url(), "streams": ["charges"]});
+    let credentials = json!({"api_key": "sk_test_not_a_real_key", "webhook_secret": secrets});
+    let row = client.query_one(sql, &[&TENANT, &config, &credentials]);
+    row.unwrap().get(0)
 }
 
 fn root() -> PathBuf {
@@ -152,7 +101,7 @@ fn vendor() -> Vendor {
 }
 
 /// Two tenants, the first with all of these connectors, metrics of two months, and alerts.
-fn populate(stage: &mut Stage, vendor: &Vendor) {
+fn populate(stage: &mut Gateway, vendor: &Vendor) {
     for (name, path, health) in CONNECTORS {
         let connector = insert_connector(&mut stage.client, name, &api(&vendor.url(), path));
         if ["ok", "syncing", "error", "failing", "queued"].contains(&health) {
@@ -287,7 +236,7 @@ fn rows(transaction: &mut Transaction, panel: &Value, sql: &str) -> Vec<Value> {
 #[test]
 fn each_panel_of_the_dashboard_shows_what_there_is_to_a_reader_of_all_and_to_a_tenant() {
     let vendor = vendor();
-    let mut stage = stage(SETTINGS);
+    let mut stage = Gateway::start(SETTINGS);
     populate(&mut stage, &vendor);
     let role = std::fs::read_to_string(root().join("pg_test/grafana/role.sql")).unwrap();
     stage.execute(&role);
@@ -462,7 +411,7 @@ fn each_panel_of_the_dashboard_shows_what_there_is_to_a_reader_of_all_and_to_a_t
 #[test]
 fn promtool_has_nothing_to_say_of_the_samples_and_the_dashboard_asks_for_no_others() {
     let vendor = vendor();
-    let mut stage = stage(SETTINGS);
+    let mut stage = Gateway::start(SETTINGS);
     // What there is before there is anything.
     let sql = "SELECT connector_service_prometheus()";
     let fresh: String = stage.client.query_one(sql, &[]).unwrap().get(0);
@@ -679,7 +628,7 @@ impl Reader {
 #[test]
 fn every_answer_of_the_gateway_is_one_that_its_description_has() {
     let vendor = vendor();
-    let mut stage = stage(SETTINGS);
+    let mut stage = Gateway::start(SETTINGS);
     populate(&mut stage, &vendor);
     let [read, app, foreign, every] = [
         (Some(TENANT), "read"),
@@ -689,11 +638,11 @@ fn every_answer_of_the_gateway_is_one_that_its_description_has() {
     ]
     .map(|(tenant, scope)| bearer(&stage.token(tenant, scope)));
     let nobody: Who = ("X-Nobody", String::new());
-    let id = |stage: &mut Stage, what: &str, which: &str| -> String {
+    let id = |stage: &mut Gateway, what: &str, which: &str| -> String {
         let sql = format!("SELECT {what}::text FROM {which}");
         stage.client.query_one(&sql, &[]).unwrap().get(0)
     };
-    let connector = |stage: &mut Stage, which: &str| {
+    let connector = |stage: &mut Gateway, which: &str| {
         id(stage, "connector_id", &format!("connectors WHERE {which}"))
     };
     let good = connector(&mut stage, "name = 'good'");
@@ -1007,9 +956,9 @@ fn events() -> BTreeMap<String, String> {
 #[test]
 fn what_stripes_own_package_signs_is_stored_once_and_what_we_sign_it_takes() {
     let mut package = Package::start();
-    let mut stage = stage("");
+    let mut stage = Gateway::start("");
     let vendor = account();
-    let connector = stage.stripe(&vendor, &json!(SECRET));
+    let connector = stripe(&mut stage.client, &vendor, &json!(SECRET));
     let path = format!("/webhooks/{connector}");
     let port = stage.port;
     let push = |body: &str, header: &str| {
@@ -1043,7 +992,7 @@ fn what_stripes_own_package_signs_is_stored_once_and_what_we_sign_it_takes() {
     }
     // Compared by the server, where numbers have all their digits. What is no event of these is as it should be.
     let (ids, bodies): (Vec<&String>, Vec<&String>) = events.iter().unzip();
-    let stored = |stage: &mut Stage| -> BTreeMap<String, bool> {
+    let stored = |stage: &mut Gateway| -> BTreeMap<String, bool> {
         let sql = "SELECT r.source_record_id, coalesce(r.data = e.body::jsonb, true)
             FROM raw_connector_data r LEFT JOIN unnest($1::text[], $2::text[]) AS e(id, body) ON r.source_record_id = 'webhooks/' || e.id
             WHERE r.stream = 'webhooks'";
@@ -1060,7 +1009,7 @@ fn what_stripes_own_package_signs_is_stored_once_and_what_we_sign_it_takes() {
 
     // While a secret is rolled, either will do, and both together.
     let [old, new] = [SECRET, "whsec_test_not_a_real_secret_either"];
-    let secrets = |stage: &mut Stage, secrets: &Value| {
+    let secrets = |stage: &mut Gateway, secrets: &Value| {
         let sql = "UPDATE connectors SET credentials = credentials || jsonb_build_object('webhook_secret', $1::jsonb)";
         stage.client.execute(sql, &[secrets]).unwrap();
     };
@@ -1276,15 +1225,15 @@ fn ten_thousand_forgeries_open_nothing_and_leave_nothing() {
     const FORGERIES: usize = 10_000;
     const THREADS: usize = 4;
     let mut package = Package::start();
-    let mut stage = stage("");
+    let mut stage = Gateway::start("");
     let vendor = account();
-    let connector = stage.stripe(&vendor, &json!(SECRET));
+    let connector = stripe(&mut stage.client, &vendor, &json!(SECRET));
     let rolled = json!([
         "whsec_test_of_another_account",
         "whsec_test_of_another_account_too"
     ]);
     let others = [
-        stage.stripe(&vendor, &rolled),
+        stripe(&mut stage.client, &vendor, &rolled),
         // One that is not there, and one that takes nothing.
         OTHER.to_owned(),
         insert_connector(&mut stage.client, "shop", &api(&vendor.url(), "orders")),
@@ -1381,7 +1330,7 @@ fn ten_thousand_forgeries_open_nothing_and_leave_nothing() {
     };
     // What a process has at first does not count.
     shower(0, 400);
-    let gateway = stage.gateway();
+    let gateway = stage.pid().unwrap();
     let before = memory_kb(gateway, "RssAnon");
     let log = stage.cluster.log().len();
     let began = Instant::now();
@@ -1412,7 +1361,7 @@ fn ten_thousand_forgeries_open_nothing_and_leave_nothing() {
             "{header}\n{body}"
         );
     }
-    assert_eq!(stage.gateway(), gateway);
+    assert_eq!(stage.pid().unwrap(), gateway);
     assert!(after < before + 32 * 1024, "from {before} to {after} kB");
     let grown = stage.cluster.log().len() - log;
     assert!(grown < 64 * 1024, "nobody fills the log: {grown} bytes");

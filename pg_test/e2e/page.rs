@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,12 +10,10 @@ use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use connector_service_test::http::{ask, try_ask};
+use connector_service_test::http::ask;
 use connector_service_test::*;
-use postgres::Client;
 use serde_json::{Value, json};
 
-const TENANT: &str = "00000000-0000-4000-8000-000000000001";
 const OTHER: &str = "00000000-0000-4000-8000-000000000002";
 /// What a name, a message or a reason would do if it were taken for HTML.
 const HOSTILE: &str =
@@ -279,62 +277,30 @@ fn word<'a>(value: &'a Value, name: &str) -> &'a str {
 /// The browser ends before the server, and the folder of both goes last.
 struct Stage {
     browser: Browser,
-    client: Client,
-    port: u16,
-    cluster: Cluster,
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    gateway: Gateway,
 }
 
 /// A server with a gateway, two tenants, and a browser that shows the page.
 fn stage() -> Stage {
-    let port = free_port();
-    let cluster = Cluster::start(&format!(
-        "connector_service.gateway_listen = '127.0.0.1:{port}'"
+    let mut gateway = Gateway::start("");
+    gateway.execute(&format!(
+        "INSERT INTO tenants (tenant_id, name, currency) VALUES ('{TENANT}', 'Roastery Nord', 'EUR'), ('{OTHER}', 'Other', 'USD')"
     ));
-    let mut client = cluster.database("app");
-    client
-        .batch_execute(&format!(
-            "INSERT INTO tenants (tenant_id, name, currency) VALUES ('{TENANT}', 'Roastery Nord', 'EUR'), ('{OTHER}', 'Other', 'USD')"
-        ))
-        .unwrap();
-    let browser = Browser::start(&cluster.dir.join("browser"));
-    wait_until(20, "the gateway listens", || {
-        try_ask(port, "GET", "/live", &[], b"").filter(|answered| answered.status == 200)
-    });
-    let stage = Stage {
-        browser,
-        client,
-        port,
-        cluster,
-    };
+    let browser = Browser::start(&gateway.cluster.dir.join("browser"));
+    let stage = Stage { browser, gateway };
     stage.browser.open(&stage.url());
     stage
 }
 
 impl Stage {
     fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/", self.port)
-    }
-
-    fn token(&mut self, tenant: Option<&str>, scope: &str) -> String {
-        let sql = "SELECT connector_service_create_token('a test', $1::text::uuid, $2)";
-        self.client
-            .query_one(sql, &[&tenant, &scope])
-            .unwrap()
-            .get(0)
-    }
-
-    fn count(&mut self, sql: &str) -> i64 {
-        self.client.query_one(sql, &[]).unwrap().get(0)
+        format!("http://127.0.0.1:{}/", self.gateway.port)
     }
 
     fn alert(&mut self, tenant: &str, severity: &str, message: &str) {
         let sql = "INSERT INTO data_quality_alerts (tenant_id, alert_type, severity, message) VALUES ($1::text::uuid, 'outlier', $2, $3)";
-        self.client
+        self.gateway
+            .client
             .execute(sql, &[&tenant, &severity, &message])
             .unwrap();
     }
@@ -351,17 +317,29 @@ fn a_person_with_only_a_keyboard_signs_in_and_sees_how_it_goes() {
     let mut stage = stage();
     let vendor = vendor_of(250);
     let locked = Vendor::start(|_| Reply::status(401));
-    let shop = insert_connector(&mut stage.client, "shop", &Shop::config(&vendor.url()));
-    let till = insert_connector(&mut stage.client, "till", &api(&locked.url(), "orders"));
-    let hostile = insert_connector(&mut stage.client, HOSTILE, &api(&locked.url(), "orders"));
+    let shop = insert_connector(
+        &mut stage.gateway.client,
+        "shop",
+        &Shop::config(&vendor.url()),
+    );
+    let till = insert_connector(
+        &mut stage.gateway.client,
+        "till",
+        &api(&locked.url(), "orders"),
+    );
+    let hostile = insert_connector(
+        &mut stage.gateway.client,
+        HOSTILE,
+        &api(&locked.url(), "orders"),
+    );
     let sql = "UPDATE connectors SET status = 'paused' WHERE connector_id = $1::text::uuid";
-    stage.client.execute(sql, &[&hostile]).unwrap();
+    stage.gateway.client.execute(sql, &[&hostile]).unwrap();
     for connector in [&shop, &till] {
-        let run = sync(&mut stage.client, connector);
-        wait_for_run(&mut stage.client, &run);
+        let run = sync(&mut stage.gateway.client, connector);
+        wait_for_run(&mut stage.gateway.client, &run);
     }
     stage.alert(TENANT, "critical", HOSTILE);
-    let token = stage.token(Some(TENANT), "app");
+    let token = stage.gateway.token(Some(TENANT), "app");
     let browser = &stage.browser;
 
     // Who has no token sees a form, and why the last one did not open it.
@@ -413,7 +391,7 @@ fn a_person_with_only_a_keyboard_signs_in_and_sees_how_it_goes() {
     assert_eq!(states, ["Failed", "Succeeded"]);
     // What went wrong, and what to do about it.
     let sql = "SELECT connector_service_hint(error_code) FROM sync_runs WHERE state = 'failed'";
-    let hint: String = stage.client.query_one(sql, &[]).unwrap().get(0);
+    let hint: String = stage.gateway.client.query_one(sql, &[]).unwrap().get(0);
     let results = browser.texts("#runs-list td:last-child");
     assert!(results[0].contains(&hint), "{results:?}");
     assert!(results[1].contains("250 new"), "{results:?}");
@@ -449,11 +427,12 @@ fn a_person_with_only_a_keyboard_signs_in_and_sees_how_it_goes() {
     assert!(!browser.text("body").contains("shop"));
     assert_eq!(browser.complaints(), [""; 0]);
     let sql = format!("SELECT count(*) FROM sync_runs WHERE connector_id = '{hostile}'");
-    assert_eq!(stage.count(&sql), 0);
+    assert_eq!(stage.gateway.count(&sql), 0);
 
     // A right that is taken back is noticed.
     stage.browser.sign_in(&token);
     stage
+        .gateway
         .client
         .batch_execute("DELETE FROM gateway_tokens")
         .unwrap();
@@ -475,15 +454,18 @@ fn a_sync_is_watched_to_its_end_and_what_it_brought_is_drawn() {
             _ => answer,
         }
     });
-    let connector = insert_connector(&mut stage.client, "shop", &api(&vendor.url(), "orders"));
-    stage
-        .client
+    let connector = insert_connector(
+        &mut stage.gateway.client,
+        "shop",
+        &api(&vendor.url(), "orders"),
+    );
+    stage.gateway.client
         .batch_execute(&format!(
             "INSERT INTO metrics (tenant_id, metric_type, metric_date, metric_value)
              SELECT '{TENANT}', 'costs', (now() AT TIME ZONE 'UTC')::date - n, 12345678901234567.0123456789 + n FROM generate_series(0, 4) AS n WHERE n <> 2"
         ))
         .unwrap();
-    let token = stage.token(Some(TENANT), "app");
+    let token = stage.gateway.token(Some(TENANT), "app");
     let browser = &stage.browser;
     browser.sign_in(&token);
     assert_eq!(browser.texts("#connectors-list .badge"), ["New"]);
@@ -522,7 +504,7 @@ fn a_sync_is_watched_to_its_end_and_what_it_brought_is_drawn() {
     let sql = format!(
         "SELECT count(*) FROM sync_runs WHERE connector_id = '{connector}' AND state = 'succeeded'"
     );
-    assert_eq!(stage.count(&sql), 1);
+    assert_eq!(stage.gateway.count(&sql), 1);
 
     // A chart of the days that have a value, with every digit beside it.
     let browser = &stage.browser;
@@ -534,7 +516,7 @@ fn a_sync_is_watched_to_its_end_and_what_it_brought_is_drawn() {
             && document.querySelectorAll('#chart .bar').length === 4",
     );
     let sql = "SELECT jsonb_agg(metric_date ORDER BY metric_date)::text, jsonb_agg(metric_value::text ORDER BY metric_date DESC)::text FROM metrics WHERE metric_type = 'costs'";
-    let row = stage.client.query_one(sql, &[]).unwrap();
+    let row = stage.gateway.client.query_one(sql, &[]).unwrap();
     let [days, values] =
         [0, 1].map(|column| serde_json::from_str::<Value>(row.get::<_, &str>(column)).unwrap());
     let drawn = "[...document.querySelectorAll('#chart .bar')].map(bar => bar.dataset.day)";
@@ -575,11 +557,18 @@ fn a_sync_is_watched_to_its_end_and_what_it_brought_is_drawn() {
 fn alerts_are_resolved_and_records_are_replayed() {
     let mut stage = stage();
     let vendor = vendor_of(200);
-    let connector = insert_connector(&mut stage.client, "shop", &Shop::config(&vendor.url()));
+    let connector = insert_connector(
+        &mut stage.gateway.client,
+        "shop",
+        &Shop::config(&vendor.url()),
+    );
     let rule = "ALTER TABLE raw_connector_data ADD CONSTRAINT mine CHECK (source_record_id NOT IN ('orders/7', 'orders/8'))";
-    stage.client.batch_execute(rule).unwrap();
-    let run = sync(&mut stage.client, &connector);
-    assert_eq!(wait_for_run(&mut stage.client, &run)["quarantined"], 2);
+    stage.gateway.client.batch_execute(rule).unwrap();
+    let run = sync(&mut stage.gateway.client, &connector);
+    assert_eq!(
+        wait_for_run(&mut stage.gateway.client, &run)["quarantined"],
+        2
+    );
     for (severity, message) in [
         ("info", "the third"),
         ("critical", "the first"),
@@ -587,7 +576,7 @@ fn alerts_are_resolved_and_records_are_replayed() {
     ] {
         stage.alert(TENANT, severity, message);
     }
-    let token = stage.token(Some(TENANT), "app");
+    let token = stage.gateway.token(Some(TENANT), "app");
     let browser = &stage.browser;
     browser.sign_in(&token);
     let badges = browser.texts("#alerts-list .badge");
@@ -610,10 +599,11 @@ fn alerts_are_resolved_and_records_are_replayed() {
         "Resolve: the third"
     );
     let sql = "SELECT string_agg(message, ',') FROM data_quality_alerts WHERE resolved AND NOT resolved_by_data";
-    let resolved: Option<String> = stage.client.query_one(sql, &[]).unwrap().get(0);
+    let resolved: Option<String> = stage.gateway.client.query_one(sql, &[]).unwrap().get(0);
     assert_eq!(resolved.as_deref(), Some("the second"));
     // One that is closed elsewhere goes by itself; a button that comes too late says so.
     stage
+        .gateway
         .client
         .batch_execute("UPDATE data_quality_alerts SET resolved = true")
         .unwrap();
@@ -642,7 +632,7 @@ fn alerts_are_resolved_and_records_are_replayed() {
         "document.getElementById('said').textContent === 'No record of shop can be read yet.'",
     );
     let lift = "ALTER TABLE raw_connector_data DROP CONSTRAINT mine";
-    stage.client.batch_execute(lift).unwrap();
+    stage.gateway.client.batch_execute(lift).unwrap();
     let browser = &stage.browser;
     browser.until(
         "the button is free",
@@ -656,23 +646,27 @@ fn alerts_are_resolved_and_records_are_replayed() {
     assert_eq!(browser.text("#said"), "2 records of shop could be read.");
     assert_eq!(browser.complaints(), [""; 0]);
     let sql = "SELECT count(*) FROM raw_connector_data";
-    assert_eq!(stage.count(sql), 200);
-    ledger_holds(&mut stage.client);
+    assert_eq!(stage.gateway.count(sql), 200);
+    ledger_holds(&mut stage.gateway.client);
 }
 
 #[test]
 fn a_token_shows_its_own_tenant_and_one_that_only_reads_shows_no_buttons() {
     let mut stage = stage();
     let vendor = vendor_of(10);
-    let shop = insert_connector(&mut stage.client, "shop", &Shop::config(&vendor.url()));
-    let run = sync(&mut stage.client, &shop);
-    wait_for_run(&mut stage.client, &run);
+    let shop = insert_connector(
+        &mut stage.gateway.client,
+        "shop",
+        &Shop::config(&vendor.url()),
+    );
+    let run = sync(&mut stage.gateway.client, &shop);
+    wait_for_run(&mut stage.gateway.client, &run);
     let sql = "INSERT INTO connectors (tenant_id, name, type, config) VALUES ($1::text::uuid, 'files', 'csv', '{\"key\": \"id\"}')";
-    stage.client.execute(sql, &[&OTHER]).unwrap();
+    stage.gateway.client.execute(sql, &[&OTHER]).unwrap();
     stage.alert(TENANT, "warning", "mine");
     stage.alert(OTHER, "warning", "theirs");
-    let [own, every] =
-        [(Some(TENANT), "read"), (None, "read")].map(|(tenant, scope)| stage.token(tenant, scope));
+    let [own, every] = [(Some(TENANT), "read"), (None, "read")]
+        .map(|(tenant, scope)| stage.gateway.token(tenant, scope));
     let browser = &stage.browser;
     browser.sign_in(&own);
     assert_eq!(browser.texts("#connectors-list strong"), ["shop"]);
@@ -699,7 +693,13 @@ fn a_token_shows_its_own_tenant_and_one_that_only_reads_shows_no_buttons() {
     assert!(!browser.text("body").contains("theirs"));
     let bearer = format!("Bearer {own}");
     let path = format!("/tenants/{OTHER}/overview");
-    let answered = ask(stage.port, "GET", &path, &[("Authorization", &bearer)], b"");
+    let answered = ask(
+        stage.gateway.port,
+        "GET",
+        &path,
+        &[("Authorization", &bearer)],
+        b"",
+    );
     assert_eq!(answered.status, 403);
 
     // One for all has the choice, and another's rows are gone when it is made.
@@ -724,14 +724,14 @@ fn a_token_shows_its_own_tenant_and_one_that_only_reads_shows_no_buttons() {
     assert_eq!(browser.complaints(), [""; 0]);
 
     // Without an answer it says so and keeps what it has; it goes on by itself.
-    stage.cluster.stop(Stop::Fast);
+    stage.gateway.cluster.stop(Stop::Fast);
     browser.run("document.dispatchEvent(new Event('visibilitychange'))");
     browser.until(
         "it says that nobody answers",
         "/does not answer.*may be old/.test(document.getElementById('trouble').innerText)",
     );
     assert_eq!(browser.texts("#connectors-list strong"), ["shop"]);
-    stage.cluster.run();
+    stage.gateway.cluster.run();
     browser.until("it goes on", "document.getElementById('trouble').hidden");
 }
 
@@ -766,16 +766,28 @@ fn it_fits_a_small_phone_and_can_be_read_in_the_light_and_in_the_dark() {
     let mut stage = stage();
     let vendor = vendor_of(1_200);
     let locked = Vendor::start(|_| Reply::status(401));
-    let shop = insert_connector(&mut stage.client, "web shop", &Shop::config(&vendor.url()));
+    let shop = insert_connector(
+        &mut stage.gateway.client,
+        "web shop",
+        &Shop::config(&vendor.url()),
+    );
     let rule = "ALTER TABLE raw_connector_data ADD CONSTRAINT mine CHECK (source_record_id NOT IN ('orders/7', 'orders/8'))";
-    stage.client.batch_execute(rule).unwrap();
-    let till = insert_connector(&mut stage.client, "till", &api(&locked.url(), "orders"));
+    stage.gateway.client.batch_execute(rule).unwrap();
+    let till = insert_connector(
+        &mut stage.gateway.client,
+        "till",
+        &api(&locked.url(), "orders"),
+    );
     let long = "x".repeat(200);
-    insert_connector(&mut stage.client, &long, &api(&locked.url(), "orders"));
+    insert_connector(
+        &mut stage.gateway.client,
+        &long,
+        &api(&locked.url(), "orders"),
+    );
     for _ in 0..6 {
         for connector in [&shop, &till] {
-            let run = sync(&mut stage.client, connector);
-            wait_for_run(&mut stage.client, &run);
+            let run = sync(&mut stage.gateway.client, connector);
+            wait_for_run(&mut stage.gateway.client, &run);
         }
     }
     for (severity, message) in [
@@ -785,14 +797,13 @@ fn it_fits_a_small_phone_and_can_be_read_in_the_light_and_in_the_dark() {
     ] {
         stage.alert(TENANT, severity, message);
     }
-    stage
-        .client
+    stage.gateway.client
         .batch_execute(&format!(
             "INSERT INTO metrics (tenant_id, metric_type, metric_date, metric_value)
              SELECT '{TENANT}', 'revenue', (now() AT TIME ZONE 'UTC')::date - n, 5000.25 + 37 * (n * n % 91) FROM generate_series(0, 29) AS n WHERE n <> 11"
         ))
         .unwrap();
-    let token = stage.token(None, "app");
+    let token = stage.gateway.token(None, "app");
     let browser = &stage.browser;
     let fits = "[innerWidth, document.documentElement.scrollWidth <= innerWidth]";
     let looked = |what: &str, width: u32| {
@@ -835,5 +846,5 @@ fn it_fits_a_small_phone_and_can_be_read_in_the_light_and_in_the_dark() {
     let small = "[...document.querySelectorAll('button, select, input[type=search], summary')].filter(node => node.checkVisibility() && node.getBoundingClientRect().height < 44).map(node => node.textContent)";
     assert_eq!(browser.value(small), json!([]));
     assert_eq!(browser.complaints(), [""; 0]);
-    assert!(stage.cluster.log().contains("gateway"));
+    assert!(stage.gateway.cluster.log().contains("gateway"));
 }

@@ -47,6 +47,55 @@ pub fn try_ask(
     read(&String::from_utf8(came).ok()?)
 }
 
+/// A connection that stays for many requests.
+pub struct Connection {
+    stream: TcpStream,
+    /// What came behind the last answer.
+    came: Vec<u8>,
+}
+
+impl Connection {
+    pub fn open(port: u16) -> std::io::Result<Connection> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        Ok(Connection {
+            stream,
+            came: Vec::new(),
+        })
+    }
+
+    /// Sends a request, and reads its answer. `None`: there was none, or no whole one.
+    pub fn exchange(&mut self, request: &[u8]) -> Option<Answered> {
+        self.stream.write_all(request).ok()?;
+        let mut piece = [0; 16 * 1024];
+        loop {
+            let text = std::str::from_utf8(&self.came).ok()?;
+            if let Some((head, length)) = measure(text)
+                && let Some(whole) = text.get(..head + length)
+            {
+                let answered = read(whole);
+                drop(self.came.drain(..head + length));
+                return answered;
+            }
+            let count = self
+                .stream
+                .read(&mut piece)
+                .ok()
+                .filter(|count| *count > 0)?;
+            self.came.extend(piece.get(..count)?);
+        }
+    }
+}
+
+/// How long an answer's head and body are, once the head is there.
+fn measure(text: &str) -> Option<(usize, usize)> {
+    let head = text.split_once("\r\n\r\n")?.0;
+    let mut fields = head.lines().filter_map(|line| line.split_once(": "));
+    let length = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"))?;
+    Some((head.len() + 4, length.1.parse().ok()?))
+}
+
 /// A whole answer.
 pub fn read(text: &str) -> Option<Answered> {
     let (head, body) = text.split_once("\r\n\r\n")?;

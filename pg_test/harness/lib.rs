@@ -5,6 +5,7 @@
 
 mod cluster;
 mod connector;
+mod gateway;
 pub mod http;
 mod mariadb;
 mod random;
@@ -15,6 +16,7 @@ pub use connector::{
     Shop, api, insert_connector, ledger_holds, manifest, order, run_of, sealed_box, sync,
     wait_for_run,
 };
+pub use gateway::{Gateway, SECRET, TENANT, free_port, push, signature};
 pub use mariadb::{MariaDb, MariaDbClient};
 pub use random::Random;
 pub use vendor::{Asked, Reply, Vendor, decode};

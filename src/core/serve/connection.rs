@@ -28,10 +28,12 @@ use super::{Answer, Ask, Asked};
 const HEAD_BYTES: usize = 16 * 1024;
 const HEADERS: usize = 64;
 
-/// Where a connection is: no request has come yet, one is being worked on, or its answer is on its way or gone.
+/// Where a connection is: no request has come yet; of one whose sender nobody knows the body is still to come; one is
+/// being worked on; or its answer is on its way or gone.
 pub const SILENT: u8 = 0;
-const ASKED: u8 = 1;
-pub const ANSWERED: u8 = 2;
+pub const SENDING: u8 = 1;
+const ASKED: u8 = 2;
+pub const ANSWERED: u8 = 3;
 
 /// Longest life of a connection: who takes his answers too slowly to be caught by another bound is cut off by this one.
 /// Shorter: an answer of many megabytes over a slow line does not come to its end.
@@ -101,8 +103,8 @@ async fn respond(
     at: Arc<AtomicU8>,
 ) -> Response<Body> {
     shared.open.fetch_add(1, Ordering::Acquire);
-    let open = Open(shared.clone(), at);
-    let mut answer = answer(request, shared)
+    let open = Open(shared.clone(), at.clone());
+    let mut answer = answer(request, shared, &at)
         .await
         .unwrap_or_else(|answer| answer);
     let kilobytes = u32::try_from(answer.body.len() / 1024).unwrap_or(u32::MAX);
@@ -131,20 +133,31 @@ async fn respond(
     response
 }
 
-async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Answer, Answer> {
+async fn answer(
+    request: Request<Incoming>,
+    shared: &Shared,
+    at: &AtomicU8,
+) -> Result<Answer, Answer> {
     let (head, mut body) = request.into_parts();
     // Who waits for leave to send a body is told before he sends it.
     let is_asking = head.headers.contains_key(EXPECT);
     let read = match route(&head.method, &head.uri, &head.headers) {
         Ok(Route::At(answer)) => return Ok(answer),
         Ok(Route::Ask(what)) => Ok((what, None)),
-        Ok(Route::Body(awaits)) => read(awaits, &mut body, shared).await,
+        Ok(Route::Body(awaits)) => {
+            at.store(SENDING, Ordering::Relaxed);
+            read(awaits, &mut body, shared, at).await
+        }
         Err(refusal) => Err(refusal),
     };
     match read {
-        Ok((what, memory)) => ask(what, memory, shared).await,
+        Ok((what, memory)) => {
+            at.store(ASKED, Ordering::Relaxed);
+            ask(what, memory, shared).await
+        }
         Err(refusal) => {
             if !is_asking {
+                at.store(SENDING, Ordering::Relaxed);
                 let _ = timeout(shared.settings.timeout, drain(body, shared)).await;
             }
             Err(refusal)
@@ -168,7 +181,12 @@ async fn drain(mut body: Incoming, shared: &Shared) {
 type Read = (Ask, Option<OwnedSemaphorePermit>);
 
 /// Reads the body, as far as there is memory and time for it.
-async fn read(awaits: Awaits, body: &mut Incoming, shared: &Shared) -> Result<Read, Answer> {
+async fn read(
+    awaits: Awaits,
+    body: &mut Incoming,
+    shared: &Shared,
+    at: &AtomicU8,
+) -> Result<Read, Answer> {
     let most = awaits.most(shared.settings.upload_bytes);
     if body.size_hint().lower() > most as u64 {
         return Err(Answer::too_large(most));
@@ -180,6 +198,7 @@ async fn read(awaits: Awaits, body: &mut Incoming, shared: &Shared) -> Result<Re
             if may.status != 200 {
                 return Err(may);
             }
+            at.store(ASKED, Ordering::Relaxed);
             &shared.uploads
         }
         Awaits::Sync(_) | Awaits::Webhook { .. } => &shared.bodies,

@@ -128,9 +128,13 @@ struct Place {
     at: Arc<AtomicU8>,
 }
 
-/// Where connections are that give way to one that comes, the first of them first: those that have said nothing yet, and
-/// those that were answered and say no more.
-const GIVE_WAY: [u8; 2] = [connection::SILENT, connection::ANSWERED];
+/// Where connections are that give way to one that comes, the first of them first: those that have said nothing yet, those
+/// that were answered and say no more, and those whose body is long in coming.
+const GIVE_WAY: [u8; 3] = [
+    connection::SILENT,
+    connection::ANSWERED,
+    connection::SENDING,
+];
 
 async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
     let free = Arc::new(Semaphore::new(shared.settings.connections));

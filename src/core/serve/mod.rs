@@ -36,7 +36,8 @@ pub struct Settings {
     pub address: SocketAddr,
     /// `None`: plain HTTP, for a proxy on the same machine or a network that is trusted.
     pub identity: Option<Arc<Identity>>,
-    /// Connections at once. One that says nothing gives way to one that comes; where all are busy, that one waits.
+    /// Connections at once. One that says nothing, or not all of it, gives way to one that comes; where all are answered at
+    /// the moment, that one waits.
     pub connections: usize,
     /// Longest time for a header, for a body, for an answer, and between two requests of a connection.
     pub timeout: Duration,

@@ -352,7 +352,7 @@ fn who_is_slow_is_cut_off_and_others_are_answered_meanwhile() {
 }
 
 #[test]
-fn connections_that_say_nothing_give_way_to_those_that_ask() {
+fn connections_that_do_not_come_to_the_point_give_way_to_those_that_ask() {
     let stage = Stage::new(|settings| {
         settings.connections = 16;
         settings.timeout = Duration::from_secs(60);
@@ -360,9 +360,14 @@ fn connections_that_say_nothing_give_way_to_those_that_ask() {
     let mut silent: Vec<TcpStream> = Vec::new();
     for number in 0..1_000 {
         let mut stream = stage.connect();
-        if number % 2 == 0 {
-            write!(stream, "GET /live HTTP/1.1\r\nHost: ").unwrap();
-        }
+        let said = match number % 3 {
+            0 => String::new(),
+            1 => "GET /live HTTP/1.1\r\nHost: ".to_owned(),
+            _ => {
+                format!("POST /webhooks/{ID} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
+            }
+        };
+        stream.write_all(said.as_bytes()).unwrap();
         silent.push(stream);
         if number % 50 == 49 {
             let began = Instant::now();
