@@ -440,6 +440,24 @@ fn an_event_of_a_vendor_has_its_account_asked_and_a_burst_of_them_once_or_twice(
     let sql = "SELECT count(*) FROM sync_runs WHERE kind = 'sync' AND state <> 'succeeded'";
     assert_eq!(stage.count(sql), 0);
     ledger_holds(&mut stage.client);
+
+    // What a vendor could not push is found by a schedule, and this one has none.
+    let doctor = |stage: &mut Gateway| {
+        let sql = "SELECT ok, detail, fix FROM connector_service_doctor() WHERE item = 'webhooks have a schedule'";
+        let row = stage.client.query_one(sql, &[]).unwrap();
+        (
+            row.get::<_, bool>(0),
+            row.get::<_, String>(1),
+            row.get::<_, Option<String>>(2),
+        )
+    };
+    let (ok, detail, fix) = doctor(&mut stage);
+    assert!(!ok && detail.contains("\"payments\""), "{detail}");
+    stage.execute(&fix.unwrap());
+    let (ok, detail, fix) = doctor(&mut stage);
+    assert!(ok && fix.is_none(), "{detail}");
+    let sql = "SELECT count(*) FROM connectors WHERE sync_frequency = 'daily' AND next_sync_at < now() + interval '2 days'";
+    assert_eq!(stage.count(sql), 1);
 }
 
 #[test]

@@ -181,6 +181,22 @@ BEGIN
     fix := CASE WHEN NOT ok THEN format('SELECT count(*) FROM %sconnector_service_sync_due();', v_prefix) END;
     RETURN NEXT;
 
+    item := 'webhooks have a schedule';
+    SELECT count(*), string_agg(format('%L', p.connector_id), ', ') FILTER (WHERE p.place <= 100), min(p.name) INTO v_count, v_fix, v_text
+    FROM (
+        SELECT c.connector_id, c.name, row_number() OVER (ORDER BY c.name) AS place
+        FROM @extschema@.connectors c
+        WHERE c.status = 'active' AND c.scheduler = 'database' AND c.sync_frequency = 'manual' AND c.type <> 'webhook'
+            AND EXISTS (SELECT FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id AND r.kind = 'webhook')
+            AND NOT EXISTS (
+                SELECT FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id AND r.kind = 'sync'
+                    AND r.requested_by <> 'webhook' AND r.requested_at > now() - interval '2 days')) AS p;
+    ok := v_count = 0;
+    detail := CASE WHEN ok THEN 'no connector depends on what is pushed to it alone'
+        ELSE format('%s connectors are synced only when something is pushed to them, such as "%s": what a vendor could not push is found with the next event, whenever that comes', v_count, v_text) END;
+    fix := CASE WHEN NOT ok THEN format('UPDATE %sconnectors SET sync_frequency = ''daily'' WHERE connector_id IN (%s);', v_prefix, v_fix) END;
+    RETURN NEXT;
+
     item := 'connectors';
     SELECT count(*), string_agg(quote_literal(c.name), ', ') FILTER (WHERE c.place <= 5) INTO v_count, v_text
     FROM (SELECT c.name, row_number() OVER (ORDER BY c.name) AS place FROM @extschema@.connectors c WHERE c.status = 'error') AS c;

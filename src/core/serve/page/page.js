@@ -173,7 +173,7 @@ function signOut(why) {
   sessionStorage.removeItem(CHOSEN);
   $("board").hidden = $("session").hidden = true;
   // Nothing of what one token opened is left for the next.
-  for (const id of ["connectors-list", "runs-list", "alerts-list", "quarantine-list", "tiles", "tenant", "only", "first", "total", "chart", "readout", "values", "said"]) {
+  for (const id of ["connectors-list", "runs-list", "alerts-list", "quarantine-list", "tiles", "tenant", "only", "first", "total", "chart", "readout", "values", "said", "updated"]) {
     $(id).replaceChildren();
     $(id).known = $(id).made = undefined;
   }
