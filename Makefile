@@ -2,6 +2,7 @@
 # do everything: root installs the packages that are missing; anybody else is told their names.
 #
 # PG_CONFIG   the server to build for and to run, PostgreSQL 14 to 18   (default: the pg_config in PATH)
+# SERVE=1     of `make demo`: goes on until Enter is typed, so that the page can be looked at
 # KEEP=1      leaves the temporary servers' folders for a look
 # PART, ROUNDS   of `make bench`: sync (RECORDS, PAGES), settle (FACTS), read (METRICS), seal (CONNECTORS), database (ROWS),
 #             upload (MEGABYTES), schedule (DUE, AT_ONCE), gateway (SECONDS)
@@ -31,7 +32,7 @@ prepare: ## install what this machine lacks for building: packages, cargo-pgrx
 install: prepare ## build the extension and install it into the server of PG_CONFIG
 	$(INSTALL)
 
-demo: install ## a private server, a vendor, and a connector that is synced
+demo: install ## a private server, a vendor, and a connector that is synced; SERVE=1 keeps its page up
 	cargo run -p connector_service_test --bin demo
 
 test: install-test ## everything below; ends with a line that counts

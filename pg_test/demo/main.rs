@@ -1,11 +1,14 @@
 //! `make demo`: a private server, a vendor over HTTP, and a connector that is synced, once by hand and once by
-//! pg_cron; then the metrics that come of it, an alert, and the records behind one number. The SQL is shown as it
-//! is typed; the numbers are checked.
+//! pg_cron; then the metrics that come of it, an alert, and the records behind one number; and the gateway, with what a
+//! till pushes and an application reads. The SQL is shown as it is typed; the numbers are checked. `SERVE=1` keeps it
+//! going, with its page, until Enter is typed.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use connector_service_test::{Cluster, Shop, Vendor, wait_until};
+use connector_service_test::http::ask;
+use connector_service_test::{Cluster, Shop, Vendor, free_port, push, wait_until};
+use postgres::Client;
 use serde_json::json;
 
 const ORDERS: usize = 6_000;
@@ -26,9 +29,10 @@ fn main() -> ExitCode {
         "Starting a PostgreSQL server of our own, with pg_cron, and a shop with {ORDERS} orders ..."
     );
     let cluster = Cluster::create();
-    cluster.configure(
-        "shared_preload_libraries = 'connector_service, pg_cron'\ncron.database_name = 'shop'\ncron.host = '127.0.0.1'",
-    );
+    let port = free_port();
+    cluster.configure(&format!(
+        "shared_preload_libraries = 'connector_service, pg_cron'\ncron.database_name = 'shop'\ncron.host = '127.0.0.1'\nconnector_service.gateway_listen = 'shop=127.0.0.1:{port}'",
+    ));
     cluster.run();
     cluster
         .client("postgres")
@@ -116,11 +120,58 @@ fn main() -> ExitCode {
         ORDERS + ADDED,
         vendor.asked().len()
     );
+    gateway(&cluster, &mut client, port, &vendor.url())
+}
+
+/// What a till sells.
+const SALES: [&str; 3] = ["12.50", "4.90", "31.10"];
+
+fn gateway(cluster: &Cluster, client: &mut Client, port: u16, vendor: &str) -> ExitCode {
+    let shown = psql(cluster, "5_gateway.sql", vendor);
+    let told = |name: &str| {
+        let line = shown.lines().find_map(|line| line.strip_prefix(name));
+        line.expect("a line of the script").to_owned()
+    };
+    let (till, token) = (told("till "), told("token "));
+    let today: String = client
+        .query_one("SELECT current_date::text", &[])
+        .expect("the day")
+        .get(0);
+    for (id, total) in SALES.iter().enumerate() {
+        let sale = format!(r#"{{"id": {id}, "sold_at": "{today}T10:00:00Z", "total": {total}}}"#);
+        let answered = push(port, &till, &sale).expect("an answer");
+        println!(
+            "POST /webhooks/{till}\n    {sale}\n    {} {}",
+            answered.status, answered.body
+        );
+    }
+    wait_until(30, "its metrics are there", || {
+        let sql =
+            "SELECT count(*) FROM metrics WHERE metric_type = 'revenue' AND metric_value = 48.50";
+        let count: i64 = client.query_one(sql, &[]).ok()?.get(0);
+        (count == 1).then_some(())
+    });
+    let path = format!(
+        "/metrics/6f1c2a52-0f0e-4b0e-9d0c-3a8f5e1b7c11?metric_type=revenue&start_date={today}&end_date={today}"
+    );
+    let bearer = format!("Bearer {token}");
+    let read = ask(port, "GET", &path, &[("Authorization", &bearer)], b"");
+    println!("GET {path}\n    {} {}", read.status, read.body);
+    if !read.body.contains("48.50") {
+        println!("The till sold for 48.50.");
+        return ExitCode::FAILURE;
+    }
+    if std::env::var_os("SERVE").is_some() {
+        println!(
+            "\nThe page is at http://127.0.0.1:{port}/, and the token opens it. Enter ends the demonstration."
+        );
+        let _ = std::io::stdin().read_line(&mut String::new());
+    }
     ExitCode::SUCCESS
 }
 
 /// Shows a script as it is typed, and what comes of it.
-fn psql(cluster: &Cluster, script: &str, vendor: &str) {
+fn psql(cluster: &Cluster, script: &str, vendor: &str) -> String {
     let script = format!("{}/demo/{script}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(script).expect("a script of the demo");
     // A copy, because the server's user may not be allowed to read the checkout.
@@ -143,10 +194,9 @@ fn psql(cluster: &Cluster, script: &str, vendor: &str) {
         ],
     );
     // Where psql found the statement says nothing to a reader.
-    println!(
-        "{}",
-        shown.replace(&format!("psql:{}:", file.display()), "line ")
-    );
+    let shown = shown.replace(&format!("psql:{}:", file.display()), "line ");
+    println!("{shown}");
+    shown
 }
 
 fn put(shop: &Shop, ids: std::ops::Range<usize>, order: impl Fn(usize) -> (usize, String)) {
