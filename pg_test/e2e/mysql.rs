@@ -315,7 +315,12 @@ GRANT INSERT ON shop.t TO guest@'127.0.0.1'",
             "does not let this user in",
         ),
         ("guest", json!({}), "permission_missing", "may not read it"),
-        ("root", json!({"port": 1}), "connect_failed", "no MySQL"),
+        (
+            "root",
+            json!({"port": 1}),
+            "connect_failed",
+            "no connection",
+        ),
         (
             "root",
             json!({"streams": [{"table": "nothing", "key": "id"}]}),
@@ -391,10 +396,15 @@ INSERT INTO wide SELECT seq, repeat('x', 300000) FROM seq_1_to_100",
 }
 
 fn packet(stream: &mut TcpStream, number: u8, body: &[u8]) {
+    try_packet(stream, number, body);
+}
+
+/// Whether anybody took it.
+fn try_packet(stream: &mut TcpStream, number: u8, body: &[u8]) -> bool {
     let mut packet = (body.len() as u32).to_le_bytes().to_vec();
     packet[3] = number;
     packet.extend_from_slice(body);
-    let _ = stream.write_all(&packet);
+    stream.write_all(&packet).is_ok()
 }
 
 fn read_packet(stream: &mut TcpStream) -> Option<Vec<u8>> {
@@ -406,8 +416,11 @@ fn read_packet(stream: &mut TcpStream) -> Option<Vec<u8>> {
     Some(body)
 }
 
-/// A server that lets everybody in by one way, and answers every statement with a request of its own.
-fn greedy(plugin: &'static str, answer: &'static [u8]) -> (u16, Arc<std::sync::Mutex<Vec<u8>>>) {
+/// A server that lets everybody in by one way, and answers every statement in a way of its own.
+fn greedy(
+    plugin: &'static str,
+    answer: impl Fn(&mut TcpStream, &[u8]) + Send + 'static,
+) -> (u16, Arc<std::sync::Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let got = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -431,8 +444,8 @@ fn greedy(plugin: &'static str, answer: &'static [u8]) -> (u16, Arc<std::sync::M
                 packet(&mut stream, 2, &switch);
             }
             while let Some(asked) = read_packet(&mut stream) {
+                answer(&mut stream, &asked);
                 taken.lock().unwrap().extend(asked);
-                packet(&mut stream, 1, answer);
             }
         }
     });
@@ -452,7 +465,7 @@ fn a_server_that_asks_for_a_file_or_a_plain_password_gets_neither() {
         ("mysql_native_password", "request_refused"),
         ("mysql_clear_password", "credentials_rejected"),
     ] {
-        let (port, got) = greedy(plugin, request);
+        let (port, got) = greedy(plugin, move |stream, _| packet(stream, 1, request));
         let connector = connect(
             &mut client,
             &config(port, json!([{"table": "t", "key": "id"}])),
@@ -465,6 +478,104 @@ fn a_server_that_asks_for_a_file_or_a_plain_password_gets_neither() {
         assert!(got.contains("root"), "it was let in");
         assert!(!got.contains("not_a_real"), "{got:?}");
     }
+}
+
+/// A description of a column, whose name is long.
+fn description() -> Vec<u8> {
+    let name = [b"\xfd\x60\xea\0".as_slice(), &[b'x'; 60_000]].concat();
+    let end = b"\0\x0c\x2d\0\xff\0\0\0\x03\0\0\0\0\0";
+    [b"\x03def\0\0\0", name.as_slice(), end].concat()
+}
+
+/// Numbers of packets without end.
+fn numbers(from: u8) -> impl Iterator<Item = u8> {
+    (0_u8..=255).cycle().skip(from.into())
+}
+
+type Answer = fn(&mut TcpStream, &[u8]);
+
+fn announce(stream: &mut TcpStream, _: &[u8]) {
+    packet(stream, 1, b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff");
+}
+
+fn announce_for_rows(stream: &mut TcpStream, asked: &[u8]) {
+    match asked[0] {
+        0x16 => packet(stream, 1, b"\0\x01\0\0\0\0\0\0\0\0\0\0"),
+        0x17 => announce(stream, asked),
+        _ => packet(stream, 1, b"\0\0\0\x02\0\0\0"),
+    }
+}
+
+fn describe(stream: &mut TcpStream, asked: &[u8]) {
+    let description = description();
+    match asked[0] {
+        0x16 => {
+            packet(stream, 1, b"\0\x01\0\0\0\0\x10\0\0\0\0\0");
+            numbers(2).find(|number| !try_packet(stream, *number, &description));
+        }
+        _ => packet(stream, 1, b"\0\0\0\x02\0\0\0"),
+    }
+}
+
+/// A packet that is never whole.
+fn go_on(stream: &mut TcpStream, _: &[u8]) {
+    let part = vec![0; 0xff_ffff];
+    numbers(1).find(|number| !try_packet(stream, *number, &part));
+}
+
+#[test]
+fn a_server_that_announces_more_than_it_may_costs_its_own_connector_only() {
+    let cluster = Cluster::start(
+        "connector_service.max_response_size = '40MB'\nconnector_service.request_retries = 0",
+    );
+    let mut client = cluster.database("app");
+    let answers: [(&str, Answer); 4] = [
+        ("columns for what has no rows", announce),
+        ("columns of rows", announce_for_rows),
+        ("descriptions", describe),
+        ("parts of a packet", go_on),
+    ];
+    let worker = cluster.wait_worker("app");
+    let before = memory_kb(worker, "VmHWM");
+    for (what, answer) in answers {
+        let (port, _) = greedy("mysql_native_password", answer);
+        let config = config(port, json!([{"table": "t", "key": "id"}]));
+        let connector = connect(&mut client, &config);
+        let run = sync_anyhow(&mut client, &connector);
+        assert_eq!(run["error_code"], "response_too_large", "{what}: {run}");
+        assert_eq!(cluster.wait_worker("app"), worker, "{what}");
+        let grown = memory_kb(worker, "VmHWM").saturating_sub(before) / 1024;
+        assert!(grown < 128, "{what}: the worker grew by {grown} MB");
+    }
+}
+
+#[test]
+fn a_password_lets_in_and_the_connection_is_ended_well() {
+    let cluster = Cluster::start("connector_service.request_retries = 0");
+    let mut client = cluster.database("app");
+    let server = MariaDb::start(cluster.dir.clone(), &[]);
+    server.client("").run("CREATE DATABASE shop");
+    server.client("shop").run(
+        "CREATE TABLE t (id int PRIMARY KEY);
+INSERT INTO t VALUES (1);
+CREATE USER guest@'127.0.0.1' IDENTIFIED BY 'not_a_real_password';
+GRANT SELECT ON shop.t TO guest@'127.0.0.1'",
+    );
+    let streams = json!([{"table": "t", "key": "id"}]);
+    let connector = connect(&mut client, &config(server.port, streams));
+    for (password, ends) in [
+        ("not_a_real_password", ""),
+        ("another", "credentials_rejected"),
+    ] {
+        let given = json!({"username": "guest", "password": password});
+        let sql = "UPDATE connectors SET status = 'active', credentials = $1";
+        client.execute(sql, &[&given]).unwrap();
+        let run = sync_anyhow(&mut client, &connector);
+        assert_eq!(run["error_code"].as_str().unwrap_or(""), ends, "{run}");
+    }
+    let log = std::fs::read_to_string(cluster.dir.join("mariadb.log")).unwrap();
+    let mut broken = log.lines().filter(|line| line.contains("Aborted"));
+    assert!(broken.all(|line| !line.contains("'guest'")), "{log}");
 }
 
 #[test]

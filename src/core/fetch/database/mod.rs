@@ -7,7 +7,6 @@
 
 mod metered;
 mod mysql;
-mod mysql_json;
 mod postgres;
 mod tls;
 
@@ -32,7 +31,7 @@ pub struct Database(Session);
 
 enum Session {
     Postgres(postgres::Session),
-    MySql(Box<mysql::Session>),
+    MySql(mysql::Session),
 }
 
 impl Database {
@@ -44,17 +43,13 @@ impl Database {
     ) -> Result<Database, Failure> {
         let addresses = addresses(server, client, allowed).await?;
         let opening = async {
+            let stream = connect(server, addresses, limits).await?;
             Ok(Database(match server.make {
                 Make::Postgres => {
-                    let stream = connect(server, addresses, limits).await?;
                     let stream = Metered::new(stream, limits.response_bytes);
                     Session::Postgres(postgres::Session::open(server, stream).await?)
                 }
-                Make::MySql => {
-                    let addresses = addresses.iter().map(SocketAddr::ip).collect();
-                    let session = mysql::Session::open(server, addresses, limits).await?;
-                    Session::MySql(Box::new(session))
-                }
+                Make::MySql => Session::MySql(mysql::Session::open(server, stream, limits).await?),
             }))
         };
         // To connect, and to be let in.

@@ -80,12 +80,7 @@ impl Session {
                 config.ssl_mode(SslMode::Require);
                 let mut tls = MakeRustlsConnect::new(tls::config(ca.as_deref())?);
                 let tls = MakeTlsConnect::<Metered>::make_tls_connect(&mut tls, &server.host);
-                let tls = tls.map_err(|_| {
-                    Failure::new(
-                        Code::TlsFailed,
-                        "the host is no name that a certificate could be for",
-                    )
-                })?;
+                let tls = tls.map_err(tls::no_name)?;
                 let (client, connection) =
                     config.connect_raw(stream, tls).await.map_err(explain)?;
                 (client, tokio::spawn(async { drop(connection.await) }))

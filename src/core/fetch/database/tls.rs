@@ -7,6 +7,13 @@ use rustls_platform_verifier::ConfigVerifierExt;
 
 use crate::error::{Code, Failure};
 
+pub fn no_name<E>(_: E) -> Failure {
+    Failure::new(
+        Code::TlsFailed,
+        "the host is no name that a certificate could be for",
+    )
+}
+
 /// `ca`: certificates in PEM; `None`: what the system trusts.
 pub fn config(ca: Option<&str>) -> Result<ClientConfig, Failure> {
     let Some(ca) = ca else {

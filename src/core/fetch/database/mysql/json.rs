@@ -4,8 +4,9 @@ use std::io::Write;
 
 use chrono::{NaiveDateTime, Offset, TimeDelta, TimeZone};
 use chrono_tz::Tz;
-use mysql_async::consts::{ColumnFlags, ColumnType};
-use mysql_async::{Column, Row, Value};
+use mysql_common::constants::{ColumnFlags, ColumnType};
+use mysql_common::packets::Column;
+use mysql_common::{Row, Value};
 use serde_json::value::RawValue;
 
 /// The character set of what is no text.
@@ -199,7 +200,7 @@ fn time(value: &Value) -> Option<String> {
         return None;
     };
     let sign = if is_negative { "-" } else { "" };
-    let hours = days * 24 + u32::from(hours);
+    let hours = u64::from(days) * 24 + u64::from(hours);
     Some(format!(
         "{sign}{hours:02}:{minutes:02}:{seconds:02}{}",
         fraction(micros)
