@@ -752,7 +752,7 @@ fn the_roles_of_the_readme_work_as_they_stand() {
         "INSERT INTO connectors (tenant_id, name, type, status) VALUES ('{tenant}', 'own', 'stripe', 'paused'), (gen_random_uuid(), 'another''s', 'stripe', 'paused')"
     );
     root.batch_execute(&insert).unwrap();
-    let shown = cluster.script("app", readme_sql("CREATE ROLE"));
+    let shown = cluster.script("app", readme_sql("CREATE ROLE web LOGIN"));
     assert!(
         shown.contains("own|paused") && !shown.contains("another"),
         "{shown}"

@@ -1386,3 +1386,83 @@ fn ten_thousand_forgeries_open_nothing_and_leave_nothing() {
         "{FORGERIES} forgeries in {took:?} over {made} connections, {malformed} of them no HTTP, {judged} judged by Stripe's package; memory {before} to {after} kB, log {grown} bytes"
     );
 }
+
+/// What PostgREST runs for a request, by its documentation: one transaction, of a GET one that only reads, with the role
+/// and the claims of the token; the function ahead of it; then arguments by their names.
+fn postgrest(
+    client: &mut Client,
+    method: &str,
+    claims: &Value,
+    sql: &str,
+    body: &Value,
+) -> Result<Value, postgres::Error> {
+    let mut transaction = client
+        .build_transaction()
+        .read_only(method == "GET")
+        .start()?;
+    transaction.execute(
+        "SELECT set_config('search_path', 'public', true), set_config('role', 'web_api', true),
+            set_config('request.method', $1, true), set_config('request.jwt.claims', $2, true)",
+        &[&method, &claims.to_string()],
+    )?;
+    transaction.execute("SELECT speak_for()", &[])?;
+    let row = transaction.query_one(sql, &[body])?;
+    let answer = row.get(0);
+    transaction.commit()?;
+    Ok(answer)
+}
+
+#[test]
+fn postgrest_finds_what_it_needs() {
+    let mut stage = Gateway::start(SETTINGS);
+    stage.execute(&format!(
+        "INSERT INTO tenants (tenant_id) VALUES ('{TENANT}'), ('{OTHER}');
+         INSERT INTO metrics (tenant_id, metric_type, metric_date, metric_value) VALUES ('{TENANT}', 'revenue', '2026-01-05', 12.50)"
+    ));
+    stage.cluster.script("app", readme_sql("speak_for"));
+    let vendor = Vendor::start(|_| Reply::Json(r#"{"data": [], "next": null}"#.into()));
+    let shop = insert_connector(&mut stage.client, "shop", &api(&vendor.url(), "orders"));
+    let tenant = "UPDATE connectors SET tenant_id = $1::text::uuid";
+    stage.client.execute(tenant, &[&TENANT]).unwrap();
+
+    let mut client = stage.cluster.client_as("authenticator", "app");
+    let own = json!({"role": "web_api", "tenant_id": TENANT});
+    let others = json!({"role": "web_api", "tenant_id": OTHER});
+    let metrics = r#"SELECT public.get_metrics("p_tenant_id" := a.p_tenant_id, "p_metric_type" := a.p_metric_type,
+            "p_start_date" := a.p_start_date, "p_end_date" := a.p_end_date)
+        FROM json_to_record($1::jsonb::json) AS a(p_tenant_id uuid, p_metric_type text, p_start_date date, p_end_date date)"#;
+    let asked = json!({"p_tenant_id": TENANT, "p_metric_type": "revenue", "p_start_date": "2026-01-01", "p_end_date": "2026-01-31"});
+    let seen = postgrest(&mut client, "GET", &own, metrics, &asked).unwrap();
+    assert_eq!(seen["count"], 1);
+    assert_eq!(seen["metrics"][0]["metric_value"], json!(12.5));
+    let seen = postgrest(&mut client, "GET", &others, metrics, &asked).unwrap();
+    assert_eq!(seen["count"], 0);
+
+    let connectors = "SELECT coalesce(jsonb_agg(jsonb_build_object('name', c.name, 'status', c.status)), '[]') FROM public.connectors AS c WHERE $1::jsonb IS NOT NULL";
+    let seen = postgrest(&mut client, "GET", &own, connectors, &json!({})).unwrap();
+    assert_eq!(seen, json!([{"name": "shop", "status": "active"}]));
+    let seen = postgrest(&mut client, "GET", &others, connectors, &json!({})).unwrap();
+    assert_eq!(seen, json!([]));
+    // A token that says nothing of a tenant, and no token at all.
+    for nobody in [json!({"role": "web_api"}), json!("")] {
+        let claims = if nobody == "" { Value::Null } else { nobody };
+        let refused = postgrest(&mut client, "GET", &claims, connectors, &json!({})).unwrap_err();
+        assert_eq!(refused.code().unwrap().code(), "42501");
+    }
+
+    let sync = r#"SELECT coalesce(to_jsonb(public.connector_service_sync("p_connector_id" := a.p_connector_id)), 'null') FROM json_to_record($1::jsonb::json) AS a(p_connector_id uuid)"#;
+    let asked = json!({"p_connector_id": shop});
+    let unknown = postgrest(&mut client, "POST", &others, sync, &asked).unwrap();
+    assert_eq!(unknown, Value::Null);
+    let run = postgrest(&mut client, "POST", &own, sync, &asked).unwrap();
+    let run = wait_for_run(&mut stage.client, run.as_str().unwrap());
+    assert_eq!(run["state"], "succeeded", "{run}");
+
+    // It calls functions by the names of their arguments, so all of them have one.
+    let nameless = "SELECT coalesce(string_agg(p.oid::regprocedure::text, ', '), '') FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.deptype = 'e'
+        JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'connector_service'
+        WHERE has_function_privilege('connector_service_app', p.oid, 'EXECUTE') AND p.pronargs > 0
+            AND (p.proargnames IS NULL OR '' = ANY (p.proargnames))";
+    let row = stage.client.query_one(nameless, &[]).unwrap();
+    assert_eq!(row.get::<_, &str>(0), "");
+}
