@@ -722,6 +722,15 @@ fn every_answer_of_the_gateway_is_one_that_its_description_has() {
         let is_part = more.starts_with("&limit=7");
         assert_eq!(page.get("next").is_some(), is_part, "{page}");
     }
+    // 20 MB, as somebody may write them by hand.
+    stage.execute(&format!(
+        "INSERT INTO metrics (tenant_id, metric_type, metric_date, metric_value, data)
+         SELECT '{TENANT}', 'staffing', day, 1, jsonb_build_object('note', repeat('x', 1000000)) FROM generate_series('2021-01-01'::timestamp, '2021-01-20', '1 day') AS day"
+    ));
+    for (more, status) in [("", 413), ("&limit=2", 200)] {
+        let asked = format!("{asked}&metric_type=staffing{more}").replace("2020", "2021");
+        reader.expect(&asked, template, &read, b"", status);
+    }
     reader.expect(&asked.replace("GET", "POST"), template, &read, b"", 405);
 
     let template = "/alerts/{alert_id}/resolve";
