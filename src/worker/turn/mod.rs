@@ -1,0 +1,330 @@
+//! The worker's turn: claim, hand out, collect, store.
+//!
+//! Each step is one short transaction, and none is open while a request is in flight. Due work is found by
+//! looking at the tables with the database's clock; wake-ups only shorten the wait.
+
+mod claim;
+mod end;
+mod store;
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use connector_service_core::error::{Code, Failure};
+use connector_service_core::fetch::Engine;
+use pgrx::prelude::*;
+use uuid::Uuid;
+
+use super::upkeep::Upkeep;
+use crate::error::{Error, Result};
+use crate::guc::{self, Scheduler};
+use crate::store::connector::Due;
+use crate::store::installation::{self, Installation, Tenants};
+use crate::store::run::Claimed;
+use crate::store::{backfill, connector, fact, run, tx};
+use crate::wait::Waiter;
+use crate::{board, signals};
+
+/// Longest time between two looks at the tables. Longer: what no signal told is found later. Shorter: an idle
+/// database does more work.
+const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
+
+/// Longest time between the end of a run and a look. Longer: what the end of a run made due begins later. Shorter: where
+/// many runs end, more of the worker's time goes into looking.
+const AFTER_END: Duration = Duration::from_millis(100);
+
+/// Shortest time between two looks that others wake it for. Longer: a sync that is queued begins later. Shorter: who commits
+/// often has the worker do nothing else.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
+/// Pause after a look that failed, for instance because the extension was being dropped at that moment.
+const AFTER_TROUBLE: Duration = Duration::from_secs(1);
+
+/// Connectors that one look queues. More: the first of them begin later. Fewer: more looks.
+const QUEUED_AT_ONCE: i64 = 500;
+
+/// Pause while somebody else has the lock of facts: nothing tells when it is free.
+const WHILE_BLOCKED: Duration = Duration::from_millis(200);
+
+/// A run that ended this many workers is not taken up again by itself at once.
+const MOST_ATTEMPTS: i32 = 20;
+
+/// Records of one step of catching up, and days of one step of summing. More: the worker answers later. Fewer:
+/// more transactions.
+const PROCESS_AT_ONCE: u64 = 2_000;
+
+/// A run of ours that is going.
+struct Going {
+    claimed: Claimed,
+    /// Whether to look for records of the next page that are stored already; see [`crate::store::raw`].
+    search: bool,
+}
+
+struct Turn {
+    engine: Engine,
+    /// Fencing token of this worker's life.
+    token: Uuid,
+    /// Which of the database's workers this is, from 1. The first one does what is there once for a database.
+    number: i32,
+    /// Where to look for the next tenant: behind the one that had its turn last.
+    next_tenant: Uuid,
+    going: HashMap<Uuid, Going>,
+    /// Ends of runs that could not be written down yet (the disk was full, say).
+    unwritten: Vec<(Uuid, std::result::Result<(), Failure>)>,
+    /// Records wait for their facts.
+    behind: bool,
+    upkeep: Upkeep,
+    /// The last reason for which nothing is fetched, said once.
+    said: Option<String>,
+    /// What the last look found of tenants; `None`: nothing is to be fetched.
+    tenants: Option<Tenants>,
+}
+
+pub fn run(number: i32) {
+    let mut waiter = match Waiter::new() {
+        Ok(waiter) => waiter,
+        Err(error) => error!("connector_service sync worker cannot make its wake-up pipe: {error}"),
+    };
+    let waker = waiter.waker();
+    let engine = match Engine::start(Arc::new(move || waker.wake())) {
+        Ok(engine) => engine,
+        Err(error) => {
+            error!("connector_service sync worker cannot start its network threads: {error}")
+        }
+    };
+    let mut turn = Turn {
+        engine,
+        token: Uuid::new_v4(),
+        number,
+        next_tenant: Uuid::nil(),
+        going: HashMap::new(),
+        unwritten: Vec::new(),
+        behind: false,
+        upkeep: Upkeep::new(),
+        said: None,
+        tenants: None,
+    };
+    let mut look_at = Instant::now();
+    let mut looked_at: Option<Instant> = None;
+    loop {
+        signals::answer();
+        let stored = turn.collect();
+        if stored.freed {
+            look_at = look_at.min(Instant::now() + turn.refill());
+        }
+        if Instant::now() >= look_at {
+            match turn.look() {
+                Ok(_) if turn.is_surplus() => return,
+                Ok(wait) => look_at = Instant::now() + wait,
+                Err(Error::NotInstalled) => return,
+                Err(error) => {
+                    warning!("connector_service could not look for work: {error}");
+                    look_at = Instant::now() + AFTER_TROUBLE;
+                }
+            }
+            looked_at = Some(Instant::now());
+        }
+        let more = stored.any || turn.catch_up();
+        if std::mem::take(&mut turn.upkeep.blocked) {
+            look_at = look_at.min(Instant::now() + WHILE_BLOCKED);
+        }
+        // Also when there is more to store: a sync that is queued meanwhile must not wait for its end.
+        let wait = look_at.saturating_duration_since(Instant::now());
+        if waiter.sleep(if more { Duration::ZERO } else { wait }) {
+            let soonest = looked_at.map_or_else(Instant::now, |at| at + BETWEEN_LOOKS);
+            look_at = look_at.min(soonest);
+        }
+    }
+}
+
+/// What one call of [`Turn::collect`] did.
+struct Collected {
+    any: bool,
+    /// A run ended, so another may begin.
+    freed: bool,
+}
+
+impl Turn {
+    /// Gives the runs of dead workers back to the queue: of earlier lives of this one, and, as the first worker, of
+    /// those that there are no longer.
+    fn take_over(&self) -> Result<()> {
+        let failure = Failure::new(
+            Code::WorkerRestarted,
+            "the worker ended while the run was going",
+        );
+        let mut count = 0;
+        for worker in tx(|db| run::workers_of_others(db, self.token))? {
+            let is_mine = worker == self.number;
+            if is_mine || self.number == 1 {
+                count += tx(
+                    |db| match is_mine || installation::is_worker_gone(db, worker)? {
+                        false => Ok(0),
+                        true => {
+                            run::requeue_orphans(db, worker, self.token, &failure, MOST_ATTEMPTS)
+                        }
+                    },
+                )?;
+            }
+        }
+        if count > 0 {
+            log!("connector_service takes {count} interrupted runs up again");
+        }
+        Ok(())
+    }
+
+    /// Looks at the tables: what is due, what was cancelled, what can be claimed. Returns how long there will
+    /// be nothing to look for.
+    fn look(&mut self) -> Result<Duration> {
+        let wait = self.look_and_claim();
+        self.show_activity();
+        wait
+    }
+
+    fn look_and_claim(&mut self) -> Result<Duration> {
+        self.tenants = None;
+        let installation = tx(installation::look)?;
+        if let Some(reason) = reason_to_idle(&installation) {
+            if self.said.as_ref() != Some(&reason) {
+                warning!("connector_service syncs nothing in this database: {reason}");
+                self.said = Some(reason);
+            }
+            return Ok(LOOK_AT_LEAST);
+        }
+        self.said = None;
+        // Without a connector there is nothing to do, unless a dump is being restored whose connectors are still to
+        // come: then nothing must be done.
+        if !installation.has_connectors {
+            return Ok(LOOK_AT_LEAST);
+        }
+        self.tenants = Some(installation.has_tenants);
+        for (run, result) in std::mem::take(&mut self.unwritten) {
+            self.finish(run, result);
+        }
+        self.drop_lost()?;
+        self.take_over()?;
+        self.behind |= tx(fact::is_any_unprocessed)?;
+        if self.number > 1 {
+            self.claim(installation.has_tenants)?;
+            return Ok(LOOK_AT_LEAST.min(self.upkeep.refresh_soon(!self.going.is_empty())));
+        }
+        let due = match guc::scheduler() {
+            Scheduler::Worker => Due::All,
+            Scheduler::Auto if !installation.has_pg_cron => Due::All,
+            Scheduler::Auto | Scheduler::PgCron => Due::FailedOnly,
+        };
+        let asked_by = if due == Due::All { "schedule" } else { "retry" };
+        let (waited, found, next_due) = tx(|db| {
+            let waited = run::end_waits(db)? + backfill::release_all(db)?;
+            let found = connector::queue_due(db, due, asked_by, Some(QUEUED_AT_ONCE))?;
+            Ok((waited, found, connector::next_due(db, due)?))
+        })?;
+        if waited > 0 || !found.queued.is_empty() {
+            // SAFETY: fixed for the life of a process.
+            board::wake(unsafe { pg_sys::MyDatabaseId });
+        }
+        self.claim(installation.has_tenants)?;
+        if found.due > 0 {
+            // There may be more of them.
+            return Ok(Duration::ZERO);
+        }
+        // After the claim: what was queued is being fetched meanwhile.
+        let upkeep = self.upkeep.run(!self.going.is_empty());
+        // Rounded up: a look just before the time finds nothing.
+        let next = [next_due, tx(run::next_waiting)?]
+            .into_iter()
+            .flatten()
+            .map(|wait| wait + Duration::from_millis(2))
+            .fold(upkeep, Duration::min);
+        Ok(next.min(if self.unwritten.is_empty() {
+            LOOK_AT_LEAST
+        } else {
+            AFTER_TROUBLE
+        }))
+    }
+
+    /// A run ended: what waits in the queue takes its place at once. Returns how long a look at everything else has time:
+    /// none where this failed, because a look finds out why and says it.
+    fn refill(&mut self) -> Duration {
+        let claimed = self.tenants.map_or(Ok(()), |tenants| self.claim(tenants));
+        self.show_activity();
+        claimed.map_or(Duration::ZERO, |()| AFTER_END)
+    }
+
+    /// What pg_stat_activity shows of this worker.
+    fn show_activity(&self) {
+        let text = match self.going.len() {
+            1 => "1 sync is going".to_owned(),
+            count => format!("{count} syncs are going"),
+        };
+        if let Ok(text) = CString::new(text) {
+            // SAFETY: the text is copied.
+            unsafe {
+                pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, text.as_ptr())
+            };
+        }
+    }
+
+    /// Whether there are more workers than there should be, and this one has nothing left to do.
+    fn is_surplus(&self) -> bool {
+        self.number > guc::sync_workers() && self.going.is_empty()
+    }
+
+    /// Ends the fetching of runs that were cancelled or whose connector is gone.
+    fn drop_lost(&mut self) -> Result<()> {
+        if self.going.is_empty() {
+            return Ok(());
+        }
+        let runs: Vec<Uuid> = self.going.keys().copied().collect();
+        let lost = tx(|db| {
+            run::end_paused(db, runs.clone(), self.token)?;
+            run::lost(db, runs, self.token)
+        })?;
+        for run in lost {
+            self.forget(run);
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, run: Uuid) {
+        self.engine.abort(run);
+        self.going.remove(&run);
+    }
+
+    /// One step of writing the facts of records that wait for them; true: there may be more.
+    fn catch_up(&mut self) -> bool {
+        if !self.behind {
+            return false;
+        }
+        self.behind = match tx(|db| fact::process(db, PROCESS_AT_ONCE)) {
+            Ok(Some(taken)) => {
+                self.upkeep.metrics_changed();
+                taken >= PROCESS_AT_ONCE
+            }
+            Ok(None) => {
+                self.upkeep.blocked = true;
+                false
+            }
+            Err(error) => {
+                warning!("connector_service could not derive the facts of stored records: {error}");
+                false
+            }
+        };
+        self.behind
+    }
+}
+
+fn reason_to_idle(installation: &Installation) -> Option<String> {
+    let library = env!("CARGO_PKG_VERSION");
+    if installation.version != library {
+        return Some(format!(
+            "the library is version {library} and the installed SQL is version {}; ALTER EXTENSION connector_service UPDATE brings them together",
+            installation.version
+        ));
+    }
+    installation
+        .held
+        .as_ref()
+        .map(|why| format!("{why}; SELECT connector_service_adopt() lets it call the vendors"))
+}
