@@ -306,6 +306,28 @@ fn what_is_pushed_is_stored_once_and_counts() {
 }
 
 #[test]
+fn the_same_content_with_a_time_that_is_told_first_keeps_older_states_away() {
+    let mut stage = Gateway::start("");
+    let till = stage.webhook(&json!({"key": "id"}));
+    let state = |minute: u32| {
+        format!(r#"{{"id": 7, "minute": {minute}, "updated_at": "2026-01-05T10:{minute:02}:00Z"}}"#)
+    };
+    let port = stage.port;
+    let pushed = |body: &str| push(port, &till, body).unwrap().status;
+    assert_eq!(pushed(&state(5)), 200);
+    stage.execute(
+        "UPDATE connectors SET config = '{\"key\": \"id\", \"updated_at\": \"updated_at\"}'",
+    );
+    assert_eq!(pushed(&state(5)), 200);
+    assert_eq!(pushed(&state(1)), 200);
+    let sql = "SELECT (data ->> 'minute')::bigint FROM raw_connector_data";
+    assert_eq!(stage.count(sql), 5);
+    assert_eq!(pushed(&state(6)), 200);
+    assert_eq!(stage.count(sql), 6);
+    ledger_holds(&mut stage.client);
+}
+
+#[test]
 fn a_connector_that_somebody_holds_is_not_at_the_cost_of_others() {
     let mut stage = Gateway::start("");
     let held = stage.webhook(&json!({"key": "id"}));

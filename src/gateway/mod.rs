@@ -78,10 +78,8 @@ fn run(database: &str) {
     let mut look_at = Instant::now();
     loop {
         // SAFETY: plain flag, set by the signal's handler.
-        if unsafe { pg_sys::ProcDiePending } != 0
-            && let Some((server, _)) = &mut gateway.server
-        {
-            server.finish(LAST_WORDS);
+        if unsafe { pg_sys::ProcDiePending } != 0 {
+            gateway.finish();
         }
         if signals::answer() {
             // They were opened with the limits that there were.
@@ -92,9 +90,11 @@ fn run(database: &str) {
             if matches!(tx(installation::look), Err(Error::NotInstalled)) {
                 return;
             }
+            gateway.hooks.close_idle();
             look_at = Instant::now() + LOOK_AT_LEAST;
         }
         let Some(address) = guc::gateway_listen().of(database) else {
+            gateway.finish();
             return;
         };
         gateway.listen(address);
@@ -149,6 +149,15 @@ impl Gateway {
                 self.listen_at = Instant::now() + AFTER_TROUBLE;
                 warning!("connector_service gateway cannot listen at {address}: {problem}");
             }
+        }
+    }
+
+    /// What was stored is told, and answers that were made go out.
+    fn finish(&mut self) {
+        self.tell_at = self.tell_at.map(|_| Instant::now());
+        self.tell();
+        if let Some((server, _)) = &mut self.server {
+            server.finish(LAST_WORDS);
         }
     }
 

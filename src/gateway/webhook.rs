@@ -1,6 +1,7 @@
 //! What vendors push: judged by its signature, stored, and answered once that has committed.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
 use chrono::{DateTime, Utc};
 use connector_service_core::record::{Reason, Record, Rejected};
@@ -12,26 +13,65 @@ use pgrx::prelude::*;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::guc;
 use crate::store::webhook::{self, Target};
 use crate::store::{key, limited, tx};
-use crate::{guc, signals};
 
 /// When a vendor should push again to a connector that a person has paused.
 const WHILE_PAUSED: u32 = 60 * 60;
 /// The same after trouble of ours.
 const AFTER_TROUBLE: u32 = 30;
 
-/// Most connectors that are kept open. More: secrets of more of them in memory. Fewer: they are opened again and again.
-const KEPT_OPEN: usize = 1_000;
+/// Most bytes that open connectors were made of. More: secrets of more of them in memory. Fewer: they are opened again and
+/// again.
+const KEPT_BYTES: usize = 16 * 1024 * 1024;
 
 /// Connectors that were opened, so that each is opened once and not for each event.
 #[derive(Default)]
-pub struct Hooks(HashMap<Uuid, Opened>);
+pub struct Hooks {
+    open: HashMap<Uuid, Opened>,
+    bytes: usize,
+    hasher: RandomState,
+}
 
 struct Opened {
-    /// Its type, config and sealed credentials.
-    made_of: [String; 3],
+    /// A hash of its type, config and sealed credentials.
+    made_of: u64,
+    bytes: usize,
+    is_used: bool,
     hook: Box<dyn Hook>,
+}
+
+impl Hooks {
+    /// Closes what was not used since the last call.
+    pub fn close_idle(&mut self) {
+        self.open
+            .retain(|_, opened| std::mem::take(&mut opened.is_used));
+        self.bytes = self.open.values().map(|opened| opened.bytes).sum();
+    }
+
+    fn open(&mut self, target: &Target, keys: Option<&Keyring>) -> Option<&dyn Hook> {
+        let texts = [&target.source, &target.config, &target.credentials];
+        let made_of = self.hasher.hash_one(texts);
+        let is_same = |opened: &Opened| opened.made_of == made_of;
+        if !self.open.get(&target.connector).is_some_and(is_same) {
+            let opened = Opened {
+                hook: open(target, keys)?,
+                made_of,
+                bytes: texts.iter().map(|text| text.len()).sum(),
+                is_used: true,
+            };
+            if self.bytes + opened.bytes > KEPT_BYTES {
+                self.open.clear();
+                self.bytes = 0;
+            }
+            self.bytes += opened.bytes;
+            self.open.insert(target.connector, opened);
+        }
+        let opened = self.open.get_mut(&target.connector)?;
+        opened.is_used = true;
+        Some(&*opened.hook)
+    }
 }
 
 /// Takes all that was pushed at once. A 200 is sent after COMMIT, and so is every refusal: how long an answer takes says
@@ -123,26 +163,6 @@ fn judge(
     }
 }
 
-impl Hooks {
-    fn open(&mut self, target: &Target, keys: Option<&Keyring>) -> Option<&dyn Hook> {
-        let is_same = |opened: &Opened| {
-            let made_of = [&target.source, &target.config, &target.credentials];
-            opened.made_of.iter().eq(made_of)
-        };
-        if !self.0.get(&target.connector).is_some_and(is_same) {
-            let opened = Opened {
-                hook: open(target, keys)?,
-                made_of: [&target.source, &target.config, &target.credentials].map(String::clone),
-            };
-            if self.0.len() >= KEPT_OPEN {
-                self.0.clear();
-            }
-            self.0.insert(target.connector, opened);
-        }
-        self.0.get(&target.connector).map(|opened| &*opened.hook)
-    }
-}
-
 fn open(target: &Target, keys: Option<&Keyring>) -> Option<Box<dyn Hook>> {
     let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
     let place = Place {
@@ -208,11 +228,11 @@ fn store_of(target: &Target, deliveries: Vec<(Asked, Delivery)>) {
                         Answer::busy(AFTER_TROUBLE)
                     }
                 });
-                signals::answer();
+                pgrx::check_for_interrupts!();
             }
         }
     }
-    signals::answer();
+    pgrx::check_for_interrupts!();
 }
 
 /// One delivery. What PostgreSQL refuses because of the data goes to quarantine, and nothing else of it.
@@ -243,7 +263,7 @@ fn accepted(target: &Target, delivery: &mut Delivery, mut records: Vec<Record>) 
         // What else is wrong shows when it is stored.
         _ => return records,
     }
-    signals::answer();
+    pgrx::check_for_interrupts!();
     if records.len() > 1 {
         let rest = records.split_off(records.len() / 2);
         let mut good = accepted(target, delivery, records);

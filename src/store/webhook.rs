@@ -129,9 +129,44 @@ fn put(db: &mut Db, claimed: &Claimed, stream: &str, brought: Brought) -> Result
     // Of events what is stored is not among them any more.
     let mut search = is_any && !brought.are_events;
     let mut counts = raw::store(db, claimed, stream, &records, &mut search, None)?;
+    if counts.unchanged > 0 {
+        note_times(db, claimed, &records)?;
+    }
     quarantine::add(db, claimed, stream, &brought.rejected)?;
     counts.quarantined = brought.rejected.len() as u64;
     Ok(counts)
+}
+
+/// The same content with a later time, or the first one that is told: what is older is late from here on.
+fn note_times(db: &mut Db, claimed: &Claimed, records: &[Record]) -> Result<()> {
+    let timed = || {
+        records
+            .iter()
+            .filter_map(|record| Some((record, record.at?)))
+    };
+    let ids: Vec<&str> = timed().map(|(record, _)| record.id.as_str()).collect();
+    let times: Vec<i64> = timed().map(|(_, at)| at.timestamp_micros()).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    db.run(
+        "UPDATE @extschema@.raw_connector_data r SET source_version = told.at
+         FROM (
+            SELECT stored.raw_id, page.at
+            FROM (SELECT unnest($2) AS id, 'epoch'::timestamptz + unnest($3) * interval '1 microsecond' AS at) AS page
+            CROSS JOIN LATERAL (
+                SELECT known.raw_id, known.source_version FROM @extschema@.raw_connector_data known
+                WHERE known.connector_id = $1 AND known.source_record_id = page.id
+                OFFSET 0) AS stored
+            WHERE stored.source_version IS DISTINCT FROM page.at) AS told
+         WHERE r.raw_id = told.raw_id",
+        &[
+            uuid(claimed.connector).into(),
+            ids.into(),
+            times.into(),
+        ],
+    )?;
+    Ok(())
 }
 
 /// Which of these records are stored, and the time of the state that each shows; locked, so that nothing newer comes

@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -28,12 +28,46 @@ use super::{Answer, Ask, Asked};
 const HEAD_BYTES: usize = 16 * 1024;
 const HEADERS: usize = 64;
 
-/// Where a connection is: no request has come yet; of one whose sender nobody knows the body is still to come; one is
-/// being worked on; or its answer is on its way or gone.
+/// Where a connection is, and since when.
+pub struct Standing {
+    at: AtomicU8,
+    began: Instant,
+    /// Milliseconds after it began.
+    since: AtomicU32,
+}
+
+/// No request has come yet; of one whose sender nobody knows the body is still to come; one is being worked on; or its
+/// answer is on its way or gone.
 pub const SILENT: u8 = 0;
 pub const SENDING: u8 = 1;
 const ASKED: u8 = 2;
 pub const ANSWERED: u8 = 3;
+
+impl Standing {
+    pub fn new() -> Standing {
+        Standing {
+            at: AtomicU8::new(SILENT),
+            began: Instant::now(),
+            since: AtomicU32::new(0),
+        }
+    }
+
+    fn set(&self, at: u8) {
+        let since = u32::try_from(self.began.elapsed().as_millis()).unwrap_or(u32::MAX);
+        self.since.store(since, Ordering::Relaxed);
+        self.at.store(at, Ordering::Relaxed);
+    }
+
+    pub fn is(&self, at: u8) -> bool {
+        self.at.load(Ordering::Relaxed) == at
+    }
+
+    /// How long it has been there.
+    pub fn since(&self) -> Duration {
+        let since = Duration::from_millis(self.since.load(Ordering::Relaxed).into());
+        self.began.elapsed().saturating_sub(since)
+    }
+}
 
 /// Longest life of a connection: who takes his answers too slowly to be caught by another bound is cut off by this one.
 /// Shorter: an answer of many megabytes over a slow line does not come to its end.
@@ -45,7 +79,7 @@ const PIECE_BYTES: usize = 16 * 1024;
 /// Of a body, what there is room for at first.
 const FIRST_BYTES: usize = 4 * 1024;
 
-pub async fn serve(stream: TcpStream, shared: Arc<Shared>, at: Arc<AtomicU8>) {
+pub async fn serve(stream: TcpStream, shared: Arc<Shared>, at: Arc<Standing>) {
     let _ = stream.set_nodelay(true);
     let identity = shared.identity.borrow().clone();
     match identity {
@@ -62,13 +96,13 @@ pub async fn serve(stream: TcpStream, shared: Arc<Shared>, at: Arc<AtomicU8>) {
 async fn speak(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     shared: Arc<Shared>,
-    at: Arc<AtomicU8>,
+    at: Arc<Standing>,
 ) {
     let longest = shared.settings.timeout;
     let service = service_fn(|request| {
         let (shared, at) = (shared.clone(), at.clone());
         async move {
-            at.store(ASKED, Ordering::Relaxed);
+            at.set(ASKED);
             Ok::<_, Infallible>(respond(request, &shared, at).await)
         }
     });
@@ -88,11 +122,11 @@ async fn speak(
 }
 
 /// A request that is counted as open until its answer is on its way.
-struct Open(Arc<Shared>, Arc<AtomicU8>);
+struct Open(Arc<Shared>, Arc<Standing>);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.1.store(ANSWERED, Ordering::Relaxed);
+        self.1.set(ANSWERED);
         self.0.open.fetch_sub(1, Ordering::Release);
     }
 }
@@ -100,7 +134,7 @@ impl Drop for Open {
 async fn respond(
     request: Request<Incoming>,
     shared: &Arc<Shared>,
-    at: Arc<AtomicU8>,
+    at: Arc<Standing>,
 ) -> Response<Body> {
     shared.open.fetch_add(1, Ordering::Acquire);
     let open = Open(shared.clone(), at.clone());
@@ -136,7 +170,7 @@ async fn respond(
 async fn answer(
     request: Request<Incoming>,
     shared: &Shared,
-    at: &AtomicU8,
+    at: &Standing,
 ) -> Result<Answer, Answer> {
     let (head, mut body) = request.into_parts();
     // Who waits for leave to send a body is told before he sends it.
@@ -145,19 +179,19 @@ async fn answer(
         Ok(Route::At(answer)) => return Ok(answer),
         Ok(Route::Ask(what)) => Ok((what, None)),
         Ok(Route::Body(awaits)) => {
-            at.store(SENDING, Ordering::Relaxed);
+            at.set(SENDING);
             read(awaits, &mut body, shared, at).await
         }
         Err(refusal) => Err(refusal),
     };
     match read {
         Ok((what, memory)) => {
-            at.store(ASKED, Ordering::Relaxed);
+            at.set(ASKED);
             ask(what, memory, shared).await
         }
         Err(refusal) => {
             if !is_asking {
-                at.store(SENDING, Ordering::Relaxed);
+                at.set(SENDING);
                 let _ = timeout(shared.settings.timeout, drain(body, shared)).await;
             }
             Err(refusal)
@@ -185,7 +219,7 @@ async fn read(
     awaits: Awaits,
     body: &mut Incoming,
     shared: &Shared,
-    at: &AtomicU8,
+    at: &Standing,
 ) -> Result<Read, Answer> {
     let most = awaits.most(shared.settings.upload_bytes);
     if body.size_hint().lower() > most as u64 {
@@ -198,7 +232,7 @@ async fn read(
             if may.status != 200 {
                 return Err(may);
             }
-            at.store(ASKED, Ordering::Relaxed);
+            at.set(ASKED);
             &shared.uploads
         }
         Awaits::Sync(_) | Awaits::Webhook { .. } => &shared.bodies,

@@ -3,14 +3,16 @@
 use std::collections::VecDeque;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
-use super::{Asked, Identity, Settings, connection};
+use super::connection::{self, Standing};
+use super::{Asked, Identity, Settings};
 use crate::threads;
 
 /// Requests that wait for the main thread. More: those behind wait longer before they are told to come back. Fewer: a
@@ -125,7 +127,7 @@ impl Drop for Server {
 /// A connection that is there.
 struct Place {
     task: AbortHandle,
-    at: Arc<AtomicU8>,
+    at: Arc<Standing>,
 }
 
 /// Where connections are that give way to one that comes, the first of them first: those that have said nothing yet, those
@@ -136,6 +138,21 @@ const GIVE_WAY: [u8; 3] = [
     connection::SENDING,
 ];
 
+/// How long a connection has for what gives way, before it does. Longer: where all places are taken, who comes waits
+/// longer. Shorter: who is about to say something is cut off.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Ends a connection that gives way, if there is one.
+fn make_room(places: &mut VecDeque<Place>) {
+    let idle = GIVE_WAY.into_iter().find_map(|at| {
+        let is_idle = |place: &Place| place.at.is(at) && place.at.since() >= PATIENCE;
+        places.iter().position(is_idle)
+    });
+    if let Some(place) = idle.and_then(|idle| places.remove(idle)) {
+        place.task.abort();
+    }
+}
+
 async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
     let free = Arc::new(Semaphore::new(shared.settings.connections));
     let mut places: VecDeque<Place> = VecDeque::new();
@@ -145,21 +162,17 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
             continue;
         };
         places.retain(|place| !place.task.is_finished());
-        if free.available_permits() == 0 {
-            let is_at = |at: u8| {
-                places
-                    .iter()
-                    .position(|place| place.at.load(Ordering::Relaxed) == at)
-            };
-            let idle = GIVE_WAY.into_iter().find_map(is_at);
-            if let Some(place) = idle.and_then(|idle| places.remove(idle)) {
-                place.task.abort();
+        let permit = loop {
+            if free.available_permits() == 0 {
+                make_room(&mut places);
             }
-        }
-        let Ok(permit) = free.clone().acquire_owned().await else {
-            return;
+            match timeout(PATIENCE, free.clone().acquire_owned()).await {
+                Ok(Ok(permit)) => break permit,
+                Ok(Err(_)) => return,
+                Err(_) => {}
+            }
         };
-        let at = Arc::new(AtomicU8::new(connection::SILENT));
+        let at = Arc::new(Standing::new());
         let (shared, its) = (shared.clone(), at.clone());
         let task = tokio::spawn(async move {
             connection::serve(stream, shared, its).await;

@@ -103,10 +103,12 @@ impl Turn {
 
     fn store_together(&mut self, pages: &mut [(Uuid, FetchedPage)]) -> Result<()> {
         let token = self.token;
-        let going = &mut self.going;
+        let (going, blocked) = (&mut self.going, &mut self.upkeep.blocked);
         tx(|db| {
             page::commit_without_waiting(db)?;
             let mut underived = page::begin(db)?;
+            // Their facts follow.
+            *blocked |= underived.is_none();
             for (run, page) in pages.iter() {
                 // A page of a run that was forgotten meanwhile.
                 let Some(going) = going.get_mut(run) else {
@@ -129,6 +131,7 @@ impl Turn {
             let stored = tx(|db| {
                 page::commit_without_waiting(db)?;
                 let mut underived = page::begin(db)?;
+                self.upkeep.blocked |= underived.is_none();
                 let claimed = &going.claimed;
                 page::store(db, claimed, token, &page, &mut going.search, &mut underived)?;
                 page::derive(db, underived)

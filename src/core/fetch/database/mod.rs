@@ -125,6 +125,9 @@ async fn connect(
     Err(failure)
 }
 
+/// Longest cursor or key. Longer: far more than any index holds, several times in memory.
+const LONGEST_KEY: usize = 1024 * 1024;
+
 /// Rows as they become a body: see [`crate::source::database`].
 struct Batch {
     body: Vec<u8>,
@@ -143,12 +146,21 @@ impl Batch {
         }
     }
 
-    /// Takes a row, unless there are enough. False: no other is wanted.
-    fn take(&mut self, most: usize, json: &[u8], last: Vec<Option<String>>) -> bool {
+    /// Takes a row, unless there are enough. False: no other is wanted. `last`: its cursor and key.
+    fn take(
+        &mut self,
+        most: usize,
+        json: &[u8],
+        last: Vec<Option<String>>,
+    ) -> Result<bool, Failure> {
+        if last.iter().flatten().any(|told| told.len() > LONGEST_KEY) {
+            let message = format!("a cursor or key has more than {LONGEST_KEY} bytes");
+            return Err(Failure::new(Code::ResponseTooLarge, message));
+        }
         let is_full = self.came > 0 && self.body.len() + json.len() > BATCH;
         if self.came == most || is_full {
             self.more = true;
-            return false;
+            return Ok(false);
         }
         if self.came > 0 {
             self.body.push(b',');
@@ -156,7 +168,7 @@ impl Batch {
         self.body.extend_from_slice(json);
         self.came += 1;
         self.last = Some(last);
-        true
+        Ok(true)
     }
 
     fn response(mut self) -> Response {

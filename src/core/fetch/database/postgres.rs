@@ -111,6 +111,7 @@ impl Session {
                 ),
             ),
             Trouble::Refused(error) => explain(&error, &self.meter),
+            Trouble::Known(failure) => failure,
         })
     }
 
@@ -142,7 +143,7 @@ impl Session {
                     };
                     self.meter.reset();
                     let (json, told) = read(&row)?;
-                    if !batch.take(most, json.as_bytes(), told) {
+                    if !batch.take(most, json.as_bytes(), told)? {
                         // The one row more than asked for is the last one.
                         self.is_spent = batch.came < most;
                         break;
@@ -174,6 +175,13 @@ fn read(row: &Row) -> Result<(&str, Vec<Option<String>>), tokio_postgres::Error>
 enum Trouble {
     Silent,
     Refused(tokio_postgres::Error),
+    Known(Failure),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Trouble {
+        Trouble::Known(failure)
+    }
 }
 
 impl From<tokio_postgres::Error> for Trouble {

@@ -1,6 +1,6 @@
 //! Values of MySQL as JSON, without loss: decimals to the last digit, bytes in hex, times as ISO 8601 writes them.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use chrono::{NaiveDateTime, Offset, TimeDelta, TimeZone};
 use chrono_tz::Tz;
@@ -8,6 +8,9 @@ use mysql_common::constants::{ColumnFlags, ColumnType};
 use mysql_common::packets::Column;
 use mysql_common::{Row, Value};
 use serde_json::value::RawValue;
+
+use super::wire::{another_row, too_large};
+use crate::error::Failure;
 
 /// The character set of what is no text.
 const BINARY: u16 = 63;
@@ -30,27 +33,69 @@ pub fn kind(column: &Column) -> &'static str {
     }
 }
 
-/// A row as an object. `None`: it is another one than its description says.
-/// The text of `nested` columns is JSON, and stands as what it says. `zone` is that of columns that have none.
-pub fn row(row: &Row, nested: &[String], zone: Option<Tz>) -> Option<Vec<u8>> {
-    let mut json = vec![b'{'];
-    for (place, column) in row.columns_ref().iter().enumerate() {
-        if place > 0 {
-            json.push(b',');
+/// JSON as it is written, and no more of it than there may be: a byte of a text can become six.
+struct Json {
+    text: Vec<u8>,
+    most: usize,
+    is_full: bool,
+}
+
+impl Json {
+    fn put(&mut self, bytes: &[u8]) -> Option<()> {
+        self.write_all(bytes).ok()
+    }
+}
+
+impl Write for Json {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.text.len() + bytes.len() > self.most {
+            self.is_full = true;
+            return Err(io::ErrorKind::StorageFull.into());
         }
-        text(&mut json, &column.name_str());
-        json.push(b':');
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A row as an object, of no more than `most` bytes.
+/// The text of `nested` columns is JSON, and stands as what it says. `zone` is that of columns that have none.
+pub fn row(
+    row: &Row,
+    nested: &[String],
+    zone: Option<Tz>,
+    most: usize,
+) -> Result<Vec<u8>, Failure> {
+    let mut json = Json {
+        text: Vec::new(),
+        most,
+        is_full: false,
+    };
+    match object(&mut json, row, nested, zone) {
+        Some(()) => Ok(json.text),
+        None if json.is_full => Err(too_large()),
+        None => Err(another_row()),
+    }
+}
+
+fn object(json: &mut Json, row: &Row, nested: &[String], zone: Option<Tz>) -> Option<()> {
+    for (place, column) in row.columns_ref().iter().enumerate() {
+        json.put(if place > 0 { b"," } else { b"{" })?;
+        text(json, &column.name_str())?;
+        json.put(b":")?;
         let value = row.as_ref(place)?;
         match value {
             Value::Bytes(bytes) if nested.iter().any(|name| *name == column.name_str()) => {
                 let value: &RawValue = serde_json::from_slice(bytes).ok()?;
-                json.extend_from_slice(value.get().as_bytes());
+                json.put(value.get().as_bytes())?;
             }
-            value => write(&mut json, column, value, zone)?,
+            value => write(json, column, value, zone)?,
         }
     }
-    json.push(b'}');
-    Some(json)
+    json.put(if row.is_empty() { b"{}" } else { b"}" })
 }
 
 /// A column's value as the text that the server compares it with.
@@ -71,32 +116,32 @@ pub fn told(row: &Row, name: &str) -> Option<String> {
     }
 }
 
-fn write(json: &mut Vec<u8>, column: &Column, value: &Value, zone: Option<Tz>) -> Option<()> {
+fn write(json: &mut Json, column: &Column, value: &Value, zone: Option<Tz>) -> Option<()> {
     let kind = column.column_type();
-    let number = |json: &mut Vec<u8>, number: &dyn std::fmt::Display| write!(json, "{number}").ok();
+    let number = |json: &mut Json, number: &dyn std::fmt::Display| write!(json, "{number}").ok();
     match value {
-        Value::NULL => json.extend_from_slice(b"null"),
+        Value::NULL => json.put(b"null")?,
         Value::Int(value) => number(json, value)?,
         Value::UInt(value) => number(json, value)?,
         // The shortest text that gives the same number; there is no NaN over there.
-        Value::Float(value) => json.extend_from_slice(&serde_json::to_vec(value).ok()?),
-        Value::Double(value) => json.extend_from_slice(&serde_json::to_vec(value).ok()?),
+        Value::Float(value) => json.put(&serde_json::to_vec(value).ok()?)?,
+        Value::Double(value) => json.put(&serde_json::to_vec(value).ok()?)?,
         Value::Date(..) => match date(column, value) {
             // A date of nothing but zeros says that there is none.
-            None => json.extend_from_slice(b"null"),
+            None => json.put(b"null")?,
             Some(date) => {
                 let zone = if is_utc(kind) { Some(Tz::UTC) } else { zone };
                 let offset = zone.and_then(|zone| offset(zone, &date));
-                text(json, &(date + &offset.unwrap_or_default()));
+                text(json, &(date + &offset.unwrap_or_default()))?;
             }
         },
-        Value::Time(..) => text(json, &time(value)?),
+        Value::Time(..) => text(json, &time(value)?)?,
         Value::Bytes(bytes) => bytes_of(json, column, bytes)?,
     }
     Some(())
 }
 
-fn bytes_of(json: &mut Vec<u8>, column: &Column, bytes: &[u8]) -> Option<()> {
+fn bytes_of(json: &mut Json, column: &Column, bytes: &[u8]) -> Option<()> {
     let kind = column.column_type();
     match kind {
         ColumnType::MYSQL_TYPE_DECIMAL | ColumnType::MYSQL_TYPE_NEWDECIMAL => {
@@ -114,44 +159,42 @@ fn bytes_of(json: &mut Vec<u8>, column: &Column, bytes: &[u8]) -> Option<()> {
             };
             let number = format!("{sign}{lead}{trimmed}");
             let number: Box<RawValue> = RawValue::from_string(number).ok()?;
-            json.extend_from_slice(number.get().as_bytes());
+            json.put(number.get().as_bytes())
         }
         ColumnType::MYSQL_TYPE_BIT => {
             let mut number = 0_u64;
             for byte in bytes.iter().take(8) {
                 number = number << 8 | u64::from(*byte);
             }
-            write!(json, "{number}").ok()?;
+            write!(json, "{number}").ok()
         }
         ColumnType::MYSQL_TYPE_JSON => {
             let value: &RawValue = serde_json::from_slice(bytes).ok()?;
-            json.extend_from_slice(value.get().as_bytes());
+            json.put(value.get().as_bytes())
         }
         ColumnType::MYSQL_TYPE_GEOMETRY => hex(json, bytes),
         _ if column.character_set() == BINARY
             && column.flags().contains(ColumnFlags::BINARY_FLAG) =>
         {
-            hex(json, bytes);
+            hex(json, bytes)
         }
         _ => match std::str::from_utf8(bytes) {
             Ok(words) => text(json, words),
             Err(_) => hex(json, bytes),
         },
     }
-    Some(())
 }
 
-fn text(json: &mut Vec<u8>, words: &str) {
-    // A text never fails to be one.
-    let _ = serde_json::to_writer(json, words);
+fn text(json: &mut Json, words: &str) -> Option<()> {
+    serde_json::to_writer(json, words).ok()
 }
 
-fn hex(json: &mut Vec<u8>, bytes: &[u8]) {
-    json.extend_from_slice(b"\"\\\\x");
+fn hex(json: &mut Json, bytes: &[u8]) -> Option<()> {
+    json.put(b"\"\\\\x")?;
     for byte in bytes {
-        let _ = write!(json, "{byte:02x}");
+        write!(json, "{byte:02x}").ok()?;
     }
-    json.push(b'"');
+    json.put(b"\"")
 }
 
 fn is_utc(kind: ColumnType) -> bool {

@@ -15,7 +15,7 @@ use mysql_common::Value;
 use serde_json::json;
 use tokio::time::timeout;
 
-use self::wire::{Wire, another_row};
+use self::wire::Wire;
 use super::{Batch, response, silence};
 use crate::error::{Code, Failure};
 use crate::fetch::Limits;
@@ -107,10 +107,14 @@ impl Session {
                     let Some(row) = row.map_err(|_| silent(query, limits))?? else {
                         break;
                     };
-                    let json = json::row(&row, &query.nested, query.server.zone)
-                        .ok_or_else(another_row)?;
+                    let json = json::row(
+                        &row,
+                        &query.nested,
+                        query.server.zone,
+                        limits.response_bytes,
+                    )?;
                     let told = query.told.iter().map(|name| json::told(&row, name));
-                    if !batch.take(most, &json, told.collect()) {
+                    if !batch.take(most, &json, told.collect())? {
                         // The one row more than asked for is the last one.
                         self.is_spent = batch.came < most || wire.row(&columns).await?.is_some();
                         break;

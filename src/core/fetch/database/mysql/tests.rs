@@ -253,7 +253,7 @@ fn kinds() -> (Arc<[Column]>, Vec<u8>) {
 fn a_row_that_is_cut_short_is_none() {
     let (columns, whole) = kinds();
     let read = row(&whole, &columns).unwrap();
-    let json = String::from_utf8(json::row(&read, &[], None).unwrap()).unwrap();
+    let json = String::from_utf8(json::row(&read, &[], None, 1 << 20).unwrap()).unwrap();
     assert!(json.contains("\"2026-02-03T04:05:06.000001\""), "{json}");
     assert!(json.contains("\"103079215103:59:59.000001\""), "{json}");
     for length in 0..whole.len() {
@@ -264,6 +264,22 @@ fn a_row_that_is_cut_short_is_none() {
     let text: Arc<[Column]> = [Column::new(ColumnType::MYSQL_TYPE_BLOB)].into();
     let endless = b"\0\0\xfe\xff\xff\xff\xff\xff\xff\xff\xffabc";
     assert_eq!(code(row(endless, &text)), Code::UnexpectedShape);
+}
+
+#[test]
+fn a_row_whose_json_is_longer_than_may_be_is_refused() {
+    let columns: Arc<[Column]> =
+        [Column::new(ColumnType::MYSQL_TYPE_VAR_STRING).with_name(b"c")].into();
+    // Each byte of it becomes six.
+    let packet = [b"\0\0\xfd\x40\x42\x0f".as_slice(), &[1; 1_000_000]].concat();
+    let read = row(&packet, &columns).unwrap();
+    for (most, is_taken) in [(5_999_000, false), (6_001_000, true)] {
+        let json = json::row(&read, &[], None, most);
+        match is_taken {
+            true => assert_eq!(json.unwrap().len(), 6_000_000 + br#"{"c":""}"#.len()),
+            false => assert_eq!(code(json), Code::ResponseTooLarge),
+        }
+    }
 }
 
 #[test]
@@ -656,8 +672,8 @@ proptest! {
         let packet = if head { [nulls, packet].concat() } else { packet };
         if let Ok(row) = row(&packet, &columns) {
             let zone = Some(chrono_tz::Europe::Berlin);
-            let _ = json::row(&row, &["c".to_owned()], zone);
-            let _ = json::row(&row, &[], zone);
+            let _ = json::row(&row, &["c".to_owned()], zone, 1 << 20);
+            let _ = json::row(&row, &[], zone, 1 << 20);
             let _ = json::told(&row, "c");
         }
     }

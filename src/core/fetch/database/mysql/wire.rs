@@ -309,7 +309,7 @@ pub fn another_row() -> Failure {
     )
 }
 
-fn too_large() -> Failure {
+pub fn too_large() -> Failure {
     Failure::new(
         Code::ResponseTooLarge,
         "a row is larger than a response may be",
