@@ -287,6 +287,50 @@ fn a_reload_of_the_settings_takes_effect() {
 }
 
 #[test]
+fn the_server_s_own_time_limits_end_no_worker() {
+    let cluster = Cluster::start("");
+    let mut client = cluster.database("app");
+    let mut other = cluster.client("app");
+    let vendor = Vendor::start(|_| Reply::Json(r#"{"data": [{"id": 1}], "next": null}"#.into()));
+    let connector = insert_connector(&mut client, "shop", &api(&vendor.url(), "x"));
+    let worker = cluster.wait_worker("app");
+    // transaction_timeout came with PostgreSQL 17; PostgreSQL minds it in every process.
+    client
+        .batch_execute(
+            "DO $$
+             DECLARE v_limit text;
+             BEGIN
+                 FOR v_limit IN SELECT name FROM pg_settings
+                     WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout') LOOP
+                     EXECUTE format('ALTER DATABASE app SET %I = 500', v_limit);
+                 END LOOP;
+             END $$;
+             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'connector_service sync worker'",
+        )
+        .unwrap();
+    let next = wait_until(20, "the next worker is there", || {
+        cluster.worker("app").filter(|next| *next != worker)
+    });
+    // The page cannot be stored for longer than the limits, and less long than the worker waits for a lock.
+    other
+        .batch_execute("BEGIN; LOCK TABLE raw_connector_data IN SHARE MODE")
+        .unwrap();
+    let run = sync(&mut client, &connector);
+    wait_until(20, "the worker waits for the table", || {
+        let sql = "SELECT FROM pg_locks WHERE pid = $1 AND NOT granted";
+        client.query_opt(sql, &[&next]).unwrap().map(|_| ())
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    other.batch_execute("COMMIT").unwrap();
+    let run = wait_for_run(&mut client, &run);
+    assert_eq!(
+        (&run["state"], &run["attempt"]),
+        (&"succeeded".into(), &1.into())
+    );
+    assert_eq!(cluster.worker("app"), Some(next));
+}
+
+#[test]
 fn without_the_preload_the_hint_names_it() {
     let cluster = Cluster::create();
     cluster.run();

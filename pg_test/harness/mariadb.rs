@@ -58,6 +58,8 @@ impl MariaDb {
                 &scratch,
                 "--bind-address=127.0.0.1",
                 "--innodb-flush-log-at-trx-commit=0",
+                // Since MariaDB 11.4 a server makes a certificate for itself. Settings that name one switch TLS on again.
+                "--skip-ssl",
             ])
             .args([
                 format!("--port={port}"),

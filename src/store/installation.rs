@@ -95,16 +95,18 @@ pub fn wait_for_locks_less() -> Result<()> {
 }
 
 /// Settings of the worker's session: every statement it runs goes by key, so plans are pinned to indexes. A
-/// table that is growing fast has no statistics yet, and one wrong plan is ten times slower.
+/// table that is growing fast has no statistics yet, and one wrong plan is ten times slower. What a server does not
+/// know is left out: `transaction_timeout`, which would end the process, came with PostgreSQL 17.
 pub fn prepare_session() -> Result<()> {
     super::tx_as_superuser(|db| {
         db.run(
             "SELECT pg_catalog.set_config(name, value, false) FROM (VALUES
                 ('application_name', 'connector_service'), ('search_path', 'pg_catalog, pg_temp'), ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'),
                 ('enable_mergejoin', 'off'), ('jit', 'off'), ('lock_timeout', '2s'), ('statement_timeout', '0'),
-                ('idle_in_transaction_session_timeout', '0'), ('row_security', 'on'), ('default_transaction_isolation', 'read committed'),
+                ('transaction_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('row_security', 'on'), ('default_transaction_isolation', 'read committed'),
                 ('default_transaction_read_only', 'off'), ('deadlock_timeout', '500ms'), ('DateStyle', 'ISO'), ('TimeZone', 'UTC')
-            ) AS setting(name, value)",
+            ) AS setting(name, value)
+            WHERE pg_catalog.current_setting(name, true) IS NOT NULL",
             &[],
         )?;
         Ok(())

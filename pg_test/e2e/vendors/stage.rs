@@ -349,11 +349,12 @@ impl<F: Fake> Stage<F> {
         self.agrees();
     }
 
-    /// As if the time had passed.
+    /// As if the time had passed. The worker that is there remembers the rest and would have the run wait for it once
+    /// more, so the run is due only when another server is up.
     pub fn end_rest(&mut self) {
         self.client
             .batch_execute(
-                "UPDATE rate_budgets SET rests_until = now(); UPDATE sync_runs SET retry_at = now() WHERE state = 'queued'",
+                "UPDATE rate_budgets SET rests_until = now(); UPDATE sync_runs SET retry_at = now() + interval '3 s' WHERE state = 'queued'",
             )
             .unwrap();
         self.cluster.stop(Stop::Fast);

@@ -13,6 +13,10 @@ SELECT g.relname AS object, CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE replace(g
     string_agg(CASE WHEN g.columns THEN '(' || g.letter || ')' ELSE g.letter END, '' ORDER BY array_position('{r,a,w,d,D,x,t}', g.letter)) AS may
 FROM granted g
 GROUP BY 1, 2 ORDER BY g.relname COLLATE "C", 2;
+-- MAINTAIN, a privilege since PostgreSQL 17, is the owner's alone.
+SELECT c.relname, a.grantee::regrole
+FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'connector_service' JOIN pg_class c ON c.oid = d.objid CROSS JOIN aclexplode(c.relacl) a
+WHERE d.deptype = 'e' AND d.classid = 'pg_class'::regclass AND a.privilege_type = 'MAINTAIN' AND a.grantee <> c.relowner;
 -- Columns, where not all of them.
 SELECT a.grantee::regrole AS role, a.privilege_type, t.attrelid::regclass AS object, string_agg(t.attname, ' ' ORDER BY t.attnum) AS columns
 FROM pg_attribute t CROSS JOIN aclexplode(t.attacl) a

@@ -12,7 +12,10 @@ SELECT DISTINCT kind FROM elt.sync_runs;
 DROP EXTENSION connector_service;
 -- An object of ours that is there already is never adopted.
 CREATE TABLE public.connectors (mine text);
+-- Since PostgreSQL 18 the context is the script's own statement.
+\set SHOW_CONTEXT never
 CREATE EXTENSION connector_service;
+\set SHOW_CONTEXT errors
 SELECT count(*) AS extensions FROM pg_extension WHERE extname = 'connector_service';
 SELECT to_regclass('public.tenants') AS nothing_left;
 DROP TABLE public.connectors;
