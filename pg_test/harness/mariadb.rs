@@ -17,6 +17,7 @@ pub struct MariaDb {
     pub dir: PathBuf,
     pub port: u16,
     server: Child,
+    pid: i32,
 }
 
 /// A session; each call waits for its answer.
@@ -72,8 +73,17 @@ impl MariaDb {
             .stderr(log)
             .spawn()
             .expect("mariadbd");
-        let server = MariaDb { dir, port, server };
+        let pid = server.id() as i32;
+        let mut server = MariaDb {
+            dir,
+            port,
+            server,
+            pid,
+        };
         wait_until(60, "MariaDB lets in", || server.try_client("").ok());
+        // Root's child is runuser: the server would outlive it.
+        let pid = std::fs::read_to_string(server.dir.join("mariadb.pid")).expect("a process id");
+        server.pid = pid.trim().parse().expect("a number");
         server
     }
 
@@ -105,7 +115,7 @@ impl MariaDb {
 impl Drop for MariaDb {
     fn drop(&mut self) {
         // SAFETY: the id of a process of our own.
-        unsafe { libc::kill(self.server.id() as i32, libc::SIGKILL) };
+        unsafe { libc::kill(self.pid, libc::SIGKILL) };
         let _ = self.server.wait();
     }
 }
