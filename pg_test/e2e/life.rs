@@ -320,7 +320,10 @@ fn the_server_s_own_time_limits_end_no_worker() {
         let sql = "SELECT FROM pg_locks WHERE pid = $1 AND NOT granted";
         client.query_opt(sql, &[&next]).unwrap().map(|_| ())
     });
-    std::thread::sleep(Duration::from_secs(1));
+    wait_until(20, "it has waited for longer than the limits", || {
+        let sql = "SELECT FROM pg_stat_activity WHERE pid = $1 AND xact_start < clock_timestamp() - interval '700 ms'";
+        client.query_opt(sql, &[&next]).unwrap().map(|_| ())
+    });
     other.batch_execute("COMMIT").unwrap();
     let run = wait_for_run(&mut client, &run);
     assert_eq!(

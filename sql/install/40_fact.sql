@@ -632,7 +632,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.connector_service_raw_unprocessed() IS 'Trigger of raw_connector_data: has the worker process what is not processed.';
--- Who stores for a run tells the worker of it himself, when it is time.
+-- Who stores for a run tells the worker of it himself, when it is time. Rows that somebody copies with a run_id are found at
+-- the worker's next look, within a minute.
 CREATE TRIGGER raw_connector_data_unprocessed AFTER INSERT ON @extschema@.raw_connector_data
     FOR EACH ROW WHEN (NOT NEW.processed AND NEW.run_id IS NULL) EXECUTE FUNCTION @extschema@.connector_service_raw_unprocessed();
 CREATE TRIGGER raw_connector_data_changed AFTER UPDATE ON @extschema@.raw_connector_data

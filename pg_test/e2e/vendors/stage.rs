@@ -350,16 +350,19 @@ impl<F: Fake> Stage<F> {
     }
 
     /// As if the time had passed. The worker that is there remembers the rest and would have the run wait for it once
-    /// more, so the run is due only when another server is up.
+    /// more, so the run is due only once another server is up.
     pub fn end_rest(&mut self) {
         self.client
-            .batch_execute(
-                "UPDATE rate_budgets SET rests_until = now(); UPDATE sync_runs SET retry_at = now() + interval '3 s' WHERE state = 'queued'",
-            )
+            .batch_execute("UPDATE rate_budgets SET rests_until = now()")
             .unwrap();
         self.cluster.stop(Stop::Fast);
         self.cluster.run();
         self.client = self.cluster.wait_ready_in("app");
+        self.client
+            .batch_execute(
+                "UPDATE sync_runs SET retry_at = now() WHERE state = 'queued'; SELECT connector_service_wake()",
+            )
+            .unwrap();
     }
 
     /// The account is to rest, by what comes after so many requests: a run waits, and nothing of the account is asked,
