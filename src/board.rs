@@ -6,6 +6,7 @@
 //! spurious wake-up, which every process stands.
 
 use std::cell::Cell;
+use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pgrx::prelude::pg_guard;
@@ -166,6 +167,11 @@ pub fn workers(database: pg_sys::Oid) -> Vec<(i32, i32)> {
 
 /// Wakes a database's workers, and asks the launcher for the first one where it is missing.
 pub fn wake(database: pg_sys::Oid) {
+    wake_all(database, true);
+}
+
+/// `asks`: the launcher is asked for a first worker where it is missing.
+fn wake_all(database: pg_sys::Oid, asks: bool) {
     let database = database.to_u32();
     let mut board = BOARD.exclusive();
     // SAFETY: this process's own pid.
@@ -174,7 +180,7 @@ pub fn wake(database: pg_sys::Oid) {
     let is_served = of_it.clone().any(|w| w.number == 1);
     // A worker knows what it does itself.
     let mut latches: Vec<usize> = of_it.filter(|w| w.pid != me).map(|w| w.latch).collect();
-    if !is_served {
+    if !is_served && asks {
         note(&mut board.asked, database);
         latches.push(board.launcher);
     }
@@ -201,6 +207,17 @@ pub fn wake_at_commit() {
     register_xact_callback(PgXactCallbackEvent::Abort, || PLANNED.set(false));
 }
 
+/// The same for workers that are there: none is started for what may have taken the extension away.
+pub fn wake_workers_at_commit() {
+    // SAFETY: fixed for the life of a session.
+    let database = unsafe { pg_sys::MyDatabaseId };
+    if is_installed() && !workers(database).is_empty() {
+        register_xact_callback(PgXactCallbackEvent::Commit, move || {
+            wake_all(database, false);
+        });
+    }
+}
+
 /// Has the launcher look around once this transaction has committed: a database may have another name by then.
 pub fn look_around_at_commit() {
     register_xact_callback(PgXactCallbackEvent::Commit, || {
@@ -225,7 +242,15 @@ pub fn take_news() -> (Vec<u32>, Vec<u32>) {
     (take(&mut board.asked), take(&mut board.empty))
 }
 
+thread_local! {
+    /// Whether this session holds a database.
+    static HOLDS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps workers out of a database until this statement fails, or its transaction ends.
 pub fn hold(database: pg_sys::Oid) {
+    release_when_it_ends();
+    HOLDS.set(true);
     let mut board = BOARD.exclusive();
     if let Some(place) = board.holds.iter_mut().find(|h| h.database == FREE) {
         // SAFETY: this process's own pid.
@@ -237,7 +262,46 @@ pub fn hold(database: pg_sys::Oid) {
     }
 }
 
-pub fn release_holds() {
+/// Registers, once for a session, what gives its holds back. PostgreSQL calls it at every end of a transaction and at every
+/// failure of a statement, whatever raised it, and when the session is terminated.
+fn release_when_it_ends() {
+    #[pg_guard]
+    unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
+        use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
+        if matches!(
+            event,
+            XACT_EVENT_ABORT | XACT_EVENT_COMMIT | XACT_EVENT_PREPARE
+        ) {
+            release_holds();
+        }
+    }
+    #[pg_guard]
+    unsafe extern "C-unwind" fn savepoint(
+        event: pg_sys::SubXactEvent::Type,
+        _mine: pg_sys::SubTransactionId,
+        _parent: pg_sys::SubTransactionId,
+        _arg: *mut c_void,
+    ) {
+        if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+            release_holds();
+        }
+    }
+    thread_local! {
+        static REGISTERED: Cell<bool> = const { Cell::new(false) };
+    }
+    if !REGISTERED.replace(true) {
+        // SAFETY: functions that live as long as the library.
+        unsafe {
+            pg_sys::RegisterXactCallback(Some(transaction), std::ptr::null_mut());
+            pg_sys::RegisterSubXactCallback(Some(savepoint), std::ptr::null_mut());
+        }
+    }
+}
+
+fn release_holds() {
+    if !HOLDS.replace(false) {
+        return;
+    }
     // SAFETY: this process's own pid.
     let me = unsafe { pg_sys::MyProcPid };
     let mut board = BOARD.exclusive();

@@ -1,8 +1,8 @@
 //! Out of the way: commands that need a database for themselves find its worker gone.
 //!
 //! DROP DATABASE, RENAME, SET TABLESPACE and CREATE DATABASE ... TEMPLATE fail while anybody is connected, and
-//! the worker always is. A hook on utility commands sends it away first and keeps it away until the command
-//! has ended, however it ends.
+//! the worker always is. A hook on utility commands sends it away first; a hold on the board keeps it away until
+//! the command has ended, however it ends.
 
 use std::ffi::CStr;
 use std::time::{Duration, Instant};
@@ -46,7 +46,8 @@ mod plain {
 
 /// Every utility command of every session comes through here, so an ERROR must pass as it is, with its
 /// constraint name and position. There is no guard for that reason: what may raise jumps over this frame, which
-/// owns nothing.
+/// owns nothing. Nothing here runs after the command either: a hold ends with the statement or its transaction,
+/// by callbacks of PostgreSQL's that an ERROR calls too.
 #[allow(clippy::too_many_arguments)]
 unsafe extern "C-unwind" fn process_utility(
     statement: *mut pg_sys::PlannedStmt,
@@ -61,108 +62,117 @@ unsafe extern "C-unwind" fn process_utility(
     // SAFETY: PostgreSQL hands over a valid statement, and what it handed over is passed on. NEXT is written
     // once, before any session exists.
     unsafe {
-        let held = prepare((*statement).utilityStmt);
+        prepare((*statement).utilityStmt, context);
         let run = match NEXT {
             Some(next) => next,
             None => plain::standard_ProcessUtility,
         };
-        if held {
-            PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
-                pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| {
-                    run(
-                        statement,
-                        query,
-                        read_only_tree,
-                        context,
-                        params,
-                        environment,
-                        destination,
-                        completion,
-                    );
-                });
-            }))
-            .finally(board::release_holds)
-            .execute();
-        } else {
-            run(
-                statement,
-                query,
-                read_only_tree,
-                context,
-                params,
-                environment,
-                destination,
-                completion,
-            );
-        }
+        run(
+            statement,
+            query,
+            read_only_tree,
+            context,
+            params,
+            environment,
+            destination,
+            completion,
+        );
     }
 }
 
-/// Does what a command needs before it runs; true if the hold on a database has to be released after it.
+/// Does what a command needs before it runs. Here is the guard: an ERROR that is raised while it waits becomes an
+/// ERROR of the command, after everything that Rust owns was dropped.
 #[pg_guard]
-unsafe extern "C-unwind" fn prepare(statement: *mut pg_sys::Node) -> bool {
+unsafe extern "C-unwind" fn prepare(
+    statement: *mut pg_sys::Node,
+    context: pg_sys::ProcessUtilityContext::Type,
+) {
     // SAFETY: passes on what `process_utility` got.
     match unsafe { effect(statement) } {
-        Effect::NeedsDatabase(name) => send_worker_away(&name),
-        Effect::MayChangeExtension => {
-            board::wake_at_commit();
-            false
+        Effect::NeedsDatabase { name, needs } => {
+            // SAFETY: plain variables of this process.
+            let alone = context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL
+                && !unsafe { pg_sys::IsTransactionBlock() };
+            if alone || !needs.alone {
+                send_worker_away(&name, needs);
+            }
         }
-        Effect::None => false,
+        Effect::MayChangeExtension => board::wake_workers_at_commit(),
+        Effect::None => {}
     }
 }
 
 enum Effect {
     None,
     /// The command fails while somebody is connected to this database.
-    NeedsDatabase(String),
+    NeedsDatabase {
+        name: String,
+        needs: Needs,
+    },
+    /// The extension may be gone after it, or another version of it be there.
     MayChangeExtension,
+}
+
+/// What PostgreSQL asks of such a command. One that is refused anyway sends nobody away.
+#[derive(Clone, Copy)]
+struct Needs {
+    /// Refused within a transaction block or a function.
+    alone: bool,
+    /// Refused from within the database itself.
+    elsewhere: bool,
 }
 
 /// # Safety
 /// `statement` is a valid parse tree or null.
 unsafe fn effect(statement: *mut pg_sys::Node) -> Effect {
-    let text = |name: *const std::ffi::c_char| {
-        (!name.is_null()).then(|| {
-            // SAFETY: a string of the parse tree.
-            unsafe { CStr::from_ptr(name) }
-                .to_string_lossy()
-                .into_owned()
-        })
+    let needs = |name: *const std::ffi::c_char, alone: bool, elsewhere: bool| {
+        if name.is_null() {
+            return Effect::None;
+        }
+        // SAFETY: a string of the parse tree.
+        let name = unsafe { CStr::from_ptr(name) };
+        Effect::NeedsDatabase {
+            name: name.to_string_lossy().into_owned(),
+            needs: Needs { alone, elsewhere },
+        }
     };
-    let needs = |name: Option<String>| name.map_or(Effect::None, Effect::NeedsDatabase);
     // SAFETY: each cast follows the node's own tag.
     unsafe {
         let Some(node) = statement.as_ref() else {
             return Effect::None;
         };
         match node.type_ {
-            NodeTag::T_DropdbStmt => needs(text((*statement.cast::<pg_sys::DropdbStmt>()).dbname)),
+            NodeTag::T_DropdbStmt => {
+                needs((*statement.cast::<pg_sys::DropdbStmt>()).dbname, true, true)
+            }
             NodeTag::T_RenameStmt => {
                 let rename = &*statement.cast::<pg_sys::RenameStmt>();
-                if rename.renameType == pg_sys::ObjectType::OBJECT_DATABASE {
-                    needs(text(rename.subname))
-                } else {
-                    Effect::None
+                match rename.renameType {
+                    pg_sys::ObjectType::OBJECT_DATABASE => needs(rename.subname, false, true),
+                    _ => Effect::None,
                 }
             }
             NodeTag::T_AlterDatabaseStmt => {
                 let alter = &*statement.cast::<pg_sys::AlterDatabaseStmt>();
                 match option(alter.options, c"tablespace") {
-                    Some(_) => needs(text(alter.dbname)),
+                    Some(_) => needs(alter.dbname, true, true),
                     None => Effect::None,
                 }
             }
             NodeTag::T_CreatedbStmt => {
                 let create = &*statement.cast::<pg_sys::CreatedbStmt>();
-                needs(
-                    option(create.options, c"template")
-                        .and_then(|value| text(pg_sys::defGetString(value))),
-                )
+                match option(create.options, c"template") {
+                    Some(value) => needs(pg_sys::defGetString(value), true, false),
+                    None => Effect::None,
+                }
             }
-            NodeTag::T_DropStmt | NodeTag::T_DropOwnedStmt | NodeTag::T_AlterExtensionStmt => {
-                Effect::MayChangeExtension
-            }
+            NodeTag::T_DropStmt => match (*statement.cast::<pg_sys::DropStmt>()).removeType {
+                pg_sys::ObjectType::OBJECT_EXTENSION | pg_sys::ObjectType::OBJECT_SCHEMA => {
+                    Effect::MayChangeExtension
+                }
+                _ => Effect::None,
+            },
+            NodeTag::T_DropOwnedStmt | NodeTag::T_AlterExtensionStmt => Effect::MayChangeExtension,
             _ => Effect::None,
         }
     }
@@ -182,30 +192,34 @@ unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*mut pg_sys:
     }
 }
 
-/// Ends the worker of a database and keeps it from coming back; true if it has to be released again. Only for
-/// those who may carry such a command out: everybody else's fails by itself.
-fn send_worker_away(name: &str) -> bool {
+/// Ends the workers of a database and keeps them from coming back until the command has ended. Only for those who may
+/// carry such a command out: everybody else's fails by itself.
+fn send_worker_away(name: &str, needs: Needs) {
     // SAFETY: a session is always in a transaction when it runs a utility command that reads catalogs.
     if !unsafe { pg_sys::IsTransactionState() } {
-        return false;
+        return;
     }
     let Some(database) = scan_databases()
         .into_iter()
         .find(|d| d.name == name && may_command(d))
     else {
-        return false;
+        return;
     };
+    // SAFETY: fixed for the life of a session.
+    if needs.elsewhere && database.oid == unsafe { pg_sys::MyDatabaseId } {
+        return;
+    }
     board::hold(database.oid);
     board::look_around_at_commit();
     let Ok(mut waiter) = Waiter::new() else {
-        return true;
+        return;
     };
     let deadline = Instant::now() + LONGEST_WAIT;
     let mut told = Vec::new();
     loop {
         let workers = board::workers(database.oid);
-        if workers.is_empty() {
-            break;
+        if workers.is_empty() || Instant::now() > deadline {
+            return;
         }
         for (_, pid) in workers {
             if !told.contains(&pid) {
@@ -214,13 +228,9 @@ fn send_worker_away(name: &str) -> bool {
                 told.push(pid);
             }
         }
-        if Instant::now() > deadline {
-            break;
-        }
         pgrx::check_for_interrupts!();
         waiter.sleep(Duration::from_millis(10));
     }
-    true
 }
 
 fn may_command(database: &Database) -> bool {
