@@ -5,7 +5,7 @@
 # SERVE=1     of `make demo`: goes on until Enter is typed, so that the page can be looked at
 # KEEP=1      leaves the temporary servers' folders for a look
 # PART, ROUNDS   of `make bench`: sync (RECORDS, PAGES), settle (FACTS), read (METRICS), seal (CONNECTORS), database (ROWS),
-#             upload (MEGABYTES), schedule (DUE, AT_ONCE), gateway (SECONDS)
+#             upload (MEGABYTES), schedule (DUE, AT_ONCE), gateway (SECONDS), tenants (RECORDS, STORED)
 
 SHELL := /bin/bash
 export PATH := $(CURDIR)/target/tools/bin:$(PATH):$(HOME)/.cargo/bin
@@ -19,7 +19,7 @@ INSTALL = cargo pgrx install --release --pg-config $(PGRX_PG_CONFIG_PATH) $(FEAT
 
 # One profile and one selection of packages for everything that is tested: nothing is built twice.
 TESTED = -p connector_service_core -p connector_service_test
-E2E = --test sync --test upstream --test guard --test life --test standdown --test kill --test load --test backup --test mapping --test history --test secret --test oauth --test canary --test access --test tenants --test upgrade --test vendors --test database --test mysql --test upload --test control --test schedule --test gateway --test flood --test page --test observe --test fortnight --test airflow
+E2E = --test sync --test upstream --test guard --test life --test standdown --test apart --test hostile --test kill --test load --test backup --test mapping --test history --test secret --test oauth --test canary --test access --test tenants --test upgrade --test vendors --test database --test mysql --test upload --test control --test schedule --test gateway --test flood --test page --test observe --test fortnight --test airflow
 
 .PHONY: help prepare install install-test demo test test-core test-regress test-e2e upgrade bench pgspot lint
 

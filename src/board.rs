@@ -31,6 +31,23 @@ struct Board {
     /// Databases whose worker found no extension.
     empty: [u32; PLACES],
     holds: [Hold; PLACES],
+    errands: [Errands; PLACES],
+}
+
+/// What the upkeep process of a database is asked for.
+#[derive(Clone, Copy)]
+pub enum Errand {
+    /// Facts of records that wait for them, days that were touched, and what is due by the hour.
+    Derive = 1,
+    /// Metrics changed, so the monthly aggregate is to be refreshed.
+    Refresh = 2,
+}
+
+#[derive(Clone, Copy)]
+struct Errands {
+    database: u32,
+    /// The sum of them.
+    what: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -68,6 +85,10 @@ impl Default for Board {
             holds: [Hold {
                 database: FREE,
                 by: 0,
+            }; PLACES],
+            errands: [Errands {
+                database: FREE,
+                what: 0,
             }; PLACES],
         }
     }
@@ -127,6 +148,8 @@ fn leave_worker() {
 
 /// The number of the gateway among a database's processes, beyond those of sync workers.
 pub const GATEWAY: i32 = 1_000;
+/// The same of the upkeep process.
+pub const UPKEEP: i32 = 1_001;
 
 /// Of a database's oid and a process's number, the argument that it is started with.
 pub fn pack(database: pg_sys::Oid, number: i32) -> pg_sys::Datum {
@@ -178,8 +201,9 @@ fn wake_all(database: pg_sys::Oid, asks: bool) {
     let me = unsafe { pg_sys::MyProcPid };
     let of_it = board.workers.iter().filter(|w| w.database == database);
     let is_served = of_it.clone().any(|w| w.number == 1);
-    // A worker knows what it does itself.
-    let mut latches: Vec<usize> = of_it.filter(|w| w.pid != me).map(|w| w.latch).collect();
+    // A worker knows what it does itself, and the upkeep process is asked by workers.
+    let others = of_it.filter(|w| w.pid != me && w.number != UPKEEP);
+    let mut latches: Vec<usize> = others.map(|w| w.latch).collect();
     if !is_served && asks {
         note(&mut board.asked, database);
         latches.push(board.launcher);
@@ -224,6 +248,54 @@ pub fn look_around_at_commit() {
         let launcher = BOARD.share().launcher;
         set_latch(launcher);
     });
+}
+
+/// Asks the upkeep process of a database for something, or has one started.
+pub fn ask_upkeep(database: pg_sys::Oid, errand: Errand) {
+    let database = database.to_u32();
+    let mut board = BOARD.exclusive();
+    let errands = &board.errands;
+    let place = errands
+        .iter()
+        .position(|e| e.database == database)
+        .or_else(|| errands.iter().position(|e| e.database == FREE));
+    // Without a place it is asked again at the next look.
+    if let Some(place) = place.and_then(|place| board.errands.get_mut(place)) {
+        place.database = database;
+        place.what |= errand as u32;
+    }
+    let is_it = |w: &&Worker| w.database == database && w.number == UPKEEP;
+    let process = board.workers.iter().find(is_it).map(|w| w.latch);
+    let latch = process.unwrap_or(board.launcher);
+    drop(board);
+    set_latch(latch);
+}
+
+/// What the upkeep process of a database is asked for since it last looked.
+pub fn take_errands(database: pg_sys::Oid) -> Vec<Errand> {
+    let mut board = BOARD.exclusive();
+    let mut errands = board.errands.iter_mut();
+    let Some(place) = errands.find(|e| e.database == database.to_u32()) else {
+        return Vec::new();
+    };
+    let what = place.what;
+    *place = Errands {
+        database: FREE,
+        what: 0,
+    };
+    [Errand::Derive, Errand::Refresh]
+        .into_iter()
+        .filter(|errand| what & *errand as u32 != 0)
+        .collect()
+}
+
+/// Whether it is asked for anything.
+pub fn has_errands(database: pg_sys::Oid) -> bool {
+    let board = BOARD.share();
+    board
+        .errands
+        .iter()
+        .any(|e| e.database == database.to_u32())
 }
 
 /// Called by a worker that found no extension in its database.

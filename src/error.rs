@@ -54,6 +54,12 @@ pub enum Error {
     /// With those that there are.
     #[error("stream \"{0}\" has not been read yet")]
     UnknownStream(String, Vec<String>),
+    #[error("a regular expression of a mapping refers back to what it matched")]
+    RefersBack(String),
+    #[error("a path of a mapping has more than one \".**\"")]
+    ManyDescents(String),
+    #[error("facts and metrics cannot follow in a transaction of this isolation level")]
+    Isolation,
     #[error("role \"{0}\" acts for no tenant")]
     NoTenant(String),
     #[error("role \"{0}\" is bound to more than one tenant")]
@@ -65,6 +71,9 @@ pub enum Error {
     /// The run was cancelled, deleted or taken by another worker: nothing may be written for it.
     #[error("run \"{0}\" is not ours any more")]
     Fenced(Uuid),
+    /// The work was ended by its own alarm: `store::limited`, `store::Alarm`.
+    #[error("it took longer than {0:?}")]
+    TookTooLong(std::time::Duration),
     /// Deliberate: undoes a trial.
     #[error("trial rolled back")]
     RolledBack,
@@ -93,6 +102,42 @@ impl Error {
         )
     }
 
+    /// Whether a person, or an alarm, ended the statement.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(
+            self,
+            Error::Sql {
+                code: PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
+                ..
+            }
+        )
+    }
+
+    /// Whether another session has what this one waited for.
+    pub fn is_about_a_lock(&self) -> bool {
+        matches!(
+            self,
+            Error::Sql {
+                code: PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
+                    | PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
+                ..
+            }
+        )
+    }
+
+    /// Whether the work cost more time or memory than it may.
+    pub fn is_about_cost(&self) -> bool {
+        match self {
+            Error::TookTooLong(_) => true,
+            // Shared memory that is used up has the same SQLSTATE, and is nobody's record's.
+            Error::Sql { code, message } => {
+                *code == PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY && message == "out of memory"
+                    || *code == PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
+            }
+            _ => false,
+        }
+    }
+
     /// Whether a row with the same key was there already.
     pub fn is_duplicate(&self) -> bool {
         matches!(
@@ -117,6 +162,7 @@ impl Error {
     pub fn sqlstate(&self) -> String {
         match self {
             Error::Sql { code, .. } => sqlstate(*code),
+            Error::TookTooLong(_) => sqlstate(PgSqlErrorCode::ERRCODE_QUERY_CANCELED),
             _ => sqlstate(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR),
         }
     }
@@ -204,6 +250,15 @@ impl From<Error> for ErrorReport {
             Error::UnknownStream(_, known) => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT)
                 .set_detail(format!("Streams of this connector that have been read: {}.", known.join(", ")))
                 .set_hint("See sync_state."),
+            Error::RefersBack(path) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+                .set_detail(format!("Over a few dozen characters it can take hours. The path is: {path}"))
+                .set_hint("Write the pattern without \\1 to \\9, or compare in a filter of its own."),
+            Error::ManyDescents(path) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+                .set_detail(format!("Each visits every value below every value; items_path counts with the paths that start at its parts. The path is: {path}"))
+                .set_hint("Name the members on the way, such as $.lines[*].price."),
+            Error::Isolation => report(PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION)
+                .set_detail("They are summed by what is committed when the lock is taken.")
+                .set_hint("Use READ COMMITTED for statements that change records, mappings, exchange rates or tenants."),
             Error::NoTenant(_) => report(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE)
                 .set_detail("Every row belongs to a tenant, and is seen by nobody else.")
                 .set_hint("A member of connector_service_app says for which one, in the same transaction: SELECT connector_service_act_for('<tenant>'). Any other role is bound to its tenant by an administrator, in tenant_roles."),
@@ -218,6 +273,7 @@ impl From<Error> for ErrorReport {
             Error::NotInstalled => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT)
                 .set_hint("CREATE EXTENSION connector_service;"),
             Error::Sql { code, .. } => report(code),
+            Error::TookTooLong(_) => report(PgSqlErrorCode::ERRCODE_QUERY_CANCELED),
             Error::Fenced(_) | Error::RolledBack | Error::Spi(_) => {
                 report(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR)
                     .set_hint("Please report this with the server log.")

@@ -31,7 +31,10 @@ extension_sql_file!(
         "raw",
         connector_service_amount,
         connector_service_day,
-        connector_service_hours
+        connector_service_hours,
+        connector_service_judge_paths,
+        connector_service_lock,
+        connector_service_lock_own
     ]
 );
 extension_sql_file!(
@@ -47,7 +50,7 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/install/60_alert.sql",
     name = "alert",
-    requires = ["metric"]
+    requires = ["metric", connector_service_lock_alerts]
 );
 extension_sql_file!(
     "../sql/install/70_aggregate.sql",

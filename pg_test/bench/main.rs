@@ -5,7 +5,7 @@
 //!
 //! All parts run, or those that are named: `sync` (RECORDS, PAGES), `settle` (FACTS), `read` (METRICS),
 //! `seal` (CONNECTORS, PAGES_SEALED), `database` (ROWS), `upload` (MEGABYTES), `schedule` (DUE, AT_ONCE),
-//! `gateway` (SECONDS). ROUNDS (3) is for all of them but `schedule`.
+//! `gateway` (SECONDS), `tenants` (RECORDS, STORED). ROUNDS (3) is for all of them but `schedule`.
 
 mod database;
 mod gateway;
@@ -14,9 +14,10 @@ mod schedule;
 mod seal;
 mod settle;
 mod sync;
+mod tenants;
 mod upload;
 
-const PARTS: [(&str, fn()); 8] = [
+const PARTS: [(&str, fn()); 9] = [
     ("sync", sync::run),
     ("settle", settle::run),
     ("read", read::run),
@@ -25,6 +26,7 @@ const PARTS: [(&str, fn()); 8] = [
     ("upload", upload::run),
     ("schedule", schedule::run),
     ("gateway", gateway::run),
+    ("tenants", tenants::run),
 ];
 
 fn main() {

@@ -65,15 +65,44 @@ CREATE INDEX quarantine_open ON @extschema@.quarantine (connector_id, reason_cod
 COMMENT ON TABLE @extschema@.quarantine IS 'Every record that could not be stored, or is stored and could not be read by its mapping, once, with its reason. One bad record costs one record.';
 COMMENT ON COLUMN @extschema@.quarantine.run_id IS 'The last run that met it.';
 COMMENT ON COLUMN @extschema@.quarantine.source_record_id IS 'As in raw_connector_data, where the id could still be read.';
-COMMENT ON COLUMN @extschema@.quarantine.reason_code IS 'Stable word: invalid_json, nul_character, lone_surrogate, invalid_utf8, too_deep, too_large, number_out_of_range, key_too_long, not_an_object or refused_by_postgres; of a row of a file too_many_cells, unreadable_value or key_missing; of a stored record filter_unknown, value_missing, value_ambiguous, value_unreadable, value_out_of_range, negative_value, date_missing, date_unreadable, date_in_future, date_out_of_range, category_unreadable, currency_missing, currency_unreadable or mapping_failed.';
+COMMENT ON COLUMN @extschema@.quarantine.reason_code IS 'Stable word: invalid_json, nul_character, lone_surrogate, invalid_utf8, too_deep, too_large, number_out_of_range, key_too_long, not_an_object or refused_by_postgres; of a row of a file too_many_cells, unreadable_value or key_missing; of a stored record filter_unknown, value_missing, value_ambiguous, value_unreadable, value_out_of_range, negative_value, date_missing, date_unreadable, date_in_future, date_out_of_range, category_unreadable, currency_missing, currency_unreadable, mapping_failed or too_costly.';
 COMMENT ON COLUMN @extschema@.quarantine.reason IS 'Where and what, for people.';
 COMMENT ON COLUMN @extschema@.quarantine.raw IS 'The first 64 KiB as they came.';
 COMMENT ON COLUMN @extschema@.quarantine.content_hash IS 'Of the whole record, or the raw_id of a stored one: the same one met again counts an occurrence.';
-COMMENT ON COLUMN @extschema@.quarantine.occurrences IS 'In how many pages the record was met.';
+COMMENT ON COLUMN @extschema@.quarantine.occurrences IS 'How often the record was met.';
 COMMENT ON COLUMN @extschema@.quarantine.replayed_at IS 'When the record was stored, or counted, after all.';
 COMMENT ON COLUMN @extschema@.quarantine.raw_id IS 'The stored record that a mapping could not read; NULL where the record could not be stored.';
 COMMENT ON COLUMN @extschema@.quarantine.mapping_id IS 'The mapping that could not read it.';
 COMMENT ON COLUMN @extschema@.quarantine.retry_on IS 'The future day that the record names: then it is tried again by itself.';
+
+CREATE FUNCTION @extschema@.connector_service_refusals(p_tenant_id uuid, p_connector_id uuid, p_type text, p_stream text, p_run_id uuid, p_ids text[], p_records text[])
+RETURNS TABLE (place integer, why text) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    FOR v_place IN 1..cardinality(p_ids) LOOP
+        BEGIN
+            INSERT INTO @extschema@.raw_connector_data AS r (tenant_id, connector_id, source_type, stream, source_record_id, data, processed, run_id)
+            VALUES (p_tenant_id, p_connector_id, p_type, p_stream, p_ids[v_place], p_records[v_place]::jsonb, true, p_run_id)
+            ON CONFLICT (connector_id, source_record_id) DO UPDATE
+            SET data = excluded.data, stream = excluded.stream, ingested_at = excluded.ingested_at, processed = true, deleted = false, run_id = excluded.run_id
+            WHERE r.data IS DISTINCT FROM excluded.data OR r.deleted;
+            -- What a constraint puts off until COMMIT is asked for now.
+            SET CONSTRAINTS ALL IMMEDIATE;
+        EXCEPTION
+            -- Not the record's fault: the server's, a lock's, or that of whoever cancels.
+            WHEN insufficient_resources OR operator_intervention OR object_not_in_prerequisite_state OR transaction_rollback
+                OR system_error OR internal_error OR connection_exception THEN
+                RAISE;
+            WHEN OTHERS THEN
+                place := v_place;
+                why := format('%s (SQLSTATE %s)', left(SQLERRM, 500), SQLSTATE);
+                RETURN NEXT;
+        END;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_refusals(uuid, uuid, text, text, uuid, text[], text[]) IS 'For the worker, which rolls back what it does: stores records one by one and returns which of them PostgreSQL refuses, and its words.';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.raw_connector_data', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.quarantine', '');

@@ -1,33 +1,15 @@
 -- fact: what one raw record contributes, by the mapping of its stream.
 --
--- One lock orders everything from here to the right: whoever writes facts, changes a mapping or sums days holds
--- it (connector_service_lock). The worker only tries for it; where it is taken, pages are stored as unprocessed
--- and their facts follow as soon as it is free. So no fact is ever derived by a mapping that is being changed,
--- and no sum misses a fact that committed before it.
+-- One lock for each tenant orders everything from here to the right: whoever writes a tenant's facts, changes a mapping
+-- of theirs or sums their days holds it (connector_service_lock). The worker only tries for it; where it is taken, pages
+-- are stored as unprocessed and their facts follow as soon as it is free. So no fact is ever derived by a mapping that is
+-- being changed, and no sum misses a fact that committed before it. What all tenants depend on is changed under the lock of
+-- all of them, connector_service_lock(NULL).
 -- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
-CREATE FUNCTION @extschema@.connector_service_try_lock() RETURNS boolean LANGUAGE sql
-SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    -- The key is the beginning of "connfact" in ASCII; connector_service_lock has the same.
-    SELECT pg_try_advisory_xact_lock(x'636f6e6e66616374'::bigint);
-END;
-COMMENT ON FUNCTION @extschema@.connector_service_try_lock() IS 'Takes the lock of facts and metrics until the end of the transaction; false if another session has it.';
-CREATE FUNCTION @extschema@.connector_service_lock() RETURNS void LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    -- An older snapshot than the lock would sum facts that are not there any more.
-    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
-        RAISE EXCEPTION USING ERRCODE = 'active_sql_transaction',
-            MESSAGE = format('facts and metrics cannot follow in a transaction with isolation level %s', current_setting('transaction_isolation')),
-            HINT = 'Use READ COMMITTED for statements that change records, mappings, exchange rates or tenants.';
-    END IF;
-    PERFORM pg_advisory_xact_lock(x'636f6e6e66616374'::bigint);
-END
-$$;
-COMMENT ON FUNCTION @extschema@.connector_service_lock() IS 'Takes the lock of facts and metrics until the end of the transaction; waits for it. Raises 25001 in a REPEATABLE READ or SERIALIZABLE transaction.';
+COMMENT ON FUNCTION @extschema@.connector_service_lock(uuid) IS 'Takes the lock of a tenant''s facts and metrics until the end of the transaction, NULL: of all tenants''; waits for it. No SQL function takes a lock of this kind. Raises 25001 in a REPEATABLE READ or SERIALIZABLE transaction.';
+COMMENT ON FUNCTION @extschema@.connector_service_lock_own() IS 'The same for every tenant whose rows the caller sees.';
 
 -- Mappings.
 
@@ -62,6 +44,7 @@ CREATE TABLE @extschema@.metric_mappings (
     unit text NOT NULL DEFAULT 'major' CONSTRAINT metric_mappings_unit_is_known CHECK (unit IN ('major', 'minor', 'stripe')),
     active boolean NOT NULL DEFAULT true,
     version integer NOT NULL DEFAULT 1,
+    is_plain boolean NOT NULL DEFAULT true,
     builtin boolean NOT NULL DEFAULT false,
     note text,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -93,6 +76,7 @@ COMMENT ON COLUMN @extschema@.metric_mappings.factor IS 'The amount is multiplie
 COMMENT ON COLUMN @extschema@.metric_mappings.unit IS 'major: as it is; minor: in the currency''s minor unit by ISO 4217 (cents); stripe: in Stripe''s minor unit, which differs for some currencies.';
 COMMENT ON COLUMN @extschema@.metric_mappings.active IS 'An inactive mapping contributes nothing, and still hides less specific ones.';
 COMMENT ON COLUMN @extschema@.metric_mappings.version IS 'Counts up with every change of what the mapping means.';
+COMMENT ON COLUMN @extschema@.metric_mappings.is_plain IS 'Whether what its paths cost is plainly in proportion to the record: no .** and no regular expression. Then facts commit with the records; else they follow in a process of their own. Set when the row is saved.';
 COMMENT ON COLUMN @extschema@.metric_mappings.builtin IS 'Ships with the extension and cannot be changed: override it with a mapping of your own.';
 COMMENT ON COLUMN @extschema@.metric_mappings.note IS 'For people; never interpreted.';
 COMMENT ON COLUMN @extschema@.metric_mappings.updated_at IS 'When this version was made.';
@@ -107,6 +91,12 @@ AS $$
 DECLARE
     v_variable text;
 BEGIN
+    IF length(p_path) > 4000 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('%s is longer than 4,000 characters', p_column),
+            DETAIL = format('It has %s.', length(p_path)),
+            HINT = 'Shorten the path.';
+    END IF;
     IF p_column IN ('items_path', 'value_path') AND @extschema@.connector_service_bare_path(p_path) LIKE '%.double()%' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('%s takes amounts through a binary float', p_column),
@@ -133,7 +123,9 @@ EXCEPTION WHEN syntax_error OR data_exception OR feature_not_supported THEN
         HINT = 'Write it like $.total_price or $.line_items[*].price; text stands in double quotes.';
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_check_path(text, text, text[]) IS 'Raises 22023 with a hint for a text that is no jsonpath, or that uses a variable other than the given ones (each in double quotes).';
+COMMENT ON FUNCTION @extschema@.connector_service_check_path(text, text, text[]) IS 'Raises 22023 with a hint for a text that is no jsonpath, that is longer than 4,000 characters, or that uses a variable other than the given ones (each in double quotes).';
+
+COMMENT ON FUNCTION @extschema@.connector_service_judge_paths(text, text[]) IS 'Raises 22023 for a path with more than one .** (one in items_path counts with each of the others), or with a regular expression that refers back to what it matched. True: there is neither .** nor a regular expression.';
 
 CREATE FUNCTION @extschema@.connector_service_mapping_before() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -180,8 +172,24 @@ BEGIN
         ('category_path', NEW.category_path, v_variables), ('currency_path', NEW.currency_path, v_variables),
         ('filter', NEW.filter, v_variables)) AS path(name, text, variables)
     WHERE path.text IS NOT NULL;
+    NEW.is_plain := @extschema@.connector_service_judge_paths(NEW.items_path::jsonpath::text,
+        ARRAY[NEW.value_path::jsonpath::text, NEW.until_path::jsonpath::text, NEW.date_path::jsonpath::text, NEW.category_path::jsonpath::text,
+            NEW.currency_path::jsonpath::text, NEW.filter::jsonpath::text]);
 
-    PERFORM @extschema@.connector_service_lock();
+    PERFORM @extschema@.connector_service_lock(NEW.tenant_id);
+    IF TG_OP = 'UPDATE' AND OLD.tenant_id IS DISTINCT FROM NEW.tenant_id THEN
+        PERFORM @extschema@.connector_service_lock(OLD.tenant_id);
+    END IF;
+    -- Every record of the stream goes through all of them.
+    IF TG_OP = 'INSERT' AND NEW.tenant_id IS NOT NULL AND NEW.active AND (
+            SELECT count(*) FROM @extschema@.metric_mappings m
+            WHERE m.tenant_id = NEW.tenant_id AND m.stream = NEW.stream AND m.active
+                AND (m.connector_id = NEW.connector_id OR m.connector_type = NEW.connector_type)) >= 50 THEN
+        RAISE EXCEPTION USING ERRCODE = 'configuration_limit_exceeded',
+            MESSAGE = format('stream %s has 50 active mappings already', NEW.stream),
+            DETAIL = 'Every record of the stream goes through all of them.',
+            HINT = 'Delete those that are not needed, or set active to false.';
+    END IF;
     IF TG_OP = 'UPDATE' THEN
         NEW.mapping_id := OLD.mapping_id;
         NEW.version := OLD.version;
@@ -218,7 +226,7 @@ BEGIN
                 MESSAGE = format('mapping %s is built in and cannot be deleted', OLD.mapping_id),
                 HINT = 'INSERT a mapping of your own for the same stream and metric type with active = false: it takes the place of this one.';
         END IF;
-        PERFORM @extschema@.connector_service_lock();
+        PERFORM @extschema@.connector_service_lock(OLD.tenant_id);
     END IF;
     SELECT array_agg(c.connector_id) INTO v_connectors FROM @extschema@.connectors c
     WHERE (c.connector_id = v_row.connector_id OR c.type = v_row.connector_type AND (v_row.tenant_id IS NULL OR c.tenant_id = v_row.tenant_id))
@@ -324,6 +332,8 @@ CREATE TABLE @extschema@.metric_days_touched (
     metric_date date NOT NULL
 -- It is emptied all the time.
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+-- Not unique: who marks a day must not wait for another session that did.
+CREATE INDEX metric_days_touched_tenant ON @extschema@.metric_days_touched (tenant_id, metric_type, metric_date);
 COMMENT ON TABLE @extschema@.metric_days_touched IS 'Days whose facts changed since they were summed; written in one transaction with the facts, emptied by connector_service_settle().';
 
 -- From raw to facts. The jsonpaths are read once for a call and not for each record; every path is evaluated
@@ -459,8 +469,9 @@ RETURN pg_catalog.format(
     pg_catalog.left(p_sample, 100));
 COMMENT ON FUNCTION @extschema@.connector_service_problem(text, jsonb, text) IS 'A problem of connector_service_extract() in words.';
 
-CREATE FUNCTION @extschema@.connector_service_reject(p_connector_id uuid, p_run_id uuid, p_raw_ids uuid[], p_failure text DEFAULT NULL) RETURNS void LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET jit = off
+CREATE FUNCTION @extschema@.connector_service_reject(p_connector_id uuid, p_run_id uuid, p_raw_ids uuid[], p_failure text DEFAULT NULL, p_problem text DEFAULT 'mapping_failed')
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 BEGIN
     WITH bad AS MATERIALIZED (
@@ -471,7 +482,7 @@ BEGIN
         WHERE x.problem IS NOT NULL
         ORDER BY x.raw_id, x.mapping_id, x.item),
     rejected AS MATERIALIZED (
-        SELECT r.*, bad.mapping_id, bad.version, coalesce(bad.problem, 'mapping_failed') AS problem,
+        SELECT r.*, bad.mapping_id, bad.version, coalesce(bad.problem, p_problem) AS problem,
             coalesce(bad.reason, @extschema@.connector_service_problem('mapping_failed', NULL, p_failure)) AS reason,
             CASE WHEN bad.problem = 'date_in_future' THEN bad.metric_date END AS retry_on
         FROM unnest(p_raw_ids) AS wanted(raw_id)
@@ -498,12 +509,14 @@ BEGIN
     GROUP BY r.tenant_id, r.connector_id, r.stream, r.mapping_id, r.version, r.problem;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_reject(uuid, uuid, uuid[], text) IS 'Puts records that a mapping cannot read into quarantine, with an alert for each kind of trouble. p_failure: what PostgreSQL raised over them.';
+COMMENT ON FUNCTION @extschema@.connector_service_reject(uuid, uuid, uuid[], text, text) IS 'Puts records that a mapping cannot read into quarantine, with an alert for each kind of trouble. p_failure: what PostgreSQL raised over them, and p_problem the reason_code for it.';
 
 CREATE FUNCTION @extschema@.connector_service_derive_batch(p_connector_id uuid, p_run_id uuid, p_raw_ids uuid[], p_fresh boolean) RETURNS bigint LANGUAGE plpgsql
 -- To compile a statement takes longer than to run it, and the estimates of paths are far too high. To plan these
--- for every page would take longer than a page of a hundred records.
+-- for every page would take longer than a page of a hundred records. And every record is looked up by its key: a plan that
+-- was made while a table was empty would read all of it for each batch.
 SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET jit = off SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
     v_rejected uuid[];
@@ -520,7 +533,10 @@ BEGIN
             FROM extracted x WHERE NOT EXISTS (SELECT FROM wrong w WHERE w.raw_id = x.raw_id AND w.mapping_id = x.mapping_id)),
         touched AS (
             INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
-            SELECT DISTINCT x.tenant_id, x.metric_type, x.metric_date FROM extracted x WHERE x.problem IS NULL)
+            SELECT day.* FROM (SELECT DISTINCT x.tenant_id, x.metric_type, x.metric_date FROM extracted x WHERE x.problem IS NULL) AS day
+            -- Nobody else sums a day of this tenant meanwhile.
+            WHERE NOT EXISTS (SELECT FROM @extschema@.metric_days_touched t
+                WHERE t.tenant_id = day.tenant_id AND t.metric_type = day.metric_type AND t.metric_date = day.metric_date))
         SELECT array_agg(DISTINCT w.raw_id) INTO v_rejected FROM wrong w;
     ELSE
         -- Before anything is read: who changes one of these records from here on waits, and has it processed again.
@@ -550,8 +566,11 @@ BEGIN
             WHERE f.raw_id = old.raw_id AND f.mapping_id = old.mapping_id AND f.item = old.item),
         touched AS (
             INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
-            SELECT s.tenant_id, s.metric_type, s.metric_date FROM stale s
-            UNION SELECT m.tenant_id, m.metric_type, m.metric_date FROM missing m)
+            SELECT day.* FROM (
+                SELECT s.tenant_id, s.metric_type, s.metric_date FROM stale s
+                UNION SELECT m.tenant_id, m.metric_type, m.metric_date FROM missing m) AS day
+            WHERE NOT EXISTS (SELECT FROM @extschema@.metric_days_touched t
+                WHERE t.tenant_id = day.tenant_id AND t.metric_type = day.metric_type AND t.metric_date = day.metric_date))
         SELECT array_agg(DISTINCT w.raw_id) INTO v_rejected FROM wrong w;
 
         UPDATE @extschema@.quarantine q SET replayed_at = now()
@@ -570,6 +589,19 @@ END
 $$;
 COMMENT ON FUNCTION @extschema@.connector_service_derive_batch(uuid, uuid, uuid[], boolean) IS 'The work of connector_service_derive(), without its care for errors.';
 
+CREATE FUNCTION @extschema@.connector_service_refuse(p_connector_id uuid, p_run_id uuid, p_raw_ids uuid[], p_failure text, p_problem text) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    WITH gone AS (DELETE FROM @extschema@.metric_facts f WHERE f.raw_id = ANY (p_raw_ids) RETURNING tenant_id, metric_type, metric_date)
+    INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
+    SELECT DISTINCT gone.tenant_id, gone.metric_type, gone.metric_date FROM gone;
+    UPDATE @extschema@.raw_connector_data SET processed = true WHERE raw_id = ANY (p_raw_ids) AND NOT processed;
+    PERFORM @extschema@.connector_service_reject(p_connector_id, p_run_id, p_raw_ids, p_failure, p_problem);
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_refuse(uuid, uuid, uuid[], text, text) IS 'Records whose paths could not be evaluated, or cost too much (too_costly), count nothing and go to quarantine.';
+
 CREATE FUNCTION @extschema@.connector_service_derive(p_connector_id uuid, p_run_id uuid, p_raw_ids uuid[], p_fresh boolean) RETURNS bigint LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -586,15 +618,11 @@ EXCEPTION WHEN data_exception OR program_limit_exceeded OR undefined_object OR f
         RETURN @extschema@.connector_service_derive(p_connector_id, p_run_id, p_raw_ids[:v_middle], p_fresh)
             + @extschema@.connector_service_derive(p_connector_id, p_run_id, p_raw_ids[v_middle + 1:], p_fresh);
     END IF;
-    WITH gone AS (DELETE FROM @extschema@.metric_facts f WHERE f.raw_id = ANY (p_raw_ids) RETURNING tenant_id, metric_type, metric_date)
-    INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
-    SELECT DISTINCT gone.tenant_id, gone.metric_type, gone.metric_date FROM gone;
-    UPDATE @extschema@.raw_connector_data SET processed = true WHERE raw_id = ANY (p_raw_ids) AND NOT processed;
-    PERFORM @extschema@.connector_service_reject(p_connector_id, p_run_id, p_raw_ids, SQLERRM);
+    PERFORM @extschema@.connector_service_refuse(p_connector_id, p_run_id, p_raw_ids, SQLERRM, 'mapping_failed');
     RETURN 1;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_derive(uuid, uuid, uuid[], boolean) IS 'Writes the facts of some records of a connector, marks the days they touch, and puts records that a mapping cannot read into quarantine; returns how many those are. p_fresh: the records were inserted in this transaction, in the order of their raw_id and no other of the connector between them, so they have no facts yet. The caller holds the lock of facts.';
+COMMENT ON FUNCTION @extschema@.connector_service_derive(uuid, uuid, uuid[], boolean) IS 'Writes the facts of some records of a connector, marks the days they touch, and puts records that a mapping cannot read into quarantine; returns how many those are. p_fresh: the records were inserted in this transaction, in the order of their raw_id and no other of the connector between them, so they have no facts yet. The caller holds the lock of the tenant''s facts.';
 
 -- Raw records that change otherwise than by a sync.
 
@@ -651,15 +679,15 @@ COMMENT ON FUNCTION @extschema@.connector_service_type_changed() IS 'Trigger of 
 CREATE TRIGGER connectors_type_changed AFTER UPDATE OF type ON @extschema@.connectors
     FOR EACH ROW WHEN (NEW.type <> OLD.type) EXECUTE FUNCTION @extschema@.connector_service_type_changed();
 
-CREATE FUNCTION @extschema@.connector_service_lock_first() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION @extschema@.connector_service_lock_first() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM @extschema@.connector_service_lock();
+    PERFORM @extschema@.connector_service_lock_own();
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_lock_first() IS 'Trigger: takes the lock of facts before the rows that are deleted, in the order in which everybody else takes them.';
+COMMENT ON FUNCTION @extschema@.connector_service_lock_first() IS 'Trigger: takes the locks of facts before the rows that are deleted, in the order in which everybody else takes them.';
 CREATE TRIGGER raw_connector_data_before_delete BEFORE DELETE ON @extschema@.raw_connector_data
     FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_lock_first();
 CREATE TRIGGER connectors_before_delete BEFORE DELETE ON @extschema@.connectors
@@ -681,7 +709,7 @@ BEGIN
     SELECT DISTINCT gone.tenant_id, gone.metric_type, gone.metric_date FROM gone;
     -- What was deleted on purpose, personal data perhaps, is not kept in quarantine either.
     DELETE FROM @extschema@.quarantine q USING deleted_raw d WHERE q.raw_id = d.raw_id;
-    PERFORM @extschema@.connector_service_settle();
+    PERFORM @extschema@.connector_service_settle(NULL, d.tenant_id) FROM (SELECT DISTINCT deleted_raw.tenant_id FROM deleted_raw) AS d;
     RETURN NULL;
 END
 $$;
@@ -693,7 +721,7 @@ CREATE FUNCTION @extschema@.connector_service_raw_truncated() RETURNS trigger LA
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM @extschema@.connector_service_lock();
+    PERFORM @extschema@.connector_service_lock(NULL);
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT DISTINCT f.tenant_id, f.metric_type, f.metric_date FROM @extschema@.metric_facts f;
     DELETE FROM @extschema@.metric_facts;

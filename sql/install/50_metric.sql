@@ -102,7 +102,7 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION @extschema@.connector_service_sums(uuid[], text[], date[]) IS 'What the facts of some days sum up to; no row for a day without facts. total is NULL where no fact could be converted into the tenant''s currency; sources are the connectors that contribute more than refunds.';
 
-CREATE FUNCTION @extschema@.connector_service_settle(p_days integer DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION @extschema@.connector_service_settle(p_days integer DEFAULT NULL, p_tenant_id uuid DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 -- The worker's session goes by key everywhere else; here many days are joined with each other.
 SET enable_hashjoin = on SET jit = off SET DateStyle = 'ISO'
@@ -114,12 +114,13 @@ DECLARE
     v_empty uuid[];
     v_trouble jsonb;
 BEGIN
-    IF NOT EXISTS (SELECT FROM @extschema@.metric_days_touched) THEN
+    IF NOT EXISTS (SELECT FROM @extschema@.metric_days_touched t WHERE p_tenant_id IS NULL OR t.tenant_id = p_tenant_id) THEN
         RETURN 0;
     END IF;
-    PERFORM @extschema@.connector_service_lock();
+    PERFORM @extschema@.connector_service_lock(p_tenant_id);
     WITH day AS MATERIALIZED (
-        SELECT DISTINCT t.tenant_id, t.metric_type, t.metric_date FROM @extschema@.metric_days_touched t LIMIT p_days),
+        SELECT DISTINCT t.tenant_id, t.metric_type, t.metric_date FROM @extschema@.metric_days_touched t
+        WHERE p_tenant_id IS NULL OR t.tenant_id = p_tenant_id LIMIT p_days),
     taken AS (
         DELETE FROM @extschema@.metric_days_touched t USING day
         WHERE t.tenant_id = day.tenant_id AND t.metric_type = day.metric_type AND t.metric_date = day.metric_date)
@@ -164,51 +165,79 @@ BEGIN
     RETURN cardinality(v_dates);
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_settle(integer) IS 'Sums the days whose facts changed, at most p_days of them, writes metrics and alerts; returns how many days it settled. Takes the lock of facts. The worker calls it at the end of every run.';
+COMMENT ON FUNCTION @extschema@.connector_service_settle(integer, uuid) IS 'Sums the days of a tenant, or of all, whose facts changed, at most p_days of them, writes metrics and alerts; returns how many days it settled. Takes the lock of facts. The worker calls it at the end of every run.';
+
+CREATE FUNCTION @extschema@.connector_service_come_due(p_tenant_id uuid DEFAULT NULL) RETURNS void LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    UPDATE @extschema@.raw_connector_data r SET processed = false
+    FROM @extschema@.quarantine q JOIN @extschema@.tenants t ON t.tenant_id = q.tenant_id
+    WHERE q.retry_on <= (now() AT TIME ZONE t.timezone)::date AND q.replayed_at IS NULL AND r.raw_id = q.raw_id AND r.processed
+        AND (p_tenant_id IS NULL OR q.tenant_id = p_tenant_id);
+END;
+COMMENT ON FUNCTION @extschema@.connector_service_come_due(uuid) IS 'Has records processed whose day was still to come and has come.';
+
+CREATE FUNCTION @extschema@.connector_service_process_connector(p_connector_id uuid, p_records bigint) RETURNS bigint LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+AS $$
+DECLARE
+    v_raw_ids uuid[];
+    v_count bigint := 0;
+BEGIN
+    -- Found once, and not again for each batch: what is processed meanwhile stays in the index for a while.
+    FOR v_raw_ids IN
+        SELECT array_agg(waiting.raw_id)
+        FROM (
+            SELECT r.raw_id, (row_number() OVER () - 1) / 1000 AS batch
+            FROM (
+                -- What another transaction is changing follows when that has ended.
+                SELECT u.raw_id FROM @extschema@.raw_connector_data u
+                WHERE u.connector_id = p_connector_id AND NOT u.processed
+                ORDER BY u.ingested_at LIMIT p_records FOR NO KEY UPDATE SKIP LOCKED) AS r) AS waiting
+        GROUP BY waiting.batch
+    LOOP
+        PERFORM @extschema@.connector_service_derive(p_connector_id, NULL, v_raw_ids, false);
+        v_count := v_count + cardinality(v_raw_ids);
+    END LOOP;
+    RETURN v_count;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_process_connector(uuid, bigint) IS 'Writes the facts of a connector''s records that are not processed yet, at most p_records of them; returns how many it took. The caller holds the lock of the tenant''s facts.';
 
 CREATE FUNCTION @extschema@.connector_service_process(p_records bigint DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_connector_id uuid;
-    v_raw_ids uuid[];
     v_count bigint := 0;
 BEGIN
-    PERFORM @extschema@.connector_service_lock();
-    -- Records whose day was still to come.
-    UPDATE @extschema@.raw_connector_data r SET processed = false
-    FROM @extschema@.quarantine q JOIN @extschema@.tenants t ON t.tenant_id = q.tenant_id
-    WHERE q.retry_on <= (now() AT TIME ZONE t.timezone)::date AND q.replayed_at IS NULL AND r.raw_id = q.raw_id AND r.processed;
-    -- Found once, and not again for each batch: what is processed meanwhile stays in the index for a while.
-    FOR v_connector_id, v_raw_ids IN
-        SELECT waiting.connector_id, array_agg(waiting.raw_id)
-        FROM (
-            SELECT r.connector_id, r.raw_id, (row_number() OVER (PARTITION BY r.connector_id ORDER BY r.ingested_at) - 1) / 1000 AS batch
-            FROM (
-                -- What another transaction is changing follows when that has ended.
-                SELECT u.connector_id, u.raw_id, u.ingested_at FROM @extschema@.raw_connector_data u
-                WHERE NOT u.processed LIMIT p_records FOR NO KEY UPDATE SKIP LOCKED) AS r) AS waiting
-        GROUP BY waiting.connector_id, waiting.batch
-    LOOP
-        PERFORM @extschema@.connector_service_derive(v_connector_id, NULL, v_raw_ids, false);
-        v_count := v_count + cardinality(v_raw_ids);
+    PERFORM @extschema@.connector_service_lock(NULL);
+    PERFORM @extschema@.connector_service_come_due();
+    FOR v_connector_id IN SELECT c.connector_id FROM @extschema@.connectors c ORDER BY c.connector_id LOOP
+        EXIT WHEN v_count >= p_records;
+        v_count := v_count + @extschema@.connector_service_process_connector(v_connector_id, p_records - v_count);
     END LOOP;
     PERFORM @extschema@.connector_service_settle();
     RETURN v_count;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_process(bigint) IS 'Writes the facts of raw records that are not processed yet, at most p_records of them, and settles the touched days; returns how many records it took. The worker does this by itself; call it to have it done now.';
+COMMENT ON FUNCTION @extschema@.connector_service_process(bigint) IS 'Writes the facts of raw records that are not processed yet, at most p_records of them, and settles the touched days; returns how many records it took. The upkeep process does this by itself; call it to have it done now.';
 
 CREATE FUNCTION @extschema@.connector_service_reprocess_records(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
+-- By key, whatever the planner knows of the table.
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
 AS $$
 DECLARE
     v_last text := '';
     v_raw_ids uuid[];
     v_count bigint := 0;
     v_shown timestamptz := clock_timestamp();
+    v_tenant_id uuid := (SELECT c.tenant_id FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id);
 BEGIN
-    PERFORM @extschema@.connector_service_lock();
+    IF v_tenant_id IS NULL THEN
+        RETURN 0;
+    END IF;
+    PERFORM @extschema@.connector_service_lock(v_tenant_id);
     LOOP
         SELECT array_agg(page.raw_id), max(page.source_record_id) INTO v_raw_ids, v_last
         FROM (
@@ -223,7 +252,7 @@ BEGIN
             RAISE NOTICE '% records reprocessed', v_count;
         END IF;
     END LOOP;
-    PERFORM @extschema@.connector_service_settle();
+    PERFORM @extschema@.connector_service_settle(NULL, v_tenant_id);
     RETURN v_count;
 END
 $$;
@@ -236,8 +265,12 @@ DECLARE
     v_raw_ids uuid[];
     v_refused record;
     v_count bigint := 0;
+    v_tenant_id uuid := (SELECT c.tenant_id FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id);
 BEGIN
-    PERFORM @extschema@.connector_service_lock();
+    IF v_tenant_id IS NULL THEN
+        RETURN 0;
+    END IF;
+    PERFORM @extschema@.connector_service_lock(v_tenant_id);
     -- Records that PostgreSQL refused, by a trigger or constraint of the user's: perhaps it is gone. All others that
     -- are not stored cannot be: their text is no JSON that jsonb could hold, or more than what was kept of it.
     FOR v_refused IN
@@ -270,7 +303,9 @@ BEGIN
     LOOP
         v_count := v_count + cardinality(v_raw_ids) - @extschema@.connector_service_derive(p_connector_id, NULL, v_raw_ids, false);
     END LOOP;
-    PERFORM @extschema@.connector_service_process();
+    -- What was stored just now.
+    PERFORM @extschema@.connector_service_process_connector(p_connector_id, NULL);
+    PERFORM @extschema@.connector_service_settle(NULL, v_tenant_id);
     RETURN v_count;
 END
 $$;
@@ -283,6 +318,10 @@ DECLARE
     v_middle integer := cardinality(p_raw_ids) / 2;
     v_facts @extschema@.metric_facts[];
 BEGIN
+    -- What cost too much counts nothing.
+    p_raw_ids := ARRAY(
+        SELECT wanted.id FROM unnest(p_raw_ids) AS wanted(id)
+        WHERE NOT EXISTS (SELECT FROM @extschema@.quarantine q WHERE q.raw_id = wanted.id AND q.reason_code = 'too_costly' AND q.replayed_at IS NULL));
     WITH extracted AS MATERIALIZED (SELECT x.* FROM @extschema@.connector_service_extract(p_connector_id, p_raw_ids) x)
     SELECT array_agg(ROW(x.raw_id, x.mapping_id, x.item, x.version, x.tenant_id, x.connector_id, x.metric_type, x.metric_date, x.category,
         x.currency, x.value)::@extschema@.metric_facts) INTO v_facts
@@ -425,7 +464,7 @@ CREATE FUNCTION @extschema@.connector_service_rates_changed() RETURNS trigger LA
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM @extschema@.connector_service_lock();
+    PERFORM @extschema@.connector_service_lock(NULL);
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT t.tenant_id, type.name, c.rate_date
     FROM (SELECT DISTINCT c.to_currency, c.rate_date, c.from_currency FROM changed c) AS c
@@ -457,7 +496,7 @@ BEGIN
     PERFORM @extschema@.connector_service_reprocess_records(c.connector_id) FROM @extschema@.connectors c WHERE c.tenant_id = NEW.tenant_id;
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT DISTINCT f.tenant_id, f.metric_type, f.metric_date FROM @extschema@.metric_facts f WHERE f.tenant_id = NEW.tenant_id;
-    PERFORM @extschema@.connector_service_settle();
+    PERFORM @extschema@.connector_service_settle(NULL, NEW.tenant_id);
     RETURN NULL;
 END
 $$;

@@ -66,9 +66,6 @@ BEGIN
             NEW.metric_type := coalesce(NEW.metric_type, lower(substring(NEW.message FROM '(?i)(revenue|inventory|staffing|costs)')));
         END IF;
     END IF;
-    -- Two sessions that find the same trouble at once must not both insert it. One of 1,024 locks for each tenant,
-    -- and not one for each alert: a nightly statement inserts thousands.
-    PERFORM pg_advisory_xact_lock(x'616c6572'::integer, hashtext(NEW.tenant_id::text) & 1023);
     UPDATE @extschema@.data_quality_alerts a
     -- It stops at the largest integer: this statement may be everybody's.
     SET occurrences = least(a.occurrences::bigint + NEW.occurrences, 2147483647)::integer, last_seen_at = now(), message = NEW.message, severity = NEW.severity,
@@ -77,6 +74,20 @@ BEGIN
     RETURN CASE WHEN FOUND THEN NULL ELSE NEW END;
 END
 $$;
+CREATE FUNCTION @extschema@.connector_service_alert_alone() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- One lock for each tenant, and not one for each alert: a nightly statement inserts thousands.
+    PERFORM @extschema@.connector_service_lock_alerts(NEW.tenant_id);
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_alert_alone() IS 'Trigger of data_quality_alerts: two sessions that find the same trouble at once must not both insert it.';
+COMMENT ON FUNCTION @extschema@.connector_service_lock_alerts(uuid) IS 'Takes the lock of whoever inserts alerts of a tenant, until the end of the transaction.';
+-- Before the next one: triggers fire in the order of their names.
+CREATE TRIGGER data_quality_alerts_alone BEFORE INSERT ON @extschema@.data_quality_alerts
+    FOR EACH ROW EXECUTE FUNCTION @extschema@.connector_service_alert_alone();
 COMMENT ON FUNCTION @extschema@.connector_service_alert_before() IS 'Trigger of data_quality_alerts: an alert that is there already counts an occurrence instead of being inserted again, and opens again if it had closed itself.';
 CREATE TRIGGER data_quality_alerts_before BEFORE INSERT OR UPDATE ON @extschema@.data_quality_alerts
     FOR EACH ROW EXECUTE FUNCTION @extschema@.connector_service_alert_before();
@@ -282,18 +293,12 @@ COMMENT ON FUNCTION @extschema@.connector_service_close_schema_alerts(uuid) IS '
 
 -- What only looking finds.
 
-CREATE FUNCTION @extschema@.check_missing_data(p_days integer DEFAULT 30) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION @extschema@.connector_service_check_missing(p_tenant_ids uuid[], p_days integer) RETURNS bigint LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET jit = off SET DateStyle = 'ISO'
 AS $$
 DECLARE
     v_missing bigint;
 BEGIN
-    IF p_days IS NULL OR p_days NOT BETWEEN 1 AND 3660 THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = format('cannot look back %s days', coalesce(p_days::text, 'NULL')),
-            HINT = 'p_days is between 1 and 3660.';
-    END IF;
-    PERFORM @extschema@.connector_service_lock();
     -- A source whose first days are gone begins later; one without any is no source any more.
     WITH actual AS MATERIALIZED (
         SELECT s.tenant_id, s.metric_type, s.connector_id, (
@@ -301,7 +306,7 @@ BEGIN
             WHERE f.tenant_id = s.tenant_id AND f.metric_type = s.metric_type AND f.metric_date >= s.first_date
                 AND f.connector_id = s.connector_id AND f.category IS DISTINCT FROM 'refunds'
             ORDER BY f.metric_date LIMIT 1) AS first_date
-        FROM @extschema@.metric_sources s),
+        FROM @extschema@.metric_sources s WHERE p_tenant_ids IS NULL OR s.tenant_id = ANY (p_tenant_ids)),
     gone AS (
         DELETE FROM @extschema@.metric_sources s USING actual a
         WHERE s.tenant_id = a.tenant_id AND s.metric_type = a.metric_type AND s.connector_id = a.connector_id AND a.first_date IS NULL)
@@ -309,7 +314,8 @@ BEGIN
     WHERE s.tenant_id = a.tenant_id AND s.metric_type = a.metric_type AND s.connector_id = a.connector_id AND a.first_date > s.first_date;
 
     WITH tenant AS MATERIALIZED (
-        SELECT t.tenant_id, t.timezone, (now() AT TIME ZONE t.timezone)::date AS today FROM @extschema@.tenants t),
+        SELECT t.tenant_id, t.timezone, (now() AT TIME ZONE t.timezone)::date AS today FROM @extschema@.tenants t
+        WHERE p_tenant_ids IS NULL OR t.tenant_id = ANY (p_tenant_ids)),
     source AS MATERIALIZED (
         SELECT s.tenant_id, s.metric_type, s.connector_id, s.first_date, c.name, tenant.today,
             -- Yesterday is missing only once its connector has been asked since.
@@ -365,13 +371,37 @@ BEGIN
     RETURN v_missing;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.check_missing_data(integer) IS 'Looks for days without data among the last p_days (1 to 3660) of every tenant, metric type and source; alerts each once and closes the alerts of days that are not missing any more. A source is missed only from its first day on, on days that quality_rules does not call closed, and not while its connector is paused. Returns how many days are missing. Raises 22023 for a wrong p_days. The worker calls it every hour.';
+COMMENT ON FUNCTION @extschema@.connector_service_check_missing(uuid[], integer) IS 'The work of check_missing_data(), for some tenants, NULL: for all. The caller holds the locks of their facts.';
 
-CREATE FUNCTION @extschema@.connector_service_check_quality() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET jit = off SET DateStyle = 'ISO'
+CREATE FUNCTION @extschema@.check_missing_data(p_days integer DEFAULT 30) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM @extschema@.check_missing_data();
+    IF p_days IS NULL OR p_days NOT BETWEEN 1 AND 3660 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('cannot look back %s days', coalesce(p_days::text, 'NULL')),
+            HINT = 'p_days is between 1 and 3660.';
+    END IF;
+    PERFORM @extschema@.connector_service_lock(NULL);
+    RETURN @extschema@.connector_service_check_missing(NULL, p_days);
+END
+$$;
+COMMENT ON FUNCTION @extschema@.check_missing_data(integer) IS 'Looks for days without data among the last p_days (1 to 3660) of every tenant, metric type and source; alerts each once and closes the alerts of days that are not missing any more. A source is missed only from its first day on, on days that quality_rules does not call closed, and not while its connector is paused. Returns how many days are missing. Raises 22023 for a wrong p_days. The upkeep process does the same every hour.';
+
+CREATE FUNCTION @extschema@.connector_service_check_quality(p_tenant_ids uuid[] DEFAULT NULL) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET jit = off SET DateStyle = 'ISO'
+AS $$
+DECLARE
+    v_tenant_id uuid;
+BEGIN
+    IF p_tenant_ids IS NULL THEN
+        PERFORM @extschema@.connector_service_lock(NULL);
+    END IF;
+    -- In one order, whoever locks several.
+    FOR v_tenant_id IN SELECT wanted.id FROM unnest(p_tenant_ids) AS wanted(id) WHERE wanted.id IS NOT NULL ORDER BY 1 LOOP
+        PERFORM @extschema@.connector_service_lock(v_tenant_id);
+    END LOOP;
+    PERFORM @extschema@.connector_service_check_missing(p_tenant_ids, 30);
 
     WITH stale AS MATERIALIZED (
         SELECT c.*, since.at AS since, limits.longest
@@ -380,7 +410,7 @@ BEGIN
             CROSS JOIN LATERAL (SELECT coalesce(c.last_sync_at, c.created_at)) AS since(at)
             CROSS JOIN LATERAL (SELECT coalesce(rule.freshness,
                 CASE c.sync_frequency WHEN 'hourly' THEN interval '3 hours' WHEN 'daily' THEN interval '2 days' WHEN 'weekly' THEN interval '15 days' END)) AS limits(longest)
-        WHERE c.status <> 'paused' AND since.at < now() - limits.longest),
+        WHERE c.status <> 'paused' AND since.at < now() - limits.longest AND (p_tenant_ids IS NULL OR c.tenant_id = ANY (p_tenant_ids))),
     alerted AS (
         INSERT INTO @extschema@.data_quality_alerts (tenant_id, connector_id, alert_type, severity, message, alert_key)
         SELECT s.tenant_id, s.connector_id, 'freshness', CASE s.status WHEN 'error' THEN 'critical' ELSE 'warning' END,
@@ -394,13 +424,15 @@ BEGIN
     over AS MATERIALIZED (
         SELECT a.tenant_id, a.alert_key FROM @extschema@.data_quality_alerts a
         WHERE a.alert_type = 'freshness' AND NOT a.resolved_by_data AND a.alert_key LIKE 'freshness:%'
+            AND (p_tenant_ids IS NULL OR a.tenant_id = ANY (p_tenant_ids))
         EXCEPT SELECT s.tenant_id, format('freshness:%s', s.connector_id) FROM stale s)
     UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
     FROM over
     WHERE a.tenant_id = over.tenant_id AND a.alert_type = 'freshness' AND a.alert_key = over.alert_key;
 
     WITH tenant AS MATERIALIZED (
-        SELECT t.tenant_id, (now() AT TIME ZONE t.timezone)::date AS today FROM @extschema@.tenants t),
+        SELECT t.tenant_id, (now() AT TIME ZONE t.timezone)::date AS today FROM @extschema@.tenants t
+        WHERE p_tenant_ids IS NULL OR t.tenant_id = ANY (p_tenant_ids)),
     thin AS MATERIALIZED (
         SELECT s.tenant_id, s.metric_type, s.connector_id, c.name, m.metric_id, m.metric_date, day.facts, usual.days, usual.median,
             format('completeness:%s:%s:%s', s.metric_type, m.metric_date, s.connector_id) AS alert_key
@@ -438,7 +470,7 @@ BEGIN
     WHERE a.tenant_id = over.tenant_id AND a.alert_type = 'completeness' AND a.alert_key = over.alert_key;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_check_quality() IS 'Everything that only looking finds: missing days, connectors that do not succeed, days with too few records. Alerts each trouble once and closes what is over. The worker calls it every hour.';
+COMMENT ON FUNCTION @extschema@.connector_service_check_quality(uuid[]) IS 'Everything that only looking finds, for some tenants or for all: missing days, connectors that do not succeed, days with too few records. Alerts each trouble once and closes what is over. The upkeep process calls it every hour.';
 
 CREATE FUNCTION @extschema@.connector_service_note_count(p_connector_id uuid, p_stream text, p_problem text) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

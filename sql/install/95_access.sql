@@ -187,8 +187,8 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.connector_service_jobs(), @extschema@.connector_service_schedule(), @extschema@.connector_service_unschedule(),
     @extschema@.connector_service_note_schedule(name), @extschema@.connector_service_doctor(), @extschema@.connector_service_status(),
     @extschema@.connector_service_prometheus(), @extschema@.connector_service_create_token(text, uuid, text, interval),
-    @extschema@.connector_service_process(bigint), @extschema@.connector_service_settle(integer), @extschema@.connector_service_verify(uuid),
-    @extschema@.connector_service_check_quality(), @extschema@.check_missing_data(integer), @extschema@.refresh_monthly_revenue(),
+    @extschema@.connector_service_process(bigint), @extschema@.connector_service_settle(integer, uuid), @extschema@.connector_service_verify(uuid),
+    @extschema@.connector_service_check_quality(uuid[]), @extschema@.check_missing_data(integer), @extschema@.refresh_monthly_revenue(),
     @extschema@.connector_service_new_key(), @extschema@.connector_service_retire_key(text),
     @extschema@.connector_service_reseal(uuid, uuid, jsonb), @extschema@.connector_service_keys(), @extschema@.connector_service_key_ids(jsonb)
 TO connector_service_admin;
@@ -259,5 +259,7 @@ GRANT EXECUTE ON PROCEDURE @extschema@.connector_service_sync_wait(uuid, interva
 -- PUBLIC: whoever an administrator lets read a table has to be told that he is no tenant.
 
 GRANT EXECUTE ON FUNCTION @extschema@.connector_service_tenant() TO PUBLIC;
+-- Whoever deletes records, connectors or tenants takes the locks of the tenants that they see.
+GRANT EXECUTE ON FUNCTION @extschema@.connector_service_lock_own() TO PUBLIC;
 
 SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

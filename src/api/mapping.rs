@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::ffi::CString;
 
 use chrono::Datelike;
+use connector_service_core::jsonpath;
 use connector_service_core::mapping::{self, When};
 use connector_service_core::source::TYPES;
 use pgrx::datum::Date;
@@ -65,6 +66,34 @@ fn local(seconds: i64, timezone: &str) -> Option<(i32, u32, u32)> {
         u32::try_from(parts.tm_mon + 1).ok()?,
         u32::try_from(parts.tm_mday).ok()?,
     ))
+}
+
+/// Called by the trigger of `metric_mappings`: raises for paths that may cost more than a record is worth. The paths are in
+/// PostgreSQL's own spelling; each of the others starts at what the first one finds. True: what they cost is plainly in
+/// proportion to the record.
+#[pg_extern(immutable, parallel_safe)]
+#[search_path(pg_catalog, pg_temp)]
+fn connector_service_judge_paths(
+    p_items_path: Option<&str>,
+    p_paths: Vec<Option<String>>,
+) -> Result<bool, ErrorReport> {
+    let judge = |path: &str, before: usize| {
+        let shape = jsonpath::shape(path);
+        if shape.refers_back {
+            return Err(Error::RefersBack(path.to_owned()));
+        }
+        if before + shape.descents > 1 {
+            return Err(Error::ManyDescents(path.to_owned()));
+        }
+        Ok(shape)
+    };
+    let items = p_items_path.map(|path| judge(path, 0)).transpose()?;
+    let items = items.unwrap_or_default();
+    let mut is_plain = items.is_plain();
+    for path in p_paths.iter().flatten() {
+        is_plain &= judge(path, items.descents)?.is_plain();
+    }
+    Ok(is_plain)
 }
 
 /// Called by the trigger of `metric_mappings`: raises for a type that is not known.

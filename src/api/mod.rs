@@ -7,6 +7,7 @@ mod access;
 mod catalog;
 mod definition;
 mod fact;
+mod lock;
 mod mapping;
 mod run;
 mod secret;

@@ -92,6 +92,8 @@ codes! {
     FileRefused "file_refused" Mend "Mend the file, or say in the connector's config how it is written; SELECT connector_service_sync() then tries again.";
     /// an uploaded file would take more than may be had; nothing of it is stored
     FileTooLarge "file_too_large" Mend "Split the file, or save the sheet as CSV.";
+    /// another session has locked rows that a page is stored in: waiting for it would have everybody wait
+    Locked "locked" Transient "Nothing to do unless it lasts: end the transaction that holds the lock; see pg_locks and pg_stat_activity.";
     /// the page could not be stored
     StoreFailed "store_failed" Transient "See the server log for the statement that failed.";
     /// the key that the credentials are sealed with is not in the key file

@@ -13,6 +13,7 @@ pub mod fetch;
 pub mod file;
 pub mod guard;
 pub mod json;
+pub mod jsonpath;
 pub mod mapping;
 pub mod record;
 pub mod secret;

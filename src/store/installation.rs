@@ -63,31 +63,24 @@ pub fn database(db: &mut Db) -> Result<String> {
         .need(0, 1)
 }
 
-/// Takes the lock that a worker of a database holds as long as its process lives; false if another one has it.
-/// With it, every run of this number that is still `running` is an orphan: that is known, not guessed by a time-out.
-pub fn lock_worker(db: &mut Db, number: i32) -> Result<bool> {
-    // The key is the beginning of the extension's name in ASCII, and the number behind it.
-    db.run(
-        "SELECT pg_catalog.pg_try_advisory_lock(x'636f6e6e6563746f'::bigint + $1 - 1)",
-        &[number.into()],
-    )?
-    .need(0, 1)
-}
-
-/// Whether nobody holds that lock; nobody can take it until the transaction ends.
-pub fn is_worker_gone(db: &mut Db, number: i32) -> Result<bool> {
-    db.run(
-        "SELECT pg_catalog.pg_try_advisory_xact_lock(x'636f6e6e6563746f'::bigint + $1 - 1)",
-        &[number.into()],
-    )?
-    .need(0, 1)
-}
-
 /// For a process in which whoever waits for a lock lets everybody else wait.
 pub fn wait_for_locks_less() -> Result<()> {
     super::tx_as_superuser(|db| {
         db.run(
             "SELECT pg_catalog.set_config('lock_timeout', '300ms', false)",
+            &[],
+        )?;
+        Ok(())
+    })
+}
+
+/// For a process that does what may take long: it waits a while for a row, writes no temporary files without end, and takes
+/// nobody's worker slots.
+pub fn bound_session() -> Result<()> {
+    super::tx_as_superuser(|db| {
+        db.run(
+            "SELECT pg_catalog.set_config(name, value, false) FROM (VALUES
+                ('lock_timeout', '1s'), ('temp_file_limit', '4GB'), ('max_parallel_workers_per_gather', '0')) AS setting(name, value)",
             &[],
         )?;
         Ok(())
@@ -101,8 +94,8 @@ pub fn prepare_session() -> Result<()> {
     super::tx_as_superuser(|db| {
         db.run(
             "SELECT pg_catalog.set_config(name, value, false) FROM (VALUES
-                ('application_name', 'connector_service'), ('search_path', 'pg_catalog, pg_temp'), ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'),
-                ('enable_mergejoin', 'off'), ('jit', 'off'), ('lock_timeout', '2s'), ('statement_timeout', '0'),
+                ('application_name', 'connector_service'), ('search_path', 'pg_catalog, pg_temp'), ('lc_messages', 'C'), ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'),
+                ('enable_mergejoin', 'off'), ('jit', 'off'), ('lock_timeout', '50ms'), ('statement_timeout', '0'),
                 ('transaction_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('row_security', 'on'), ('default_transaction_isolation', 'read committed'),
                 ('default_transaction_read_only', 'off'), ('deadlock_timeout', '500ms'), ('DateStyle', 'ISO'), ('TimeZone', 'UTC')
             ) AS setting(name, value)

@@ -1,9 +1,37 @@
 //! `metrics`, and what follows them: summing touched days, the checks that only looking makes, aggregates.
 
-use super::{Db, fact};
+use uuid::Uuid;
+
+use super::{Db, lock, read_uuid, uuid};
 use crate::error::Result;
 
-/// Whether days wait to be summed.
+/// The tenants of which days wait to be summed.
+pub fn touched(db: &mut Db) -> Result<Vec<Uuid>> {
+    let rows = db.run(
+        "WITH RECURSIVE touched (tenant_id) AS (
+            (SELECT t.tenant_id FROM @extschema@.metric_days_touched t ORDER BY t.tenant_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT t.tenant_id FROM @extschema@.metric_days_touched t
+                    WHERE t.tenant_id > touched.tenant_id ORDER BY t.tenant_id LIMIT 1)
+            FROM touched WHERE touched.tenant_id IS NOT NULL)
+         SELECT touched.tenant_id FROM touched WHERE touched.tenant_id IS NOT NULL",
+        &[],
+    )?;
+    (0..rows.count)
+        .map(|row| Ok(read_uuid(rows.need(row, 1)?)))
+        .collect()
+}
+
+/// Whether days of a tenant wait.
+pub fn is_touched(db: &mut Db, tenant: Uuid) -> Result<bool> {
+    db.run(
+        "SELECT EXISTS (SELECT FROM @extschema@.metric_days_touched WHERE tenant_id = $1)",
+        &[uuid(tenant).into()],
+    )?
+    .need(0, 1)
+}
+
+/// Whether days of anybody wait.
 pub fn is_any_touched(db: &mut Db) -> Result<bool> {
     db.run(
         "SELECT EXISTS (SELECT FROM @extschema@.metric_days_touched)",
@@ -12,25 +40,40 @@ pub fn is_any_touched(db: &mut Db) -> Result<bool> {
     .need(0, 1)
 }
 
-/// Sums up to `most` touched days; returns how many there were. `None`: the lock of facts is taken.
-pub fn settle(db: &mut Db, most: i32) -> Result<Option<u64>> {
-    if !fact::try_lock(db)? {
+/// Sums up to `most` touched days of a tenant; returns how many there were. `None`: the lock of its facts is taken.
+pub fn settle(db: &mut Db, tenant: Uuid, most: i32) -> Result<Option<u64>> {
+    if !is_touched(db, tenant)? {
+        return Ok(Some(0));
+    }
+    if !lock::try_facts(tenant) {
         return Ok(None);
     }
     let rows = db.run(
-        "SELECT @extschema@.connector_service_settle($1)",
-        &[most.into()],
+        "SELECT @extschema@.connector_service_settle($1, $2)",
+        &[most.into(), uuid(tenant).into()],
     )?;
     Ok(Some(rows.need::<i64>(0, 1)?.unsigned_abs()))
 }
 
-/// Missing days, stale connectors, thin days. False: the lock of facts is taken.
-pub fn check_quality(db: &mut Db) -> Result<bool> {
-    if !fact::try_lock(db)? {
-        return Ok(false);
-    }
-    db.run("SELECT @extschema@.connector_service_check_quality()", &[])?;
-    Ok(true)
+/// Missing days, stale connectors, thin days of some tenants.
+pub fn check_quality(db: &mut Db, tenants: &[Uuid]) -> Result<()> {
+    let tenants: Vec<pgrx::Uuid> = tenants.iter().copied().map(uuid).collect();
+    db.run(
+        "SELECT @extschema@.connector_service_check_quality($1)",
+        &[tenants.into()],
+    )?;
+    Ok(())
+}
+
+/// Up to `most` tenants behind this one, in the order of their ids.
+pub fn tenants_after(db: &mut Db, tenant: Uuid, most: i64) -> Result<Vec<Uuid>> {
+    let rows = db.run(
+        "SELECT tenant_id FROM @extschema@.tenants WHERE tenant_id > $1 ORDER BY tenant_id LIMIT $2",
+        &[uuid(tenant).into(), most.into()],
+    )?;
+    (0..rows.count)
+        .map(|row| Ok(read_uuid(rows.need(row, 1)?)))
+        .collect()
 }
 
 /// Brings the monthly aggregate up to date; its readers are not blocked.
@@ -40,15 +83,10 @@ pub fn refresh_monthly(db: &mut Db) -> Result<()> {
 }
 
 /// Opens an alert where records of a stream seem to be missing, closes it where they are not.
-pub fn note_count(
-    db: &mut Db,
-    connector: uuid::Uuid,
-    stream: &str,
-    problem: Option<&str>,
-) -> Result<()> {
+pub fn note_count(db: &mut Db, connector: Uuid, stream: &str, problem: Option<&str>) -> Result<()> {
     db.run(
         "SELECT @extschema@.connector_service_note_count($1, $2, $3)",
-        &[super::uuid(connector).into(), stream.into(), problem.into()],
+        &[uuid(connector).into(), stream.into(), problem.into()],
     )?;
     Ok(())
 }

@@ -14,6 +14,7 @@ pub mod connector;
 pub mod fact;
 pub mod installation;
 pub mod key;
+pub mod lock;
 pub mod metric;
 pub mod page;
 pub mod preview;
@@ -32,7 +33,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::panic::AssertUnwindSafe;
 use std::ptr::NonNull;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgrx::datum::{DatumWithOid, FromDatum};
 use pgrx::pg_sys::panic::CaughtError;
@@ -86,18 +87,52 @@ pub fn tx<T>(body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
 
 /// The same, cancelled by PostgreSQL when it takes longer than this.
 pub fn limited<T>(longest: Duration, body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
-    let longest = longest.as_millis().try_into().unwrap_or(i32::MAX);
-    // SAFETY: PostgreSQL's own alarm, whose handler every process with a database has registered. It sends SIGINT to this
-    // process, which becomes an ERROR within the transaction.
-    unsafe { alarm::enable_timeout_after(alarm::STATEMENT_TIMEOUT, longest) };
-    let result = tx(body);
-    // SAFETY: as above.
-    unsafe {
-        alarm::disable_timeout(alarm::STATEMENT_TIMEOUT, false);
-        // One that came too late must not cancel what comes next.
-        pg_sys::QueryCancelPending = 0;
+    let _alarm = Alarm::set(longest);
+    tx(body)
+}
+
+/// The same, and told from a cancel by a person: [`Error::TookTooLong`].
+pub fn bounded<T>(longest: Duration, body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
+    let alarm = Alarm::set(longest);
+    tx(body).map_err(|error| alarm.explain(error))
+}
+
+/// Cancels what this process does in PostgreSQL when it takes longer than this: an ERROR within the transaction.
+pub struct Alarm {
+    longest: Duration,
+    set_at: Instant,
+}
+
+impl Alarm {
+    pub fn set(longest: Duration) -> Alarm {
+        let milliseconds = longest.as_millis().try_into().unwrap_or(i32::MAX);
+        // SAFETY: PostgreSQL's own alarm, whose handler every process with a database has registered. It sends SIGINT to this
+        // process.
+        unsafe { alarm::enable_timeout_after(alarm::STATEMENT_TIMEOUT, milliseconds) };
+        Alarm {
+            longest,
+            set_at: Instant::now(),
+        }
     }
-    result
+
+    /// Of an error that came while it was set: whether it was this alarm.
+    pub fn explain(&self, error: Error) -> Error {
+        match error.is_cancelled() && self.set_at.elapsed() >= self.longest {
+            true => Error::TookTooLong(self.longest),
+            false => error,
+        }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        // SAFETY: as above; neither raises, so this may run while an ERROR passes.
+        unsafe {
+            alarm::disable_timeout(alarm::STATEMENT_TIMEOUT, false);
+            // One that came too late must not cancel what comes next.
+            pg_sys::QueryCancelPending = 0;
+        }
+    }
 }
 
 /// Of PostgreSQL's utils/timeout.h.

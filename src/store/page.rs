@@ -2,37 +2,127 @@
 //! transaction.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use connector_service_core::fetch::FetchedPage;
-use connector_service_core::record::{Reason, Record, Rejected};
+use connector_service_core::record::{Reason, Rejected};
 use uuid::Uuid;
 
 use super::raw::{Missing, Written};
 use super::run::{Claimed, Kind};
-use super::{Db, backfill, fact, metric, quarantine, raw, run, state, tx, upload};
+use super::{
+    Alarm, Db, backfill, bounded, fact, lock, metric, quarantine, raw, run, state, upload,
+};
 use crate::error::{Error, Result};
 use crate::fault;
 
-/// What the pages of a transaction wrote, by run and connector. Their facts are written together: to begin with
-/// the facts of a page costs as much as those of a hundred records.
-pub type Underived = HashMap<(Uuid, Uuid), Written>;
+/// Longest time in which the records of a page are tried one by one.
+const TRIED_WITHIN: Duration = Duration::from_secs(5);
 
-/// Where to note what is written, if this transaction gets the lock of facts. Without it the rows are stored as
-/// unprocessed.
-pub fn begin(db: &mut Db) -> Result<Option<Underived>> {
-    Ok(fact::try_lock(db)?.then(Underived::new))
+/// Records of a page beyond which their facts follow in a process of their own. More: everybody's pages wait while they are
+/// derived. Fewer: more records are written twice.
+const DERIVED_AT_ONCE: usize = 5_000;
+
+/// A larger record's facts follow in a process of their own, whose memory is bounded.
+const LARGE_RECORD: usize = 256 * 1024;
+
+/// Longest time for the facts of what a transaction stored for one connector. What meets it is stored without them, and they
+/// follow in a process of their own. Longer: everybody waits for one tenant's mappings. Shorter: on a busy machine what is
+/// quick is written twice.
+const DERIVED_WITHIN: Duration = Duration::from_millis(400);
+
+/// Tenants whose facts took too long: until when theirs follow in a process of their own.
+pub type Slow = HashMap<Uuid, Instant>;
+
+/// How the facts of a transaction's pages come about, and what it wrote. They are derived together: to begin with the facts
+/// of a page costs as much as those of a hundred records.
+pub struct Deriving<'a> {
+    slow: &'a Slow,
+    /// Whether the lock of a tenant's facts was to be had.
+    locked: HashMap<Uuid, bool>,
+    /// By run.
+    written: HashMap<Uuid, (Claim, Written)>,
+    /// Facts of some records follow.
+    is_left: bool,
 }
 
-/// The last thing of a transaction that stored pages.
-pub fn derive(db: &mut Db, underived: Option<Underived>) -> Result<()> {
-    for ((run, connector), written) in underived.unwrap_or_default() {
-        let unmapped = fact::derive(db, connector, run, &written)?;
-        if unmapped > 0 {
-            run::add_unmapped(db, run, unmapped)?;
+/// Whose records were written.
+#[derive(Clone, Copy)]
+struct Claim {
+    tenant: Uuid,
+    connector: Uuid,
+}
+
+/// Whose facts are being derived, and since when.
+pub type Current = Option<(Uuid, Instant)>;
+
+impl Deriving<'_> {
+    pub fn begin(slow: &Slow) -> Deriving<'_> {
+        Deriving {
+            slow,
+            locked: HashMap::new(),
+            written: HashMap::new(),
+            is_left: false,
         }
     }
-    fault::point("before_commit");
-    Ok(())
+
+    /// Where to note what is written for a page, if its facts are derived in this transaction. `None`: its rows are stored as
+    /// unprocessed.
+    fn of_page(
+        &mut self,
+        db: &mut Db,
+        claimed: &Claimed,
+        page: &FetchedPage,
+    ) -> Result<Option<&mut Written>> {
+        let tenant = claimed.tenant;
+        let is_locked = *self
+            .locked
+            .entry(tenant)
+            .or_insert_with(|| lock::try_facts(tenant));
+        let is_large = || {
+            let records = &page.records;
+            records.len() > DERIVED_AT_ONCE || records.iter().any(|r| r.json.len() > LARGE_RECORD)
+        };
+        let derives = is_locked
+            && match fact::is_plain(db, claimed.connector)? {
+                // Nothing maps, so nothing follows.
+                None => true,
+                Some(is_plain) => is_plain && !self.slow.contains_key(&tenant) && !is_large(),
+            };
+        self.is_left |= !derives;
+        let claim = Claim {
+            tenant,
+            connector: claimed.connector,
+        };
+        let written = derives.then(|| {
+            let written = self.written.entry(claimed.run);
+            &mut written.or_insert_with(|| (claim, Written::default())).1
+        });
+        Ok(written)
+    }
+
+    /// The last thing of a transaction that stored pages; true: facts of some records follow. `current` says of a
+    /// transaction that fails whose facts it was at.
+    pub fn finish(self, db: &mut Db, current: &mut Current) -> Result<bool> {
+        for (run, (claim, written)) in self.written {
+            let alarm = Alarm::set(DERIVED_WITHIN);
+            *current = Some((claim.tenant, Instant::now()));
+            let unmapped = fact::derive(db, claim.connector, run, &written)?;
+            *current = None;
+            drop(alarm);
+            if unmapped > 0 {
+                run::add_unmapped(db, run, unmapped)?;
+            }
+        }
+        fault::point("before_commit");
+        Ok(self.is_left)
+    }
+}
+
+/// Of an error of such a transaction: whose facts took too long, if that is what it was.
+pub fn took_too_long(error: &Error, current: Current) -> Option<Uuid> {
+    let (tenant, since) = current?;
+    (error.is_cancelled() && since.elapsed() >= DERIVED_WITHIN).then_some(tenant)
 }
 
 pub fn store(
@@ -41,11 +131,9 @@ pub fn store(
     token: Uuid,
     page: &FetchedPage,
     search: &mut bool,
-    underived: &mut Option<Underived>,
+    deriving: &mut Deriving,
 ) -> Result<()> {
-    let mut written = underived
-        .as_mut()
-        .map(|all| all.entry((claimed.run, claimed.connector)).or_default());
+    let mut written = deriving.of_page(db, claimed, page)?;
     let mut counts = raw::store(
         db,
         claimed,
@@ -129,43 +217,36 @@ pub fn commit_without_waiting(db: &mut Db) -> Result<()> {
     Ok(())
 }
 
-/// Finds the records that PostgreSQL refuses although they passed every check of ours (a trigger or constraint
-/// of the user's, say), by storing each alone in a transaction that is rolled back, and moves them to the
-/// rejected ones. True: some were found.
-pub fn reject_refused(claimed: &Claimed, page: &mut FetchedPage) -> bool {
-    let before = page.records.len();
+/// Finds the records that PostgreSQL refuses although they passed every check of ours (a trigger or constraint of the user's,
+/// say), and moves them to the rejected ones. True: some were found. Nothing is stored.
+pub fn reject_refused(claimed: &Claimed, page: &mut FetchedPage) -> Result<bool> {
+    let mut refusals = Vec::new();
+    let tried = bounded(TRIED_WITHIN, |db| {
+        refusals = raw::refusals(db, claimed, &page.stream, &page.records)?;
+        Err::<(), Error>(Error::RolledBack)
+    });
+    match tried {
+        Ok(()) | Err(Error::RolledBack) => {}
+        Err(error) => return Err(error),
+    }
+    let mut refusals = refusals.into_iter().peekable();
     let mut refused = Vec::new();
-    page.records
-        .retain(|record| match try_alone(claimed, &page.stream, record) {
-            Err(error @ Error::Sql { .. }) if error.is_about_data() => {
-                refused.push(Rejected {
-                    id: Some(record.id.clone()),
-                    reason: Reason::Refused,
-                    detail: format!(
-                        "PostgreSQL refused the record with SQLSTATE {}",
-                        error.sqlstate()
-                    ),
-                    raw: record.json.clone(),
-                    hash: record.hash,
-                });
-                false
-            }
-            _ => true,
+    let mut position = 0;
+    page.records.retain(|record| {
+        position += 1;
+        let Some((_, why)) = refusals.next_if(|(at, _)| *at == position) else {
+            return true;
+        };
+        refused.push(Rejected {
+            id: Some(record.id.clone()),
+            reason: Reason::Refused,
+            detail: format!("PostgreSQL refused the record: {why}"),
+            raw: record.json.clone(),
+            hash: record.hash,
         });
+        false
+    });
+    let is_any = !refused.is_empty();
     page.rejected.extend(refused);
-    page.records.len() < before
-}
-
-fn try_alone(claimed: &Claimed, stream: &str, record: &Record) -> Result<()> {
-    tx(|db| {
-        raw::store(
-            db,
-            claimed,
-            stream,
-            std::slice::from_ref(record),
-            &mut false,
-            None,
-        )?;
-        Err(Error::RolledBack)
-    })
+    Ok(is_any)
 }

@@ -1,25 +1,34 @@
 //! A page as it would be stored: through mappings and every constraint, reported, and rolled back.
 
+use std::time::Duration;
+
 use connector_service_core::fetch::FetchedPage;
 use pgrx::JsonB;
 use serde_json::{Value, json};
 
 use super::raw::Written;
 use super::run::Claimed;
-use super::{Db, fact, metric, page, raw, tx, uuid};
+use super::{Db, bounded, fact, lock, metric, page, raw, uuid};
 use crate::error::{Error, Result};
 
 /// Days that a preview sums. More: a page of a long backfill keeps the worker. Fewer: metrics are left out.
 const MOST_DAYS: i32 = 1_000;
 
-/// What a page would bring. `None`: somebody else has the lock of facts.
+/// Longest time for it. Longer: everybody's pages wait for one tenant's mapping. Shorter: a large page is not shown.
+const TRIED_WITHIN: Duration = Duration::from_secs(2);
+
+/// What a page would bring. `None`: somebody else has the lock of the tenant's facts.
 pub fn of_page(claimed: &Claimed, fetched: &mut FetchedPage) -> Result<Option<Value>> {
     let mut report = None;
-    let mut tried = tx(|db| roll_back(db, claimed, fetched, &mut report));
+    let mut tried = bounded(TRIED_WITHIN, |db| {
+        roll_back(db, claimed, fetched, &mut report)
+    });
     if matches!(&tried, Err(error) if error.is_about_data())
-        && page::reject_refused(claimed, fetched)
+        && page::reject_refused(claimed, fetched)?
     {
-        tried = tx(|db| roll_back(db, claimed, fetched, &mut report));
+        tried = bounded(TRIED_WITHIN, |db| {
+            roll_back(db, claimed, fetched, &mut report)
+        });
     }
     match tried {
         Err(Error::RolledBack) | Ok(()) => Ok(report),
@@ -33,7 +42,7 @@ fn roll_back(
     fetched: &FetchedPage,
     report: &mut Option<Value>,
 ) -> Result<()> {
-    if !fact::try_lock(db)? {
+    if !lock::try_facts(claimed.tenant) {
         return Err(Error::RolledBack);
     }
     let mut written = Written::default();
@@ -41,7 +50,9 @@ fn roll_back(
     let stored = raw::store(db, claimed, stream, records, &mut true, Some(&mut written))?;
     let deleted = raw::delete(db, claimed, &fetched.deleted, Some(&mut written))?;
     let unmapped = fact::derive(db, claimed.connector, claimed.run, &written)?;
-    metric::settle(db, MOST_DAYS)?;
+    metric::settle(db, claimed.tenant, MOST_DAYS)?;
+    // What a constraint puts off until COMMIT, which does not come, is asked for now.
+    db.run("SET CONSTRAINTS ALL IMMEDIATE", &[])?;
     let ids: Vec<&str> = records.iter().map(|record| record.id.as_str()).collect();
     let rows = db.run(
         "WITH fact AS MATERIALIZED (

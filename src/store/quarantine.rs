@@ -1,35 +1,81 @@
 //! `quarantine`: records that could not be stored.
 
+use std::collections::HashMap;
+
 use connector_service_core::record::{RAW_KEPT, Rejected};
 
 use super::{Db, uuid};
 use crate::error::Result;
 use crate::store::run::Claimed;
 
-/// Keeps every rejected record of a page; one that was met before counts an occurrence.
+/// Rows and bytes of one statement. Larger: more memory at once. Smaller: more statements.
+const BATCH_ROWS: usize = 1_000;
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// One rejected record, and how often it is there.
+struct Met<'a> {
+    record: &'a Rejected,
+    times: i64,
+}
+
+/// Keeps every rejected record of a page; one that was met before counts its occurrences.
 pub fn add(db: &mut Db, claimed: &Claimed, stream: &str, rejected: &[Rejected]) -> Result<()> {
+    // Each once: a row that is written twice in a transaction is looked for behind all that it was before.
+    let mut met: HashMap<[u8; 16], Met> = HashMap::new();
     for record in rejected {
-        let raw = record.raw.get(..RAW_KEPT).unwrap_or(&record.raw);
-        db.run(
-            "INSERT INTO @extschema@.quarantine AS q
-                (run_id, connector_id, tenant_id, stream, source_record_id, reason_code, reason, raw, content_hash)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-             ON CONFLICT (connector_id, stream, content_hash) DO UPDATE
-             SET run_id = excluded.run_id, reason_code = excluded.reason_code, reason = excluded.reason,
-                 occurrences = q.occurrences + 1, last_seen_at = now(), replayed_at = NULL",
-            &[
-                uuid(claimed.run).into(),
-                uuid(claimed.connector).into(),
-                uuid(claimed.tenant).into(),
-                stream.into(),
-                record.id.as_deref().map(bounded).into(),
-                record.reason.word().into(),
-                record.detail.as_str().into(),
-                raw.into(),
-                record.hash.as_slice().into(),
-            ],
-        )?;
+        let met = met.entry(record.hash).or_insert(Met { record, times: 0 });
+        (met.record, met.times) = (record, met.times + 1);
     }
+    // In one order, whoever writes.
+    let mut met: Vec<Met> = met.into_values().collect();
+    met.sort_unstable_by(|a, b| a.record.hash.cmp(&b.record.hash));
+    let mut rest = met.as_slice();
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fit = rest.iter().take(BATCH_ROWS).take_while(|met| {
+            let is_first = bytes == 0;
+            bytes += kept(met.record).len() + 1;
+            is_first || bytes <= BATCH_BYTES
+        });
+        let (batch, later) = rest.split_at(fit.count());
+        write(db, claimed, stream, batch)?;
+        rest = later;
+    }
+    Ok(())
+}
+
+fn kept(record: &Rejected) -> &[u8] {
+    record.raw.get(..RAW_KEPT).unwrap_or(&record.raw)
+}
+
+fn write(db: &mut Db, claimed: &Claimed, stream: &str, batch: &[Met]) -> Result<()> {
+    let of = || batch.iter().map(|met| met.record);
+    let ids: Vec<Option<&str>> = of().map(|r| r.id.as_deref().map(bounded)).collect();
+    let reasons: Vec<&str> = of().map(|r| r.reason.word()).collect();
+    let details: Vec<&str> = of().map(|r| r.detail.as_str()).collect();
+    let raws: Vec<&[u8]> = of().map(kept).collect();
+    let hashes: Vec<&[u8]> = of().map(|r| r.hash.as_slice()).collect();
+    let times: Vec<i64> = batch.iter().map(|met| met.times).collect();
+    db.run(
+        "INSERT INTO @extschema@.quarantine AS q
+            (run_id, connector_id, tenant_id, stream, source_record_id, reason_code, reason, raw, content_hash, occurrences)
+         SELECT $1, $2, $3, $4, unnest($5), unnest($6), unnest($7), unnest($8), unnest($9), unnest($10)
+         ON CONFLICT (connector_id, stream, content_hash) DO UPDATE
+         SET run_id = excluded.run_id, reason_code = excluded.reason_code, reason = excluded.reason,
+             occurrences = q.occurrences + excluded.occurrences, last_seen_at = now(), replayed_at = NULL",
+        &[
+            uuid(claimed.run).into(),
+            uuid(claimed.connector).into(),
+            uuid(claimed.tenant).into(),
+            stream.into(),
+            ids.into(),
+            reasons.into(),
+            details.into(),
+            raws.into(),
+            hashes.into(),
+            times.into(),
+        ],
+    )?;
     Ok(())
 }
 

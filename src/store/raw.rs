@@ -308,3 +308,42 @@ fn batches<'a, 'r>(mut rest: &'a [&'r Record]) -> impl Iterator<Item = &'a [&'r 
         (!batch.is_empty()).then_some(batch)
     })
 }
+
+/// Which of some records PostgreSQL refuses, by their positions from 1, and with what words. Each is tried alone; the caller
+/// rolls everything back.
+pub fn refusals(
+    db: &mut Db,
+    claimed: &Claimed,
+    stream: &str,
+    records: &[Record],
+) -> Result<Vec<(usize, String)>> {
+    let mut refusals = Vec::new();
+    let mut first = 0;
+    let all: Vec<&Record> = records.iter().collect();
+    for batch in batches(&all) {
+        let ids: Vec<&str> = batch.iter().map(|r| r.id.as_str()).collect();
+        let texts: Vec<&str> = batch
+            .iter()
+            .map(|r| std::str::from_utf8(&r.json).unwrap_or_default())
+            .collect();
+        let rows = db.run(
+            "SELECT r.place, r.why FROM @extschema@.connector_service_refusals($1, $2, $3, $4, $5, $6, $7) r ORDER BY r.place",
+            &[
+                uuid(claimed.tenant).into(),
+                uuid(claimed.connector).into(),
+                claimed.source.as_str().into(),
+                stream.into(),
+                uuid(claimed.run).into(),
+                ids.into(),
+                texts.into(),
+            ],
+        )?;
+        for row in 0..rows.count {
+            let place: i32 = rows.need(row, 1)?;
+            let place = usize::try_from(place).unwrap_or_default();
+            refusals.push((first + place, rows.need(row, 2)?));
+        }
+        first += batch.len();
+    }
+    Ok(refusals)
+}

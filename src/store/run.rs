@@ -421,7 +421,7 @@ pub fn postpone(
     let rows = db.run(
         "UPDATE @extschema@.sync_runs
          SET state = 'queued', token = NULL, attempt = greatest(attempt - 1, 0),
-             waits = waits + ($5 = 'rate_limited')::integer, failures = failures + ($5 <> 'rate_limited')::integer,
+             waits = waits + ($5 IN ('rate_limited', 'locked'))::integer, failures = failures + ($5 NOT IN ('rate_limited', 'locked'))::integer,
              waiting_for = $3, retry_at = now() + make_interval(secs => $4), error_code = $5, error_message = $3
          WHERE run_id = $1 AND token = $2 AND state = 'running'
             AND (kind IN ('backfill', 'upload') OR started_at > now() - interval '1 day')",

@@ -13,7 +13,7 @@ use pgrx::bgworkers::{
 };
 use pgrx::prelude::*;
 
-use super::SYNC_WORKER;
+use super::{SYNC_WORKER, upkeep};
 use crate::wait::Waiter;
 use crate::{board, gateway, guc, signals};
 
@@ -109,6 +109,7 @@ impl Launcher {
             let database = databases.iter().find(|d| d.oid.to_u32() == *oid);
             database.is_some_and(|database| match *number {
                 board::GATEWAY => has_gateway(database),
+                board::UPKEEP => true,
                 number => number <= workers,
             })
         });
@@ -120,6 +121,11 @@ impl Launcher {
             if is_served.is_some_and(|known| known.worker.is_some()) {
                 for number in 2..=workers {
                     next = next.min(self.attend(database.oid, number, now));
+                }
+                let known = self.known.get(&(database.oid.to_u32(), board::UPKEEP));
+                let is_there = known.is_some_and(|known| known.worker.is_some());
+                if is_there || board::has_errands(database.oid) {
+                    next = next.min(self.attend(database.oid, board::UPKEEP, now));
                 }
                 if has_gateway(database) {
                     next = next.min(self.attend(database.oid, board::GATEWAY, now));
@@ -160,6 +166,7 @@ impl Launcher {
         }
         let (name, function) = match number {
             board::GATEWAY => (gateway::NAME, "connector_service_gateway"),
+            board::UPKEEP => (upkeep::NAME, "connector_service_upkeep"),
             _ => (SYNC_WORKER, "connector_service_sync_worker"),
         };
         let started = BackgroundWorkerBuilder::new(name)

@@ -3,18 +3,20 @@
 //! A [`launcher`] sees to it that each database with the extension has one sync worker. The worker's main
 //! thread goes round in [`turn`]: it claims queued runs, hands them out to tokio threads, collects the pages
 //! they fetch, and stores them. It holds no transaction, snapshot or lock while a request is in flight.
+//! What may take long (facts that were left, days, checks, refreshes, retention) is [`upkeep`], a process of its own.
 //! [`standdown`] takes the worker out of the way of commands on its whole database.
 
 pub mod launcher;
 mod look;
+mod memory;
 pub mod standdown;
 mod turn;
-mod upkeep;
+pub mod upkeep;
 
 use pgrx::prelude::*;
 
 use crate::error::Error;
-use crate::store::{self, installation};
+use crate::store::{self, installation, lock};
 use crate::{board, signals};
 
 /// What pg_stat_activity shows as backend_type.
@@ -33,8 +35,8 @@ pub extern "C-unwind" fn connector_service_sync_worker(arg: pg_sys::Datum) {
     }
     board::leave_at_exit();
 
-    let prepared = installation::prepare_session()
-        .and_then(|()| store::tx(|db| installation::lock_worker(db, number)));
+    let prepared =
+        installation::prepare_session().and_then(|()| store::tx(|_| Ok(lock::worker(number))));
     match prepared {
         Ok(true) => turn::run(number),
         // A worker that was killed may still be leaving; the launcher tries again.

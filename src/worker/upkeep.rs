@@ -1,22 +1,54 @@
-//! What follows the pages: touched days are summed, the data is looked over, the monthly aggregate refreshed.
+//! The upkeep process: what follows the pages and may take long. One for each database, started when a sync worker asks
+//! for it.
 //!
-//! All of it happens on the main thread, between pages, so each piece is bounded: days are summed some at a
-//! time, and what cannot be cut rests for many times as long as it took.
+//! Facts of records that were left (mappings that are not plain, large records, what was changed by hand or pushed), days
+//! that were touched, the hourly checks, the monthly aggregate, and what is old enough to go. What each of them costs is
+//! up to tenants, so each unit of work has a bound in time and in memory, tenants take turns, and nobody's page waits for
+//! any of it. A record that alone costs more than it may goes to quarantine with that reason.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
+use uuid::Uuid;
 
-use crate::error::Result;
-use crate::guc;
-use crate::signals;
-use crate::store::{Db, metric, retention, tx};
+use super::memory::Limit;
+use crate::board::{self, Errand};
+use crate::error::{Error, Result};
+use crate::store::{self, Db, bounded, fact, installation, lock, metric, retention, tx};
+use crate::wait::Waiter;
+use crate::{guc, signals};
 
-/// Days of one transaction. More: the worker answers later. Fewer: more transactions.
+/// What pg_stat_activity shows as backend_type.
+pub const NAME: &str = "connector_service upkeep";
+
+/// Records of one step. More: more is done again where one of them costs too much. Fewer: more transactions.
+const RECORDS_AT_ONCE: i64 = 1_000;
+
+/// Longest time for the facts of one record. Longer: a hostile tenant keeps this process longer. Shorter: on a busy machine a
+/// large order goes to quarantine.
+const RECORD_WITHIN: Duration = Duration::from_secs(2);
+/// What a step may take for each further record.
+const EACH_RECORD: Duration = Duration::from_millis(3);
+
+/// What a tenant may take before it is the next one's turn. Longer: others wait longer. Shorter: more steps.
+const TURN: Duration = Duration::from_secs(2);
+
+/// Memory of one step, beyond what the process has. Smaller: a record of a few megabytes goes to quarantine. Larger: one
+/// tenant's mapping takes it from the server.
+const MEMORY: u64 = 256 * 1024 * 1024;
+
+/// Days of one step, and how long it may take. A day that alone takes longer is tried again later.
 const DAYS_AT_ONCE: i32 = 200;
+const DAYS_WITHIN: Duration = Duration::from_secs(30);
 
-/// Days that nobody finished are summed at the latest after this: a run that takes hours shows its numbers.
-const SETTLE_AT_LEAST: Duration = Duration::from_secs(60);
+/// Tenants of one step of the checks, and how long it may take.
+const TENANTS_AT_ONCE: i64 = 50;
+const CHECKED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Longest time for the monthly aggregate, and for one step of deleting what is old.
+const REFRESHED_WITHIN: Duration = Duration::from_secs(10 * 60);
+const TIDIED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Time between two looks over the data.
 const CHECK_EVERY: Duration = Duration::from_secs(60 * 60);
@@ -24,18 +56,100 @@ const CHECK_EVERY: Duration = Duration::from_secs(60 * 60);
 const TIDY_EVERY: Duration = Duration::from_secs(60 * 60);
 /// Shortest time between two refreshes of the monthly aggregate.
 const REFRESH_AT_MOST_EVERY: Duration = Duration::from_secs(60);
-/// How many times as long as it took a piece of work rests: it takes at most one percent of the worker's time.
-const REST: u32 = 100;
-/// What takes longer than this is left to a person or to pg_cron: no queued sync should wait that long.
-const LONGEST_REFRESH: Duration = Duration::from_secs(1);
+/// How many times as long as it took a piece of work rests, so that it takes a few percent of one processor.
+const REST: u32 = 20;
 
 /// Pause after something failed, or somebody else had the lock.
 const AFTER_TROUBLE: Duration = Duration::from_secs(60);
+/// Pause before a tenant is tried again whose lock a session holds: nothing tells when it is free.
+const WHILE_LOCKED: Duration = Duration::from_millis(200);
+const LONGEST_WHILE_LOCKED: Duration = Duration::from_secs(10);
 
-pub struct Upkeep {
-    settled_at: Instant,
-    /// Somebody has the lock of facts, and what waits for it is to be tried again soon.
-    pub blocked: bool,
+/// Longest time between two looks.
+const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
+
+/// The process ends when it had nothing to do for so long. Longer than [`CHECK_EVERY`]: one that ends sooner would look over
+/// everything again when it is started.
+const IDLE: Duration = Duration::from_secs(65 * 60);
+
+/// Entry point of the upkeep process of one database.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn connector_service_upkeep(arg: pg_sys::Datum) {
+    let (database, number) = board::unpack(arg);
+    signals::install();
+    // SAFETY: once, at the start of a background worker. It connects as the bootstrap superuser.
+    unsafe { pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0) };
+    if !board::enter_worker(database, number) {
+        return;
+    }
+    board::leave_at_exit();
+    let prepared = installation::prepare_session().and_then(|()| installation::bound_session());
+    match prepared {
+        Ok(()) => run(database),
+        Err(Error::NotInstalled) => {}
+        Err(error) => warning!("connector_service upkeep cannot start in this database: {error}"),
+    }
+}
+
+fn run(database: pg_sys::Oid) {
+    let mut waiter = match Waiter::new() {
+        Ok(waiter) => waiter,
+        Err(error) => error!("connector_service upkeep cannot make its wake-up pipe: {error}"),
+    };
+    let now = Instant::now();
+    let mut upkeep = Upkeep {
+        database,
+        tenants: BTreeMap::new(),
+        turn_of: Uuid::nil(),
+        check_at: now,
+        tidy_at: now,
+        refresh_at: Some(now),
+        refreshed_at: None,
+        refresh_took: Duration::ZERO,
+    };
+    let mut busy_at = now;
+    loop {
+        signals::answer();
+        for errand in board::take_errands(database) {
+            busy_at = Instant::now();
+            if let Errand::Refresh = errand {
+                upkeep.metrics_changed();
+            }
+        }
+        let next = match upkeep.look() {
+            Ok(Some(next)) => next,
+            Ok(None) => return,
+            Err(Error::NotInstalled) => return,
+            Err(error) => {
+                warning!("connector_service could not look for what is left to do: {error}");
+                AFTER_TROUBLE
+            }
+        };
+        if busy_at.elapsed() > IDLE {
+            return;
+        }
+        waiter.sleep(next);
+    }
+}
+
+/// What is known of a tenant with work to do.
+struct Tenant {
+    /// Not tried before.
+    rests_until: Instant,
+    /// Pause before the next try while a session holds its lock.
+    while_locked: Duration,
+    /// Its touched days are summed when no record waits, or at this time.
+    settle_at: Instant,
+    /// Records of the next step, by connector, where a step cost too much.
+    steps: HashMap<Uuid, i64>,
+}
+
+struct Upkeep {
+    database: pg_sys::Oid,
+    tenants: BTreeMap<Uuid, Tenant>,
+    /// Behind whom the next turn is.
+    turn_of: Uuid,
     check_at: Instant,
     tidy_at: Instant,
     /// There while metrics changed since the last refresh.
@@ -45,110 +159,308 @@ pub struct Upkeep {
     refresh_took: Duration,
 }
 
+/// How a step over a tenant's records or days went.
+enum Step {
+    /// So many records or days.
+    Did(u64),
+    Locked,
+    /// It cost more than it may.
+    Costly(String),
+}
+
 impl Upkeep {
-    pub fn new() -> Upkeep {
-        Upkeep {
-            settled_at: Instant::now(),
-            blocked: false,
-            check_at: Instant::now(),
-            tidy_at: Instant::now(),
-            refresh_at: Some(Instant::now()),
-            refreshed_at: None,
-            refresh_took: Duration::ZERO,
+    /// Does one tenant's turn and what else is due; returns how long there is nothing to do. `None`: nothing may be done here.
+    fn look(&mut self) -> Result<Option<Duration>> {
+        let found = tx(installation::look)?;
+        if found.version != env!("CARGO_PKG_VERSION") {
+            return Ok(None);
         }
-    }
-
-    /// Does what is due; returns how long there will be nothing to do. `busy`: runs are going, which settle
-    /// their days when they end.
-    pub fn run(&mut self, busy: bool) -> Duration {
-        if !busy || self.settled_at.elapsed() >= SETTLE_AT_LEAST {
-            self.settle();
+        if !found.has_connectors {
+            return Ok(Some(LOOK_AT_LEAST));
         }
-        if Instant::now() >= self.check_at {
-            self.check_at = Instant::now() + self.check();
+        let mut next = self.take_turn()?;
+        let now = Instant::now();
+        if now >= self.check_at {
+            self.check_at = now + self.check();
         }
-        if Instant::now() >= self.tidy_at {
-            self.tidy_at = Instant::now() + tidy();
+        if now >= self.tidy_at {
+            self.tidy_at = now + tidy();
         }
-        let next = self.check_at.min(self.tidy_at);
-        let next = next.saturating_duration_since(Instant::now());
-        next.min(self.refresh_soon(busy))
-    }
-
-    /// Refreshes the monthly aggregate if metrics changed; returns how long there will be nothing to refresh.
-    pub fn refresh_soon(&mut self, busy: bool) -> Duration {
-        // One that waits for runs to end wakes nobody: their end is a look, too.
-        if busy {
-            return Duration::MAX;
-        }
-        if self.refresh_at.is_some_and(|at| Instant::now() >= at) {
+        if self.refresh_at.is_some_and(|at| now >= at) {
             self.refresh();
         }
-        self.refresh_at.map_or(Duration::MAX, |at| {
-            at.saturating_duration_since(Instant::now())
-        })
+        for at in [Some(self.check_at), Some(self.tidy_at), self.refresh_at] {
+            next = next.min(at.map_or(LOOK_AT_LEAST, |at| {
+                at.saturating_duration_since(Instant::now())
+            }));
+        }
+        Ok(Some(next))
     }
 
-    /// Sums all days that were touched.
-    pub fn settle(&mut self) {
-        self.settled_at = Instant::now();
-        loop {
-            match tx(|db| match metric::is_any_touched(db)? {
-                true => metric::settle(db, DAYS_AT_ONCE),
-                false => Ok(Some(0)),
-            }) {
-                Ok(Some(0)) => return,
-                Ok(None) => {
-                    self.blocked = true;
-                    return;
+    /// The next tenant that has something to do does some of it.
+    fn take_turn(&mut self) -> Result<Duration> {
+        if tx(fact::is_any_due)? {
+            tx(fact::come_due)?;
+        }
+        let mut work: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
+        for (tenant, connector) in tx(fact::waiting)? {
+            work.entry(tenant).or_default().push(connector);
+        }
+        let touched: HashSet<Uuid> = tx(metric::touched)?.into_iter().collect();
+        for tenant in &touched {
+            work.entry(*tenant).or_default();
+        }
+        self.tenants.retain(|tenant, _| work.contains_key(tenant));
+        let now = Instant::now();
+        for tenant in work.keys() {
+            self.tenants.entry(*tenant).or_insert_with(|| Tenant {
+                rests_until: now,
+                while_locked: WHILE_LOCKED,
+                settle_at: now + Duration::from_secs(60),
+                steps: HashMap::new(),
+            });
+        }
+        let is_up = |tenant: &Tenant| tenant.rests_until <= now;
+        let behind = self
+            .tenants
+            .range(self.turn_of..)
+            .skip_while(|(id, _)| **id == self.turn_of);
+        let around = self.tenants.iter();
+        let whose = behind.chain(around).find(|(_, tenant)| is_up(tenant));
+        let Some((tenant, connectors)) = whose.and_then(|(id, _)| work.remove_entry(id)) else {
+            let rests = self.tenants.values().map(|tenant| tenant.rests_until);
+            let next = rests.min().map(|at| at.saturating_duration_since(now));
+            return Ok(next.unwrap_or(LOOK_AT_LEAST));
+        };
+        self.turn_of = tenant;
+        let is_drained = self.derive(tenant, &connectors);
+        if is_drained
+            || self
+                .tenants
+                .get(&tenant)
+                .is_some_and(|it| it.settle_at <= Instant::now())
+        {
+            self.settle(tenant);
+        }
+        // Runs may wait for it.
+        board::wake(self.database);
+        Ok(Duration::ZERO)
+    }
+
+    /// Writes the facts of a tenant's records for one turn; true: none wait any more.
+    fn derive(&mut self, tenant: Uuid, connectors: &[Uuid]) -> bool {
+        let until = Instant::now() + TURN;
+        for connector in connectors {
+            loop {
+                signals::answer();
+                let most = self.step_of(tenant, *connector);
+                match derive_some(tenant, *connector, most) {
+                    Ok(Step::Did(0)) => break,
+                    Ok(Step::Did(_)) => self.note(tenant, |it| {
+                        it.steps.insert(*connector, (most * 2).min(RECORDS_AT_ONCE));
+                        it.while_locked = WHILE_LOCKED;
+                    }),
+                    Ok(Step::Locked) => {
+                        self.rest_while_locked(tenant);
+                        return false;
+                    }
+                    Ok(Step::Costly(_)) => self.note(tenant, |it| {
+                        it.steps.insert(*connector, (most / 10).max(1));
+                    }),
+                    Err(error) => {
+                        warning!(
+                            "connector_service could not derive the facts of stored records: {error}"
+                        );
+                        self.rest(tenant, AFTER_TROUBLE);
+                        return false;
+                    }
                 }
-                Ok(Some(_)) => self.metrics_changed(),
-                Err(error) => {
-                    warning!("connector_service could not sum the days that changed: {error}");
-                    return;
+                if Instant::now() >= until {
+                    return false;
                 }
             }
-            signals::answer();
         }
+        true
+    }
+
+    /// Sums the touched days of a tenant.
+    fn settle(&mut self, tenant: Uuid) {
+        let began = Instant::now();
+        let mut most = DAYS_AT_ONCE;
+        loop {
+            signals::answer();
+            match settle_some(tenant, most) {
+                Ok(Step::Did(0)) => break,
+                Ok(Step::Did(_)) => {
+                    self.metrics_changed();
+                    most = (most * 2).min(DAYS_AT_ONCE);
+                }
+                Ok(Step::Locked) => return self.rest_while_locked(tenant),
+                Ok(Step::Costly(why)) if most == 1 => {
+                    warning!(
+                        "connector_service could not sum a day of tenant {tenant}: {why}; it is tried again"
+                    );
+                    return self.rest(tenant, AFTER_TROUBLE * 10);
+                }
+                Ok(Step::Costly(_)) => most = (most / 10).max(1),
+                Err(error) => {
+                    warning!("connector_service could not sum the days that changed: {error}");
+                    return self.rest(tenant, AFTER_TROUBLE);
+                }
+            }
+        }
+        let took = began.elapsed();
+        self.note(tenant, |it| {
+            // A day that is touched again and again is not summed all the time.
+            it.rests_until = Instant::now() + took;
+            it.settle_at = Instant::now() + Duration::from_secs(60);
+            it.while_locked = WHILE_LOCKED;
+        });
+    }
+
+    fn step_of(&self, tenant: Uuid, connector: Uuid) -> i64 {
+        let steps = self.tenants.get(&tenant).map(|it| &it.steps);
+        let step = steps.and_then(|steps| steps.get(&connector));
+        step.copied().unwrap_or(RECORDS_AT_ONCE)
+    }
+
+    fn note(&mut self, tenant: Uuid, what: impl FnOnce(&mut Tenant)) {
+        if let Some(tenant) = self.tenants.get_mut(&tenant) {
+            what(tenant);
+        }
+    }
+
+    fn rest(&mut self, tenant: Uuid, pause: Duration) {
+        self.note(tenant, |it| it.rests_until = Instant::now() + pause);
+    }
+
+    fn rest_while_locked(&mut self, tenant: Uuid) {
+        self.note(tenant, |it| {
+            it.rests_until = Instant::now() + it.while_locked;
+            it.while_locked = (it.while_locked * 2).min(LONGEST_WHILE_LOCKED);
+        });
     }
 
     /// Metrics changed, so the monthly aggregate is to be refreshed.
-    pub fn metrics_changed(&mut self) {
+    fn metrics_changed(&mut self) {
         let rest = REFRESH_AT_MOST_EVERY.max(self.refresh_took * REST);
         let next = self.refreshed_at.map_or_else(Instant::now, |at| at + rest);
         self.refresh_at.get_or_insert(next);
     }
 
+    /// Looks over the data of all tenants; returns how long that has time.
     fn check(&self) -> Duration {
         let began = Instant::now();
-        match tx(metric::check_quality) {
-            Ok(true) => CHECK_EVERY.max(began.elapsed() * REST),
-            Ok(false) => AFTER_TROUBLE,
-            Err(error) => {
-                warning!("connector_service could not look over the data: {error}");
-                CHECK_EVERY
-            }
+        let mut behind = Uuid::nil();
+        loop {
+            signals::answer();
+            let tenants = match tx(|db| metric::tenants_after(db, behind, TENANTS_AT_ONCE)) {
+                Ok(tenants) => tenants,
+                Err(error) => {
+                    warning!("connector_service could not look over the data: {error}");
+                    return AFTER_TROUBLE;
+                }
+            };
+            let Some(last) = tenants.last() else {
+                break;
+            };
+            behind = *last;
+            check_some(&tenants);
         }
+        CHECK_EVERY.max(began.elapsed() * REST)
     }
 
     fn refresh(&mut self) {
         self.refresh_at = None;
-        if self.refresh_took > LONGEST_REFRESH {
-            return;
-        }
         let began = Instant::now();
-        if let Err(error) = tx(metric::refresh_monthly) {
+        let limit = Limit::set(MEMORY);
+        let refreshed = bounded(REFRESHED_WITHIN, metric::refresh_monthly);
+        drop(limit);
+        if let Err(error) = refreshed {
             warning!("connector_service could not refresh monthly_revenue: {error}");
             self.refresh_at = Some(Instant::now() + AFTER_TROUBLE);
         }
         self.refreshed_at = Some(began);
         self.refresh_took = began.elapsed();
-        if self.refresh_took > LONGEST_REFRESH {
-            warning!(
-                "refreshing monthly_revenue took {} ms; from now on it is left to SELECT refresh_monthly_revenue(), by pg_cron for instance",
-                self.refresh_took.as_millis()
-            );
+    }
+}
+
+/// One step, within its bounds of time and memory. `None`: somebody has the lock.
+fn step(longest: Duration, work: impl FnOnce(&mut Db) -> Result<Option<u64>>) -> Result<Step> {
+    let limit = Limit::set(MEMORY);
+    let done = bounded(longest, work);
+    let was_exceeded = limit.was_exceeded();
+    drop(limit);
+    match done {
+        Ok(Some(count)) => Ok(Step::Did(count)),
+        Ok(None) => Ok(Step::Locked),
+        Err(Error::TookTooLong(longest)) => {
+            Ok(Step::Costly(format!("it took longer than {longest:?}")))
         }
+        Err(error) if was_exceeded || error.is_about_cost() => {
+            let megabytes = MEMORY >> 20;
+            Ok(Step::Costly(format!(
+                "it took more than {megabytes} MB of memory"
+            )))
+        }
+        Err(error) if error.is_about_a_lock() => Ok(Step::Locked),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes the facts of a connector's oldest records that wait for them. One that alone costs too much goes to quarantine.
+fn derive_some(tenant: Uuid, connector: Uuid, most: i64) -> Result<Step> {
+    let mut taken = Vec::new();
+    let longest = RECORD_WITHIN + EACH_RECORD * u32::try_from(most - 1).unwrap_or_default();
+    let done = step(longest, |db| {
+        if !lock::try_facts(tenant) {
+            return Ok(None);
+        }
+        taken = fact::oldest_waiting(db, connector, most)?;
+        if !taken.is_empty() {
+            fact::derive_waiting(db, connector, taken.clone())?;
+        }
+        Ok(Some(taken.len() as u64))
+    })?;
+    match done {
+        Step::Costly(why) if taken.len() == 1 => step(RECORD_WITHIN, |db| {
+            if !lock::try_facts(tenant) {
+                return Ok(None);
+            }
+            fact::refuse(db, connector, taken, &why)?;
+            Ok(Some(1))
+        }),
+        other => Ok(other),
+    }
+}
+
+fn settle_some(tenant: Uuid, most: i32) -> Result<Step> {
+    step(DAYS_WITHIN, |db| metric::settle(db, tenant, most))
+}
+
+/// Looks over the data of some tenants; where that costs too much, of each of them.
+fn check_some(tenants: &[Uuid]) {
+    let checked = step(CHECKED_WITHIN, |db| {
+        if !tenants.iter().all(|tenant| lock::try_facts(*tenant)) {
+            return Ok(None);
+        }
+        metric::check_quality(db, tenants)?;
+        Ok(Some(0))
+    });
+    match (checked, tenants) {
+        (Ok(Step::Did(_)), _) => {}
+        (Ok(Step::Costly(why)), [tenant]) => {
+            warning!("connector_service could not look over the data of tenant {tenant}: {why}");
+        }
+        // The next look finds it.
+        (Ok(Step::Locked), [_]) => {}
+        (Ok(_), several) => {
+            for tenant in several {
+                signals::answer();
+                check_some(std::slice::from_ref(tenant));
+            }
+        }
+        (Err(error), _) => warning!("connector_service could not look over the data: {error}"),
     }
 }
 
@@ -162,7 +474,7 @@ fn tidy() -> Duration {
     } = guc::retention();
     let step = |what: fn(&mut Db, Duration) -> Result<bool>, kept: Option<Duration>| match kept {
         None => Ok(false),
-        Some(kept) => tx(|db| what(db, kept)),
+        Some(kept) => store::bounded(TIDIED_WITHIN, |db| what(db, kept)),
     };
     let tidied = step(retention::of_runs, runs)
         .and_then(|more| Ok(step(retention::of_quarantine, quarantine)? || more))

@@ -17,6 +17,9 @@ const TRIES: u32 = 8;
 /// Pause before a failed connector is tried again: doubled with every failure, with jitter.
 const FIRST_BACKOFF: Duration = Duration::from_secs(30);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60 * 60);
+/// Pause before a run goes on whose rows another session has locked.
+const FIRST_LOCKED: Duration = Duration::from_secs(1);
+const LONGEST_LOCKED: Duration = Duration::from_secs(60);
 /// Pause before a connector that a person must mend is probed.
 const PROBE: Duration = Duration::from_secs(6 * 60 * 60);
 
@@ -26,10 +29,20 @@ impl Turn {
         let Some(going) = self.going.get(&run) else {
             return;
         };
+        // Before the run is said to have ended: whoever waits for it reads its metrics next.
+        if result.is_ok() && !self.settle(going.claimed.tenant, going.claimed.connector) {
+            self.wait_for_metrics(run);
+            return;
+        }
+        self.write_end(run, result);
+    }
+
+    pub(super) fn write_end(&mut self, run: Uuid, result: std::result::Result<(), Failure>) {
+        let Some(going) = self.going.get(&run) else {
+            return;
+        };
         let connector = going.claimed.connector;
         let token = self.token;
-        // Before the run is said to have ended: whoever waits for it reads its metrics next.
-        self.upkeep.settle();
         fault::point("after_settle");
         let kind = going.claimed.kind;
         // Neither a file nor a window of a backfill comes again by itself, as the next sync does.
@@ -55,9 +68,9 @@ impl Turn {
                     Kind::Check | Kind::Webhook => Ok(()),
                 }
             }
-            // What the vendor wants is a pause, and no failure.
+            // What the vendor wants, or another session has us wait for, is a pause, and no failure.
             Err(failure)
-                if failure.code == Code::RateLimited && {
+                if matches!(failure.code, Code::RateLimited | Code::Locked) && {
                     let wait = pause(failure, run::waits(db, run)?);
                     run::postpone(db, run, token, failure, wait)?
                 } =>
@@ -114,11 +127,12 @@ impl Turn {
 
 /// How long a connector rests after a failure. The vendor's own wish counts where it is longer.
 fn pause(failure: &Failure, failures: u32) -> Duration {
-    let base = match failure.code.class() {
-        Class::Mend => PROBE,
-        Class::Transient => FIRST_BACKOFF
-            .saturating_mul(1 << failures.min(16))
-            .min(LONGEST_BACKOFF),
+    let doubled =
+        |first: Duration, longest| first.saturating_mul(1 << failures.min(16)).min(longest);
+    let base = match (failure.code, failure.code.class()) {
+        (Code::Locked, _) => doubled(FIRST_LOCKED, LONGEST_LOCKED),
+        (_, Class::Mend) => PROBE,
+        (_, Class::Transient) => doubled(FIRST_BACKOFF, LONGEST_BACKOFF),
     };
     // Between 0.8 and 1.2 of it: connectors that failed together do not come back together.
     let [byte, ..] = *Uuid::new_v4().as_bytes();

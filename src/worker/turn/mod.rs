@@ -5,6 +5,7 @@
 
 mod claim;
 mod end;
+mod settle;
 mod store;
 
 use std::collections::HashMap;
@@ -17,13 +18,15 @@ use connector_service_core::fetch::Engine;
 use pgrx::prelude::*;
 use uuid::Uuid;
 
-use super::upkeep::Upkeep;
+use self::settle::Unsettled;
+use crate::board::Errand;
 use crate::error::{Error, Result};
 use crate::guc::{self, Scheduler};
 use crate::store::connector::Due;
 use crate::store::installation::{self, Installation, Tenants};
+use crate::store::page::Slow;
 use crate::store::run::Claimed;
-use crate::store::{backfill, connector, fact, run, tx};
+use crate::store::{backfill, connector, fact, lock, metric, run, tx};
 use crate::wait::Waiter;
 use crate::{board, signals};
 
@@ -45,15 +48,13 @@ const AFTER_TROUBLE: Duration = Duration::from_secs(1);
 /// Connectors that one look queues. More: the first of them begin later. Fewer: more looks.
 const QUEUED_AT_ONCE: i64 = 500;
 
-/// Pause while somebody else has the lock of facts: nothing tells when it is free.
-const WHILE_BLOCKED: Duration = Duration::from_millis(200);
+/// Days that nobody finished are summed at the latest after this: a run that takes hours shows its numbers. The upkeep process
+/// looks for what only looking finds as often as it is asked at all, an hour apart.
+const SETTLE_AT_LEAST: Duration = Duration::from_secs(60);
+const UPKEEP_AT_LEAST: Duration = Duration::from_secs(60 * 60);
 
 /// A run that ended this many workers is not taken up again by itself at once.
 const MOST_ATTEMPTS: i32 = 20;
-
-/// Records of one step of catching up, and days of one step of summing. More: the worker answers later. Fewer:
-/// more transactions.
-const PROCESS_AT_ONCE: u64 = 2_000;
 
 /// A run of ours that is going.
 struct Going {
@@ -73,9 +74,15 @@ struct Turn {
     going: HashMap<Uuid, Going>,
     /// Ends of runs that could not be written down yet (the disk was full, say).
     unwritten: Vec<(Uuid, std::result::Result<(), Failure>)>,
-    /// Records wait for their facts.
-    behind: bool,
-    upkeep: Upkeep,
+    /// Tenants whose facts are derived by the upkeep process for a while.
+    slow: Slow,
+    /// Facts of some records were left to the upkeep process.
+    is_left: bool,
+    /// Days were summed since the upkeep process was told.
+    metrics_changed: bool,
+    unsettled: Unsettled,
+    /// When the upkeep process was last asked for what is there to do.
+    asked_at: Option<Instant>,
     /// The last reason for which nothing is fetched, said once.
     said: Option<String>,
     /// What the last look found of tenants; `None`: nothing is to be fetched.
@@ -101,8 +108,11 @@ pub fn run(number: i32) {
         next_tenant: Uuid::nil(),
         going: HashMap::new(),
         unwritten: Vec::new(),
-        behind: false,
-        upkeep: Upkeep::new(),
+        slow: Slow::new(),
+        is_left: false,
+        metrics_changed: false,
+        unsettled: Unsettled::default(),
+        asked_at: None,
         said: None,
         tenants: None,
     };
@@ -111,7 +121,7 @@ pub fn run(number: i32) {
     loop {
         signals::answer();
         let stored = turn.collect();
-        if stored.freed {
+        if turn.end_settled() || stored.freed {
             look_at = look_at.min(Instant::now() + turn.refill());
         }
         if Instant::now() >= look_at {
@@ -126,13 +136,10 @@ pub fn run(number: i32) {
             }
             looked_at = Some(Instant::now());
         }
-        let more = stored.any || turn.catch_up();
-        if std::mem::take(&mut turn.upkeep.blocked) {
-            look_at = look_at.min(Instant::now() + WHILE_BLOCKED);
-        }
         // Also when there is more to store: a sync that is queued meanwhile must not wait for its end.
-        let wait = look_at.saturating_duration_since(Instant::now());
-        if waiter.sleep(if more { Duration::ZERO } else { wait }) {
+        let next = turn.unsettled.look_at.map_or(look_at, |at| at.min(look_at));
+        let wait = next.saturating_duration_since(Instant::now());
+        if waiter.sleep(if stored.any { Duration::ZERO } else { wait }) {
             let soonest = looked_at.map_or_else(Instant::now, |at| at + BETWEEN_LOOKS);
             look_at = look_at.min(soonest);
         }
@@ -158,14 +165,10 @@ impl Turn {
         for worker in tx(|db| run::workers_of_others(db, self.token))? {
             let is_mine = worker == self.number;
             if is_mine || self.number == 1 {
-                count += tx(
-                    |db| match is_mine || installation::is_worker_gone(db, worker)? {
-                        false => Ok(0),
-                        true => {
-                            run::requeue_orphans(db, worker, self.token, &failure, MOST_ATTEMPTS)
-                        }
-                    },
-                )?;
+                count += tx(|db| match is_mine || lock::is_worker_gone(worker) {
+                    false => Ok(0),
+                    true => run::requeue_orphans(db, worker, self.token, &failure, MOST_ATTEMPTS),
+                })?;
             }
         }
         if count > 0 {
@@ -204,11 +207,16 @@ impl Turn {
         }
         self.drop_lost()?;
         self.take_over()?;
-        self.behind |= tx(fact::is_any_unprocessed)?;
+        let now = Instant::now();
+        self.slow.retain(|_, until| *until > now);
+        if std::mem::take(&mut self.metrics_changed) {
+            self.ask_upkeep(Errand::Refresh);
+        }
         if self.number > 1 {
             self.claim(installation.has_tenants)?;
-            return Ok(LOOK_AT_LEAST.min(self.upkeep.refresh_soon(!self.going.is_empty())));
+            return Ok(LOOK_AT_LEAST);
         }
+        self.ask_for_rest()?;
         let due = match guc::scheduler() {
             Scheduler::Worker => Due::All,
             Scheduler::Auto if !installation.has_pg_cron => Due::All,
@@ -229,19 +237,16 @@ impl Turn {
             // There may be more of them.
             return Ok(Duration::ZERO);
         }
-        // After the claim: what was queued is being fetched meanwhile.
-        let upkeep = self.upkeep.run(!self.going.is_empty());
         // Rounded up: a look just before the time finds nothing.
         let next = [next_due, tx(run::next_waiting)?]
             .into_iter()
             .flatten()
             .map(|wait| wait + Duration::from_millis(2))
-            .fold(upkeep, Duration::min);
-        Ok(next.min(if self.unwritten.is_empty() {
-            LOOK_AT_LEAST
-        } else {
-            AFTER_TROUBLE
-        }))
+            .fold(LOOK_AT_LEAST, Duration::min);
+        Ok(match self.unwritten.is_empty() {
+            true => next,
+            false => next.min(AFTER_TROUBLE),
+        })
     }
 
     /// A run ended: what waits in the queue takes its place at once. Returns how long a look at everything else has time:
@@ -292,26 +297,20 @@ impl Turn {
         self.going.remove(&run);
     }
 
-    /// One step of writing the facts of records that wait for them; true: there may be more.
-    fn catch_up(&mut self) -> bool {
-        if !self.behind {
-            return false;
+    /// Has the upkeep process do what is left: facts of records that wait for them, days that were touched. Runs that are
+    /// going sum their days when they end.
+    fn ask_for_rest(&mut self) -> Result<()> {
+        let since = self.asked_at.map(|at| at.elapsed());
+        let is_long_ago = |longest| since.is_none_or(|since| since >= longest);
+        let settles = self.going.is_empty() || is_long_ago(SETTLE_AT_LEAST);
+        if is_long_ago(UPKEEP_AT_LEAST)
+            || tx(fact::is_any_waiting)?
+            || settles && tx(metric::is_any_touched)?
+        {
+            self.asked_at = Some(Instant::now());
+            self.ask_upkeep(Errand::Derive);
         }
-        self.behind = match tx(|db| fact::process(db, PROCESS_AT_ONCE)) {
-            Ok(Some(taken)) => {
-                self.upkeep.metrics_changed();
-                taken >= PROCESS_AT_ONCE
-            }
-            Ok(None) => {
-                self.upkeep.blocked = true;
-                false
-            }
-            Err(error) => {
-                warning!("connector_service could not derive the facts of stored records: {error}");
-                false
-            }
-        };
-        self.behind
+        Ok(())
     }
 }
 

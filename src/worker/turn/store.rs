@@ -1,5 +1,7 @@
 //! What the network threads have fetched is stored, in one transaction for several pages where that works.
 
+use std::time::{Duration, Instant};
+
 use connector_service_core::error::{Code, Failure};
 use connector_service_core::fetch::{Event, FetchedPage, Rest, Rotation, Waiting, What};
 use pgrx::prelude::*;
@@ -7,6 +9,7 @@ use uuid::Uuid;
 
 use super::{Collected, Turn, claim};
 use crate::error::{Error, Result};
+use crate::store::page::Deriving;
 use crate::store::{budget, connector, page, run, tx, upload};
 use crate::worker::look;
 use crate::{fault, signals};
@@ -17,6 +20,9 @@ const PAGES_AT_ONCE: usize = 8;
 const RECORDS_AT_ONCE: usize = 4_000;
 /// How often a page whose transaction met a deadlock, a lock time-out or the like is tried again.
 const STORE_TRIES: u32 = 5;
+/// How long the facts of a tenant that took too long follow in a process of their own. Longer: a tenant whose mapping was
+/// mended has records written twice for longer. Shorter: everybody waits for the same mapping more often.
+const SLOW_FOR: Duration = Duration::from_secs(10 * 60);
 
 impl Turn {
     /// Stores what the tasks have fetched, as far as it is there.
@@ -81,69 +87,88 @@ impl Turn {
 
     /// Stores pages, together if that works, else one by one, so that one page's trouble stays its own.
     fn store(&mut self, mut pages: Vec<(Uuid, FetchedPage)>) {
-        if pages.len() > 1 && self.store_together(&mut pages).is_ok() {
+        let all: Vec<_> = pages.iter().map(|(run, page)| (*run, page)).collect();
+        if all.len() > 1 && self.store_all(&all).is_ok() {
             return;
         }
-        for (run, page) in pages {
-            if let Err(error) = self.store_alone(run, page) {
-                if matches!(error, Error::Fenced(_)) {
-                    self.forget(run);
-                    continue;
-                }
-                warning!("connector_service could not store a page: {error}");
-                let message = format!(
-                    "the page could not be stored (SQLSTATE {})",
-                    error.sqlstate()
-                );
-                self.engine.abort(run);
-                self.finish(run, Err(Failure::new(Code::StoreFailed, message)));
+        for (run, page) in &mut pages {
+            let Err(error) = self.store_alone(*run, page) else {
+                continue;
+            };
+            if matches!(error, Error::Fenced(_)) {
+                self.forget(*run);
+                continue;
             }
+            self.engine.abort(*run);
+            let failure = if error.is_about_a_lock() {
+                // What is not stored is asked for again.
+                let message = "another session has locked rows of this connector";
+                Failure::new(Code::Locked, message)
+            } else {
+                warning!("connector_service could not store a page: {error}");
+                let code = error.sqlstate();
+                let message = format!("the page could not be stored (SQLSTATE {code})");
+                Failure::new(Code::StoreFailed, message)
+            };
+            self.finish(*run, Err(failure));
         }
     }
 
-    fn store_together(&mut self, pages: &mut [(Uuid, FetchedPage)]) -> Result<()> {
-        let token = self.token;
-        let (going, blocked) = (&mut self.going, &mut self.upkeep.blocked);
-        tx(|db| {
-            page::commit_without_waiting(db)?;
-            let mut underived = page::begin(db)?;
-            // Their facts follow.
-            *blocked |= underived.is_none();
-            for (run, page) in pages.iter() {
-                // A page of a run that was forgotten meanwhile.
-                let Some(going) = going.get_mut(run) else {
-                    continue;
-                };
-                let claimed = &going.claimed;
-                page::store(db, claimed, token, page, &mut going.search, &mut underived)?;
-            }
-            page::derive(db, underived)
-        })
-    }
-
-    fn store_alone(&mut self, run: Uuid, mut page: FetchedPage) -> Result<()> {
-        let Some(going) = self.going.get_mut(&run) else {
-            return Ok(());
-        };
-        let mut tries = 0;
+    /// Stores pages in one transaction. A tenant whose facts take too long is stored without them, and the rest again.
+    fn store_all(&mut self, pages: &[(Uuid, &FetchedPage)]) -> Result<()> {
         loop {
-            let token = self.token;
+            let (token, going, slow) = (self.token, &mut self.going, &self.slow);
+            let mut current = None;
             let stored = tx(|db| {
                 page::commit_without_waiting(db)?;
-                let mut underived = page::begin(db)?;
-                self.upkeep.blocked |= underived.is_none();
-                let claimed = &going.claimed;
-                page::store(db, claimed, token, &page, &mut going.search, &mut underived)?;
-                page::derive(db, underived)
+                let mut deriving = Deriving::begin(slow);
+                for (run, page) in pages {
+                    // A page of a run that was forgotten meanwhile.
+                    let Some(going) = going.get_mut(run) else {
+                        continue;
+                    };
+                    let claimed = &going.claimed;
+                    page::store(db, claimed, token, page, &mut going.search, &mut deriving)?;
+                }
+                deriving.finish(db, &mut current)
             });
+            match stored {
+                Ok(is_left) => {
+                    self.is_left |= is_left;
+                    return Ok(());
+                }
+                Err(error) => match page::took_too_long(&error, current) {
+                    Some(tenant) => {
+                        self.slow.insert(tenant, Instant::now() + SLOW_FOR);
+                    }
+                    None => return Err(error),
+                },
+            }
+            signals::answer();
+        }
+    }
+
+    fn store_alone(&mut self, run: Uuid, page: &mut FetchedPage) -> Result<()> {
+        let mut tries = 0;
+        loop {
+            let stored = self.store_all(&[(run, &*page)]);
+            let Some(going) = self.going.get_mut(&run) else {
+                return Ok(());
+            };
             match stored {
                 Err(error) if error.is_duplicate() && tries < STORE_TRIES => {
                     going.search = true;
                     tries += 1;
                 }
-                Err(error) if error.is_momentary() && tries < STORE_TRIES => tries += 1,
                 Err(error)
-                    if error.is_about_data() && page::reject_refused(&going.claimed, &mut page) => {
+                    if error.is_momentary() && !error.is_about_a_lock() && tries < STORE_TRIES =>
+                {
+                    tries += 1;
+                }
+                Err(error) if error.is_about_data() => {
+                    if !page::reject_refused(&going.claimed, page)? {
+                        return Err(error);
+                    }
                 }
                 other => return other,
             }

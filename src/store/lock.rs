@@ -1,0 +1,136 @@
+//! Locks of ours, of a kind that no SQL function takes.
+//!
+//! PostgreSQL's advisory locks have a fourth field, which is 1 or 2 for those that `pg_advisory_lock()` takes. Ours
+//! have numbers of their own there, so nobody can hold one but by the statements that need it. pg_locks shows them as
+//! `advisory`, with that number as objsubid.
+//!
+//! Whoever writes facts of a tenant, changes what they depend on, or sums its days holds the tenant's lock. What all tenants
+//! depend on (everybody's mappings, exchange rates) is changed under the lock of all, which those of tenants share.
+
+use connector_service_core::json;
+use pgrx::prelude::*;
+use uuid::Uuid;
+
+use super::{Db, read_uuid};
+use crate::error::{Error, Result};
+
+/// What pg_locks shows as objsubid.
+mod kind {
+    pub const FACTS: u16 = 20_101;
+    pub const ALL_FACTS: u16 = 20_102;
+    pub const ALERTS: u16 = 20_103;
+    pub const WORKER: u16 = 20_104;
+}
+
+/// More tenants than that are locked by one lock: each takes a place in a table of the server's that everybody shares.
+const MOST_TENANTS: usize = 8;
+
+#[derive(Clone, Copy)]
+enum Mode {
+    Shared,
+    Alone,
+}
+
+/// Takes a lock until the end of the transaction, or with `session` of the process. False: it was not to be had at once, and
+/// `wait` is not set.
+fn take(kind: u16, key: u64, mode: Mode, session: bool, wait: bool) -> bool {
+    let tag = pg_sys::LOCKTAG {
+        // SAFETY: fixed for the life of a process.
+        locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+        locktag_field2: (key >> 32) as u32,
+        locktag_field3: key as u32,
+        locktag_field4: kind,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+        locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+    };
+    let mode = match mode {
+        Mode::Shared => pg_sys::ShareLock,
+        Mode::Alone => pg_sys::ExclusiveLock,
+    };
+    // SAFETY: inside a transaction; the tag lives for the call.
+    let result = unsafe { pg_sys::LockAcquire(&tag, mode as pg_sys::LOCKMODE, session, !wait) };
+    result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+}
+
+/// Two tenants with the same key would only wait for each other.
+fn key(tenant: Uuid) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = json::hash(tenant.as_bytes());
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// The lock of a tenant's facts, if it is to be had at once.
+pub fn try_facts(tenant: Uuid) -> bool {
+    take(kind::ALL_FACTS, 0, Mode::Shared, false, false)
+        && take(kind::FACTS, key(tenant), Mode::Alone, false, false)
+}
+
+/// Waits for the lock of a tenant's facts, or with `None` for that of everybody's. It comes before any row, and the snapshot
+/// of what follows is younger than it: an older one would sum facts that are not there any more.
+pub fn facts(tenant: Option<Uuid>) -> Result<()> {
+    // SAFETY: plain variable of this process.
+    if unsafe { pg_sys::XactIsoLevel } > pg_sys::XACT_READ_COMMITTED as i32 {
+        return Err(Error::Isolation);
+    }
+    match tenant {
+        Some(tenant) => {
+            take(kind::ALL_FACTS, 0, Mode::Shared, false, true);
+            take(kind::FACTS, key(tenant), Mode::Alone, false, true);
+        }
+        None => {
+            take(kind::ALL_FACTS, 0, Mode::Alone, false, true);
+        }
+    }
+    Ok(())
+}
+
+/// The same for every tenant whose rows the caller sees.
+pub fn callers_facts(db: &mut Db) -> Result<()> {
+    let may = db.run(
+        "SELECT pg_catalog.has_table_privilege('@extschema@.tenants', 'SELECT')",
+        &[],
+    )?;
+    let mut tenants = Vec::new();
+    if may.need(0, 1)? {
+        let rows = db.run(
+            "SELECT tenant_id FROM @extschema@.tenants ORDER BY tenant_id LIMIT 9",
+            &[],
+        )?;
+        for row in 0..rows.count {
+            tenants.push(read_uuid(rows.need(row, 1)?));
+        }
+    }
+    if tenants.is_empty() || tenants.len() > MOST_TENANTS {
+        return facts(None);
+    }
+    tenants
+        .into_iter()
+        .try_for_each(|tenant| facts(Some(tenant)))
+}
+
+/// Whoever inserts alerts of a tenant, so that two sessions that find the same trouble at once do not both insert it.
+pub fn alerts(tenant: Uuid) {
+    take(kind::ALERTS, key(tenant), Mode::Alone, false, true);
+}
+
+/// Takes the lock that a worker of a database holds as long as its process lives; false if another one has it.
+/// With it, every run of this number that is still `running` is an orphan: that is known, not guessed by a time-out.
+pub fn worker(number: i32) -> bool {
+    take(
+        kind::WORKER,
+        number.unsigned_abs().into(),
+        Mode::Alone,
+        true,
+        false,
+    )
+}
+
+/// Whether nobody holds that lock; nobody can take it until the transaction ends.
+pub fn is_worker_gone(number: i32) -> bool {
+    take(
+        kind::WORKER,
+        number.unsigned_abs().into(),
+        Mode::Alone,
+        false,
+        false,
+    )
+}

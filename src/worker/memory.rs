@@ -1,0 +1,118 @@
+//! A bound on the memory of one unit of work, whose excess is PostgreSQL's ERROR and not the end of a process.
+//!
+//! PostgreSQL answers an allocation that fails with "out of memory" (53200) and rolls back; Rust answers it by ending the
+//! process, which restarts the server. So the limit is the kernel's, on the data of this process, and a failing allocation
+//! of Rust's lifts it and has the statement cancelled.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pgrx::pg_sys;
+
+#[global_allocator]
+static ALLOCATOR: Lifting = Lifting;
+
+/// The system's allocator, for which no limit of ours counts.
+struct Lifting;
+
+static IS_LIMITED: AtomicBool = AtomicBool::new(false);
+static WAS_LIFTED: AtomicBool = AtomicBool::new(false);
+
+/// In force until it is dropped. For a process with one thread.
+pub struct Limit(());
+
+impl Limit {
+    /// This process may take so many bytes more than it has.
+    pub fn set(bytes: u64) -> Limit {
+        WAS_LIFTED.store(false, Ordering::Relaxed);
+        if let Some(now) = data() {
+            set_soft_limit(Some(now.saturating_add(bytes)));
+            IS_LIMITED.store(true, Ordering::Relaxed);
+        }
+        Limit(())
+    }
+
+    /// Whether more was asked for, where PostgreSQL did not find it out itself.
+    pub fn was_exceeded(&self) -> bool {
+        WAS_LIFTED.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        lift();
+    }
+}
+
+/// True: there was a limit.
+fn lift() -> bool {
+    let was_limited = IS_LIMITED.swap(false, Ordering::Relaxed);
+    if was_limited {
+        set_soft_limit(None);
+    }
+    was_limited
+}
+
+/// `None`: as far as the administrator of the machine allows.
+fn set_soft_limit(bytes: Option<u64>) {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the kernel writes into, and reads, a struct of its own layout. Only the soft limit is changed.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_DATA, &mut limit) == 0 {
+            limit.rlim_cur = bytes.map_or(limit.rlim_max, |bytes| {
+                limit.rlim_max.min(bytes as libc::rlim_t)
+            });
+            libc::setrlimit(libc::RLIMIT_DATA, &limit);
+        }
+    }
+}
+
+/// The bytes that the limit counts. `None` where the kernel does not tell: then there is no limit.
+fn data() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split(' ').nth(5)?.trim().parse().ok()?;
+    // SAFETY: asks for a constant of the machine.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    Some(pages * u64::try_from(page).ok()?)
+}
+
+/// Tries once more without the limit, and has the statement that asks for so much cancelled.
+fn retry(allocate: impl Fn() -> *mut u8) -> *mut u8 {
+    let allocated = allocate();
+    if !allocated.is_null() || !lift() {
+        return allocated;
+    }
+    WAS_LIFTED.store(true, Ordering::Relaxed);
+    // SAFETY: plain flags of a process with one thread.
+    unsafe {
+        pg_sys::QueryCancelPending = 1;
+        pg_sys::InterruptPending = 1;
+    }
+    allocate()
+}
+
+// SAFETY: each hands on what it gets to the system's allocator, and returns what that returns.
+unsafe impl GlobalAlloc for Lifting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        retry(|| unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        retry(|| unsafe { System.alloc_zeroed(layout) })
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as above. A realloc that fails leaves what is there as it is.
+        retry(|| unsafe { System.realloc(pointer, layout, size) })
+    }
+}

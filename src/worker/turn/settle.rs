@@ -1,0 +1,113 @@
+//! The days that a run touched are summed before it is said to have ended, where that is quick; where it is not, the
+//! upkeep process does it, and the run waits for it a while.
+
+use std::time::{Duration, Instant};
+
+use pgrx::prelude::*;
+use uuid::Uuid;
+
+use super::Turn;
+use crate::board::{self, Errand};
+use crate::store::{bounded, fact, metric, tx};
+
+/// Days of one transaction. More: the worker answers later. Fewer: more transactions.
+const DAYS_AT_ONCE: i32 = 200;
+
+/// Longest time that the worker sums a tenant's days when a run ends. Longer: everybody waits for one tenant's days. Shorter:
+/// on a busy machine a process of its own does what is quick.
+const SETTLED_WITHIN: Duration = Duration::from_millis(400);
+
+/// How long a run waits for the upkeep process. Longer: a tenant whose mappings are slow keeps places that runs of it could
+/// have. Shorter: whoever waits for a run of many records reads its metrics before they are there.
+const WAIT_FOR_METRICS: Duration = Duration::from_secs(10);
+
+/// Time between two looks at whether metrics are there that a run waits for; the upkeep process wakes the worker, too.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Runs that are over but for their metrics, and until when each waits.
+#[derive(Default)]
+pub(super) struct Unsettled {
+    runs: Vec<(Uuid, Instant)>,
+    /// When to look at them again.
+    pub(super) look_at: Option<Instant>,
+}
+
+impl Turn {
+    /// Sums the touched days of a tenant. False: there is more to do than is quick, and it will be done soon.
+    pub(super) fn settle(&mut self, tenant: Uuid, connector: Uuid) -> bool {
+        let until = Instant::now() + SETTLED_WITHIN;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            match bounded(left, |db| metric::settle(db, tenant, DAYS_AT_ONCE)) {
+                Ok(Some(0)) => {
+                    // Records that wait for their facts have days, too.
+                    let waits =
+                        self.is_left && tx(|db| fact::is_waiting(db, connector)).unwrap_or(false);
+                    if waits {
+                        self.ask_upkeep(Errand::Derive);
+                    }
+                    return !waits;
+                }
+                Ok(Some(_)) => self.metrics_changed = true,
+                // A session holds the lock of the tenant's facts: for how long nobody knows.
+                Ok(None) => {
+                    self.ask_upkeep(Errand::Derive);
+                    return true;
+                }
+                Err(error) if error.is_about_cost() => break,
+                Err(error) => {
+                    if !error.is_momentary() {
+                        warning!("connector_service could not sum the days that changed: {error}");
+                    }
+                    self.ask_upkeep(Errand::Derive);
+                    return true;
+                }
+            }
+        }
+        self.ask_upkeep(Errand::Derive);
+        false
+    }
+
+    pub(super) fn ask_upkeep(&self, errand: Errand) {
+        // SAFETY: fixed for the life of a process.
+        board::ask_upkeep(unsafe { pg_sys::MyDatabaseId }, errand);
+    }
+
+    /// The run has ended but for its metrics.
+    pub(super) fn wait_for_metrics(&mut self, run: Uuid) {
+        let now = Instant::now();
+        self.unsettled.runs.push((run, now + WAIT_FOR_METRICS));
+        self.unsettled.look_at.get_or_insert(now + LOOK_AGAIN);
+    }
+
+    /// Ends runs whose metrics are there, or that waited long enough; true: a run ended.
+    pub(super) fn end_settled(&mut self) -> bool {
+        let now = Instant::now();
+        if self.unsettled.look_at.is_none_or(|at| at > now) {
+            return false;
+        }
+        let mut is_any = false;
+        let runs = std::mem::take(&mut self.unsettled.runs);
+        for (run, until) in runs {
+            let Some(going) = self.going.get(&run) else {
+                continue;
+            };
+            let (tenant, connector) = (going.claimed.tenant, going.claimed.connector);
+            let is_over = until <= now
+                || tx(|db| {
+                    Ok(!metric::is_touched(db, tenant)? && !fact::is_waiting(db, connector)?)
+                })
+                .unwrap_or(false);
+            is_any |= is_over;
+            match is_over {
+                true => self.write_end(run, Ok(())),
+                false => self.unsettled.runs.push((run, until)),
+            }
+        }
+        self.unsettled.look_at = (!self.unsettled.runs.is_empty()).then_some(now + LOOK_AGAIN);
+        is_any
+    }
+}
