@@ -5,6 +5,8 @@
     clippy::indexing_slicing
 )]
 
+mod fuzz;
+
 use super::*;
 use proptest::prelude::*;
 
