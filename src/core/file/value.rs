@@ -166,9 +166,16 @@ pub fn write_list<'a>(texts: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
 /// Most digits of a number. More: PostgreSQL's numeric refuses it.
 const MOST_DIGITS: usize = 1_000;
 
+/// Longest text of a number: its digits with a mark, of up to three bytes, between any two of them, and what may stand
+/// around them. A longer one is not taken apart, for that takes many times its size.
+const LONGEST_NUMBER: usize = 4 * MOST_DIGITS + 100;
+
 /// A number as it is written somewhere, as JSON writes it, and exactly: `(1.234,56 €)` is `-1234.56`.
 pub fn number(text: &str, marks: Marks) -> Option<String> {
     let mut text = text.trim();
+    if text.len() > LONGEST_NUMBER {
+        return None;
+    }
     let mut negative = false;
     if let Some(inner) = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
         (negative, text) = (true, inner.trim());

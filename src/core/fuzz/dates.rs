@@ -73,7 +73,11 @@ fn dates_are_written_as_chrono_writes_them_and_read_back() {
             let text = format.write(at);
             assert_eq!(format.read(&text), Some(at), "{whole}: {text}");
         }
-        let as_float: f64 = Format::new("%s_as_float").unwrap().write(at).parse().unwrap();
+        let as_float: f64 = Format::new("%s_as_float")
+            .unwrap()
+            .write(at)
+            .parse()
+            .unwrap();
         let exact = at.timestamp_micros() as f64 / 1e6;
         assert!((as_float - exact).abs() < 1e-3, "{as_float} is {exact}");
     });
@@ -82,9 +86,19 @@ fn dates_are_written_as_chrono_writes_them_and_read_back() {
 /// A time with an offset, as it should be or not quite.
 fn told(random: &mut Random) -> String {
     let at = moment(random);
-    let offset = random.pick(&["Z", "z", "+00:00", "-00:00", "+0530", "-08", "+14:00", "-12:00", "+23:59", "+24:00", "-99:99", "+05:60", ""]);
+    let offset = random.pick(&[
+        "Z", "z", "+00:00", "-00:00", "+0530", "-08", "+14:00", "-12:00", "+23:59", "+24:00",
+        "-99:99", "+05:60", "",
+    ]);
     let mark = random.pick(&["T", "T", " ", "t"]);
-    let time = random.pick(&["%H:%M:%S", "%H:%M:%S", "%H:%M:%S%.3f", "%H:%M:%S%.6f", "%H:%M:%S%.9f", "%H:%M"]);
+    let time = random.pick(&[
+        "%H:%M:%S",
+        "%H:%M:%S",
+        "%H:%M:%S%.3f",
+        "%H:%M:%S%.6f",
+        "%H:%M:%S%.9f",
+        "%H:%M",
+    ]);
     let text = format!("{}{mark}{}{offset}", at.format("%Y-%m-%d"), at.format(time));
     match random.percent(40) {
         true => {
@@ -101,14 +115,19 @@ fn no_text_is_another_moment_than_chrono_takes_it_for() {
         let text = told(random);
         // What both of them take for a time is the same time.
         let theirs = DateTime::parse_from_rfc3339(&text).map(|at| at.to_utc());
-        let theirs = theirs.ok().filter(|at| at.timestamp_subsec_nanos() < 1_000_000_000);
+        let theirs = theirs
+            .ok()
+            .filter(|at| at.timestamp_subsec_nanos() < 1_000_000_000);
         if let Some(ours) = parse_any(&text) {
             assert!((-1..=10_000).contains(&ours.year()), "{text}");
             if let Some(theirs) = theirs {
                 assert_eq!(ours.timestamp_micros(), theirs.timestamp_micros(), "{text}");
             }
             // An offset that chrono does not know is none.
-            if let Some(offset) = text.get(19..).and_then(|rest| rest.find(['+', '-']).map(|at| &rest[at..])) {
+            if let Some(offset) = text
+                .get(19..)
+                .and_then(|rest| rest.find(['+', '-']).map(|at| &rest[at..]))
+            {
                 let offset: Result<FixedOffset, _> = offset.parse();
                 let is_short = text.len() >= 3 && text[text.len() - 3..].starts_with(['+', '-']);
                 assert!(offset.is_ok() || is_short, "{text}");
@@ -147,7 +166,11 @@ fn counts_of_time_are_what_their_length_says() {
     each("counts of time", |random| {
         let number = random.edge() as i64;
         let text = number.to_string();
-        for (format, parts) in [("%s", 1), ("%ms", 1_000), ("%epoch_microseconds", 1_000_000)] {
+        for (format, parts) in [
+            ("%s", 1),
+            ("%ms", 1_000),
+            ("%epoch_microseconds", 1_000_000),
+        ] {
             let format = Format::new(format).unwrap();
             let expected = number.checked_mul(1_000_000 / parts);
             let expected = expected.and_then(DateTime::from_timestamp_micros);
@@ -191,7 +214,12 @@ fn a_span_goes_back_as_far_as_chrono_says() {
             seconds += i128::from(number) * second;
             text.push_str(&format!("{number}{unit}"));
         };
-        for (unit, month, second) in [('Y', 12, 0), ('M', 1, 0), ('W', 0, 604_800), ('D', 0, 86_400)] {
+        for (unit, month, second) in [
+            ('Y', 12, 0),
+            ('M', 1, 0),
+            ('W', 0, 604_800),
+            ('D', 0, 86_400),
+        ] {
             if random.percent(30) {
                 add(random, unit, month, second);
             }
@@ -212,7 +240,11 @@ fn a_span_goes_back_as_far_as_chrono_says() {
                 let at = at.checked_sub_months(chrono::Months::new(months))?;
                 at.checked_sub_signed(TimeDelta::try_seconds(i64::try_from(seconds).ok()?)?)
             });
-            assert_eq!(span.before(at), expected.unwrap_or(DateTime::UNIX_EPOCH), "{text}");
+            assert_eq!(
+                span.before(at),
+                expected.unwrap_or(DateTime::UNIX_EPOCH),
+                "{text}"
+            );
         }
         let text = damaged(random, text.as_bytes(), b"PT1H2M3S99999999999Y");
         let _ = Span::new(&String::from_utf8_lossy(&text)).map(|span| span.before(at));

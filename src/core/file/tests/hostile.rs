@@ -485,7 +485,7 @@ fn text_that_hurts_is_refused_with_its_line() {
     );
     text(
         "nul.csv",
-        b"a,b\n1,2\n\0end of the file\0\n3,4\n",
+        b"a,b\n1,2\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\n3,4\n",
         "file_refused",
         "NUL",
     );
@@ -495,6 +495,34 @@ fn text_that_hurts_is_refused_with_its_line() {
         "file_refused",
         "column 1: a heading of more than",
     );
+}
+
+#[test]
+fn headings_that_are_all_the_same_take_no_time() {
+    let began = std::time::Instant::now();
+    let text = format!("{}a\n{}1\n", "a,".repeat(1_999), "1,".repeat(1_999));
+    let came = read("csv", "x.csv", text.as_bytes(), json!({}));
+    assert_eq!(came.values()[0]["a_2000"], "1");
+    // Compared each with each, and for each name that is tried, it was half a minute.
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn any_delimiter_that_may_be_declared_is_one() {
+    for delimiter in [" ", "e", "n", "\u{1}", "~"] {
+        let text = format!("x{delimiter}y\n1{delimiter}2\n");
+        let config = json!({"delimiter": delimiter});
+        let came = read("csv", "x.csv", text.as_bytes(), config);
+        assert_eq!(
+            came.values(),
+            [json!({"x": "1", "y": "2"})],
+            "{delimiter:?}"
+        );
+    }
 }
 
 #[test]
