@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod fuzz;
+mod fuzz_workbooks;
 mod hostile;
 mod spectrum;
 mod texts;
