@@ -1,5 +1,7 @@
 //! The gateway over real sockets: requests as they should be, in any number and pieces, and damaged.
 
+#![allow(clippy::expect_used)]
+
 use std::net::Shutdown;
 use std::sync::Mutex;
 use std::thread::JoinHandle;

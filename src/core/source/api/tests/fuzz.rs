@@ -157,9 +157,8 @@ fn converse(random: &mut Random, manifest: Value) {
     let reader = match Api.open(&definition(manifest)) {
         Ok(reader) => reader,
         Err(failure) => {
-            assert_eq!(
-                failure.code == Code::InvalidConfig || failure.code == Code::TemplateFailed,
-                true,
+            assert!(
+                matches!(failure.code, Code::InvalidConfig | Code::TemplateFailed),
                 "{failure}"
             );
             return judge(&failure);
