@@ -3,7 +3,7 @@
 //! chrono's own codes differ where it hurts (`%f` is nine digits there, six in Python), so the codes are read
 //! here one by one, and one that is not known is an error when the connector is saved.
 
-use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike, Utc};
 
 /// A format that is known to be sound.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,12 @@ impl Format {
     pub fn write(&self, at: DateTime<Utc>) -> String {
         match &self.0 {
             Kind::Epoch(parts) => (at.timestamp_micros() / (1_000_000 / parts)).to_string(),
-            Kind::EpochFloat => format!("{}.{:06}", at.timestamp(), at.timestamp_subsec_micros()),
+            Kind::EpochFloat => {
+                let micros = at.timestamp_micros();
+                let sign = if micros < 0 { "-" } else { "" };
+                let size = micros.unsigned_abs();
+                format!("{sign}{}.{:06}", size / 1_000_000, size % 1_000_000)
+            }
             Kind::Parts(parts) => parts.iter().map(|part| part.write(at)).collect(),
         }
     }
@@ -69,8 +74,14 @@ impl Format {
             Kind::EpochFloat => {
                 let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
                 let (nanos, rest) = fraction_digits(fraction);
-                rest.is_empty()
-                    .then(|| DateTime::from_timestamp(whole.parse().ok()?, nanos))?
+                let nanos = TimeDelta::nanoseconds(i64::from(nanos));
+                let whole_seconds = DateTime::from_timestamp(whole.parse().ok()?, 0)?;
+                // Before 1970 the fraction goes back as well.
+                let at = match whole.starts_with('-') {
+                    true => whole_seconds.checked_sub_signed(nanos),
+                    false => whole_seconds.checked_add_signed(nanos),
+                };
+                at.filter(|_| rest.is_empty())
             }
             Kind::Parts(parts) => read_parts(parts, text),
         }
@@ -168,7 +179,7 @@ fn read_parts(parts: &[Part], text: &str) -> Option<DateTime<Utc>> {
     let time = NaiveTime::from_hms_nano_opt(hour, minute, second, nanos)?;
     let local = NaiveDateTime::new(date, time).and_utc();
     rest.is_empty()
-        .then(|| local.checked_sub_signed(chrono::TimeDelta::seconds(offset)))?
+        .then(|| local.checked_sub_signed(TimeDelta::seconds(offset)))?
 }
 
 /// Takes between `least` and `most` digits off the front.
@@ -201,6 +212,10 @@ fn read_offset(rest: &mut &str) -> Option<i64> {
     let hours = digits(rest, 2, 2)?;
     *rest = rest.strip_prefix(':').unwrap_or(rest);
     let minutes = digits(rest, 2, 2).unwrap_or(0);
+    // No place is further from UTC, and what says so is no time.
+    if hours > 23 || minutes > 59 {
+        return None;
+    }
     Some(sign * i64::from(hours * 3_600 + minutes * 60))
 }
 
@@ -254,7 +269,7 @@ impl Span {
 
     pub fn before(self, at: DateTime<Utc>) -> DateTime<Utc> {
         at.checked_sub_months(chrono::Months::new(self.months))
-            .and_then(|at| at.checked_sub_signed(chrono::TimeDelta::try_seconds(self.seconds)?))
+            .and_then(|at| at.checked_sub_signed(TimeDelta::try_seconds(self.seconds)?))
             .unwrap_or(DateTime::UNIX_EPOCH)
     }
 }
@@ -330,6 +345,28 @@ mod tests {
             format.read("2025-12-31T22:30:00-01:30"),
             Some(at("2026-01-01T00:00:00Z"))
         );
+    }
+
+    #[test]
+    fn a_time_before_1970_keeps_its_fraction() {
+        let format = Format::new("%s_as_float").unwrap();
+        for (text, moment) in [
+            ("-1.500000", "1969-12-31T23:59:58.5Z"),
+            ("-0.250000", "1969-12-31T23:59:59.75Z"),
+            ("0.000000", "1970-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(format.read(text), Some(at(moment)), "{text}");
+            assert_eq!(format.write(at(moment)), text);
+        }
+    }
+
+    #[test]
+    fn an_offset_that_no_clock_has_is_none() {
+        let format = Format::new("%Y-%m-%dT%H:%M:%S%z").unwrap();
+        for offset in ["+24:00", "-99:99", "+05:60", "+0560"] {
+            let text = format!("2026-01-01T00:00:00{offset}");
+            assert_eq!(format.read(&text), None, "{text}");
+        }
     }
 
     #[test]

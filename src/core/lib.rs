@@ -11,6 +11,8 @@ pub mod datetime;
 pub mod error;
 pub mod fetch;
 pub mod file;
+#[cfg(test)]
+mod fuzz;
 pub mod guard;
 pub mod json;
 pub mod jsonpath;

@@ -54,7 +54,9 @@ pub fn when(text: &str) -> Option<When> {
         (day, _, None) => Some(When::Day(day)),
         (day, time, Some(offset)) => {
             let moment = day.and_time(time).and_local_timezone(offset);
-            Some(When::Moment(moment.single()?.to_utc()))
+            let moment = moment.single()?.to_utc();
+            // In UTC it may be of another year.
+            is_in_range(moment.date_naive()).then_some(When::Moment(moment))
         }
     }
 }
@@ -258,6 +260,8 @@ mod tests {
             "0000-01-01",
             "2026-01-31T",
             "2026-01-31T25:00:00Z",
+            "9999-12-31T23:00:00-08:00",
+            "0001-01-01T00:00:00+08:00",
             "2026-01-31T10:00:00 Europe/Berlin",
             "20261331",
             "1234567",

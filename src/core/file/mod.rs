@@ -334,6 +334,7 @@ struct Pass<'a> {
     body: Vec<u8>,
     lines: Vec<u64>,
     rejected: Vec<Rejected>,
+    rejected_bytes: usize,
 }
 
 impl<'a> Pass<'a> {
@@ -362,6 +363,7 @@ impl<'a> Pass<'a> {
             body: Vec::new(),
             lines: Vec::new(),
             rejected: Vec::new(),
+            rejected_bytes: 0,
         }
     }
 
@@ -475,6 +477,7 @@ impl<'a> Pass<'a> {
     }
 
     fn reject(&mut self, line: u64, reason: Reason, why: &str, raw: Bytes) {
+        self.rejected_bytes += raw.len();
         self.rejected.push(Rejected {
             id: None,
             reason,
@@ -487,7 +490,8 @@ impl<'a> Pass<'a> {
     fn came(&mut self) -> Result<(), Failure> {
         self.rows += 1;
         let rows = self.lines.len() + self.rejected.len();
-        match rows >= PART_ROWS || self.body.len() >= PART_BYTES {
+        // What is refused is held as well: two thousand lines of it may be as long as records can be.
+        match rows >= PART_ROWS || self.body.len() + self.rejected_bytes >= PART_BYTES {
             true => self.flush(),
             false => Ok(()),
         }
@@ -495,6 +499,7 @@ impl<'a> Pass<'a> {
 
     /// Gives a part away.
     fn flush(&mut self) -> Result<(), Failure> {
+        self.rejected_bytes = 0;
         let (lines, rejected) = (
             std::mem::take(&mut self.lines),
             std::mem::take(&mut self.rejected),

@@ -1,5 +1,7 @@
 //! A table: where its headings are, and how a row of it becomes a record.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Value, json};
 
 use super::layout::{Header, Layout};
@@ -35,9 +37,8 @@ pub struct Table {
     /// The line or row of the headings; 0: there are none.
     header: u64,
     columns: Vec<Column>,
-    /// Positions of the key's columns.
-    key: Vec<usize>,
-    nulls: Vec<String>,
+    has_key: bool,
+    nulls: HashSet<String>,
     /// Rows that are no headings and not blank.
     pub rows: u64,
     pub blank: u64,
@@ -50,6 +51,7 @@ struct Column {
     /// `"name":`
     json: Vec<u8>,
     declared: Option<Type>,
+    is_key: bool,
     looks: Looks,
 }
 
@@ -67,8 +69,9 @@ impl Table {
         let (header, names) = headings(first, layout)?;
         let mut notes = Vec::new();
         let mut columns: Vec<Column> = Vec::new();
+        let mut taken = Taken::default();
         for (position, name) in names.iter().enumerate() {
-            let name = distinct(name, position, &columns, &mut notes)?;
+            let name = taken.distinct(name, position, &mut notes)?;
             let declared = layout.columns.iter().find(|(column, _)| *column == name);
             let mut json = Vec::new();
             value::write_text(&name, &mut json);
@@ -76,6 +79,7 @@ impl Table {
             columns.push(Column {
                 json,
                 declared: declared.map(|(_, declared)| declared.clone()),
+                is_key: false,
                 looks: Looks::default(),
                 name,
             });
@@ -95,19 +99,24 @@ impl Table {
             .key
             .iter()
             .map(|name| known(name).ok_or_else(|| absent(name, "key")));
-        let key = key.collect::<Result<_, _>>()?;
+        let key = key.collect::<Result<Vec<_>, _>>()?;
         // Of several sheets, each may have its own.
         let must_be_here = layout.sheets.len() < 2;
         for (name, _) in layout.columns.iter().filter(|_| must_be_here) {
             known(name).ok_or_else(|| absent(name, "columns"))?;
+        }
+        for at in &key {
+            if let Some(column) = columns.get_mut(*at) {
+                column.is_key = true;
+            }
         }
         Ok(Table {
             stream: stream.to_owned(),
             sheet: sheet.map(str::to_owned),
             header,
             columns,
-            key,
-            nulls: layout.nulls.clone(),
+            has_key: !key.is_empty(),
+            nulls: layout.nulls.iter().cloned().collect(),
             rows: 0,
             blank: 0,
             notes,
@@ -138,6 +147,7 @@ impl Table {
         let start = out.len();
         out.push(b'{');
         let mut columns = self.columns.iter();
+        let mut is_keyless = self.has_key;
         for (position, (kind, text)) in row.iter().enumerate() {
             let Some(column) = columns.next() else {
                 if text.trim().is_empty() {
@@ -151,7 +161,8 @@ impl Table {
                 out.push(b',');
             }
             out.extend_from_slice(&column.json);
-            if self.nulls.iter().any(|null| null == text) {
+            is_keyless &= !column.is_key || text.trim().is_empty();
+            if self.nulls.contains(text) {
                 out.extend_from_slice(b"null");
             } else if !value::write(kind, text, column.declared.as_ref(), out) {
                 let why = column.refusal(text);
@@ -159,12 +170,7 @@ impl Table {
             }
         }
         out.push(b'}');
-        let is_keyless = |at: &usize| {
-            row.iter()
-                .nth(*at)
-                .is_none_or(|(_, text)| text.trim().is_empty())
-        };
-        if !self.key.is_empty() && self.key.iter().all(is_keyless) {
+        if is_keyless {
             out.truncate(start);
             return Err((
                 Reason::KeyMissing,
@@ -258,42 +264,55 @@ impl Type {
     }
 }
 
-/// A heading as the key of a record: not empty, and not there twice.
-fn distinct(
-    name: &str,
-    position: usize,
-    columns: &[Column],
-    notes: &mut Vec<String>,
-) -> Result<String, Failure> {
-    let name = name.trim();
-    if name.len() > LONGEST_HEADING {
-        let column = position + 1;
-        return Err(refused(format!(
-            "column {column}: a heading of more than {LONGEST_HEADING} bytes; config's \"header\" says in which row they are"
-        )));
-    }
-    let is_taken = |name: &str| columns.iter().any(|column| column.name == name);
-    let wished = match name {
-        "" => format!("column_{}", position + 1),
-        name => name.to_owned(),
-    };
-    let mut chosen = wished.clone();
-    let mut nth = 2;
-    while is_taken(&chosen) {
-        chosen = format!("{wished}_{nth}");
-        nth += 1;
-    }
-    if chosen != name {
-        let what = match name {
-            "" => "has no heading".to_owned(),
-            name => format!("has the heading \"{name}\" of another"),
+/// The names that columns have by now.
+#[derive(Default)]
+struct Taken {
+    names: HashSet<String>,
+    /// Of a heading that was there before: the number that was tried last. Two thousand equal ones would otherwise be
+    /// compared with each other again and again.
+    tried: HashMap<String, usize>,
+}
+
+impl Taken {
+    /// A heading as the key of a record: not empty, and not there twice.
+    fn distinct(
+        &mut self,
+        name: &str,
+        position: usize,
+        notes: &mut Vec<String>,
+    ) -> Result<String, Failure> {
+        let name = name.trim();
+        if name.len() > LONGEST_HEADING {
+            let column = position + 1;
+            return Err(refused(format!(
+                "column {column}: a heading of more than {LONGEST_HEADING} bytes; config's \"header\" says in which row they are"
+            )));
+        }
+        let wished = match name {
+            "" => format!("column_{}", position + 1),
+            name => name.to_owned(),
         };
-        notes.push(format!(
-            "column {} {what}, and is called \"{chosen}\"",
-            position + 1
-        ));
+        let mut chosen = wished.clone();
+        if self.names.contains(&chosen) {
+            let nth = self.tried.entry(wished.clone()).or_insert(1);
+            while self.names.contains(&chosen) {
+                *nth += 1;
+                chosen = format!("{wished}_{nth}");
+            }
+        }
+        self.names.insert(chosen.clone());
+        if chosen != name {
+            let what = match name {
+                "" => "has no heading".to_owned(),
+                name => format!("has the heading \"{name}\" of another"),
+            };
+            notes.push(format!(
+                "column {} {what}, and is called \"{chosen}\"",
+                position + 1
+            ));
+        }
+        Ok(chosen)
     }
-    Ok(chosen)
 }
 
 /// Where the headings are (0: nowhere), and what they are.
@@ -397,8 +416,11 @@ impl Looks {
         if kind != Kind::Text || text.is_empty() {
             return;
         }
-        if self.examples.len() < EXAMPLES && !self.examples.iter().any(|example| example == text) {
-            self.examples.push(text.chars().take(60).collect());
+        if self.examples.len() < EXAMPLES {
+            let example: String = text.chars().take(60).collect();
+            if !self.examples.contains(&example) {
+                self.examples.push(example);
+            }
         }
         if self.seen == 0 {
             self.is_plain = true;

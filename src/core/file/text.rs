@@ -307,8 +307,9 @@ pub fn lines(
     }
 }
 
-/// The row that is put behind the last one. No file holds a NUL that is not refused.
-const END: &str = "\0end of the file\0";
+/// The row that is put behind the last one. No file holds a NUL that is not refused, and of all characters it alone can
+/// be no delimiter.
+const END: &str = "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 /// What of a text is gone once rows are made of it.
 #[derive(Default)]

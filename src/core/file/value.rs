@@ -108,16 +108,14 @@ pub fn write(kind: Kind, text: &str, declared: Option<&Type>, out: &mut Vec<u8>)
             Some(number) => out.extend_from_slice(number.as_bytes()),
             None => return false,
         },
-        (Some(Type::Date(_)), Kind::Date) => {
-            let Some(date) = text.get(..10).filter(|date| date.contains('-')) else {
-                return false;
-            };
-            write_text(date, out);
-        }
-        (Some(Type::Timestamp(_)), Kind::Date) => match text.len() {
-            10 => write_text(&format!("{text}T00:00:00"), out),
-            _ if text.contains('-') => write_text(text, out),
-            _ => return false,
+        (Some(Type::Date(_)), Kind::Date) => match day(text) {
+            Some((date, _)) => write_text(date, out),
+            None => return false,
+        },
+        (Some(Type::Timestamp(_)), Kind::Date) => match day(text) {
+            Some((date, "")) => write_text(&format!("{date}T00:00:00"), out),
+            Some(_) => write_text(text, out),
+            None => return false,
         },
         (Some(Type::Date(format)), Kind::Text) => match format.read(text.trim()) {
             Some(read) => write_text(&read.date().to_string(), out),
@@ -146,6 +144,15 @@ pub fn write(kind: Kind, text: &str, declared: Option<&Type>, out: &mut Vec<u8>)
     true
 }
 
+/// The day of a date as a workbook gives it, and what stands behind it. A time alone has none, and what an ODS calls a
+/// date may be any text.
+fn day(text: &str) -> Option<(&str, &str)> {
+    let (date, rest) = text.split_at_checked(10)?;
+    NaiveDate::parse_from_str(date, "%Y-%m-%d").ok()?;
+    let is_time = |time: &str| NaiveTime::parse_from_str(time, "%H:%M:%S%.f").is_ok();
+    (rest.is_empty() || rest.strip_prefix('T').is_some_and(is_time)).then_some((date, rest))
+}
+
 pub fn write_text(text: &str, out: &mut Vec<u8>) {
     // Into memory: cannot fail.
     let _ = serde_json::to_writer(&mut *out, text);
@@ -166,9 +173,16 @@ pub fn write_list<'a>(texts: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
 /// Most digits of a number. More: PostgreSQL's numeric refuses it.
 const MOST_DIGITS: usize = 1_000;
 
+/// Longest text of a number: its digits with a mark, of up to three bytes, between any two of them, and what may stand
+/// around them. A longer one is not taken apart, for that takes many times its size.
+const LONGEST_NUMBER: usize = 4 * MOST_DIGITS + 100;
+
 /// A number as it is written somewhere, as JSON writes it, and exactly: `(1.234,56 €)` is `-1234.56`.
 pub fn number(text: &str, marks: Marks) -> Option<String> {
     let mut text = text.trim();
+    if text.len() > LONGEST_NUMBER {
+        return None;
+    }
     let mut negative = false;
     if let Some(inner) = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
         (negative, text) = (true, inner.trim());

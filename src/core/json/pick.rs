@@ -58,8 +58,16 @@ pub fn items<'a>(
     }
 }
 
+/// Keys that are looked for in one go: as many as [`Positions`] has bits.
+const AT_ONCE: usize = 64;
+
 /// The values at several paths of one object, in the order of the paths.
 pub fn pick<'a>(text: &'a str, paths: &[&[String]]) -> Vec<Option<&'a RawValue>> {
+    let few = paths.chunks(AT_ONCE);
+    few.flat_map(|paths| pick_few(text, paths)).collect()
+}
+
+fn pick_few<'a>(text: &'a str, paths: &[&[String]]) -> Vec<Option<&'a RawValue>> {
     let firsts: Vec<&str> = paths
         .iter()
         .map(|path| path.first().map_or("", String::as_str))
@@ -135,7 +143,7 @@ impl Visitor<'_> for Positions<'_> {
         let wanted = self
             .0
             .iter()
-            .take(64)
+            .take(AT_ONCE)
             .enumerate()
             .filter(|(_, wanted)| **wanted == key);
         Ok(wanted.fold(0, |bits, (position, _)| bits | 1 << position))

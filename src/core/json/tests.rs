@@ -5,6 +5,8 @@
     clippy::indexing_slicing
 )]
 
+mod fuzz;
+
 use super::*;
 use proptest::prelude::*;
 
@@ -108,6 +110,26 @@ fn a_key_of_several_parts_is_framed() {
     distinct.dedup();
     assert_eq!(distinct.len(), 5);
     assert!(distinct.iter().all(|id| id.len() == "orders/#".len() + 32));
+}
+
+#[test]
+fn each_of_very_many_parts_of_a_key_counts() {
+    let names: Vec<String> = (0..130).map(|part| format!("k{part}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for differs in [0, 63, 64, 129] {
+        let record = |value: u8| {
+            let fields = names.iter().enumerate().map(|(at, name)| {
+                let value = if at == differs { value } else { 0 };
+                format!("\"{name}\":{value}")
+            });
+            format!("{{{},\"updated\":7}}", fields.collect::<Vec<_>>().join(","))
+        };
+        let body = format!("[{},{}]", record(1), record(2));
+        let found = read_with(body.as_bytes(), "", &names).unwrap();
+        let ids = ids(&found);
+        assert_ne!(ids[0], ids[1], "{differs}");
+        assert_eq!(found.cursors, ["7", "7"]);
+    }
 }
 
 #[test]

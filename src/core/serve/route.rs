@@ -1,7 +1,7 @@
 //! What a request asks for, judged without a socket.
 
 use bytes::Bytes;
-use chrono::NaiveDate;
+use chrono::{Datelike, NaiveDate};
 use hyper::{HeaderMap, Method, Uri, header};
 use sha2::{Digest, Sha256};
 use url::form_urlencoded;
@@ -209,6 +209,10 @@ fn one(uri: &Uri, name: &str) -> Result<Option<String>, Answer> {
     let mut values = form_urlencoded::parse(query).filter(|(key, _)| key == name);
     match (values.next(), values.next()) {
         (_, Some(_)) => Err(wrong(&format!("{name} is there twice"))),
+        // PostgreSQL has no text with one.
+        (Some((_, value)), None) if value.contains('\0') => {
+            Err(wrong(&format!("{name} holds a NUL character")))
+        }
         (value, None) => Ok(value.map(|(_, value)| value.into_owned())),
     }
 }
@@ -250,7 +254,9 @@ fn metrics(tenant: Uuid, uri: &Uri) -> Result<Metrics, Answer> {
 /// A day of four-digit years, as ISO 8601 writes it and in no other way.
 fn date(text: &str) -> Option<NaiveDate> {
     let date: NaiveDate = text.parse().ok()?;
-    (date.format("%Y-%m-%d").to_string() == text && text.len() == 10).then_some(date)
+    // A year 0 is none: PostgreSQL goes from 1 BC to 1.
+    let is_plain = date.year() > 0 && text.len() == 10;
+    (is_plain && date.format("%Y-%m-%d").to_string() == text).then_some(date)
 }
 
 fn connector(body: &[u8]) -> Result<Uuid, Answer> {

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod fuzz;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -135,6 +137,9 @@ fn what_is_not_asked_for_rightly_is_refused_with_its_status() {
         (path("start_date=01.01.2026&end_date=2026-01-31"), 400),
         (path("start_date=20260101&end_date=2026-01-31"), 400),
         (path("start_date=99999-01-01&end_date=2026-01-31"), 400),
+        (path("start_date=0000-01-01&end_date=2026-01-31"), 400),
+        (path(&format!("{period}&after=0000-01-01%2Crevenue")), 400),
+        (path(&format!("{period}&metric_type=a%00b")), 400),
         (path(&format!("{period}&start_date=2026-01-02")), 400),
         (path(&format!("{period}&metrictype=revenue")), 400),
         (path(&format!("{period}&limit=0")), 400),

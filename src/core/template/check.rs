@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use minijinja::machinery::ast::{BinOpKind, CallArg, CallType, Expr, Stmt};
-use minijinja::machinery::parse;
+use minijinja::machinery::{Token, parse, tokenize};
 use minijinja::syntax::SyntaxConfig;
 
 pub const FILTERS: [&str; 10] = [
@@ -32,6 +32,38 @@ pub const METHODS: [&str; 15] = [
     "timestamp",
 ];
 
+/// Words and signs of one expression or statement, statements, and brackets within brackets. The tree of an expression
+/// may be as deep as it has signs (`a.b.c`, `1+1+1`), and whoever goes through a tree goes deeper into the stack with
+/// each level; the end of the stack is the end of the whole server. More: a thread's 2 MB are not enough. Fewer: real
+/// manifests, with expressions of a hundred, do not fit.
+const MOST_TOKENS: usize = 500;
+const MOST_STATEMENTS: usize = 100;
+const DEEPEST: usize = 30;
+
+/// Refuses what is no template, or one whose tree would be too deep, before there is a tree.
+fn check_size(source: &str) -> Result<(), &'static str> {
+    let (mut tokens, mut statements, mut open) = (0, 0, 0_usize);
+    for token in tokenize(source, false, SyntaxConfig::default()) {
+        tokens += 1;
+        match token.map_err(|_| "does not parse")?.0 {
+            Token::TemplateData(_) | Token::VariableStart => tokens = 0,
+            Token::BlockStart => {
+                statements += 1;
+                tokens = 0;
+            }
+            Token::ParenOpen | Token::BracketOpen | Token::BraceOpen => open += 1,
+            Token::ParenClose | Token::BracketClose | Token::BraceClose => {
+                open = open.saturating_sub(1);
+            }
+            _ => {}
+        }
+        if tokens > MOST_TOKENS || statements > MOST_STATEMENTS || open > DEEPEST {
+            return Err("is too long or nested too deep");
+        }
+    }
+    Ok(())
+}
+
 /// What a template uses.
 #[derive(Clone, Default)]
 pub struct Uses {
@@ -46,6 +78,7 @@ pub struct Uses {
 impl Uses {
     /// Reads a template; the error says what of it is not supported.
     pub fn of(source: &str) -> Result<Uses, String> {
+        check_size(source)?;
         let tree = parse(source, "", SyntaxConfig::default()).map_err(|_| "does not parse")?;
         let mut uses = Uses::default();
         if let Stmt::Template(template) = &tree {

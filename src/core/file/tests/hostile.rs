@@ -6,6 +6,7 @@ use serde_json::json;
 use zip::write::SimpleFileOptions;
 
 use super::{read, refusal};
+use crate::fuzz::memory;
 
 fn archive(parts: &[(&str, &str)]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
@@ -266,6 +267,193 @@ fn what_repeats_is_bounded() {
     is_refused("x.ods", &open, "file_refused", "damaged");
 }
 
+#[test]
+fn a_count_times_a_count_is_no_small_number() {
+    let cell = r#"<table:table-cell office:value-type="float" office:value="1"/>"#;
+    let row = format!(
+        r#"<table:table-row table:number-rows-repeated="4294967295">{}<table:table-cell office:value-type="float" office:value="1" table:number-columns-repeated="4294967295"/></table:table-row>"#,
+        cell.repeat(2)
+    );
+    let book = ods(&format!(
+        r#"<table:table table:name="S"><table:table-row>{cell}</table:table-row>{row}</table:table>"#
+    ));
+    is_refused("x.ods", &book, "file_too_large", "cells are repeated");
+}
+
+#[test]
+fn hidden_rows_are_counted_and_not_walked() {
+    let began = std::time::Instant::now();
+    let row = r#"<table:table-row table:visibility="collapse" table:number-rows-repeated="1048576"><table:table-cell office:value-type="float" office:value="1"/></table:table-row>"#;
+    let sheet = |name: usize| format!(r#"<table:table table:name="S{name}">{row}</table:table>"#);
+    let first = r#"<table:table table:name="S"><table:table-row><table:table-cell office:value-type="float" office:value="1"/></table:table-row></table:table>"#;
+    let sheets: String = (0..3_000).map(sheet).collect();
+    let book = ods(&format!("{first}{sheets}"));
+    let came = read("excel", "x.ods", &book, json!({"header": false}));
+    assert_eq!(came.values(), [json!({"column_1": 1})]);
+    // Row by row it was three thousand million steps.
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn what_a_date_is_called_makes_it_none() {
+    let cell = |date: &str| {
+        format!(
+            r#"<table:table-row><table:table-cell office:value-type="date" office:date-value="{date}"/></table:table-row>"#
+        )
+    };
+    let dates = [
+        "2026-03-04",
+        "2026-03-04T05:06:07.5",
+        "2026-02-30",
+        "20-not-date-at-all",
+        "2026-03-04 or so",
+        "--------------",
+    ];
+    let rows: String = dates.into_iter().map(cell).collect();
+    let head = r#"<table:table-row><table:table-cell office:value-type="string"><text:p>d</text:p></table:table-cell></table:table-row>"#;
+    let book = ods(&format!(
+        r#"<table:table table:name="S">{head}{rows}</table:table>"#
+    ));
+    for (kind, expected) in [
+        ("date", ["2026-03-04", "2026-03-04"]),
+        (
+            "timestamp",
+            ["2026-03-04T00:00:00", "2026-03-04T05:06:07.5"],
+        ),
+    ] {
+        let came = read(
+            "excel",
+            "x.ods",
+            &book,
+            json!({"header": 1, "columns": {"d": kind}}),
+        );
+        assert_eq!(came.values(), expected.map(|date| json!({"d": date})));
+        assert_eq!(came.refusals().len(), 4, "{:?}", came.refusals());
+    }
+}
+
+#[test]
+fn an_amount_of_time_is_as_long_as_it_says() {
+    let times = [
+        ("PT13H45M30S", "13:45:30"),
+        ("PT08H30M", "08:30:00"),
+        ("P1DT2H0M0S", "26:00:00"),
+        ("PT30S", "00:00:30"),
+        ("-PT00H10M00S", "-00:10:00"),
+        ("PT05H06M07.500S", "05:06:07.5"),
+    ];
+    let cell = |(time, _)| {
+        format!(
+            r#"<table:table-row><table:table-cell office:value-type="time" office:time-value="{time}"/></table:table-row>"#
+        )
+    };
+    let rows: String = times.into_iter().map(cell).collect();
+    let book = ods(&format!(
+        r#"<table:table table:name="S">{rows}</table:table>"#
+    ));
+    let came = read("excel", "x.ods", &book, json!({"header": false}));
+    assert_eq!(
+        came.values(),
+        times.map(|(_, time)| json!({"column_1": time}))
+    );
+}
+
+#[test]
+fn lists_of_very_many_parts_are_not_kept() {
+    let list = |part: usize| {
+        let padding = "i".repeat(100_000);
+        let relation =
+            |at: usize| format!(r#"<Relationship Id="{part}-{at}-{padding}" Target="x"/>"#);
+        let relations: String = (0..20).map(relation).collect();
+        format!("<Relationships>{relations}</Relationships>")
+    };
+    let parts: Vec<(String, String)> = (0..20)
+        .map(|part| (format!("xl/{part}.rels"), list(part)))
+        .collect();
+    let parts: Vec<(&str, &str)> = parts
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect();
+    let book = workbook(ROWS, &parts);
+    memory::within(32 * 1024 * 1024, || {
+        is_refused("x.xlsx", &book, "file_too_large", "styles and lists");
+    });
+    // As sheets, each of which names a cell without a value.
+    let sheet = format!(
+        r#"<worksheet><sheetData><row><c r="{}"><f>1</f></c></row></sheetData></worksheet>"#,
+        "A".repeat(1_000_000)
+    );
+    let names: Vec<String> = (0..60).map(|part| format!("xl/{part}.xml")).collect();
+    let parts: Vec<(&str, &str)> = names
+        .iter()
+        .map(|name| (name.as_str(), sheet.as_str()))
+        .collect();
+    let book = workbook(ROWS, &parts);
+    memory::within(32 * 1024 * 1024, || {
+        assert_eq!(
+            read("excel", "x.xlsx", &book, json!({})).values(),
+            [json!({"a": 1, "b": 2})]
+        );
+    });
+}
+
+#[test]
+fn merged_regions_that_lie_over_each_other_are_filled_once() {
+    let cells: String = (1..=3_000)
+        .map(|row| format!(r#"<row r="{row}"><c r="A{row}"><v>1</v></c></row>"#))
+        .collect();
+    let regions: String = (1..=3_000)
+        .map(|row| format!(r#"<mergeCell ref="A{row}:BXX1048576"/>"#))
+        .collect();
+    let sheet = format!("<worksheet><sheetData>{cells}</sheetData>{regions}</worksheet>");
+    let book = archive(&[
+        ("_rels/.rels", RELATIONSHIPS),
+        ("xl/workbook.xml", WORKBOOK),
+        ("xl/_rels/workbook.xml.rels", OF_WORKBOOK),
+        ("xl/worksheets/sheet1.xml", &sheet),
+    ]);
+    let config = json!({"header": false, "fill_merged": true});
+    let (code, words) = refusal("excel", "x.xlsx", &book, config);
+    assert!(
+        code == "file_too_large" && words.contains("repeated or merged"),
+        "{code} {words}"
+    );
+}
+
+#[test]
+fn sheets_that_lie_over_each_other_are_refused() {
+    let begin = record(0x0809, &[0, 6, 5, 0]);
+    let end = record(0x000A, &[]);
+    let bound = |begin: usize| {
+        record(
+            0x0085,
+            &[&(begin as u32).to_le_bytes()[..], &[0, 0, 1, 0, b'S']].concat(),
+        )
+    };
+    let head = begin.len() + 9_000 * bound(0).len() + end.len();
+    let bounds: Vec<u8> = (0..9_000).flat_map(|_| bound(head)).collect();
+    // Each of them would remember these regions.
+    let region: Vec<u8> = [0_u16, 9, 0, 9]
+        .into_iter()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let regions = record(
+        0x00E5,
+        &[&1_000_u16.to_le_bytes()[..], &region.repeat(1_000)].concat(),
+    );
+    let book = compound(&[(
+        "/Workbook",
+        &[&begin[..], &bounds, &end, &begin, &regions.repeat(20), &end].concat(),
+    )]);
+    memory::within(32 * 1024 * 1024, || {
+        is_refused("x.xls", &book, "file_refused", "damaged");
+    });
+}
+
 /// A compound file with these streams.
 fn compound(streams: &[(&str, &[u8])]) -> Vec<u8> {
     let mut file = cfb::CompoundFile::create(Cursor::new(Vec::new())).unwrap();
@@ -485,7 +673,7 @@ fn text_that_hurts_is_refused_with_its_line() {
     );
     text(
         "nul.csv",
-        b"a,b\n1,2\n\0end of the file\0\n3,4\n",
+        b"a,b\n1,2\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\n3,4\n",
         "file_refused",
         "NUL",
     );
@@ -495,6 +683,34 @@ fn text_that_hurts_is_refused_with_its_line() {
         "file_refused",
         "column 1: a heading of more than",
     );
+}
+
+#[test]
+fn headings_that_are_all_the_same_take_no_time() {
+    let began = std::time::Instant::now();
+    let text = format!("{}a\n{}1\n", "a,".repeat(1_999), "1,".repeat(1_999));
+    let came = read("csv", "x.csv", text.as_bytes(), json!({}));
+    assert_eq!(came.values()[0]["a_2000"], "1");
+    // Compared each with each, and for each name that is tried, it was half a minute.
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn any_delimiter_that_may_be_declared_is_one() {
+    for delimiter in [" ", "e", "n", "\u{1}", "~"] {
+        let text = format!("x{delimiter}y\n1{delimiter}2\n");
+        let config = json!({"delimiter": delimiter});
+        let came = read("csv", "x.csv", text.as_bytes(), config);
+        assert_eq!(
+            came.values(),
+            [json!({"x": "1", "y": "2"})],
+            "{delimiter:?}"
+        );
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Files as people have them: read as they say, or refused with the place.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod fuzz;
+mod fuzz_workbooks;
 mod hostile;
 mod spectrum;
 mod texts;

@@ -12,7 +12,7 @@ mod sheet;
 mod xls;
 mod xlsx;
 
-use self::sheet::{About, Rows};
+use self::sheet::{About, Budget, Rows};
 use super::layout::Layout;
 use super::row::Row;
 use super::{Content, failure_of, refused, spoiled};
@@ -102,13 +102,14 @@ impl Workbook {
         visit: &mut dyn FnMut(usize, &Row) -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
         content.rewind().map_err(failure_of)?;
+        let mut budget = Budget::default();
         for (position, sheet) in self.sheets.iter().enumerate() {
             let mut wants_more = true;
             let mut visit = |row: &Row| {
                 wants_more = visit(position, row)?;
                 Ok(wants_more)
             };
-            let mut rows = Rows::new(sheet, layout, longest, &mut visit);
+            let mut rows = Rows::new(sheet, layout, longest, &mut budget, &mut visit);
             match self.form {
                 Form::Xlsx => xlsx::cells(content, &sheet.name, &mut rows)?,
                 Form::Ods => ods::cells(content, &sheet.name, &mut rows)?,

@@ -8,28 +8,25 @@ use super::super::row::Kind;
 use super::super::table::MOST_COLUMNS;
 use super::super::value;
 use super::archive::{Archive, Xml, attribute, damaged};
-use super::sheet::{About, MOST_ROWS, Merged, Rows, name};
+use super::sheet::{About, MOST_ROWS, Merged, Remembered, Rows, name};
 use super::{Content, Failure, refused, spoiled};
-
-/// How many cells may be made of counts. More: a file of a few bytes keeps the worker for hours.
-const MOST_REPEATED: u64 = 5_000_000;
 
 /// Longest text of a cell.
 const LONGEST_TEXT: usize = 1024 * 1024;
 
 pub fn examine(content: &mut dyn Content) -> Result<Vec<About>, Failure> {
     let mut sheets: Vec<About> = Vec::new();
+    let mut remembered = Remembered::default();
     walk(content, &mut |piece| {
         match piece {
             Piece::Sheet(name, is_hidden) => {
                 if sheets.len() >= MOST_SHEETS {
                     return Err(spoiled(format!("more than {MOST_SHEETS} sheets")));
                 }
-                sheets.push(About {
-                    name,
-                    is_hidden,
-                    ..About::default()
-                });
+                if let Some(before) = sheets.last() {
+                    remembered.add(before)?;
+                }
+                sheets.push(About::named(name, is_hidden)?);
             }
             Piece::HiddenColumn => {
                 if let Some(sheet) = sheets.last_mut() {
@@ -38,11 +35,9 @@ pub fn examine(content: &mut dyn Content) -> Result<Vec<About>, Failure> {
             }
             Piece::Row(row) => {
                 if let Some(sheet) = sheets.last_mut() {
-                    let hidden = if row.is_hidden { row.repeat } else { 0 };
-                    for hidden in row.number..row.number.saturating_add(hidden).min(MOST_ROWS) {
-                        if !row.cells.is_empty() {
-                            sheet.hide_row(hidden)?;
-                        }
+                    let behind = row.number.saturating_add(row.repeat).min(MOST_ROWS);
+                    if row.is_hidden && row.number < behind && !row.cells.is_empty() {
+                        sheet.hide_rows(row.number, behind - 1)?;
                     }
                     for cell in &row.cells {
                         if let Some(merged) = cell.merged(row.number) {
@@ -66,7 +61,6 @@ const MOST_SHEETS: usize = 10_000;
 /// Gives every cell of a sheet away.
 pub fn cells(content: &mut dyn Content, sheet: &str, rows: &mut Rows) -> Result<(), Failure> {
     let mut is_wanted = false;
-    let mut repeated = 0_u64;
     walk(content, &mut |piece| {
         match piece {
             // The one behind that which is wanted.
@@ -75,13 +69,8 @@ pub fn cells(content: &mut dyn Content, sheet: &str, rows: &mut Rows) -> Result<
             Piece::Row(row) if is_wanted && !row.cells.is_empty() => {
                 let cells: u64 = row.cells.iter().map(|cell| u64::from(cell.repeat)).sum();
                 let written = row.cells.len() as u64;
-                repeated += (cells * u64::from(row.repeat)).saturating_sub(written);
-                if repeated > MOST_REPEATED {
-                    let number = row.number + 1;
-                    return Err(spoiled(format!(
-                        "row {number}: more than {MOST_REPEATED} cells are repeated"
-                    )));
-                }
+                let all = cells.saturating_mul(row.repeat.into());
+                rows.make(all.saturating_sub(written))?;
                 for number in row.number..row.number.saturating_add(row.repeat) {
                     for cell in &row.cells {
                         for column in cell.column..cell.column.saturating_add(cell.repeat) {
@@ -206,6 +195,9 @@ fn walk(
     }
 }
 
+/// Longest name of a style. Programs write "ta1".
+const LONGEST_STYLE: usize = 1_024;
+
 /// Styles of tables that are not shown.
 #[derive(Default)]
 struct Styles {
@@ -216,7 +208,8 @@ struct Styles {
 impl Styles {
     fn note(&mut self, properties: &BytesStart) -> Result<(), Failure> {
         let is_shown = attribute(properties, "display").as_deref() != Some("false");
-        if let Some(style) = self.at.take().filter(|_| !is_shown) {
+        let name = self.at.take().filter(|name| name.len() <= LONGEST_STYLE);
+        if let Some(style) = name.filter(|_| !is_shown) {
             self.hidden.insert(style);
         }
         match self.hidden.len() > MOST_SHEETS {
@@ -379,34 +372,46 @@ fn plain(number: &str) -> Option<String> {
     }
 }
 
-/// `PT05H06M07.5S` as `05:06:07.5`.
+/// `PT05H06M07.5S` as `05:06:07.5`; also with days, and without what is zero.
 fn clock(duration: &str) -> Option<String> {
     let (sign, rest) = match duration.strip_prefix('-') {
         Some(rest) => ("-", rest),
         None => ("", duration),
     };
-    let rest = rest.strip_prefix("PT")?;
-    let (hours, rest) = rest.split_once('H')?;
-    let (minutes, rest) = rest.split_once('M')?;
-    let seconds = rest.strip_suffix('S')?;
-    let are_digits = |text: &str| {
-        !text.is_empty()
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_digit() || b == b'.' || b == b',')
+    let (days, time) = rest.strip_prefix('P')?.split_once('T')?;
+    let part = |text: &str| {
+        let is_number = (1..=9).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        is_number.then(|| text.parse::<u64>().ok())?
     };
-    let all = [hours, minutes, seconds];
-    let seconds = seconds.replace(',', ".");
-    let seconds = seconds.trim_end_matches('0').trim_end_matches('.');
-    let seconds = if seconds.is_empty() { "00" } else { seconds };
-    let padded = if seconds.find('.').unwrap_or(seconds.len()) < 2 {
-        "0"
-    } else {
-        ""
+    let days = match days {
+        "" => 0,
+        days => part(days.strip_suffix('D')?)?,
     };
-    all.into_iter()
-        .all(are_digits)
-        .then(|| format!("{sign}{hours:0>2}:{minutes:0>2}:{padded}{seconds}"))
+    let (hours, rest) = match time.split_once('H') {
+        Some((hours, rest)) => (part(hours)?, rest),
+        None => (0, time),
+    };
+    let (minutes, rest) = match rest.split_once('M') {
+        Some((minutes, rest)) => (part(minutes)?, rest),
+        None => (0, rest),
+    };
+    let (seconds, fraction) = match rest {
+        "" => (0, ""),
+        rest => {
+            let rest = rest.strip_suffix('S')?;
+            let (seconds, fraction) = rest.split_once(['.', ',']).unwrap_or((rest, ""));
+            (part(seconds)?, fraction.trim_end_matches('0'))
+        }
+    };
+    let is_fraction = fraction.len() <= 9 && fraction.bytes().all(|b| b.is_ascii_digit());
+    if time.is_empty() || !is_fraction {
+        return None;
+    }
+    let point = if fraction.is_empty() { "" } else { "." };
+    let hours = days * 24 + hours;
+    Some(format!(
+        "{sign}{hours:02}:{minutes:02}:{seconds:02}{point}{fraction}"
+    ))
 }
 
 /// The text of a cell, up to its end: paragraphs become lines; what is annotated is left out.

@@ -1,6 +1,7 @@
 //! A sheet: what is known of it before it is read, and how its cells become rows.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use calamine::{ExcelDateTime, ExcelDateTimeType};
 
@@ -14,6 +15,72 @@ use crate::error::Failure;
 /// Regions of merged cells, and runs of hidden rows, that are remembered of a sheet. More: memory. Fewer: real sheets
 /// are refused.
 const MOST_REMEMBERED: usize = 200_000;
+/// The same, of all sheets of a workbook, which may have ten thousand.
+const MOST_OF_ALL: usize = 1_000_000;
+
+/// How many cells may be made of counts and of merged regions. More: a file of a few bytes keeps the worker for hours.
+const MOST_MADE: u64 = 5_000_000;
+/// What the cells of a workbook may come to as text, where each of them may name the same long text. A sheet of a
+/// million rows and a hundred columns of short texts has 2 GB. More: a small file keeps the worker for hours. Fewer:
+/// such a sheet is refused.
+const MOST_GIVEN: u64 = 2 * 1024 * 1024 * 1024;
+
+/// Longest name of a sheet in bytes, many times what any program lets one have: it stands in messages.
+const LONGEST_NAME: usize = 1_024;
+
+/// Counts what is remembered of the sheets of a workbook.
+#[derive(Default)]
+pub struct Remembered(usize);
+
+impl Remembered {
+    /// A sheet of which all is known.
+    pub fn add(&mut self, about: &About) -> Result<(), Failure> {
+        self.0 += about.hidden_rows.len() + about.merged.len();
+        match self.0 > MOST_OF_ALL {
+            true => Err(spoiled(format!(
+                "more than {MOST_OF_ALL} merged regions or hidden rows in all sheets"
+            ))),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What the cells of a workbook may still come to.
+pub struct Budget {
+    made: u64,
+    given: u64,
+}
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget {
+            made: MOST_MADE,
+            given: MOST_GIVEN,
+        }
+    }
+}
+
+impl Budget {
+    /// So many cells that nobody wrote one by one.
+    pub fn make(&mut self, cells: u64) -> Result<(), Failure> {
+        let left = self.made.checked_sub(cells);
+        self.made = left.ok_or_else(|| {
+            spoiled(format!(
+                "more than {MOST_MADE} cells are repeated or merged"
+            ))
+        })?;
+        Ok(())
+    }
+
+    fn give(&mut self, text: &str) -> Result<(), Failure> {
+        let left = self.given.checked_sub(text.len() as u64);
+        self.given = left.ok_or_else(|| {
+            let most = MOST_GIVEN / 1024 / 1024;
+            spoiled(format!("the cells hold more than {most} MB together"))
+        })?;
+        Ok(())
+    }
+}
 
 /// Most rows of a sheet, in any form.
 pub const MOST_ROWS: u32 = 1_048_576;
@@ -37,12 +104,34 @@ pub struct Merged {
     pub columns: (u32, u32),
 }
 
+impl Merged {
+    /// How many of its columns are read.
+    fn width(self) -> usize {
+        let last = self.columns.1.min(MOST_COLUMNS as u32 - 1);
+        (last + 1).saturating_sub(self.columns.0) as usize
+    }
+}
+
 impl About {
-    pub fn hide_row(&mut self, row: u32) -> Result<(), Failure> {
+    /// The name of a sheet, if it is one.
+    pub fn named(name: String, is_hidden: bool) -> Result<About, Failure> {
+        if name.len() > LONGEST_NAME {
+            return Err(spoiled(format!(
+                "a sheet has a name of more than {LONGEST_NAME} bytes"
+            )));
+        }
+        Ok(About {
+            name,
+            is_hidden,
+            ..About::default()
+        })
+    }
+
+    /// Rows from the first to the last of them, and none that comes before those of earlier calls.
+    pub fn hide_rows(&mut self, first: u32, last: u32) -> Result<(), Failure> {
         match self.hidden_rows.last_mut() {
-            Some((_, last)) if *last + 1 == row => *last = row,
-            Some((_, last)) if *last >= row => {}
-            _ => self.hidden_rows.push((row, row)),
+            Some((_, before)) if before.saturating_add(1) >= first => *before = last.max(*before),
+            _ => self.hidden_rows.push((first, last)),
         }
         self.check()
     }
@@ -101,8 +190,10 @@ pub struct Rows<'a> {
     about: &'a About,
     /// Regions by their first row, where they are filled.
     merged: BTreeMap<u32, Vec<Merged>>,
-    /// Those that reach into the row at hand, with their value.
+    /// Those that reach into the row at hand, with their value, and how many columns they have together.
     active: Vec<(Merged, Kind, String)>,
+    covered: usize,
+    budget: &'a mut Budget,
     skip_hidden: bool,
     longest: usize,
     at: u32,
@@ -118,6 +209,7 @@ impl<'a> Rows<'a> {
         about: &'a About,
         layout: &Layout,
         longest: usize,
+        budget: &'a mut Budget,
         visit: &'a mut dyn FnMut(&Row) -> Result<bool, Failure>,
     ) -> Rows<'a> {
         let mut merged: BTreeMap<u32, Vec<Merged>> = BTreeMap::new();
@@ -130,6 +222,8 @@ impl<'a> Rows<'a> {
             about,
             merged,
             active: Vec::new(),
+            covered: 0,
+            budget,
             skip_hidden: layout.skip_hidden,
             longest,
             at: 0,
@@ -171,8 +265,14 @@ impl<'a> Rows<'a> {
                 self.longest
             )));
         }
+        self.budget.give(text)?;
         self.cells.insert(column, (kind, text.to_owned()));
         Ok(())
+    }
+
+    /// So many cells are made of a count.
+    pub fn make(&mut self, cells: u64) -> Result<(), Failure> {
+        self.budget.make(cells)
     }
 
     /// A number, or the date that it stands for.
@@ -189,7 +289,7 @@ impl<'a> Rows<'a> {
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
-        self.fill();
+        self.fill()?;
         self.bytes = 0;
         let cells = std::mem::take(&mut self.cells);
         let is_left_out = self.skip_hidden && self.about.is_hidden_row(self.at);
@@ -206,31 +306,46 @@ impl<'a> Rows<'a> {
     }
 
     /// Gives the value of merged cells to each of them in this row.
-    fn fill(&mut self) {
+    fn fill(&mut self) -> Result<(), Failure> {
         let at = self.at;
-        self.active.retain(|(region, ..)| region.rows.1 >= at);
+        let covered = &mut self.covered;
+        self.active.retain(|(region, ..)| {
+            let reaches = region.rows.1 >= at;
+            *covered -= if reaches { 0 } else { region.width() };
+            reaches
+        });
         while let Some(entry) = self.merged.first_entry().filter(|entry| *entry.key() <= at) {
             for region in entry.remove() {
                 // Regions whose first row has no cells have no value.
                 if region.rows.0 == at
                     && let Some((kind, text)) = self.cells.get(&region.columns.0).cloned()
                 {
-                    self.active.push((region, kind, text));
+                    // Regions that do not overlap have no more columns together. Of those that do the first ones count.
+                    let covered = self.covered + region.width();
+                    if covered <= MOST_COLUMNS {
+                        self.covered = covered;
+                        self.active.push((region, kind, text));
+                    }
                 }
             }
         }
+        if self.cells.is_empty() {
+            return Ok(());
+        }
+        self.budget.make(self.covered as u64)?;
         for (region, kind, text) in &self.active {
-            let last = region.columns.1.min(MOST_COLUMNS as u32 - 1);
-            for column in region.columns.0..=last {
+            for column in region.columns.0..region.columns.0 + region.width() as u32 {
                 if self.bytes > self.longest {
-                    return;
+                    return Ok(());
                 }
-                self.bytes += text.len();
-                self.cells
-                    .entry(column)
-                    .or_insert_with(|| (*kind, text.clone()));
+                if let Entry::Vacant(cell) = self.cells.entry(column) {
+                    self.bytes += text.len();
+                    self.budget.give(text)?;
+                    cell.insert((*kind, text.clone()));
+                }
             }
         }
+        Ok(())
     }
 
     pub fn end(&mut self) -> Result<(), Failure> {
@@ -302,4 +417,32 @@ pub fn date(number: f64, is_duration: bool, is_1904: bool) -> ExcelDateTime {
         false => ExcelDateTimeType::DateTime,
     };
     ExcelDateTime::new(number, kind, is_1904)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::file::tests::layout;
+
+    #[test]
+    fn one_text_that_all_cells_name_is_counted_for_each_of_them() {
+        let layout = layout("excel", json!({})).unwrap();
+        let about = About::default();
+        let (mut budget, mut seen) = (Budget::default(), 0);
+        let mut visit = |_: &Row| {
+            seen += 1;
+            Ok(true)
+        };
+        let longest = 4 * 1024 * 1024;
+        let mut rows = Rows::new(&about, &layout, longest, &mut budget, &mut visit);
+        let text = "x".repeat(1024 * 1024);
+        let refused = (0..MOST_ROWS).find_map(|row| rows.cell(row, 0, Kind::Text, &text).err());
+        let message = refused.unwrap().message;
+        assert!(message.contains("more than 2048 MB together"), "{message}");
+        assert_eq!(seen, 2_048);
+    }
 }

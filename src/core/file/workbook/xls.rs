@@ -4,7 +4,7 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 
 use super::super::row::Kind;
 use super::archive::damaged;
-use super::sheet::{self, About, Merged, Rows};
+use super::sheet::{self, About, Merged, Remembered, Rows};
 use super::{Content, Failure, failure_of, refused, spoiled};
 
 /// Largest file: what it says of itself is held in memory. A full sheet of 65,536 rows and 256 columns has 235 MB, but
@@ -13,6 +13,9 @@ const LARGEST: u64 = 128 * 1024 * 1024;
 /// What its texts may take in memory.
 const MOST_TEXTS: usize = 64 * 1024 * 1024;
 const MOST_SHEETS: usize = 10_000;
+/// How many times the stream may be read for all sheets. They lie beside each other, so once; ten thousand of a hostile
+/// file may all be said to begin at the same place.
+const MOST_TOLD: u64 = 16;
 
 /// Numbers of records.
 mod kind {
@@ -41,6 +44,8 @@ mod kind {
 
 struct Stream<'a> {
     records: BufReader<cfb::Stream<&'a mut dyn Content>>,
+    /// Bytes.
+    size: u64,
     /// Without it nothing can be read.
     _compound: cfb::CompoundFile<&'a mut dyn Content>,
 }
@@ -67,6 +72,8 @@ pub fn examine(content: &mut dyn Content) -> Result<Vec<About>, Failure> {
     let mut stream = open(content)?;
     let workbook = Workbook::read(&mut stream)?;
     let mut abouts = Vec::new();
+    let mut remembered = Remembered::default();
+    let mut left = stream.size * MOST_TOLD;
     for (name, is_hidden, begin) in workbook.sheets {
         let mut about = About {
             name,
@@ -74,9 +81,12 @@ pub fn examine(content: &mut dyn Content) -> Result<Vec<About>, Failure> {
             ..About::default()
         };
         each(&mut stream, begin, &mut |record| {
+            let bytes = record.data.len() as u64 + 4;
+            left = left.checked_sub(bytes).ok_or_else(damaged)?;
             match record.kind {
                 kind::ROW if record.u16(12)? & 0x20 != 0 => {
-                    about.hide_row(u32::from(record.u16(0)?))?
+                    let row = u32::from(record.u16(0)?);
+                    about.hide_rows(row, row)?
                 }
                 kind::COLUMN => about.has_hidden_columns |= record.u16(8)? & 1 != 0,
                 kind::MERGED => {
@@ -92,6 +102,7 @@ pub fn examine(content: &mut dyn Content) -> Result<Vec<About>, Failure> {
             }
             Ok(true)
         })?;
+        remembered.add(&about)?;
         abouts.push(about);
     }
     Ok(abouts)
@@ -214,6 +225,7 @@ fn open(content: &mut dyn Content) -> Result<Stream<'_>, Failure> {
     }
     let stream = compound.open_stream("/Workbook").map_err(|_| damaged())?;
     Ok(Stream {
+        size: stream.len().min(size),
         records: BufReader::with_capacity(64 * 1024, stream),
         _compound: compound,
     })

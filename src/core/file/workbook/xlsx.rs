@@ -7,7 +7,7 @@ use quick_xml::events::Event;
 
 use super::super::row::Kind;
 use super::archive::{Archive, attribute, damaged};
-use super::sheet::{About, MOST_ROWS, Merged, Rows, place};
+use super::sheet::{About, MOST_ROWS, Merged, Remembered, Rows, place};
 use super::{Content, Failure, failure_of, refused, spoiled};
 
 /// What the texts of a workbook may take in memory, where they all are: their bytes, and so many for each.
@@ -18,6 +18,10 @@ const OF_A_TEXT: u64 = 64;
 /// may have 65,490 formats.
 const MOST_ELEMENTS: u64 = 250_000;
 const MOST_LISTED: u64 = 32 * 1024 * 1024;
+/// What is kept of all lists: ten thousand parts may each be one.
+const MOST_KEPT: usize = 8 * 1024 * 1024;
+/// Longest name of a cell, such as XFD1048576.
+const LONGEST_PLACE: usize = 16;
 
 /// What no sheet has. One that does would be read as something else, too.
 const NOT_OF_SHEETS: [&str; 9] = [
@@ -48,6 +52,8 @@ struct Part {
     targets: HashMap<String, String>,
     /// Ids of the sheets of a workbook, in order.
     sheets: Vec<String>,
+    /// Bytes of these.
+    kept: usize,
 }
 
 /// Unpacks every part once, within bounds; returns what is known of the sheets.
@@ -55,8 +61,14 @@ pub fn examine(content: &mut dyn Content) -> Result<Vec<About>, Failure> {
     let mut archive = Archive::open(content)?;
     let names = archive.names();
     let mut parts: HashMap<String, Part> = HashMap::new();
+    let (mut remembered, mut kept) = (Remembered::default(), 0);
     for (position, name) in names.into_iter().enumerate() {
         if let Some(part) = examine_part(&mut archive, position)? {
+            remembered.add(&part.about)?;
+            kept += part.kept;
+            if kept > MOST_KEPT {
+                return Err(spoiled("the styles and lists of the workbook are too long"));
+            }
             parts.insert(name.trim_start_matches('/').to_lowercase(), part);
         }
     }
@@ -75,9 +87,11 @@ pub fn examine(content: &mut dyn Content) -> Result<Vec<About>, Failure> {
         let about = part
             .map(|part| std::mem::take(&mut part.about))
             .unwrap_or_default();
+        let is_hidden = sheet.visible != SheetVisible::Visible;
+        let named = About::named(sheet.name.clone(), is_hidden)?;
         abouts.push(About {
-            name: sheet.name.clone(),
-            is_hidden: sheet.visible != SheetVisible::Visible,
+            name: named.name,
+            is_hidden,
             ..about
         });
     }
@@ -132,7 +146,7 @@ fn examine_part(archive: &mut Archive, position: usize) -> Result<Option<Part>, 
                             .map_or(row, |said| said.saturating_sub(1))
                             .min(MOST_ROWS);
                         if is_true(attribute(&element, "hidden")) {
-                            part.about.hide_row(row)?;
+                            part.about.hide_rows(row, row)?;
                         }
                     }
                     "col" => {
@@ -141,7 +155,10 @@ fn examine_part(archive: &mut Archive, position: usize) -> Result<Option<Part>, 
                     "c" if part.is_sheet => {
                         cell = Formula::default();
                         if part.about.without_value.is_none() {
-                            cell.name = attribute(&element, "r").unwrap_or_default();
+                            let name = attribute(&element, "r").unwrap_or_default();
+                            cell.name = Some(name)
+                                .filter(|name| name.len() <= LONGEST_PLACE)
+                                .unwrap_or_default();
                             cell.is_text = attribute(&element, "t").as_deref() == Some("str");
                         }
                     }
@@ -162,10 +179,16 @@ fn examine_part(archive: &mut Archive, position: usize) -> Result<Option<Part>, 
                         if let (Some(id), Some(target)) =
                             (attribute(&element, "Id"), attribute(&element, "Target"))
                         {
+                            part.kept += id.len() + target.len() + 2 * size_of::<String>();
                             part.targets.insert(id, target);
                         }
                     }
-                    "sheet" if !part.is_sheet => part.sheets.extend(attribute(&element, "id")),
+                    "sheet" if !part.is_sheet => {
+                        let id = attribute(&element, "id");
+                        let bytes = |id: &String| id.len() + size_of::<String>();
+                        part.kept += id.as_ref().map_or(0, bytes);
+                        part.sheets.extend(id);
+                    }
                     _ => {}
                 }
             }

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod boxes;
+mod fuzz;
 mod keyfiles;
 mod redaction;
 mod sealing;

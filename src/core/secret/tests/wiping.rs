@@ -10,6 +10,7 @@ use crypto_box::PublicKey;
 use crypto_box::aead::OsRng;
 
 use super::*;
+use crate::fuzz::memory;
 
 /// A private key as vendors give it: its line ends are escapes in JSON.
 const PRIVATE: &str =
@@ -28,11 +29,13 @@ static WATCHER: Watcher = Watcher;
 // SAFETY: the system's allocator does everything; a block is read while it is still ours.
 unsafe impl GlobalAlloc for Watcher {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        memory::took(layout.size());
         // SAFETY: as our caller promises. Cleared, so that every byte may be read later.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        memory::gave(layout.size());
         if WATCHED.get() {
             // SAFETY: the block has this size, is initialised, and is not given back yet.
             let bytes = unsafe { std::slice::from_raw_parts(block, layout.size()) };

@@ -1,5 +1,8 @@
 //! Walking a manifest: references, parameters that flow down, and components that refuse what they do not know.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use minijinja::value::{Serde, Value as Context};
 use serde_json::{Map, Value};
 
@@ -11,6 +14,12 @@ use crate::template::Template;
 /// manifests, which reach a few thousand values, do not fit.
 const MOST_VALUES: usize = 100_000;
 const DEEPEST: usize = 100;
+/// Texts of a manifest once all that it refers to stands in its place, and parameters wherever they reach, in bytes. The
+/// largest manifests that are known have some hundred thousand.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+/// Steps of a path into a body or a record, and parts of a key. Whoever follows a path goes deeper into the stack with
+/// each step, and reads what is left again. Fewer: no API nests half as deep.
+const MOST_STEPS: usize = 50;
 
 pub fn wrong(what: impl Into<String>) -> Failure {
     Failure::new(Code::InvalidConfig, what)
@@ -18,20 +27,51 @@ pub fn wrong(what: impl Into<String>) -> Failure {
 
 /// The manifest with every `$ref` replaced by what it refers to.
 pub fn resolve(manifest: &Value) -> Result<Value, Failure> {
-    let mut left = MOST_VALUES;
+    let mut left = Left {
+        values: MOST_VALUES,
+        bytes: MOST_BYTES,
+    };
     resolve_value(manifest, manifest, 0, &mut left)
+}
+
+/// What a manifest may still come to.
+struct Left {
+    values: usize,
+    bytes: usize,
+}
+
+impl Left {
+    fn take(&mut self, text: &str) -> Result<(), Failure> {
+        let left = self.bytes.checked_sub(text.len());
+        self.bytes = left.ok_or_else(too_large)?;
+        Ok(())
+    }
+}
+
+fn too_large() -> Failure {
+    wrong("the manifest is too large, or refers to itself")
+}
+
+/// Refuses a path, or a key, of more steps than are followed.
+pub fn check_steps(count: usize, place: &str) -> Result<(), Failure> {
+    match count > MOST_STEPS {
+        true => Err(wrong(format!(
+            "\"{place}\" of the manifest has more than {MOST_STEPS} steps"
+        ))),
+        false => Ok(()),
+    }
 }
 
 fn resolve_value(
     root: &Value,
     value: &Value,
     depth: usize,
-    left: &mut usize,
+    left: &mut Left,
 ) -> Result<Value, Failure> {
-    if depth > DEEPEST || *left == 0 {
-        return Err(wrong("the manifest is too large, or refers to itself"));
+    if depth > DEEPEST || left.values == 0 {
+        return Err(too_large());
     }
-    *left -= 1;
+    left.values -= 1;
     match value {
         Value::String(text) if text.starts_with("#/") => {
             resolve_value(root, refer(root, text)?, depth + 1, left)
@@ -58,9 +98,14 @@ fn resolve_value(
             }
             // What stands beside a reference overrides it.
             for (key, value) in fields.iter().filter(|(key, _)| *key != "$ref") {
+                left.take(key)?;
                 resolved.insert(key.clone(), resolve_value(root, value, depth + 1, left)?);
             }
             Ok(Value::Object(resolved))
+        }
+        Value::String(text) => {
+            left.take(text)?;
+            Ok(value.clone())
         }
         other => Ok(other.clone()),
     }
@@ -77,11 +122,55 @@ fn refer<'a>(root: &'a Value, target: &str) -> Result<&'a Value, Failure> {
 pub struct Component {
     /// What nobody has taken yet.
     fields: Map<String, Value>,
-    /// They stand in for keys that the component does not have, and its templates see them.
-    parameters: Map<String, Value>,
+    parameters: Arc<Parameters>,
     settled: Settled,
     place: String,
     kind: String,
+}
+
+/// What reached a component. They stand in for keys that it does not have, and its templates see them; all that have
+/// none of their own share them.
+struct Parameters {
+    fields: Map<String, Value>,
+    seen: Context,
+    /// Bytes that the parameters of the whole manifest may still take.
+    left: Arc<AtomicUsize>,
+}
+
+impl Parameters {
+    fn new(fields: Map<String, Value>, left: Arc<AtomicUsize>) -> Parameters {
+        Parameters {
+            seen: Context::from(Serde(&fields)),
+            fields,
+            left,
+        }
+    }
+
+    /// Once too much is spent, [`Parameters::check`] says so.
+    fn spend(&self, bytes: usize) {
+        let less = |left: usize| Some(left.saturating_sub(bytes));
+        let _ = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        match self.left.load(Ordering::Relaxed) {
+            0 => Err(too_large()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a value takes, roughly.
+fn bytes(value: &Value) -> usize {
+    let inner = match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(bytes).sum(),
+        Value::Object(fields) => fields.iter().map(|(key, v)| key.len() + bytes(v)).sum(),
+        _ => 0,
+    };
+    size_of::<Value>() + inner
 }
 
 /// Keys that any component may have and that change nothing.
@@ -89,14 +178,16 @@ const HARMLESS: [&str; 5] = ["type", "$parameters", "description", "title", "$sc
 
 impl Component {
     pub fn root(value: Value, kind: &str, settled: Settled) -> Result<Component, Failure> {
-        Component::new(value, Map::new(), settled, String::new(), kind)
+        let left = Arc::new(AtomicUsize::new(MOST_BYTES));
+        let none = Arc::new(Parameters::new(Map::new(), left));
+        Component::new(value, none, settled, String::new(), kind)
     }
 
     /// `parameters`: those of the component that this one is in. `inferred`: the type where the manifest does
     /// not name one.
     fn new(
         value: Value,
-        mut parameters: Map<String, Value>,
+        mut parameters: Arc<Parameters>,
         settled: Settled,
         place: String,
         inferred: &str,
@@ -108,8 +199,12 @@ impl Component {
         };
         if let Some(Value::Object(own)) = fields.remove("$parameters") {
             // The nearest one wins.
-            parameters.extend(own);
+            let mut all = parameters.fields.clone();
+            all.extend(own);
+            parameters = Arc::new(Parameters::new(all, parameters.left.clone()));
+            parameters.spend(parameters.fields.values().map(bytes).sum());
         }
+        parameters.check()?;
         let kind = fields.get("type").and_then(Value::as_str);
         let kind = kind.unwrap_or(inferred).to_owned();
         fields.retain(|key, _| !HARMLESS.contains(&key.as_str()));
@@ -130,7 +225,7 @@ impl Component {
 
     /// All that it says, to tell two components apart.
     pub fn described(&self) -> Value {
-        serde_json::json!([self.fields, self.parameters])
+        serde_json::json!([self.fields, self.parameters.fields])
     }
 
     pub fn kind(&self) -> &str {
@@ -183,7 +278,11 @@ impl Component {
     /// The value of a key, or the parameter of that name; one that is `null` is not there.
     pub fn take(&mut self, key: &str) -> Option<Value> {
         let own = self.fields.remove(key).filter(|value| !value.is_null());
-        own.or_else(|| self.parameters.get(key).cloned())
+        own.or_else(|| {
+            let parameter = self.parameters.fields.get(key)?;
+            self.parameters.spend(bytes(parameter));
+            Some(parameter.clone())
+        })
     }
 
     pub fn child(&mut self, key: &str, inferred: &str) -> Result<Option<Component>, Failure> {
@@ -222,8 +321,7 @@ impl Component {
             Value::Number(_) | Value::Bool(_) => value.to_string(),
             _ => return Err(wrong(format!("\"{place}\" of the manifest is not text"))),
         };
-        let parameters = Context::from(Serde(&self.parameters));
-        Template::new(&text, place, offered, parameters)
+        Template::new(&text, place, offered, self.parameters.seen.clone())
     }
 
     /// A list of templates; a single string is a list of one.
@@ -299,6 +397,7 @@ impl Component {
 
     /// Refuses keys that nobody took.
     pub fn finish(self) -> Result<(), Failure> {
+        self.parameters.check()?;
         let left = self.fields.iter().find(|(_, value)| !is_nothing(value));
         match left {
             None => Ok(()),

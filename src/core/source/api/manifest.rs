@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::component::{Component, resolve, wrong};
+use super::component::{Component, check_steps, resolve, wrong};
 use super::config::Settled;
 use super::cursor::DatetimeCursor;
 use super::paging::Paging;
@@ -85,6 +85,9 @@ fn stream(component: Component) -> Result<StreamSpec, Failure> {
             text.ok_or_else(|| wrong(format!("\"{place}\" is empty")))
         })?,
     };
+    for steps in key.iter().map(Vec::len).chain([key.len()]) {
+        check_steps(steps, &place)?;
+    }
     stream.harmless(&["schema_loader"]);
     let cursor = stream
         .child("incremental_sync", "DatetimeBasedCursor")?
@@ -139,6 +142,7 @@ fn field_path(selector: Component) -> Result<Vec<Template>, Failure> {
     let mut extractor = extractor.expect("DpathExtractor")?;
     let place = extractor.place("field_path");
     let path = extractor.templates("field_path", &["config"])?;
+    check_steps(path.len(), &place)?;
     for step in path.iter().filter(|step| step.is_settled()) {
         extractor.plain(step, &place)?;
     }

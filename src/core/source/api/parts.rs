@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::component::{Component, wrong};
+use super::component::{Component, check_steps, wrong};
 use crate::error::{Code, Failure};
 use crate::source::{Method, Request};
 
@@ -34,7 +34,9 @@ impl Inject {
         let place = option.place("field_path");
         let missing = option.missing("field_name");
         let mut path = Vec::new();
-        for step in option.templates("field_path", &["config"])? {
+        let steps = option.templates("field_path", &["config"])?;
+        check_steps(steps.len(), &place)?;
+        for step in steps {
             path.push(
                 step.text(option.settled())?
                     .ok_or_else(|| missing.clone())?,

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod fuzz;
+
 use serde_json::json;
 
 use super::*;

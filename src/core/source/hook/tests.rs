@@ -9,6 +9,7 @@
 
 mod deliveries;
 mod forgeries;
+mod fuzz;
 mod hostile;
 
 use base64::Engine;

@@ -6,6 +6,7 @@
 )]
 
 mod cursor;
+mod fuzz;
 mod oauth;
 mod paging;
 mod refusals;
