@@ -2,6 +2,7 @@
 
 use connector_service_core::record::{RAW_KEPT, Rejected};
 
+use super::words::words;
 use super::{Db, uuid};
 use crate::error::Result;
 use crate::store::run::Claimed;
@@ -9,6 +10,7 @@ use crate::store::run::Claimed;
 /// Keeps every rejected record of a page; one that was met before counts an occurrence.
 pub fn add(db: &mut Db, claimed: &Claimed, stream: &str, rejected: &[Rejected]) -> Result<()> {
     for record in rejected {
+        let id = record.id.as_deref().map(|id| words(bounded(id)));
         let raw = record.raw.get(..RAW_KEPT).unwrap_or(&record.raw);
         db.run(
             "INSERT INTO @extschema@.quarantine AS q
@@ -22,9 +24,9 @@ pub fn add(db: &mut Db, claimed: &Claimed, stream: &str, rejected: &[Rejected]) 
                 uuid(claimed.connector).into(),
                 uuid(claimed.tenant).into(),
                 stream.into(),
-                record.id.as_deref().map(bounded).into(),
+                id.as_deref().into(),
                 record.reason.word().into(),
-                record.detail.as_str().into(),
+                (&*words(&record.detail)).into(),
                 raw.into(),
                 record.hash.as_slice().into(),
             ],

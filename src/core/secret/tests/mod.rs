@@ -2,6 +2,7 @@
 
 mod boxes;
 mod keyfiles;
+mod mentions;
 mod redaction;
 mod sealing;
 mod wiping;
