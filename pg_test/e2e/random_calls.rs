@@ -565,7 +565,13 @@ fn session(cluster: &Cluster, extension: &Extension, seed: u64, left: &AtomicU64
             ))
             .unwrap();
         if random.percent(5) {
-            if let Err((sql, error)) = extension.alone(&mut random, &mut client) {
+            // The client is of no use after a COPY that was refused.
+            let mut alone = cluster.client("app");
+            alone
+                .batch_execute(&format!("SET client_min_messages = error; SET lock_timeout = '100ms'; SET SESSION AUTHORIZATION {role}"))
+                .unwrap();
+
+            if let Err((sql, error)) = extension.alone(&mut random, &mut alone) {
                 let state = error.code().map_or("none", SqlState::code);
                 outcome.count(state, 1);
                 if state.starts_with("XX") || error.code().is_none() {

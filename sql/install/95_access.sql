@@ -278,7 +278,8 @@ BEGIN
             DETAIL = 'A base backup carries the key along with what it seals.',
             HINT = 'Name a file in another folder of the server''s user by connector_service.key_file, and restart the server.';
     ELSIF v_file IS NOT NULL THEN
-        RAISE NOTICE USING
+        -- Whatever is less is not shown while an extension is created.
+        RAISE INFO USING
             MESSAGE = format('credentials are sealed with a key in the file "%s", which is made with the first of them', v_file),
             HINT = 'Back it up, apart from the database: no other copy of the key is anywhere. In a container, let it lie on a volume, by connector_service.key_file.';
     END IF;
