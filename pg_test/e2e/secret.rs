@@ -353,9 +353,6 @@ fn a_server_that_may_not_write_beside_its_data_has_its_key_elsewhere_and_says_wh
     assert!(!file.exists());
 
     let vendor = Vendor::start(|_| Reply::Json(r#"{"data": [{"id": 1}]}"#.into()));
-    client
-        .batch_execute("ALTER SYSTEM SET connector_service.allowed_private_hosts = '127.0.0.1'; SELECT pg_reload_conf()")
-        .unwrap();
     let connector = insert_connector(&mut client, "shop", &api(&vendor.url(), "orders"));
     let run = sync(&mut client, &connector);
     let run = wait_for_run(&mut client, &run);
@@ -475,7 +472,7 @@ fn what_is_more_than_every_run_should_read_is_refused_when_it_is_saved() {
         .client
         .batch_execute(
             "SET session_replication_role = replica;
-             UPDATE connectors SET name = repeat('x', 5000), config = jsonb_set(config, '{manifest,spare}', (SELECT jsonb_agg(NULL::int) FROM generate_series(1, 50000)));
+             UPDATE connectors SET name = repeat('x', 5000), config = jsonb_set(config, '{spare}', (SELECT jsonb_agg(NULL::int) FROM generate_series(1, 50000)));
              RESET session_replication_role",
         )
         .unwrap();
