@@ -64,7 +64,13 @@ INSERT INTO connectors (connector_id, tenant_id, name, type, credentials, config
     ('00000000-0000-4000-8000-00000000000c', '00000000-0000-4000-8000-000000000002', 'pay', 'stripe', '{\"api_key\": \"sk_test_not_a_real_key\"}', '{}', 'manual');
 ";
 
-const ROLES: [&str; 6] = [
+/// Those who may do something come twice.
+const ROLES: [&str; 11] = [
+    "postgres",
+    "an_administrator",
+    "an_application",
+    "a_tenant",
+    "connector_service_engine",
     "postgres",
     "an_administrator",
     "an_application",
