@@ -5,7 +5,7 @@
 use std::ffi::{CStr, CString, OsStr, c_char, c_void};
 use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -400,7 +400,10 @@ pub fn key_files() -> Vec<PathBuf> {
 pub fn is_in_data_directory(file: &Path) -> bool {
     // SAFETY: as above.
     let data = unsafe { CStr::from_ptr(pg_sys::DataDir) };
-    file.starts_with(OsStr::from_bytes(data.to_bytes()))
+    // Where a path that is not absolute begins.
+    let file = Path::new(OsStr::from_bytes(data.to_bytes())).join(file);
+    let above = |part: Component| part == Component::ParentDir;
+    file.starts_with(OsStr::from_bytes(data.to_bytes())) && !file.components().any(above)
 }
 
 /// The file that a setting names.

@@ -280,7 +280,7 @@ fn value(random: &mut Random, kind: &str) -> String {
             ])
             .into(),
         "text" | "character varying" => random.pick(&TEXTS).into(),
-        _ => format!("NULL"),
+        _ => "NULL".into(),
     };
     format!("({text})::{kind}")
 }

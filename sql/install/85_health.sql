@@ -97,6 +97,7 @@ BEGIN
 
     item := 'copy';
     SELECT CASE
+            WHEN v_installation.only_row IS NULL THEN 'the row of installation is gone'
             WHEN v_installation.held_since IS NOT NULL THEN v_installation.held_because
             WHEN v_installation.system_identifier <> s.system_identifier THEN 'this server is not the one it was installed on'
             WHEN v_installation.database_oid <> d.oid THEN 'this database is a copy of another one' END

@@ -5,10 +5,11 @@ SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 CREATE FUNCTION @extschema@.connector_service_adopt() RETURNS void LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    UPDATE @extschema@.installation i
-    SET system_identifier = s.system_identifier, database_oid = d.oid, held_since = NULL, held_because = NULL
-    FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
-    WHERE d.datname = pg_catalog.current_database();
+    INSERT INTO @extschema@.installation AS i (system_identifier, database_oid)
+    SELECT s.system_identifier, d.oid FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
+    WHERE d.datname = pg_catalog.current_database()
+    ON CONFLICT (only_row) DO UPDATE
+    SET system_identifier = excluded.system_identifier, database_oid = excluded.database_oid, held_since = NULL, held_because = NULL;
     SELECT @extschema@.connector_service_wake();
 END;
 COMMENT ON FUNCTION @extschema@.connector_service_adopt() IS 'Says that this copy of an installation (restored, cloned, made from a template) may call the vendors; the worker starts at COMMIT.';
