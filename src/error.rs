@@ -3,6 +3,7 @@
 use connector_service_core::error::{Code, Failure};
 use connector_service_core::secret::{KeyError, SealError};
 use connector_service_core::source::TYPES;
+use connector_service_core::source::size::{DEEPEST, LARGEST_CONFIG, MOST_VALUES};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, function_name};
 use uuid::Uuid;
@@ -17,6 +18,16 @@ pub enum Error {
     UnknownType(String),
     #[error("config is not a JSON object")]
     ConfigNotAnObject,
+    /// Of what.
+    #[error("{0}")]
+    ConfigOverLimit(Failure),
+    #[error("config is too large, or nested too deep")]
+    ConfigTooLarge,
+    #[error("credentials is too large, or nested too deep")]
+    CredentialsTooLarge,
+    /// An argument of a function that may not be.
+    #[error("{0} is NULL")]
+    Null(&'static str),
     #[error(transparent)]
     Seal(#[from] SealError),
     #[error(transparent)]
@@ -26,8 +37,9 @@ pub enum Error {
     KeyFileMissing(String),
     #[error("the key file is not the one that this database's credentials are sealed with")]
     OtherKeyFile(String),
-    #[error("\"{0}\" is not a key id")]
-    NoKeyId(String),
+    /// Who takes a key itself for its id does not find it in a message.
+    #[error("the text is not a key id")]
+    NoKeyId,
     #[error("key \"{0}\" is in use")]
     KeyInUse(String),
     #[error("connector \"{0}\" does not exist")]
@@ -178,16 +190,28 @@ fn sqlstate(code: PgSqlErrorCode) -> String {
         .collect()
 }
 
+/// Longest message in bytes. Longer: whoever gives a text of a megabyte for a name has it in the log. Shorter: messages that
+/// list what is known are cut.
+const LONGEST_MESSAGE: usize = 2000;
+
+fn bounded(mut message: String) -> String {
+    if message.len() > LONGEST_MESSAGE {
+        message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+        message.push_str("...");
+    }
+    message
+}
+
 /// What is no error yet, but will be one of every run.
 pub fn warning_of(failure: &Failure) -> ErrorReport {
-    let message = format!("syncs of this connector will fail: {failure}");
+    let message = bounded(format!("syncs of this connector will fail: {failure}"));
     ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, function_name!())
         .set_hint(failure.code.hint())
 }
 
 impl From<Error> for ErrorReport {
     fn from(error: Error) -> ErrorReport {
-        let message = error.to_string();
+        let message = bounded(error.to_string());
         let report = |code| ErrorReport::new(code, message, function_name!());
         match error {
             Error::Definition(failure) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
@@ -197,6 +221,17 @@ impl From<Error> for ErrorReport {
                 .set_hint("Correct the type."),
             Error::ConfigNotAnObject => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
                 .set_hint(Code::InvalidConfig.hint()),
+            Error::ConfigOverLimit(_) | Error::ConfigTooLarge => {
+                report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+                    .set_detail(format!(
+                        "A config has at most {LARGEST_CONFIG} bytes, {MOST_VALUES} values and {DEEPEST} levels."
+                    ))
+                    .set_hint("Leave out what the source does not need, such as the schemas of a manifest, or make several connectors of it.")
+            }
+            Error::CredentialsTooLarge => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+                .set_hint("Keep in credentials only what is secret; the rest belongs in config."),
+            Error::Null(_) => report(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED)
+                .set_hint("Give a value for it."),
             Error::Seal(error) => report(match error {
                 SealError::NotHere { .. } => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 SealError::NoKey { .. } | SealError::KeyMissing { .. } => {
@@ -218,7 +253,7 @@ impl From<Error> for ErrorReport {
                     .set_detail(format!("It does not hold key {id}."))
                     .set_hint(KEY_FILE)
             }
-            Error::NoKeyId(_) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+            Error::NoKeyId => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
                 .set_hint("See connector_service_keys()."),
             Error::KeyInUse(_) => report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .set_detail("Credentials of this database are sealed with it.")

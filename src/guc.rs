@@ -5,7 +5,7 @@
 use std::ffi::{CStr, CString, OsStr, c_char, c_void};
 use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use connector_service_core::fetch::Limits;
 use connector_service_core::guard::Allowed;
 use connector_service_core::json::RecordLimits;
+use connector_service_core::secret::keyfile;
 use connector_service_core::serve::Addresses;
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
@@ -364,23 +365,45 @@ pub fn define_at_start() {
     GucRegistry::define_string_guc(
         c"connector_service.key_file",
         c"File with the keys that credentials are sealed with.",
-        c"Created with the first credential. Default: beside the data directory, named like it with .connector_service.key behind.",
+        c"Created with the first credential. Default: beside the data directory, named like it with .connector_service.key behind; where the server cannot write there, in the home of its user, and else inside of the data directory.",
         &KEY_FILE,
         GucContext::Postmaster,
         GucFlags::SUPERUSER_ONLY,
     );
 }
 
-/// Not inside of the data directory: a base backup would carry the key along with what it seals.
-pub fn key_file() -> PathBuf {
+/// Where the key file may be, the best place first: where the setting says; or else beside the data directory, in the home
+/// of the server's user, and inside of the data directory. The last is the last resort: a base backup carries the key
+/// along with what it seals.
+pub fn key_files() -> Vec<PathBuf> {
     if let Some(file) = path(&KEY_FILE) {
-        return file;
+        return vec![file];
     }
     // SAFETY: set when the server starts, and never changed.
     let data = unsafe { CStr::from_ptr(pg_sys::DataDir) };
-    let mut name = OsStr::from_bytes(data.to_bytes()).to_owned();
-    name.push(".connector_service.key");
-    PathBuf::from(name)
+    let data = OsStr::from_bytes(data.to_bytes());
+    let mut beside = data.to_owned();
+    beside.push(".connector_service.key");
+    let inside = PathBuf::from(data).join("connector_service.key");
+    // SAFETY: read from the control file when the server starts.
+    let server = unsafe { pg_sys::GetSystemIdentifier() };
+    let home = keyfile::home().filter(|home| !home.starts_with(data));
+    // Several servers of one user have a file each.
+    let at_home = home.map(|home| home.join(format!(".connector_service.{server}.key")));
+    [Some(PathBuf::from(beside)), at_home, Some(inside)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Whether a file lies where a base backup takes it along.
+pub fn is_in_data_directory(file: &Path) -> bool {
+    // SAFETY: as above.
+    let data = unsafe { CStr::from_ptr(pg_sys::DataDir) };
+    // Where a path that is not absolute begins.
+    let file = Path::new(OsStr::from_bytes(data.to_bytes())).join(file);
+    let above = |part: Component| part == Component::ParentDir;
+    file.starts_with(OsStr::from_bytes(data.to_bytes())) && !file.components().any(above)
 }
 
 /// The file that a setting names.

@@ -11,6 +11,7 @@ mod error;
 mod fault;
 mod gateway;
 mod guc;
+mod hush;
 mod schema;
 mod signals;
 mod store;
@@ -31,6 +32,7 @@ pub extern "C-unwind" fn _PG_init() {
         )
     };
     guc::define();
+    hush::install();
     // Without the preload there is no shared memory and no worker: what needs them says so. During
     // pg_upgrade nothing may run that writes.
     if preloading {

@@ -83,6 +83,8 @@ extension_sql_file!(
         connector_service_hint,
         connector_service_preview_upload,
         connector_service_upload,
+        connector_service_check_config,
+        connector_service_key_file,
         connector_service_key_ids,
         connector_service_new_key,
         connector_service_preview,

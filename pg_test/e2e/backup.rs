@@ -177,3 +177,25 @@ fn a_dump_restored_into_an_empty_cluster_holds_every_row_and_calls_nobody_until_
     // The sequence came along: a reject that was met before counts, a new one gets a new number.
     ledger_holds(&mut client);
 }
+
+#[test]
+fn an_installation_that_does_not_know_itself_is_held_until_it_is_adopted() {
+    let cluster = Cluster::start("");
+    let mut client = cluster.database("app");
+    cluster.wait_worker("app");
+    client.batch_execute("DELETE FROM installation").unwrap();
+    let sql = "SELECT ok, detail, fix FROM connector_service_doctor() WHERE item = 'copy'";
+    let found = client.query_one(sql, &[]).unwrap();
+    let (ok, detail): (bool, String) = (found.get(0), found.get(1));
+    assert!(
+        !ok && detail.contains("the row of installation is gone"),
+        "{detail}"
+    );
+    client.batch_execute(found.get(2)).unwrap();
+    assert!(client.query_one(sql, &[]).unwrap().get::<_, bool>(0));
+    let vendor = Vendor::start(|_| Reply::Json(r#"{"data": [{"id": 1}]}"#.into()));
+    let connector = insert_connector(&mut client, "shop", &api(&vendor.url(), "orders"));
+    let run = sync(&mut client, &connector);
+    assert_eq!(wait_for_run(&mut client, &run)["state"], "succeeded");
+    assert!(!cluster.log().contains("positioned before"));
+}

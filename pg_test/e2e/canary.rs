@@ -1,5 +1,6 @@
 //! A secret that is given in a box, and everything that could give it away: every failure of a vendor who shouts it
 //! back, with everything logged that PostgreSQL can log; then every place where it could lie is searched for it.
+//! And one that is given in plain SQL, in every kind of statement that fails, with what PostgreSQL logs by default.
 
 use std::path::Path;
 
@@ -365,4 +366,201 @@ fn a_boxed_secret_is_nowhere_but_at_the_vendor() {
         places.len(),
         spellings(CANARY).len()
     );
+}
+
+/// As PostgreSQL logs by default, and in its other format beside.
+const DEFAULTS: &str = "
+log_min_messages = warning
+log_destination = 'stderr,csvlog'
+logging_collector = on
+deadlock_timeout = 100ms
+log_lock_waits = on
+";
+
+/// What is refused by us, and by whom else: each with `canary` in it.
+const REFUSED: [&str; 35] = [
+    // By our trigger and our functions.
+    "INSERT INTO connectors (tenant_id, name, type, credentials) VALUES (T, 'a', 'stripes', '{\"api_key\": \"canary\"}')",
+    "INSERT INTO connectors (tenant_id, name, type, credentials, status) VALUES (T, 'a', 'stripe', '{\"api_key\": \"canary\"}', 'on')",
+    "INSERT INTO connectors (tenant_id, name, type, credentials, scheduler) VALUES (T, 'a', 'stripe', '{\"api_key\": \"canary\"}', 'x')",
+    "INSERT INTO connectors (tenant_id, name, type, credentials, sync_frequency) VALUES (T, 'a', 'stripe', '{\"api_key\": \"canary\"}', 'never')",
+    "INSERT INTO connectors (tenant_id, name, type, credentials) VALUES (T, NULL, 'stripe', '{\"api_key\": \"canary\"}')",
+    "INSERT INTO connectors (tenant_id, name, type, credentials) VALUES (NULL, 'a', 'stripe', '{\"api_key\": \"canary\"}')",
+    "INSERT INTO connectors (tenant_id, name, type, credentials) VALUES (T, repeat('x', 2000), 'stripe', '{\"api_key\": \"canary\"}')",
+    "INSERT INTO connectors (tenant_id, name, type, credentials) VALUES (T, 'a', 'stripe', '[\"canary\"]')",
+    "INSERT INTO connectors (tenant_id, name, type, credentials) VALUES (T, 'a', 'stripe', '{\"$boxes\": \"canary\"}')",
+    "INSERT INTO connectors (tenant_id, name, type, credentials) VALUES (T, 'a', 'stripe', '{\"api_key\": {\"$box\": \"canary\"}}')",
+    "INSERT INTO connectors (tenant_id, name, type, credentials) VALUES (T, 'a', 'stripe', '{\"api_key\": {\"$sealed\": \"canary\"}}')",
+    "INSERT INTO connectors (tenant_id, name, type, config) VALUES (T, 'a', 'api', '{\"manifest\": {\"streams\": [{\"api_token\": \"canary\"}]}}')",
+    "INSERT INTO connectors (tenant_id, name, type, config, credentials) VALUES (T, 'a', 'stripe', (repeat('[', 200) || repeat(']', 200))::jsonb, '{\"api_key\": \"canary\"}')",
+    "UPDATE connectors SET connector_id = gen_random_uuid(), credentials = '{\"api_key\": \"canary\"}'",
+    "SELECT connector_service_seal(T, NULL, 'stripe', '{}', '{\"api_key\": \"canary\"}', NULL, NULL)",
+    "SELECT connector_service_seal(T, T, 'stripe', (repeat('[', 200) || repeat(']', 200))::jsonb, '{\"api_key\": \"canary\"}', NULL, NULL)",
+    "SELECT connector_service_reseal(T, T, '{\"api_key\": \"canary\"}')",
+    "SELECT connector_service_retire_key('canary')",
+    // By constraints, when the credentials are sealed.
+    "INSERT INTO connectors (tenant_id, name, type, credentials, failures) VALUES (T, 'a', 'stripe', '{\"api_key\": \"canary\"}', -1)",
+    "INSERT INTO connectors (connector_id, tenant_id, name, type, credentials) VALUES (T, T, 'a', 'stripe', '{\"api_key\": \"canary\"}')",
+    "UPDATE connectors SET created_at = NULL, credentials = '{\"api_key\": \"canary\"}'",
+    // In another column: the client is told what it sent.
+    "INSERT INTO connectors (tenant_id, name, type, credentials) VALUES (T, 'a', 'canary', '{\"api_key\": \"canary\"}')",
+    // By PostgreSQL, before we are asked.
+    "INSERT INTO connectors (tenant_id, name, type, credentials) VALUES (T, 'a', 'stripe', '{\"api_key\": canary}')",
+    "INSERT INTO connectors (tenant_id, name, type, credentials) VALUES (T, 'a', 'stripe', '{\"api_key\": \"canary')",
+    "INSERT INTO connectors (tenant_id, name, type, credentials) VALUES (T, 'a', 'stripe', '{\"api_key\": \"it's canary\"}')",
+    "INSERT INTO connectors (tenant_id, name, type, credentials) VALUES (T, 'a', 'stripe', '{\"api_key\": \"canary",
+    "INSERT INTO connectors (tenant_id, name, type, credentials) VALUES ('canary', 'a', 'stripe', '{}')",
+    "INSERT INTO connectors (tenant_id, name, type, credential) VALUES (T, 'a', 'stripe', '{\"api_key\": \"canary\"}')",
+    "update \"connectors\" set credentials = '{\"api_key\": \"canary\"}' where \"canary\" = 1",
+    "INSERT INTO connectors (tenant_id, name, type, credentials, created_at) VALUES (T, 'a', 'stripe', '{\"api_key\": \"canary\"}', 'canary')",
+    "BEGIN READ ONLY; UPDATE connectors SET credentials = '{\"api_key\": \"canary\"}'",
+    "BEGIN; SELECT 1/0; UPDATE connectors SET credentials = '{\"api_key\": \"canary\"}'",
+    // Within others' code.
+    "DO $$ BEGIN INSERT INTO connectors (tenant_id, name, type, credentials) VALUES (T, 'a', 'stripes', '{\"api_key\": \"canary\"}'); END $$",
+    "SELECT of_the_users_own('{\"api_key\": \"canary\"}')",
+    "EXECUTE \"Of the user's own\"('{\"api_key\": canary}')",
+];
+
+/// How many of them are refused by us, with no code of others around it.
+const BY_US: usize = 21;
+
+const WORD: &str = "canary";
+
+#[test]
+fn a_secret_in_a_statement_that_fails_is_not_in_the_log() {
+    let cluster = Cluster::start(DEFAULTS);
+    let mut client = cluster.database("app");
+    client
+        .batch_execute(&format!(
+            "INSERT INTO connectors (connector_id, tenant_id, name, type, credentials, sync_frequency)
+                 VALUES ('{TENANT}', '{TENANT}', 'a', 'stripe', '{{\"api_key\": \"sk_test_not_a_real_key\"}}', 'manual');
+             CREATE FUNCTION of_the_users_own(jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+                 EXECUTE format('INSERT INTO connectors (tenant_id, name, type, credentials) VALUES (%L, %L, %L, %L)', '{TENANT}', 'a', 'stripes', $1);
+             END $$;
+             CREATE ROLE nobody; CREATE ROLE shop IN ROLE connector_service_tenant;
+             INSERT INTO tenant_roles VALUES ('shop', '{TENANT}')"
+        ))
+        .unwrap();
+    let prepare = "PREPARE \"Of the user's own\"(jsonb) AS INSERT INTO connectors (tenant_id, name, type, credentials) VALUES (T, 'a', 'stripes', $1)";
+    let prepare = prepare.replace("(T,", &format!("('{TENANT}',"));
+    let mut said = String::new();
+    let mut refused = 0;
+    for parameters in ["0", "-1"] {
+        let mut client = cluster.client("app");
+        client.batch_execute(&prepare).unwrap();
+        client
+            .batch_execute(&format!(
+                "SET log_parameter_max_length_on_error = {parameters}"
+            ))
+            .unwrap();
+        for (number, sql) in REFUSED.iter().enumerate() {
+            let sql = sql
+                .replace("(T,", &format!("('{TENANT}',"))
+                .replace(" T,", &format!(" '{TENANT}',"));
+            let error = client.batch_execute(&sql).unwrap_err();
+            if number < BY_US {
+                said += &format!("{error:?}");
+            }
+            client.batch_execute("ROLLBACK").unwrap();
+            refused += 1;
+        }
+        // As parameters.
+        for (kind, credentials) in [
+            ("stripes", json!({"api_key": WORD})),
+            ("stripe", json!([WORD])),
+        ] {
+            let sql = "INSERT INTO connectors (tenant_id, name, type, credentials) VALUES ($1::text::uuid, 'a', $2, $3)";
+            let error = client.execute(sql, &[&TENANT, &kind, &credentials]);
+            let error = error.unwrap_err();
+            // Where a server tells the client what the client has sent, that is the server's wish.
+            if parameters == "0" {
+                said += &format!("{error:?}");
+            }
+            let sql = "INSERT INTO connectors (tenant_id, name, type, credentials) VALUES ($1::text::uuid, 'a', $2, $3::text::jsonb)";
+            let broken = format!("{{{WORD}");
+            client.execute(sql, &[&TENANT, &kind, &broken]).unwrap_err();
+            refused += 2;
+        }
+        let copied = client
+            .copy_in("COPY connectors (tenant_id, name, type, credentials) FROM STDIN")
+            .and_then(|mut writer| {
+                let line = format!("{TENANT}\ta\tstripe\t{{{WORD}\n");
+                let _ = std::io::Write::write_all(&mut writer, line.as_bytes());
+                writer.finish()
+            });
+        copied.unwrap_err();
+        // By rights.
+        let save = format!("UPDATE connectors SET credentials = '{{\"api_key\": \"{WORD}\"}}'");
+        for role in ["nobody", "shop"] {
+            client.batch_execute(&format!("SET ROLE {role}")).unwrap();
+            let to_another = format!("{save}, tenant_id = gen_random_uuid()");
+            client.batch_execute(&to_another).unwrap_err();
+            client.batch_execute("RESET ROLE").unwrap();
+            refused += 1;
+        }
+        // By waiting for somebody else: a time-out, and a deadlock, of which one of two is told.
+        let mut other = cluster.client("app");
+        let lock = format!("BEGIN; UPDATE tenants SET name = '{parameters}'");
+        client.batch_execute(&lock).unwrap();
+        for limit in ["lock_timeout", "statement_timeout"] {
+            let rename = format!(
+                "BEGIN; SET LOCAL {limit} = '300ms'; WITH saved AS ({save} RETURNING 1) UPDATE tenants SET name = 'b' FROM saved"
+            );
+            other.batch_execute(&rename).unwrap_err();
+            other.batch_execute("ROLLBACK").unwrap();
+            refused += 1;
+        }
+        other.batch_execute(&format!("BEGIN; {save}")).unwrap();
+        let save = save.clone();
+        std::thread::scope(|scope| {
+            let one = scope.spawn(|| client.batch_execute(&save).is_ok());
+            let save = "UPDATE tenants SET name = 'connectors: update, canary'";
+            let other = other.batch_execute(save).is_ok();
+            assert!(
+                one.join().unwrap() != other,
+                "one of two that wait for each other is ended"
+            );
+        });
+        refused += 2;
+    }
+    client.batch_execute("SELECT 1/0 AS parrot").unwrap_err();
+    let mut log = cluster.log().into_bytes();
+    log.extend(files(&cluster.data().join("log")));
+    let log = String::from_utf8_lossy(&log);
+    let canaries: Vec<&str> = log.lines().filter(|line| line.contains(WORD)).collect();
+    assert_eq!(canaries, Vec::<&str>::new());
+    assert!(!said.contains(WORD), "{said}");
+    // In both formats, each is there without its statement, and the one that holds nothing with it.
+    let count = |text: &str| log.matches(text).count();
+    assert_eq!(count("parrot"), 2);
+    assert!(count("connector type \"...\" is not known") >= 8);
+    assert!(count("deadlock detected") >= 4);
+    assert!(
+        count("ERROR") >= 2 * refused,
+        "{} of {refused}",
+        count("ERROR")
+    );
+
+    // The last words of the server about a process that was killed are what it did.
+    let mut waiting = cluster.client("app");
+    let pid: i32 = waiting
+        .query_one("SELECT pg_backend_pid()", &[])
+        .unwrap()
+        .get(0);
+    client.batch_execute("BEGIN; LOCK connectors").unwrap();
+    let save = format!("UPDATE connectors SET credentials = '{{\"api_key\": \"{WORD}\"}}'");
+    let killed = std::thread::spawn(move || waiting.batch_execute(&save).is_err());
+    wait_until(10, "the statement waits", || {
+        let sql = "SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event_type = 'Lock'";
+        client.query_opt(sql, &[&pid]).unwrap()
+    });
+    cluster.command("/bin/kill", &["-9", &pid.to_string()]);
+    assert!(killed.join().unwrap());
+    cluster.wait_ready();
+    let log = files(&cluster.data().join("log"));
+    let log = String::from_utf8_lossy(&log);
+    assert!(log.contains("was terminated by signal 9"));
+    let canaries: Vec<&str> = log.lines().filter(|line| line.contains(WORD)).collect();
+    assert_eq!(canaries, Vec::<&str>::new());
+    println!("{refused} statements failed, and none is in the log");
 }

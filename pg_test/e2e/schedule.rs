@@ -335,6 +335,23 @@ fn the_doctor_finds_what_is_wrong_and_its_statements_mend_it() {
         .batch_execute("SET log_statement = 'all'; SET log_min_duration_statement = 0")
         .unwrap();
     mends(&mut client, "statement logging", "log_statement = all");
+    // Of libraries that are not loaded a setting can be made up.
+    for (setting, value) in [
+        ("log_min_duration_sample", "0"),
+        ("log_transaction_sample_rate", "0.5"),
+        ("debug_print_parse", "on"),
+        ("debug_print_plan", "on"),
+        ("log_parameter_max_length_on_error", "-1"),
+        ("auto_explain.log_min_duration", "0"),
+        ("pgaudit.log", "read, write"),
+        ("pgaudit.role", "auditor"),
+    ] {
+        client
+            .batch_execute(&format!("SET {setting} = '{value}'"))
+            .unwrap();
+        mends(&mut client, "statement logging", setting);
+    }
+    assert!(doctor(&mut client, "statements that fail").0);
 
     client
         .batch_execute("INSERT INTO metrics (tenant_id, metric_type, metric_date, metric_value) VALUES ('00000000-0000-4000-8000-000000000001', 'revenue', '2026-01-05', 10)")

@@ -328,3 +328,156 @@ fn a_rotation_that_was_killed_goes_on_and_every_credential_opens_all_the_time() 
     let keys = lines.lines().filter(|line| !line.starts_with('#')).count();
     assert_eq!(keys, 2);
 }
+
+#[test]
+fn a_server_that_may_not_write_beside_its_data_has_its_key_elsewhere_and_says_where() {
+    let cluster = Cluster::create();
+    cluster.configure("shared_preload_libraries = 'connector_service'");
+    let (folder, log) = (cluster.dir.clone(), cluster.dir.join("log"));
+    let mode = |mode: &str| cluster.command("/bin/chmod", &[mode, folder.to_str().unwrap()]);
+    cluster.command("/usr/bin/touch", &[log.to_str().unwrap()]);
+    mode("0555");
+    cluster.run();
+    let url = cluster.url("postgres");
+    let create = ["-X", "-d", &url, "-c", "CREATE EXTENSION connector_service"];
+    let told = cluster.command("psql", &create);
+    let mut client = cluster.client("postgres");
+    let file: String = client
+        .query_one("SELECT connector_service_key_file()", &[])
+        .unwrap()
+        .get(0);
+    assert!(told.contains(&format!("\"{file}\"")), "{told}");
+    assert!(told.contains("HINT:"), "{told}");
+    let file = PathBuf::from(file);
+    assert_ne!(file.parent(), Some(&*folder));
+    assert!(!file.exists());
+
+    let vendor = Vendor::start(|_| Reply::Json(r#"{"data": [{"id": 1}]}"#.into()));
+    let connector = insert_connector(&mut client, "shop", &api(&vendor.url(), "orders"));
+    let run = sync(&mut client, &connector);
+    let run = wait_for_run(&mut client, &run);
+    use std::os::unix::fs::MetadataExt;
+    let made = std::fs::metadata(&file).unwrap();
+    // A folder that can be written later is no reason to look there for the key.
+    mode("0755");
+    cluster.stop(Stop::Fast);
+    cluster.run();
+    let mut client = cluster.client("postgres");
+    let again: String = client
+        .query_one("SELECT connector_service_key_file()", &[])
+        .unwrap()
+        .get(0);
+    let row = client
+        .query_one(
+            "SELECT ok FROM connector_service_doctor() WHERE item = 'key'",
+            &[],
+        )
+        .unwrap();
+    if file.starts_with(cluster.data()) {
+        assert!(
+            told.contains("WARNING:") && !row.get::<_, bool>(0),
+            "{told}"
+        );
+    } else {
+        assert!(told.contains("INFO:") && row.get::<_, bool>(0), "{told}");
+        // In somebody's home, who has use for it no longer.
+        cluster.command("/bin/rm", &[file.to_str().unwrap()]);
+    }
+    assert_eq!(run["state"], "succeeded", "{run}");
+    assert_eq!(made.mode() & 0o777, 0o600);
+    assert_eq!(PathBuf::from(again), file);
+}
+
+#[test]
+fn what_is_more_than_every_run_should_read_is_refused_when_it_is_saved() {
+    let mut stage = stage();
+    let set = |client: &mut Client, what: &str| {
+        let sql = format!("UPDATE connectors SET {what}");
+        let error = client.batch_execute(&sql).unwrap_err();
+        let error = error.as_db_error().unwrap();
+        assert!(
+            error.hint().is_some() && error.message().len() < 2_100,
+            "{error:?}"
+        );
+        error.code().code().to_owned()
+    };
+    for (what, state) in [
+        (
+            "config = ('{\"a\": [' || repeat('null,', 8000000) || 'null]}')::jsonb",
+            "22023",
+        ),
+        (
+            "config = ('[' || repeat('[],', 30000) || '1]')::jsonb",
+            "22023",
+        ),
+        (
+            "config = (repeat('{\"a\":', 100) || '1' || repeat('}', 100))::jsonb",
+            "22023",
+        ),
+        (
+            "config = (repeat('[', 128) || repeat(']', 128))::jsonb",
+            "22023",
+        ),
+        (
+            "config = (repeat('[', 6000) || repeat(']', 6000))::jsonb",
+            "22023",
+        ),
+        (
+            "config = ('{\"a\": \"' || repeat('x', 2000000) || '\"}')::jsonb",
+            "22023",
+        ),
+        (
+            "config = ('{\"' || repeat('k', 900000) || '\": 1}')::jsonb",
+            "22023",
+        ),
+        (
+            "credentials = ('{\"a\": ' || repeat('[', 6000) || repeat(']', 6000) || '}')::jsonb",
+            "22023",
+        ),
+        (
+            "credentials = ('[' || repeat('null,', 8000000) || 'null]')::jsonb",
+            "22023",
+        ),
+        (
+            "credentials = ('{\"a\": \"' || repeat('x', 200000000) || '\"}')::jsonb",
+            "22023",
+        ),
+        ("name = repeat('x', 1025)", "22001"),
+        ("type = repeat('x', 70000)", "22023"),
+        ("status = repeat('x', 70000)", "22023"),
+        ("sync_frequency = repeat('x', 70000)", "22023"),
+    ] {
+        assert_eq!(set(&mut stage.client, what), state, "{what}");
+    }
+    for (sql, state) in [
+        ("UPDATE tenants SET name = repeat('x', 1025)", "23514"),
+        (
+            "SELECT connector_service_create_token(repeat('x', 1025), NULL)",
+            "22001",
+        ),
+        ("SELECT connector_service_create_token(NULL, NULL)", "22004"),
+        ("SELECT connector_service_act_for(NULL, NULL)", "22004"),
+        ("SELECT connector_service_check_config(NULL)", "22004"),
+        (
+            "SELECT connector_service_seal(NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+            "22004",
+        ),
+    ] {
+        let error = stage.client.batch_execute(sql).unwrap_err();
+        assert_eq!(error.code().unwrap().code(), state, "{sql}");
+    }
+
+    // A row that was saved before there were bounds goes on, and its credentials can still be changed.
+    stage
+        .client
+        .batch_execute(
+            "SET session_replication_role = replica;
+             UPDATE connectors SET name = repeat('x', 5000), config = jsonb_set(config, '{spare}', (SELECT jsonb_agg(NULL::int) FROM generate_series(1, 50000)));
+             RESET session_replication_role",
+        )
+        .unwrap();
+    assert_eq!(stage.shown(), SECRET);
+    let run = stage.update(r#"'{"api_key": "another"}'"#);
+    assert_eq!(run.unwrap(), 1);
+    assert_eq!(stage.shown(), "another");
+}

@@ -809,3 +809,54 @@ fn the_statements_of_the_readme_send_a_local_file() {
         2
     );
 }
+
+#[test]
+fn a_preview_of_a_file_with_a_nul_has_its_report() {
+    for (content, config) in [
+        ("id,am\0ount\n1,2\n", json!({})),
+        ("id,amount\n1,\0\n2,x\0y\n", json!({})),
+        (
+            "i\0d,amount\n1,2\n1,3\n",
+            json!({"columns": {"amount": "number"}}),
+        ),
+        (
+            "id,amount\n1,a\0b\n2,3\n",
+            json!({"columns": {"amount": "number"}}),
+        ),
+        ("\0", json!({})),
+        (
+            "{\"a\\u0000b\": \"\\u0000\"}\n{\"a\": 1}\n",
+            json!({"format": "jsonl"}),
+        ),
+    ] {
+        let sql = "INSERT INTO connectors (tenant_id, name, type, config)
+                   VALUES ('00000000-0000-4000-8000-000000000001', 'till', 'csv', $1) RETURNING connector_id::text";
+        let mut stage = stage("csv", json!({}));
+        if let Ok(row) = stage.client.query_one(sql, &[&config]) {
+            stage.connector = row.get(0);
+        }
+        let run = stage.look("sales.csv", content);
+        // Read, or refused with the reason; but never without a word.
+        match run["state"].as_str() {
+            Some("succeeded") => assert_eq!(
+                run["report"].as_array().map(Vec::len),
+                Some(1),
+                "{content:?} {run}"
+            ),
+            _ => assert!(run["error_message"].is_string(), "{content:?} {run}"),
+        }
+        let stored = stage.upload("sales.csv", content);
+        assert!(
+            stored["state"] == "succeeded" || stored["error_message"].is_string(),
+            "{stored}"
+        );
+        let quarantine = "SELECT count(*) FROM quarantine WHERE position(E'\\x01' IN reason || coalesce(source_record_id, '')) > 0";
+        let odd: i64 = stage.client.query_one(quarantine, &[]).unwrap().get(0);
+        assert_eq!(odd, 0);
+        assert!(
+            !stage.cluster.log().contains("could not"),
+            "{}",
+            stage.cluster.log()
+        );
+    }
+}

@@ -4,12 +4,13 @@ SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
 CREATE TABLE @extschema@.tenants (
     tenant_id uuid CONSTRAINT tenants_pkey PRIMARY KEY,
-    name text,
+    name text CONSTRAINT tenants_name_is_bounded CHECK (pg_catalog.octet_length(name) <= 1024),
     timezone text NOT NULL DEFAULT 'UTC',
     currency text NOT NULL DEFAULT 'USD' CONSTRAINT tenants_currency_is_iso_code CHECK (currency ~ '^[A-Z]{3}$'),
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE @extschema@.tenants IS 'One row per customer whose data is kept apart. A tenant is registered when its first connector is inserted.';
+COMMENT ON CONSTRAINT tenants_name_is_bounded ON @extschema@.tenants IS 'It stands in lists, messages and labels.';
 COMMENT ON COLUMN @extschema@.tenants.tenant_id IS 'Chosen by the application.';
 COMMENT ON COLUMN @extschema@.tenants.name IS 'For people; never interpreted.';
 COMMENT ON COLUMN @extschema@.tenants.timezone IS 'IANA name. Schedule slots and days are this zone''s.';
@@ -27,7 +28,7 @@ CREATE TABLE @extschema@.connectors (
     last_sync_at timestamptz,
     next_sync_at timestamptz,
     status text NOT NULL DEFAULT 'active',
-    error_message text,
+    error_message text CONSTRAINT connectors_error_message_is_bounded CHECK (pg_catalog.octet_length(error_message) <= 16384),
     scheduler text NOT NULL DEFAULT 'database' CONSTRAINT connectors_scheduler_is_known CHECK (scheduler IN ('database', 'external')),
     failures integer NOT NULL DEFAULT 0 CONSTRAINT connectors_failures_not_negative CHECK (failures >= 0),
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -40,11 +41,12 @@ CREATE INDEX idx_connectors_tenant ON @extschema@.connectors (tenant_id);
 CREATE INDEX idx_connectors_next_sync ON @extschema@.connectors (next_sync_at) WHERE status = 'active';
 CREATE INDEX idx_connectors_probe ON @extschema@.connectors (next_sync_at) WHERE status = 'error';
 COMMENT ON TABLE @extschema@.connectors IS 'One row per source that is synced. Inserting a row is all it takes: an active connector is due at once.';
+COMMENT ON CONSTRAINT connectors_error_message_is_bounded ON @extschema@.connectors IS 'It is read with every look at the connector.';
 COMMENT ON COLUMN @extschema@.connectors.tenant_id IS 'Whose data it is; registered in tenants on first use.';
-COMMENT ON COLUMN @extschema@.connectors.name IS 'For people; never interpreted.';
+COMMENT ON COLUMN @extschema@.connectors.name IS 'For people; never interpreted. At most 1024 bytes.';
 COMMENT ON COLUMN @extschema@.connectors.type IS 'Kind of source: api, csv, excel, erpnext, mysql, postgres, quickbooks, salesforce, shopify, square, stripe or webhook.';
 COMMENT ON COLUMN @extschema@.connectors.credentials IS 'JSON object with what the source needs to let us in; templates of an api manifest see its keys under config. Every field is sealed before the row is stored, {"$sealed": ...}, and nothing gives it back. Given as plain JSON, or as {"$box": base64}: a sealed box for connector_service_seal_key(), of one field or of all. One field is changed by credentials || ''{"field": ...}''.';
-COMMENT ON COLUMN @extschema@.connectors.config IS 'JSON object. Type api: "manifest" holds the declarative manifest, "start_date" (ISO 8601) where a first sync begins, default 30 days ago; other keys are what the manifest''s templates see as config.';
+COMMENT ON COLUMN @extschema@.connectors.config IS 'JSON object. Type api: "manifest" holds the declarative manifest, "start_date" (ISO 8601) where a first sync begins, default 30 days ago; other keys are what the manifest''s templates see as config. At most 1 MB, 20000 values and 64 levels: each run reads all of it.';
 COMMENT ON COLUMN @extschema@.connectors.sync_frequency IS 'hourly, daily, weekly or manual; on-demand and event-driven are stored as manual, and so is whatever is given for csv and excel, whose files are uploaded, and for webhook, which is pushed to.';
 COMMENT ON COLUMN @extschema@.connectors.last_sync_at IS 'Start of the last run that succeeded: everything the source showed by then is stored.';
 COMMENT ON COLUMN @extschema@.connectors.next_sync_at IS 'When the connector is due: at once when new or resumed, then the next full hour, day or week of the tenant''s zone; after a failure, when it is tried again. NULL: only on demand.';
@@ -73,7 +75,7 @@ AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_timezone_names z WHERE z.name = NEW.timezone) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = format('time zone "%s" is not known', NEW.timezone),
+            MESSAGE = format('time zone "%s" is not known', left(NEW.timezone, 100)),
             HINT = 'Use a name from pg_timezone_names, such as Europe/Berlin.';
     END IF;
     RETURN NEW;
@@ -91,15 +93,27 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     was_active boolean := false;
+    v_is_within_bounds boolean;
     v_null text := CASE
-        WHEN NEW.connector_id IS NULL THEN 'connector_id' WHEN NEW.tenant_id IS NULL THEN 'tenant_id' WHEN NEW.type IS NULL THEN 'type'
-        WHEN NEW.config IS NULL THEN 'config' WHEN NEW.credentials IS NULL THEN 'credentials' END;
+        WHEN NEW.connector_id IS NULL THEN 'connector_id' WHEN NEW.tenant_id IS NULL THEN 'tenant_id' WHEN NEW.name IS NULL THEN 'name'
+        WHEN NEW.type IS NULL THEN 'type' WHEN NEW.config IS NULL THEN 'config' WHEN NEW.credentials IS NULL THEN 'credentials'
+        WHEN NEW.sync_frequency IS NULL THEN 'sync_frequency' WHEN NEW.status IS NULL THEN 'status' WHEN NEW.scheduler IS NULL THEN 'scheduler' END;
 BEGIN
     IF v_null IS NOT NULL THEN
         -- Before the constraint of the column, whose message would show the row before its credentials are sealed.
         RAISE EXCEPTION USING ERRCODE = 'not_null_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, COLUMN = v_null,
             MESSAGE = format('%s of a connector is NULL', v_null),
             HINT = format('Give %s, or leave it out if it has a default.', v_null);
+    END IF;
+    -- Of what is saved, and not of what was: a row that was there before goes on.
+    IF octet_length(NEW.name) > 1024 AND (TG_OP = 'INSERT' OR NEW.name IS DISTINCT FROM OLD.name) THEN
+        RAISE EXCEPTION USING ERRCODE = 'string_data_right_truncation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, COLUMN = 'name',
+            MESSAGE = format('name of a connector has %s bytes, where 1024 are allowed', octet_length(NEW.name)),
+            HINT = 'Give it a shorter name; what else there is to say has its place elsewhere.';
+    END IF;
+    IF TG_OP = 'INSERT' OR NEW.config IS DISTINCT FROM OLD.config THEN
+        -- Assigned, and not selected, as below.
+        v_is_within_bounds := @extschema@.connector_service_check_config(NEW.config);
     END IF;
     NEW.type := lower(btrim(NEW.type));
     NEW.status := lower(btrim(NEW.status));
@@ -113,15 +127,21 @@ BEGIN
     END IF;
     IF NEW.sync_frequency NOT IN ('hourly', 'daily', 'weekly', 'manual') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = format('sync frequency "%s" is not known', NEW.sync_frequency),
+            MESSAGE = format('sync frequency "%s" is not known', left(NEW.sync_frequency, 100)),
             DETAIL = 'Known frequencies: daily, hourly, manual, weekly.',
             HINT = 'Correct sync_frequency.';
     END IF;
     IF NEW.status NOT IN ('active', 'paused', 'error') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = format('connector status "%s" is not known', NEW.status),
+            MESSAGE = format('connector status "%s" is not known', left(NEW.status, 100)),
             DETAIL = 'Known statuses: active, error, paused.',
             HINT = 'Correct status.';
+    END IF;
+    IF NEW.scheduler NOT IN ('database', 'external') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('scheduler "%s" is not known', left(NEW.scheduler, 100)),
+            DETAIL = 'Known schedulers: database, external.',
+            HINT = 'Correct scheduler.';
     END IF;
 
     IF TG_OP = 'INSERT' THEN

@@ -7,7 +7,7 @@ CREATE TABLE @extschema@.sync_runs (
     connector_id uuid NOT NULL,
     tenant_id uuid NOT NULL,
     kind text NOT NULL DEFAULT 'sync' CONSTRAINT sync_runs_kind_is_known CHECK (kind IN ('sync', 'backfill', 'upload', 'webhook', 'check', 'preview')),
-    requested_by text NOT NULL DEFAULT session_user,
+    requested_by text NOT NULL DEFAULT session_user CONSTRAINT sync_runs_requested_by_is_bounded CHECK (pg_catalog.octet_length(requested_by) <= 1024),
     state text NOT NULL DEFAULT 'queued' CONSTRAINT sync_runs_state_is_known CHECK (state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')),
     attempt integer NOT NULL DEFAULT 0,
     token uuid,
@@ -27,9 +27,9 @@ CREATE TABLE @extschema@.sync_runs (
     bytes bigint NOT NULL DEFAULT 0,
     unmapped bigint NOT NULL DEFAULT 0,
     error_code text,
-    error_message text,
+    error_message text CONSTRAINT sync_runs_error_message_is_bounded CHECK (pg_catalog.octet_length(error_message) <= 16384),
     retry_at timestamptz,
-    waiting_for text,
+    waiting_for text CONSTRAINT sync_runs_waiting_for_is_bounded CHECK (pg_catalog.octet_length(waiting_for) <= 16384),
     waits integer NOT NULL DEFAULT 0,
     failures integer NOT NULL DEFAULT 0,
     warnings text[] NOT NULL DEFAULT '{}',
@@ -57,6 +57,9 @@ CREATE INDEX sync_runs_latest ON @extschema@.sync_runs (connector_id, kind, requ
 CREATE INDEX sync_runs_tenant ON @extschema@.sync_runs (tenant_id, requested_at DESC, run_id);
 CREATE INDEX sync_runs_age ON @extschema@.sync_runs (requested_at);
 COMMENT ON TABLE @extschema@.sync_runs IS 'Every sync as a row, kept as history. received = inserted + updated + unchanged + quarantined + deleted, always: the counters commit in one transaction with the rows they count.';
+COMMENT ON CONSTRAINT sync_runs_requested_by_is_bounded ON @extschema@.sync_runs IS 'A role''s name, or a word.';
+COMMENT ON CONSTRAINT sync_runs_error_message_is_bounded ON @extschema@.sync_runs IS 'Runs are read by the thousand.';
+COMMENT ON CONSTRAINT sync_runs_waiting_for_is_bounded ON @extschema@.sync_runs IS 'Runs are read by the thousand.';
 COMMENT ON COLUMN @extschema@.sync_runs.kind IS 'sync, backfill, upload, webhook, check or preview.';
 COMMENT ON COLUMN @extschema@.sync_runs.requested_by IS 'Role that asked; "schedule" where the connector was due and the worker or connector_service_sync_due() found it so; "retry" where it failed before.';
 COMMENT ON COLUMN @extschema@.sync_runs.state IS 'queued, running, succeeded, failed or cancelled.';
@@ -92,15 +95,17 @@ COMMENT ON COLUMN @extschema@.sync_runs.asked_again IS 'Whether a webhook told o
 
 CREATE TABLE @extschema@.rate_budgets (
     tenant_id uuid CONSTRAINT rate_budgets_tenant_fkey REFERENCES @extschema@.tenants ON DELETE CASCADE,
-    account text,
+    account text CONSTRAINT rate_budgets_account_is_bounded CHECK (pg_catalog.octet_length(account) <= 1024),
     rests_until timestamptz,
-    reason text,
+    reason text CONSTRAINT rate_budgets_reason_is_bounded CHECK (pg_catalog.octet_length(reason) <= 16384),
     used bigint,
     allowed bigint,
     updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     CONSTRAINT rate_budgets_pkey PRIMARY KEY (tenant_id, account)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE @extschema@.rate_budgets IS 'What vendors said of the accounts that connectors call: everything that calls an account shares its allowance, and a pause that a vendor asked for outlives the server. Written by the worker, which reads it when it starts: to end a pause by hand, delete the row and have the worker started again by pg_terminate_backend().';
+COMMENT ON CONSTRAINT rate_budgets_account_is_bounded ON @extschema@.rate_budgets IS 'A row of the index holds no more.';
+COMMENT ON CONSTRAINT rate_budgets_reason_is_bounded ON @extschema@.rate_budgets IS 'It is what a run shows that waits.';
 COMMENT ON COLUMN @extschema@.rate_budgets.account IS 'The account at the vendor, in words that are safe to show.';
 COMMENT ON COLUMN @extschema@.rate_budgets.rests_until IS 'Until when nothing of the account is called; NULL or past: it is.';
 COMMENT ON COLUMN @extschema@.rate_budgets.reason IS 'Why it rests.';
@@ -109,12 +114,13 @@ COMMENT ON COLUMN @extschema@.rate_budgets.allowed IS 'The allowance, in the ven
 
 CREATE TABLE @extschema@.sync_state (
     connector_id uuid CONSTRAINT sync_state_connector_fkey REFERENCES @extschema@.connectors ON DELETE CASCADE,
-    stream text,
+    stream text CONSTRAINT sync_state_stream_is_bounded CHECK (pg_catalog.octet_length(stream) <= 1024),
     cursor jsonb NOT NULL,
     updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     CONSTRAINT sync_state_pkey PRIMARY KEY (connector_id, stream)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE @extschema@.sync_state IS 'Where each stream stands; commits in one transaction with the rows it speaks of. Delete a row to read its stream from the start again.';
+COMMENT ON CONSTRAINT sync_state_stream_is_bounded ON @extschema@.sync_state IS 'A row of the index holds no more.';
 COMMENT ON COLUMN @extschema@.sync_state.cursor IS '"at": the greatest source value of all that is stored; "pass": there while a pass is unfinished, with the next page to ask for; "read_until": when the latest complete pass began; "finished_by": the run that finished the latest pass, which does not read the stream again when it is taken up after a crash.';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.sync_runs', '');

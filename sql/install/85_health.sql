@@ -97,6 +97,7 @@ BEGIN
 
     item := 'copy';
     SELECT CASE
+            WHEN v_installation.only_row IS NULL THEN 'the row of installation is gone'
             WHEN v_installation.held_since IS NOT NULL THEN v_installation.held_because
             WHEN v_installation.system_identifier <> s.system_identifier THEN 'this server is not the one it was installed on'
             WHEN v_installation.database_oid <> d.oid THEN 'this database is a copy of another one' END
@@ -108,9 +109,15 @@ BEGIN
     RETURN NEXT;
 
     item := 'key';
-    ok := v_status ->> 'key_problem' IS NULL;
-    detail := coalesce(v_status ->> 'key_problem', 'the keys that credentials are sealed with can be read');
-    fix := CASE WHEN NOT ok THEN 'none in SQL: put the key file back, from the backup that is kept apart from the database''s; see connector_service.key_file' END;
+    ok := v_status ->> 'key_problem' IS NULL AND NOT coalesce((v_status ->> 'key_is_in_data_directory')::boolean, false);
+    detail := CASE
+        WHEN v_status ->> 'key_problem' IS NOT NULL THEN v_status ->> 'key_problem'
+        WHEN NOT ok THEN 'the key file is inside of the data directory: a base backup carries the key along with what it seals'
+        ELSE 'the keys that credentials are sealed with can be read' END;
+    fix := CASE
+        WHEN ok THEN NULL
+        WHEN v_status ->> 'key_problem' IS NOT NULL THEN 'none in SQL: put the key file back, from the backup that is kept apart from the database''s; see connector_service.key_file'
+        ELSE 'ALTER SYSTEM SET connector_service.key_file = ''/a/folder/elsewhere/connector_service.key''; -- move the file there, if there is one yet, and restart the server' END;
     RETURN NEXT;
 
     item := 'scheduler';
@@ -206,13 +213,39 @@ BEGIN
     RETURN NEXT;
 
     item := 'statement logging';
-    v_text := concat_ws(', ',
-        CASE WHEN current_setting('log_statement') IN ('mod', 'all') THEN 'log_statement = ' || current_setting('log_statement') END,
-        CASE WHEN current_setting('log_min_duration_statement') <> '-1' THEN 'log_min_duration_statement = ' || current_setting('log_min_duration_statement') END,
-        CASE WHEN current_setting('pgaudit.log', true) ~* 'write|all' THEN 'pgaudit.log = ' || current_setting('pgaudit.log', true) END);
-    ok := v_text = '';
-    detail := CASE WHEN ok THEN 'statements are not logged' ELSE format('%s: credentials that are typed into a statement may end up in the server''s log', v_text) END;
-    fix := CASE WHEN NOT ok THEN format('SET log_statement = ''none''; SET log_min_duration_statement = -1; -- before typing credentials, as a superuser; or write them as {"$box": ...}, sealed for %sconnector_service_seal_key()', v_prefix) END;
+    -- What each would put into the log of a statement that saves credentials and succeeds.
+    SELECT string_agg(format('%s = %s logs %s', l.name, l.value, l.what), '; '), string_agg(format('SET %s = %L;', l.name, l.off), ' ')
+        INTO v_text, v_fix
+    FROM (
+        SELECT k.name, current_setting(k.name, true) AS value, k.what, k.off, k.is_on
+        FROM (VALUES
+            ('log_statement', 'the statement', 'none', '^(mod|all)$'),
+            ('log_min_duration_statement', 'the statement and its parameters where it takes that long', '-1', '^[^-]'),
+            ('log_min_duration_sample', 'the same of some statements', '-1', '^[^-]'),
+            ('log_transaction_sample_rate', 'all statements of some transactions', '0', '[1-9]'),
+            ('debug_print_parse', 'the values of a statement, in its parse tree', 'off', '^on$'),
+            ('debug_print_rewritten', 'the values of a statement, in its parse tree', 'off', '^on$'),
+            ('debug_print_plan', 'the values of a statement, in its plan', 'off', '^on$'),
+            ('log_parameter_max_length_on_error', 'parameters of a statement that fails, where it names neither connectors nor a function of this extension', '0', '^[^0]'),
+            ('auto_explain.log_min_duration', 'the statement where it takes that long, and from PostgreSQL 16 on its parameters', '-1', '^[^-]'),
+            ('pgaudit.log', 'the statement, and its parameters if pgaudit.log_parameter is on', 'none', '(^|[ ,])(write|function|misc|all)'),
+            ('pgaudit.role', 'the statement where that role has a right on connectors', '', '.')
+        ) AS k (name, what, off, is_on)) AS l
+    WHERE l.value ~ l.is_on;
+    ok := v_text IS NULL;
+    detail := CASE WHEN ok THEN 'statements are not logged' ELSE format('credentials that are typed into a statement may end up in the server''s log: %s', v_text) END;
+    fix := CASE WHEN NOT ok THEN format('%s -- before typing credentials, as a superuser; or write them as {"$box": ...}, sealed for %sconnector_service_seal_key()', v_fix, v_prefix) END;
+    RETURN NEXT;
+
+    item := 'statements that fail';
+    -- From this level on a message is logged with the statement that it is about.
+    v_text := current_setting('log_min_error_statement');
+    ok := (v_status ->> 'preloaded')::boolean OR v_text IN ('fatal', 'panic');
+    detail := CASE
+        WHEN NOT ok THEN format('log_min_error_statement = %s logs a statement that fails; it is hidden, where it may hold credentials, only if the library was loaded when the server started', v_text)
+        WHEN v_text IN ('fatal', 'panic') THEN format('log_min_error_statement = %s: statements that fail are not logged', v_text)
+        ELSE format('log_min_error_statement = %s logs statements that fail, but not those that write connectors or call a function that takes credentials', v_text) END;
+    fix := CASE WHEN NOT ok THEN 'see preload; until then SET log_min_error_statement = ''panic''; -- before typing credentials, as a superuser' END;
     RETURN NEXT;
 
     item := 'clock';

@@ -4,7 +4,7 @@ SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
 CREATE TABLE @extschema@.gateway_tokens (
     token_id uuid CONSTRAINT gateway_tokens_pkey PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
-    name text NOT NULL,
+    name text NOT NULL CONSTRAINT gateway_tokens_name_is_bounded CHECK (pg_catalog.octet_length(name) <= 1024),
     tenant_id uuid CONSTRAINT gateway_tokens_tenant_fkey REFERENCES @extschema@.tenants ON DELETE CASCADE,
     scope text NOT NULL DEFAULT 'read' CONSTRAINT gateway_tokens_scope_is_known CHECK (scope IN ('read', 'app')),
     token_hash bytea NOT NULL CONSTRAINT gateway_tokens_hash_is_whole CHECK (pg_catalog.octet_length(token_hash) = 32),
@@ -15,6 +15,7 @@ CREATE TABLE @extschema@.gateway_tokens (
 );
 CREATE INDEX gateway_tokens_tenant ON @extschema@.gateway_tokens (tenant_id);
 COMMENT ON TABLE @extschema@.gateway_tokens IS 'Who may ask the gateway. Only the hash of a token is kept; connector_service_create_token() shows the token once. To take a right back, delete the row.';
+COMMENT ON CONSTRAINT gateway_tokens_name_is_bounded ON @extschema@.gateway_tokens IS 'It stands in lists and messages.';
 COMMENT ON COLUMN @extschema@.gateway_tokens.name IS 'For people: who has it.';
 COMMENT ON COLUMN @extschema@.gateway_tokens.tenant_id IS 'Whose rows it opens; NULL: every tenant''s.';
 COMMENT ON COLUMN @extschema@.gateway_tokens.scope IS 'read: metrics; app: also syncs and uploads.';
@@ -30,9 +31,19 @@ DECLARE
     v_hash bytea;
     v_token text := 'cs_' || translate(encode(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()), 'base64'), '+/=', '-_');
 BEGIN
+    -- Before the constraints, whose messages would show the row.
+    IF p_name IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
+            MESSAGE = 'p_name is NULL',
+            HINT = 'Say who has the token, so that it can be taken back.';
+    ELSIF octet_length(p_name) > 1024 THEN
+        RAISE EXCEPTION USING ERRCODE = 'string_data_right_truncation',
+            MESSAGE = format('the name of a token has %s bytes, where 1024 are allowed', octet_length(p_name)),
+            HINT = 'Give it a shorter name.';
+    END IF;
     IF p_scope IS NULL OR p_scope NOT IN ('read', 'app') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = format('scope "%s" is not known', p_scope),
+            MESSAGE = format('scope "%s" is not known', left(p_scope, 100)),
             DETAIL = 'Known scopes: app, read.',
             HINT = 'read opens metrics; app opens syncs and uploads as well.';
     END IF;
@@ -48,7 +59,7 @@ BEGIN
     RETURN v_token;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_create_token(text, uuid, text, interval) IS 'Makes a bearer token for the gateway and returns it: the only time that it can be seen. p_name says who has it; p_tenant_id whose rows it opens, NULL every tenant''s; p_scope is read (metrics) or app (also syncs and uploads); p_valid_for NULL: for ever. Raises 22023 or 42704.';
+COMMENT ON FUNCTION @extschema@.connector_service_create_token(text, uuid, text, interval) IS 'Makes a bearer token for the gateway and returns it: the only time that it can be seen. p_name says who has it; p_tenant_id whose rows it opens, NULL every tenant''s; p_scope is read (metrics) or app (also syncs and uploads); p_valid_for NULL: for ever. Raises 22001, 22004, 22023 or 42704.';
 
 CREATE FUNCTION @extschema@.connector_service_metrics_page(p_tenant_id uuid, p_metric_type text, p_start_date date, p_end_date date,
     p_after_date date, p_after_type text, p_limit integer) RETURNS jsonb LANGUAGE plpgsql STABLE

@@ -5,10 +5,11 @@ SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 CREATE FUNCTION @extschema@.connector_service_adopt() RETURNS void LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    UPDATE @extschema@.installation i
-    SET system_identifier = s.system_identifier, database_oid = d.oid, held_since = NULL, held_because = NULL
-    FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
-    WHERE d.datname = pg_catalog.current_database();
+    INSERT INTO @extschema@.installation AS i (system_identifier, database_oid)
+    SELECT s.system_identifier, d.oid FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
+    WHERE d.datname = pg_catalog.current_database()
+    ON CONFLICT (only_row) DO UPDATE
+    SET system_identifier = excluded.system_identifier, database_oid = excluded.database_oid, held_since = NULL, held_because = NULL;
     SELECT @extschema@.connector_service_wake();
 END;
 COMMENT ON FUNCTION @extschema@.connector_service_adopt() IS 'Says that this copy of an installation (restored, cloned, made from a template) may call the vendors; the worker starts at COMMIT.';
@@ -141,6 +142,8 @@ COMMENT ON FUNCTION @extschema@.connector_service_reprocess(uuid) IS 'Derives fa
 COMMENT ON FUNCTION @extschema@.connector_service_replay(uuid) IS 'Tries the quarantined records of a connector again: those a mapping could not read, and those PostgreSQL refused. Returns how many are out of quarantine now. Raises 42704 for a connector that is unknown, or not the caller''s tenant''s.';
 COMMENT ON FUNCTION @extschema@.connector_service_wake() IS 'Wakes this database''s sync worker at COMMIT, or has one started.';
 COMMENT ON FUNCTION @extschema@.connector_service_seal(uuid, uuid, text, jsonb, jsonb, uuid, jsonb) IS 'For the trigger of connectors: credentials sealed for their place. What is sealed already is kept, if it belongs there. Raises 22023 with a hint for a type, config or credentials that make no sense, 42501 for credentials of another connector, 55000 where the key file is missing or another one; warns of a type that this version cannot sync, of a host that may not be called, and of credentials whose key is not here.';
+COMMENT ON FUNCTION @extschema@.connector_service_check_config(jsonb) IS 'For the trigger of connectors: raises 22023 for a config that is larger than a run should read, or nested deeper.';
+COMMENT ON FUNCTION @extschema@.connector_service_key_file() IS 'Where the key file is, or will be once there is a credential; for superusers. NULL if the library was not preloaded.';
 COMMENT ON FUNCTION @extschema@.connector_service_seal_key() IS 'Public key (X25519, base64) for sealed boxes, crypto_box_seal of libsodium: a secret that is encrypted with it can be written into connectors.credentials as {"$box": base64}, and never appears in SQL. Creates the key file where there is none. Raises 55000.';
 COMMENT ON FUNCTION @extschema@.connector_service_new_key() IS 'Puts a new key in front of the key file, which seals from then on; returns its id. CALL connector_service_rotate_key() does this and seals everything again. Raises 55000.';
 COMMENT ON FUNCTION @extschema@.connector_service_retire_key(text) IS 'Drops a key from the key file. Raises 55000 while credentials of this database are sealed with it, 22023 for what is no key id; other databases of the server are not looked at.';

@@ -262,4 +262,30 @@ GRANT EXECUTE ON FUNCTION @extschema@.connector_service_tenant() TO PUBLIC;
 -- Whoever deletes records, connectors or tenants takes the locks of the tenants that they see.
 GRANT EXECUTE ON FUNCTION @extschema@.connector_service_lock_own() TO PUBLIC;
 
+-- Said once, to who installs it: whoever loses this file has lost every credential.
+
+DO $key$
+DECLARE
+    v_file text := @extschema@.connector_service_key_file();
+    v_status jsonb := @extschema@.connector_service_status();
+BEGIN
+    IF v_status ->> 'key_problem' IS NOT NULL THEN
+        RAISE WARNING USING
+            MESSAGE = format('credentials cannot be sealed: %s', v_status ->> 'key_problem'),
+            DETAIL = format('The key file would be "%s".', v_file),
+            HINT = 'Name a file in a folder of the server''s user by connector_service.key_file, and restart the server.';
+    ELSIF (v_status ->> 'key_is_in_data_directory')::boolean THEN
+        RAISE WARNING USING
+            MESSAGE = format('credentials are sealed with a key in the file "%s", inside of the data directory', v_file),
+            DETAIL = 'A base backup carries the key along with what it seals.',
+            HINT = 'Name a file in another folder of the server''s user by connector_service.key_file, and restart the server.';
+    ELSIF v_file IS NOT NULL THEN
+        -- Whatever is less is not shown while an extension is created.
+        RAISE INFO USING
+            MESSAGE = format('credentials are sealed with a key in the file "%s", which is made with the first of them', v_file),
+            HINT = 'Back it up, apart from the database: no other copy of the key is anywhere. In a container, let it lie on a volume, by connector_service.key_file.';
+    END IF;
+END
+$key$;
+
 SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

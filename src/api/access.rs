@@ -28,6 +28,11 @@ fn connector_service_tenant() -> Result<pgrx::Uuid, ErrorReport> {
 /// Makes the rows of a tenant the caller's, until the end of the transaction, or with `p_session` until another
 /// call or the end of the session. NULL: nobody's.
 #[pg_extern(volatile, parallel_unsafe)]
-fn connector_service_act_for(p_tenant_id: Option<pgrx::Uuid>, p_session: default!(bool, false)) {
-    guc::act_for(p_tenant_id.map(read_uuid), p_session);
+fn connector_service_act_for(
+    p_tenant_id: Option<pgrx::Uuid>,
+    p_session: default!(Option<bool>, false),
+) -> Result<(), ErrorReport> {
+    let session = p_session.ok_or(Error::Null("p_session"))?;
+    guc::act_for(p_tenant_id.map(read_uuid), session);
+    Ok(())
 }

@@ -6,6 +6,7 @@
 mod access;
 mod catalog;
 mod definition;
+mod document;
 mod fact;
 mod lock;
 mod mapping;

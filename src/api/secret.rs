@@ -5,44 +5,60 @@ use connector_service_core::fetch;
 use connector_service_core::secret::{
     Credentials, Place, SealError, key_ids, open_credentials, public_key, reseal, seal_credentials,
 };
+use connector_service_core::source::size::check_config;
 use connector_service_core::source::{self, Definition, TYPES};
 use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::Value;
 
+use super::document::Document;
 use crate::error::{Error, Result, warning_of};
 use crate::guc;
 use crate::store::{self, key, read_uuid};
+
+/// Called by the trigger of `connectors` for a config that is new: raises where it is more than a run should read.
+#[pg_extern(immutable, parallel_safe)]
+#[search_path(pg_catalog, pg_temp)]
+fn connector_service_check_config(p_config: Option<Document>) -> Result<bool, ErrorReport> {
+    let config = p_config.ok_or(Error::Null("p_config"))?;
+    let size = config.size().ok_or(Error::ConfigTooLarge)?;
+    check_config(size).map_err(Error::ConfigOverLimit)?;
+    Ok(true)
+}
 
 /// Called by the trigger of `connectors`: seals what is not sealed yet, and raises what is wrong with the
 /// definition. `p_old_credentials` is what the row held.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_seal(
-    p_tenant_id: pgrx::Uuid,
-    p_connector_id: pgrx::Uuid,
-    p_type: &str,
-    p_config: JsonB,
-    p_credentials: JsonB,
+    p_tenant_id: Option<pgrx::Uuid>,
+    p_connector_id: Option<pgrx::Uuid>,
+    p_type: Option<&str>,
+    p_config: Option<Document>,
+    p_credentials: Option<Document>,
     p_old_tenant_id: Option<pgrx::Uuid>,
-    p_old_credentials: Option<JsonB>,
+    p_old_credentials: Option<Document>,
 ) -> Result<JsonB, ErrorReport> {
     let place = Place {
-        tenant: read_uuid(p_tenant_id),
-        connector: read_uuid(p_connector_id),
+        tenant: read_uuid(p_tenant_id.ok_or(Error::Null("p_tenant_id"))?),
+        connector: read_uuid(p_connector_id.ok_or(Error::Null("p_connector_id"))?),
     };
+    let kind = p_type.ok_or(Error::Null("p_type"))?;
+    let config = p_config.ok_or(Error::Null("p_config"))?;
+    let given = p_credentials.ok_or(Error::Null("p_credentials"))?;
+    let given = given.value().ok_or(Error::CredentialsTooLarge)?;
     let old = p_old_tenant_id
-        .zip(p_old_credentials)
+        .zip(p_old_credentials.and_then(|credentials| credentials.value()))
         .map(|(tenant, credentials)| {
             let tenant = read_uuid(tenant);
-            (Place { tenant, ..place }, credentials.0)
+            (Place { tenant, ..place }, credentials)
         });
-    let sealed = seal(&place, &p_credentials.0, old.as_ref());
+    let sealed = seal(&place, &given, old.as_ref());
     // Wiped, also where it was refused.
-    drop(Credentials::from(p_credentials.0));
+    drop(Credentials::from(given));
     let (sealed, opened) = sealed?;
-    check(p_type, p_config.0, opened)?;
+    check(kind, config.value().ok_or(Error::ConfigTooLarge)?, opened)?;
     Ok(JsonB(sealed))
 }
 
@@ -128,6 +144,14 @@ fn connector_service_seal_key() -> Result<String, ErrorReport> {
     Ok(store::with(|db| Ok(public_key(&key::need(db)?)))?)
 }
 
+/// Where the key file is, or will be; NULL where the library was not preloaded.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn connector_service_key_file() -> Option<String> {
+    let place = key::place().ok()?;
+    Some(place.path.to_string_lossy().into_owned())
+}
+
 /// Puts a new key in front of the key file; returns its id.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
@@ -150,23 +174,26 @@ fn connector_service_retire_key(p_key_id: &str) -> Result<(), ErrorReport> {
 fn connector_service_reseal(
     p_tenant_id: pgrx::Uuid,
     p_connector_id: pgrx::Uuid,
-    p_credentials: JsonB,
+    p_credentials: Document,
 ) -> Result<JsonB, ErrorReport> {
     let place = Place {
         tenant: read_uuid(p_tenant_id),
         connector: read_uuid(p_connector_id),
     };
+    let credentials = p_credentials.value().ok_or(Error::CredentialsTooLarge)?;
     let resealed = store::with(|db| {
         let keys = key::need(db)?;
-        Ok(reseal(&keys, &place, &p_credentials.0)?)
+        Ok(reseal(&keys, &place, &credentials)?)
     })?;
-    Ok(resealed.map_or(p_credentials, JsonB))
+    Ok(JsonB(resealed.unwrap_or(credentials)))
 }
 
 /// The ids of the keys that credentials are sealed with.
 #[pg_extern(immutable, parallel_safe, strict)]
 #[search_path(pg_catalog, pg_temp)]
-fn connector_service_key_ids(p_credentials: JsonB) -> Vec<String> {
-    let ids = key_ids(&p_credentials.0);
-    ids.iter().map(ToString::to_string).collect()
+fn connector_service_key_ids(p_credentials: Document) -> Vec<String> {
+    let ids = p_credentials
+        .value()
+        .map(|credentials| key_ids(&credentials));
+    ids.iter().flatten().map(ToString::to_string).collect()
 }

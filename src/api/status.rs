@@ -28,9 +28,10 @@ fn connector_service_status() -> JsonB {
     let name = store::with(installation::database).unwrap_or_default();
     let address = guc::gateway_listen().of(&name);
     let key_problem = match is_preloaded {
-        true => store::with(|db| key::load(db).map(drop)).err(),
+        true => store::with(key::check).err(),
         false => None,
     };
+    let place = key::place().ok();
     JsonB(json!({
         "preloaded": is_preloaded,
         "version": env!("CARGO_PKG_VERSION"),
@@ -41,6 +42,7 @@ fn connector_service_status() -> JsonB {
             "address": address.map(|address| address.to_string()),
             "is_readable_on_its_way": address.is_some_and(|address| !address.ip().is_loopback()) && guc::gateway_identity().0.is_none(),
         },
+        "key_is_in_data_directory": place.map(|place| guc::is_in_data_directory(&place.path)),
         "key_problem": key_problem.map(|problem| problem.to_string()),
     }))
 }

@@ -10,6 +10,7 @@ use connector_service_core::record::StreamState;
 use pgrx::datum::Interval;
 use uuid::Uuid;
 
+use super::words::words;
 use super::{Db, read_uuid, state, uuid};
 use crate::error::{Error, Result};
 
@@ -126,7 +127,7 @@ pub fn cancel_rest(db: &mut Db, connector: Uuid, why: &str) -> Result<()> {
         "UPDATE @extschema@.sync_runs SET state = 'cancelled', finished_at = clock_timestamp(), waiting_for = NULL, retry_at = NULL,
             error_code = 'cancelled', error_message = 'an earlier window failed: ' || $2
          WHERE connector_id = $1 AND kind = 'backfill' AND state = 'queued'",
-        &[uuid(connector).into(), why.into()],
+        &[uuid(connector).into(), (&*words(why)).into()],
     )?;
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use connector_service_core::fetch::Rest;
 use uuid::Uuid;
 
+use super::words::words;
 use super::{Db, read_uuid, uuid};
 use crate::error::Result;
 
@@ -33,6 +34,7 @@ pub fn rests(db: &mut Db, tenants: Vec<Uuid>) -> Result<HashMap<Uuid, Vec<Rest>>
 pub fn note(db: &mut Db, tenant: Uuid, rest: &Rest, used: Option<(u64, u64)>) -> Result<()> {
     let n = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let wait = Some(rest.wait.as_secs_f64()).filter(|wait| *wait > 0.0);
+    let why = wait.map(|_| words(&rest.why));
     db.run(
         "INSERT INTO @extschema@.rate_budgets AS b (tenant_id, account, rests_until, reason, used, allowed)
          VALUES ($1, $2, now() + make_interval(secs => $3), $4, $5, $6)
@@ -44,7 +46,7 @@ pub fn note(db: &mut Db, tenant: Uuid, rest: &Rest, used: Option<(u64, u64)>) ->
             uuid(tenant).into(),
             rest.account.as_str().into(),
             wait.into(),
-            wait.map(|_| rest.why.as_str()).into(),
+            why.as_deref().into(),
             used.map(|(used, _)| n(used)).into(),
             used.map(|(_, allowed)| n(allowed)).into(),
         ],

@@ -7,6 +7,7 @@ use connector_service_core::source::Rotated;
 use uuid::Uuid;
 
 use super::run::Claimed;
+use super::words::words;
 use super::{Db, key, read_uuid, uuid};
 use crate::error::{Error, Result};
 
@@ -230,7 +231,7 @@ pub fn failed(
          WHERE connector_id = $1",
         &[
             uuid(connector).into(),
-            message.into(),
+            (&*words(message)).into(),
             mend.into(),
             wait.as_secs_f64().into(),
         ],
@@ -240,11 +241,12 @@ pub fn failed(
 
 /// A file was stored, or why it was not. A file that is refused is no reason not to take another one.
 pub fn uploaded(db: &mut Db, connector: Uuid, run: Uuid, problem: Option<&str>) -> Result<()> {
+    let problem = problem.map(words);
     db.run(
         "UPDATE @extschema@.connectors c
          SET last_sync_at = CASE WHEN $3 IS NULL THEN r.started_at ELSE c.last_sync_at END, error_message = $3
          FROM @extschema@.sync_runs r WHERE c.connector_id = $1 AND r.run_id = $2",
-        &[uuid(connector).into(), uuid(run).into(), problem.into()],
+        &[uuid(connector).into(), uuid(run).into(), problem.as_deref().into()],
     )?;
     Ok(())
 }

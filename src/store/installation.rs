@@ -35,12 +35,13 @@ pub fn look(db: &mut Db) -> Result<Installation> {
     let rows = db.run(
         "SELECT e.extversion, EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_cron'),
             CASE
+                WHEN i.only_row IS NULL THEN 'the row of installation is gone'
                 WHEN i.held_since IS NOT NULL THEN i.held_because
                 WHEN i.system_identifier <> s.system_identifier THEN 'this server is not the one it was installed on'
                 WHEN i.database_oid <> d.oid THEN 'this database is a copy of another one'
             END,
             EXISTS (SELECT FROM @extschema@.connectors), EXISTS (SELECT FROM @extschema@.tenants OFFSET 1)
-         FROM pg_catalog.pg_extension e, @extschema@.installation i, pg_catalog.pg_control_system() s,
+         FROM pg_catalog.pg_extension e LEFT JOIN @extschema@.installation i ON true, pg_catalog.pg_control_system() s,
             pg_catalog.pg_database d
          WHERE e.extname = 'connector_service' AND d.datname = pg_catalog.current_database()",
         &[],

@@ -5,7 +5,8 @@
 
 use std::path::PathBuf;
 
-use connector_service_core::secret::{KeyId, Keyring};
+use connector_service_core::secret::keyfile::{self, KeyPlace};
+use connector_service_core::secret::{KeyError, KeyId, Keyring};
 
 use super::Db;
 use crate::error::{Error, Result};
@@ -21,6 +22,14 @@ pub fn load(db: &mut Db) -> Result<Option<Keyring>> {
         None => Err(Error::KeyFileMissing(known.to_string())),
         Some(keys) if keys.find(known).is_none() => Err(Error::OtherKeyFile(known.to_string())),
         some => Ok(some),
+    }
+}
+
+/// Whether there are keys, or could be.
+pub fn check(db: &mut Db) -> Result<()> {
+    match load(db)? {
+        None if !place()?.is_usable => Err(KeyError::FolderNotWritable.into()),
+        _ => Ok(()),
     }
 }
 
@@ -50,7 +59,7 @@ pub fn rotate(db: &mut Db) -> Result<Keyring> {
 
 /// Drops a key from the file, where no credential of this database is sealed with it any more.
 pub fn retire(db: &mut Db, id: &str) -> Result<()> {
-    let id: KeyId = id.parse().map_err(|_| Error::NoKeyId(id.to_owned()))?;
+    let id: KeyId = id.parse().map_err(|_| Error::NoKeyId)?;
     // Against those who read the file before and store what they sealed later.
     db.run(
         "LOCK TABLE @extschema@.connectors IN SHARE ROW EXCLUSIVE MODE",
@@ -63,11 +72,16 @@ pub fn retire(db: &mut Db, id: &str) -> Result<()> {
     know(db, &keys)
 }
 
-fn path() -> Result<PathBuf> {
+/// Where the key file is, or will be.
+pub fn place() -> Result<KeyPlace> {
     if !board::is_installed() {
         return Err(Error::NotPreloaded);
     }
-    Ok(guc::key_file())
+    Ok(keyfile::choose(guc::key_files()))
+}
+
+fn path() -> Result<PathBuf> {
+    Ok(place()?.path)
 }
 
 /// The fingerprint that this database knows its key file by.

@@ -27,6 +27,7 @@ pub mod state;
 pub mod token;
 pub mod upload;
 pub mod webhook;
+mod words;
 
 use std::cell::RefCell;
 use std::collections::HashMap;

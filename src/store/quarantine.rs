@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use connector_service_core::record::{RAW_KEPT, Rejected};
 
+use super::words::words;
 use super::{Db, uuid};
 use crate::error::Result;
 use crate::store::run::Claimed;
@@ -50,9 +51,10 @@ fn kept(record: &Rejected) -> &[u8] {
 
 fn write(db: &mut Db, claimed: &Claimed, stream: &str, batch: &[Met]) -> Result<()> {
     let of = || batch.iter().map(|met| met.record);
-    let ids: Vec<Option<&str>> = of().map(|r| r.id.as_deref().map(bounded)).collect();
+    let id = |r: &Rejected| r.id.as_deref().map(|id| words(bounded(id)).into_owned());
+    let ids: Vec<Option<String>> = of().map(id).collect();
     let reasons: Vec<&str> = of().map(|r| r.reason.word()).collect();
-    let details: Vec<&str> = of().map(|r| r.detail.as_str()).collect();
+    let details: Vec<String> = of().map(|r| words(&r.detail).into_owned()).collect();
     let raws: Vec<&[u8]> = of().map(kept).collect();
     let hashes: Vec<&[u8]> = of().map(|r| r.hash.as_slice()).collect();
     let times: Vec<i64> = batch.iter().map(|met| met.times).collect();

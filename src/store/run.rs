@@ -12,6 +12,7 @@ use connector_service_core::record::Window;
 use connector_service_core::source::Span;
 use uuid::Uuid;
 
+use super::words::{in_words, words};
 use super::{Db, Rows, read_uuid, uuid};
 use crate::error::{Error, Result};
 
@@ -369,7 +370,7 @@ pub fn show_waiting(db: &mut Db, run: Uuid, token: Uuid, wait: Duration, why: &s
         &[
             uuid(run).into(),
             uuid(token).into(),
-            why.into(),
+            (&*words(why)).into(),
             wait.as_secs_f64().into(),
         ],
     )?;
@@ -387,7 +388,7 @@ pub fn warn(db: &mut Db, run: Uuid, token: Uuid, warning: &str) -> Result<()> {
         &[
             uuid(run).into(),
             uuid(token).into(),
-            warning.into(),
+            (&*words(warning)).into(),
             MOST_WARNINGS.into(),
         ],
     )?;
@@ -402,7 +403,7 @@ pub fn report(db: &mut Db, run: Uuid, token: Uuid, found: serde_json::Value) -> 
         &[
             uuid(run).into(),
             uuid(token).into(),
-            pgrx::JsonB(found).into(),
+            pgrx::JsonB(in_words(found)).into(),
         ],
     )?;
     Ok(())
@@ -428,7 +429,7 @@ pub fn postpone(
         &[
             uuid(run).into(),
             uuid(token).into(),
-            failure.message.as_str().into(),
+            (&*words(&failure.message)).into(),
             wait.as_secs_f64().into(),
             failure.code.word().into(),
         ],
@@ -503,7 +504,7 @@ pub fn fail(db: &mut Db, run: Uuid, token: Uuid, failure: &Failure, wait: Durati
             uuid(run).into(),
             uuid(token).into(),
             failure.code.word().into(),
-            failure.message.as_str().into(),
+            (&*words(&failure.message)).into(),
             wait.as_secs_f64().into(),
         ],
     )?;
@@ -544,7 +545,7 @@ pub fn requeue_orphans(
         &[
             worker.into(),
             failure.code.word().into(),
-            failure.message.as_str().into(),
+            (&*words(&failure.message)).into(),
             most_attempts.into(),
             uuid(token).into(),
         ],

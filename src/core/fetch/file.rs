@@ -241,8 +241,17 @@ impl Reading {
             }
             Ok(shown.len() < summaries.len().max(1))
         });
-        read.map(drop)
-            .map_err(|failure| self.named(content.failed.take().unwrap_or(failure)))
+        read.map_err(|failure| self.named(content.failed.take().unwrap_or(failure)))?;
+        if shown.is_empty() {
+            // A file without a row is reported as one.
+            let summary = summaries.into_iter().next().map(|(_, summary)| summary);
+            self.send(What::Looked(Box::new(Looked {
+                stream: self.layout.stream.clone(),
+                understood: Some((summary.unwrap_or_else(|| "no row".into()), report)),
+                result: Ok(Some(self.nothing(0))),
+            })))?;
+        }
+        Ok(())
     }
 }
 

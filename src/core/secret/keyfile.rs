@@ -11,9 +11,10 @@
 //!
 //! No message holds a path or a part of the file: tenants may see it.
 
-use std::ffi::OsString;
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -85,7 +86,9 @@ impl KeyError {
             KeyError::NoFolder => {
                 "Create the folder, with mode 0700, for the user that the server runs as."
             }
-            KeyError::FolderNotWritable => "Give the folder to the user that the server runs as.",
+            KeyError::FolderNotWritable => {
+                "Give the folder to the user that the server runs as, or name a file in another one by connector_service.key_file."
+            }
             KeyError::Busy => "Try again.",
             KeyError::UnknownKey { .. } => "Compare with the ids of the keys in the key file.",
             KeyError::CurrentKey { .. } => "Rotate first: the current key cannot be retired.",
@@ -94,6 +97,48 @@ impl KeyError {
             }
         }
     }
+}
+
+/// Where a key file is, or will be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPlace {
+    pub path: PathBuf,
+    /// Whether there is a file, or one can be made.
+    pub is_usable: bool,
+}
+
+/// Of several places the first where something of that name is, whatever it is: a file that cannot be read is an error, and
+/// no reason to make another one. Where there is none, the first in whose folder a file can be made.
+pub fn choose(places: Vec<PathBuf>) -> KeyPlace {
+    let is_there = |path: &&PathBuf| fs::symlink_metadata(path).is_ok();
+    let found = places.iter().find(is_there);
+    let found = found.or_else(|| places.iter().find(|path| may_create(path)));
+    KeyPlace {
+        is_usable: found.is_some(),
+        path: found.or(places.first()).cloned().unwrap_or_default(),
+    }
+}
+
+/// Whether this process may make a file of that name.
+fn may_create(path: &Path) -> bool {
+    let Ok(folder) = CString::new(folder(path).as_os_str().as_bytes()) else {
+        return false;
+    };
+    let (may, by) = (libc::W_OK | libc::X_OK, libc::AT_EACCESS);
+    // SAFETY: a string that ends in NUL.
+    unsafe { libc::faccessat(libc::AT_FDCWD, folder.as_ptr(), may, by) == 0 }
+}
+
+/// The home of the user that this process runs as, by the list of users.
+pub fn home() -> Option<PathBuf> {
+    // SAFETY: called by the only thread that asks for users; the entry is read before the next call.
+    let home = unsafe {
+        let user = libc::getpwuid(libc::geteuid()).as_ref()?;
+        CStr::from_ptr(user.pw_dir.as_ref()?)
+    };
+    let home = PathBuf::from(OsStr::from_bytes(home.to_bytes()));
+    // What has no home has "/", or a folder that is not there.
+    (home.parent().is_some() && home.is_dir()).then_some(home)
 }
 
 impl Keyring {
@@ -255,11 +300,15 @@ impl Drop for Draft {
 
 /// Makes a name last: without it a crash may leave a folder that has never heard of the file.
 fn sync_folder(path: &Path) -> Result<(), KeyError> {
+    let folder = File::open(folder(path)).map_err(failed("written"))?;
+    folder.sync_all().map_err(failed("written"))
+}
+
+fn folder(path: &Path) -> &Path {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
-    let folder = File::open(folder.unwrap_or(Path::new("."))).map_err(failed("written"))?;
-    folder.sync_all().map_err(failed("written"))
+    folder.unwrap_or(Path::new("."))
 }
 
 fn failed(what: &'static str) -> impl Fn(io::Error) -> KeyError {

@@ -28,6 +28,7 @@ mod cover;
 mod envelope;
 mod key;
 pub mod keyfile;
+pub mod mention;
 pub mod seal;
 pub mod sealedbox;
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod request;
 mod salesforce;
 mod settings;
 mod shopify;
+pub mod size;
 mod square;
 mod stripe;
 mod table;

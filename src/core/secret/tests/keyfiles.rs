@@ -295,3 +295,26 @@ proptest! {
         let _ = text.parse::<KeyId>();
     }
 }
+
+#[test]
+fn a_key_file_that_is_there_goes_before_a_better_place_for_one() {
+    use super::super::keyfile::choose;
+    let (first, second) = (Folder::new(), Folder::new());
+    let nowhere = first.0.join("missing").join("key");
+    let places = vec![nowhere.clone(), first.file(), second.file()];
+    // The first in whose folder a file can be made.
+    let chosen = choose(places.clone());
+    assert_eq!((&chosen.path, chosen.is_usable), (&first.file(), true));
+    Keyring::create(&second.file()).unwrap();
+    assert_eq!(choose(places.clone()).path, second.file());
+    // Whatever is there of that name: what cannot be read is no reason to make another key.
+    symlink("/nowhere", first.file()).unwrap();
+    assert_eq!(choose(places).path, first.file());
+    let chosen = choose(vec![nowhere.clone()]);
+    assert_eq!((chosen.path, chosen.is_usable), (nowhere, false));
+    if !is_root() {
+        fs::set_permissions(&second.0, Permissions::from_mode(0o500)).unwrap();
+        let fresh = second.0.join("other");
+        assert!(!choose(vec![fresh]).is_usable);
+    }
+}

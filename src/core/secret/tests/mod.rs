@@ -3,6 +3,7 @@
 mod boxes;
 mod fuzz;
 mod keyfiles;
+mod mentions;
 mod redaction;
 mod sealing;
 mod wiping;
