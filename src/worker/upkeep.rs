@@ -109,6 +109,9 @@ impl Upkeep {
                 }
             }
             signals::answer();
+            if signals::is_leaving() {
+                return;
+            }
         }
     }
 
