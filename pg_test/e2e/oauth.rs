@@ -522,7 +522,8 @@ const BECOMES: [(&str, &str); 6] = [
 
 #[test]
 fn a_login_is_kept_whatever_becomes_of_its_run_and_the_next_run_waits_for_it() {
-    let mut shops = Shops::start("", (1_500, 1_500));
+    // Long enough for everything that is to happen within the logins, on a busy machine too.
+    let mut shops = Shops::start("", (4_000, 4_000));
     for kind in KINDS {
         for (what, _) in BECOMES {
             shops.add(kind, &format!("{kind}.{what}"));
@@ -545,17 +546,14 @@ fn a_login_is_kept_whatever_becomes_of_its_run_and_the_next_run_waits_for_it() {
             .unwrap();
         sync(&mut client, connector);
     }
-    {
-        let chains = shops.chains.lock().unwrap();
+    let names = shops.names();
+    let in_flight = {
+        let mut chains = shops.chains.lock().unwrap();
+        chains.takes = (200, 200);
         let in_flight = |name: &&String| chains.is_in_flight(name);
-        let names = shops.names();
-        let still: Vec<&String> = names.iter().filter(in_flight).collect();
-        assert_eq!(
-            still.len(),
-            names.len(),
-            "all this has to happen within the logins"
-        );
-    }
+        names.iter().filter(in_flight).count()
+    };
+    assert_eq!(in_flight, names.len(), "all this was within the logins");
     shops.nobody_is_locked_out();
 }
 
@@ -606,16 +604,12 @@ fn a_login_that_is_never_answered_holds_the_end_up_for_no_longer_than_its_grace(
         (shops.chains.lock().unwrap().asked == 2).then_some(())
     });
     drop(client);
+    let mut admin = shops.cluster.client("postgres");
+    admin.batch_execute("CREATE DATABASE other").unwrap();
     let worker = shops.cluster.wait_worker("app");
     shops.terminate(worker);
-    // Meanwhile it answers the server: a DROP DATABASE waits for every process.
-    let mut admin = shops.cluster.client("postgres");
-    for command in ["CREATE DATABASE other", "DROP DATABASE other"] {
-        let began = Instant::now();
-        admin.batch_execute(command).unwrap();
-        let took = began.elapsed();
-        assert!(took < Duration::from_secs(1), "{command}: {took:?}");
-    }
+    // Meanwhile it answers the server: this waits for every process.
+    admin.batch_execute("DROP DATABASE other").unwrap();
     assert!(shops.is_alive(worker));
     let took = shops.wait_for_end(worker);
     assert!(took < Duration::from_secs(5), "{took:?}");
@@ -633,7 +627,8 @@ fn a_login_that_is_never_answered_holds_the_end_up_for_no_longer_than_its_grace(
     let began = Instant::now();
     admin.batch_execute("DROP DATABASE app").unwrap();
     let took = began.elapsed();
-    assert!(took < Duration::from_millis(5_500), "{took:?}");
+    // PostgreSQL's own part of it, a checkpoint, is in this. Where the worker stayed it would fail after ten seconds.
+    assert!(took < Duration::from_secs(8), "{took:?}");
 }
 
 #[test]
@@ -662,8 +657,9 @@ fn logins_survive_a_restart_and_a_new_name_of_the_database() {
         .batch_execute("ALTER DATABASE moved RENAME TO app")
         .unwrap();
     shops.nobody_is_locked_out();
-    let took = shops.chains.lock().unwrap().asked;
-    assert_eq!(took, 5 * names.len());
+    // At first, after each of the three, and twice at the end.
+    let asked = shops.chains.lock().unwrap().asked;
+    assert_eq!(asked, 6 * names.len());
 }
 
 #[test]
@@ -864,7 +860,10 @@ fn interruptions_at_random_moments_within_logins_lock_nobody_out() {
         };
         // Logins come as the runs before end, and the backoff of a worker that was ended often.
         wait_until(60, "somebody logs in", || {
-            (!in_flight(&shops.chains.lock().unwrap()).is_empty()).then_some(())
+            let chains = shops.chains.lock().unwrap();
+            let nobody = Vec::<String>::new();
+            assert_eq!(chains.reused, nobody, "locked out after {done:?}");
+            (!in_flight(&chains).is_empty()).then_some(())
         });
         std::thread::sleep(Duration::from_millis(random.below(400) as u64));
         let in_flight = in_flight(&shops.chains.lock().unwrap());

@@ -244,7 +244,7 @@ impl Asking {
             definition: self.definition,
             rotated,
             stored,
-            _in_flight: self.in_flight,
+            in_flight: self.in_flight,
         });
         (logins.wake)();
         match timeout(STORED_WITHIN, answer).await {

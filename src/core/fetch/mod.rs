@@ -145,9 +145,17 @@ pub struct Rotation {
     /// [`fingerprint`] of what the run was given.
     pub definition: String,
     pub rotated: Rotated,
-    /// Where to say that it is stored. Nobody waits for that where the run was ended.
-    pub stored: oneshot::Sender<()>,
-    _in_flight: login::InFlight,
+    /// Nobody waits for that where the run was ended.
+    stored: oneshot::Sender<()>,
+    in_flight: login::InFlight,
+}
+
+impl Rotation {
+    /// It is stored, or not wanted any more: the run goes on, and may log in again.
+    pub fn stored(self) {
+        drop(self.in_flight);
+        let _ = self.stored.send(());
+    }
 }
 
 /// Which part of a run's file is wanted, from 0, and where to give it. `None`: it is not there.

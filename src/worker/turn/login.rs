@@ -25,6 +25,9 @@ const GRACE: Duration = Duration::from_millis(4_500);
 /// a slow disk keeps it from ever being stored.
 pub(super) const LONGEST_TRY: Duration = Duration::from_secs(2);
 
+/// Time of a try that begins when the grace is all but over. Longer: it is more than grace. Shorter: it is none.
+const LAST_TRY: Duration = Duration::from_millis(100);
+
 /// Pause after a try that failed: doubled each time. Longer: who ends the server meanwhile loses the token. Shorter: more
 /// of the worker's time goes into trying.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -66,8 +69,7 @@ impl Turn {
             let why = match kept {
                 Ok(Kept::Stored | Kept::NotWanted) => {
                     fault::point("after_keep");
-                    // Nobody waits where the run was ended meanwhile.
-                    let _ = unkept.rotation.stored.send(());
+                    unkept.rotation.stored();
                     continue;
                 }
                 Ok(Kept::Gone) | Err(Error::NotInstalled) => continue,
@@ -144,7 +146,7 @@ impl Turn {
         loop {
             signals::answer();
             let left = until.saturating_duration_since(Instant::now());
-            self.keep_tokens(left.min(LONGEST_TRY));
+            self.keep_tokens(left.clamp(LAST_TRY, LONGEST_TRY));
             let in_flight = self.engine.logins();
             if in_flight.is_empty() {
                 break;

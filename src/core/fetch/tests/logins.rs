@@ -160,7 +160,7 @@ async fn a_run_goes_on_once_its_token_is_stored_and_fails_where_nobody_stores_it
         vendor.answer.notify_one();
         let rotation = next_rotation(&mut engine).await;
         if is_stored {
-            rotation.stored.send(()).unwrap();
+            rotation.stored();
             assert_eq!(end_of(&mut engine, run).await, Ok(()));
         } else {
             drop(rotation);
