@@ -13,10 +13,15 @@ use pgrx::prelude::pg_guard;
 use pgrx::{
     PGRXSharedMemory, PgLwLock, PgXactCallbackEvent, pg_shmem_init, pg_sys, register_xact_callback,
 };
+use uuid::Uuid;
 
 /// Workers that there can be at once, and databases that can wait for the launcher. Larger costs 24 bytes of shared
 /// memory each; smaller and a server with more databases would not serve them all.
 const PLACES: usize = 256;
+
+/// Connectors that workers have in hand. Larger costs 24 bytes of shared memory each; smaller, and of those beyond it the
+/// tables alone keep two workers from asking for tokens at once, which a cancelled run does not.
+const HANDS: usize = 4_096;
 
 // SAFETY: no other library names its lock so.
 static BOARD: PgLwLock<Board> = unsafe { PgLwLock::new(c"connector_service") };
@@ -32,6 +37,7 @@ struct Board {
     empty: [u32; PLACES],
     holds: [Hold; PLACES],
     errands: [Errands; PLACES],
+    hands: [Hand; HANDS],
 }
 
 /// What the upkeep process of a database is asked for.
@@ -49,6 +55,20 @@ struct Errands {
     /// The sum of them.
     what: u32,
 }
+
+/// A connector that a worker fetches for, or may still be logging in for although its run has ended.
+#[derive(Clone, Copy)]
+struct Hand {
+    database: u32,
+    pid: i32,
+    connector: [u8; 16],
+}
+
+const NO_HAND: Hand = Hand {
+    database: FREE,
+    pid: 0,
+    connector: [0; 16],
+};
 
 #[derive(Clone, Copy)]
 struct Worker {
@@ -90,6 +110,7 @@ impl Default for Board {
                 database: FREE,
                 what: 0,
             }; PLACES],
+            hands: [NO_HAND; HANDS],
         }
     }
 }
@@ -136,14 +157,46 @@ pub fn enter_worker(database: pg_sys::Oid, number: i32) -> bool {
 fn leave_worker() {
     // SAFETY: this process's own pid.
     let me = unsafe { pg_sys::MyProcPid };
-    if let Some(place) = BOARD
-        .exclusive()
+    let mut board = BOARD.exclusive();
+    if let Some(place) = board
         .workers
         .iter_mut()
         .find(|w| w.database != FREE && w.pid == me)
     {
         place.database = FREE;
     }
+    for hand in board.hands.iter_mut().filter(|hand| hand.pid == me) {
+        *hand = NO_HAND;
+    }
+}
+
+/// Shows which connectors this worker has in hand, and no others.
+pub fn set_hands<'a>(connectors: impl Iterator<Item = &'a Uuid>) {
+    // SAFETY: this process's own pid, and its database, which is fixed.
+    let (me, database) = unsafe { (pg_sys::MyProcPid, pg_sys::MyDatabaseId.to_u32()) };
+    let mut connectors = connectors.map(|connector| Hand {
+        database,
+        pid: me,
+        connector: *connector.as_bytes(),
+    });
+    let mut board = BOARD.exclusive();
+    for hand in &mut board.hands {
+        if hand.pid == me || hand.database == FREE {
+            *hand = connectors.next().unwrap_or(NO_HAND);
+        }
+    }
+}
+
+/// The connectors that other workers of this database have in hand.
+pub fn hands_of_others() -> Vec<Uuid> {
+    // SAFETY: as above.
+    let (me, database) = unsafe { (pg_sys::MyProcPid, pg_sys::MyDatabaseId.to_u32()) };
+    let board = BOARD.share();
+    let others = board.hands.iter();
+    let others = others.filter(|hand| hand.database == database && hand.pid != me);
+    others
+        .map(|hand| Uuid::from_bytes(hand.connector))
+        .collect()
 }
 
 /// The number of the gateway among a database's processes, beyond those of sync workers.

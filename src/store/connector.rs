@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use connector_service_core::secret::{Place, replace_text};
+use connector_service_core::fetch::fingerprint;
+use connector_service_core::secret::{Place, Secret, replace_text};
 use connector_service_core::source::Rotated;
+use serde_json::Value;
 use uuid::Uuid;
 
-use super::run::Claimed;
 use super::words::words;
 use super::{Db, key, read_uuid, uuid};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// What keeps a connector from being queued now.
 #[derive(Debug, PartialEq, Eq)]
@@ -130,38 +131,62 @@ pub fn queue_due(db: &mut Db, due: Due, requested_by: &str, most: Option<i64>) -
     Ok(found)
 }
 
-/// Stores a refresh token that a vendor replaced, sealed, in the place of the old one. Under the lock of the row: a
-/// person who changes credentials meanwhile waits, and what a person has changed before stays.
-pub fn keep(
-    db: &mut Db,
-    claimed: &Claimed,
-    token: Uuid,
-    place: &Place,
-    rotated: &Rotated,
-) -> Result<()> {
+/// What became of a refresh token that was to be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    Stored,
+    /// Somebody has given the connector another one meanwhile, which stays.
+    NotWanted,
+    /// There is no such connector of the tenant any more.
+    Gone,
+    /// Another session has locked the row.
+    Busy,
+}
+
+/// Stores a refresh token that a vendor replaced, sealed, in the place of the old one, whatever has become of the run.
+/// Under the lock of the row, which is not waited for: a person who changes credentials meanwhile waits, and what a person
+/// has changed before stays. `definition` is [`fingerprint`] of what the run was given.
+pub fn keep(db: &mut Db, place: &Place, definition: &str, rotated: &Rotated) -> Result<Kept> {
     let rows = db.run(
-        "SELECT c.credentials::text FROM @extschema@.connectors c JOIN @extschema@.sync_runs r ON r.connector_id = c.connector_id
-         WHERE r.run_id = $1 AND r.token = $2 AND r.state = 'running'
-         FOR NO KEY UPDATE OF c",
-        &[uuid(claimed.run).into(), uuid(token).into()],
+        "SELECT c.credentials::text, c.config::text, c.type FROM @extschema@.connectors c
+         WHERE c.connector_id = $1 AND c.tenant_id = $2 FOR NO KEY UPDATE SKIP LOCKED",
+        &[uuid(place.connector).into(), uuid(place.tenant).into()],
     )?;
-    let Some(sealed) = rows.get::<String>(0, 1)? else {
-        return Err(Error::Fenced(claimed.run));
-    };
-    let keys = key::need(db)?;
-    let sealed = serde_json::from_str(&sealed).unwrap_or_default();
-    let new = String::from_utf8_lossy(rotated.new.expose());
-    let replaced = replace_text(&keys, place, &sealed, &rotated.path, (&rotated.old, &new))?;
-    if let Some(credentials) = replaced {
-        db.run(
-            "UPDATE @extschema@.connectors SET credentials = $2 WHERE connector_id = $1",
-            &[
-                uuid(claimed.connector).into(),
-                pgrx::JsonB(credentials).into(),
-            ],
-        )?;
+    if rows.count == 0 {
+        return Ok(match tenant(db, place.connector)? == Some(place.tenant) {
+            true => Kept::Busy,
+            false => Kept::Gone,
+        });
     }
-    Ok(())
+    let keys = key::need(db)?;
+    let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
+    let sealed: Value = json(&rows.need::<String>(0, 1)?);
+    let config: Value = json(&rows.need::<String>(0, 2)?);
+    // Credentials without a token are good for this one only where config still has the one that it replaces.
+    let is_in_config = fingerprint(&rows.need::<String>(0, 3)?, &config) == definition
+        || has_text(&config, &rotated.old);
+    let new = String::from_utf8_lossy(rotated.new.expose());
+    let (path, texts) = (&rotated.path, (&rotated.old, &*new));
+    let Some(credentials) = replace_text(&keys, place, &sealed, path, texts, is_in_config)? else {
+        return Ok(Kept::NotWanted);
+    };
+    db.run(
+        "UPDATE @extschema@.connectors SET credentials = $2 WHERE connector_id = $1",
+        &[
+            uuid(place.connector).into(),
+            pgrx::JsonB(credentials).into(),
+        ],
+    )?;
+    Ok(Kept::Stored)
+}
+
+fn has_text(value: &Value, text: &Secret) -> bool {
+    match value {
+        Value::String(held) => held.as_bytes() == text.expose(),
+        Value::Array(items) => items.iter().any(|item| has_text(item, text)),
+        Value::Object(fields) => fields.values().any(|field| has_text(field, text)),
+        _ => false,
+    }
 }
 
 /// A sync of a connector was queued: where it was due it is so again at its next slot.

@@ -199,8 +199,9 @@ pub fn next_tenant(db: &mut Db, from: Uuid) -> Result<Option<Uuid>> {
 }
 
 /// Takes up a run of a tenant: the oldest one of these kinds, a backfill last; nothing while another worker has runs of
-/// the tenant, so that the pace and the limits of its accounts are in one hand. Of a connector one at a time: two that ask
-/// for a token at once would each take the other's refresh token away. What is asked of each candidate is a scalar, not a
+/// the tenant, so that the pace and the limits of its accounts are in one hand. Of a connector one at a time, and none of
+/// those that are `in_hand`, where a login may outlive its run: two that ask for a token at once would each take the
+/// other's refresh token away. What is asked of each candidate is a scalar, not a
 /// join: the index gives the oldest ones first, and a planner that knows no sizes yet would join all that wait.
 pub fn claim(
     db: &mut Db,
@@ -208,14 +209,17 @@ pub fn claim(
     token: Uuid,
     (worker, is_alone): (i32, bool),
     kinds: &[Kind],
+    in_hand: &[Uuid],
 ) -> Result<Option<Claimed>> {
     let kinds: Vec<&str> = kinds.iter().map(|kind| kind.word()).collect();
+    let in_hand: Vec<pgrx::Uuid> = in_hand.iter().copied().map(uuid).collect();
     let rows = db.run(
         "WITH waiting AS MATERIALIZED (
             SELECT r.run_id FROM @extschema@.sync_runs r
             WHERE r.state = 'queued' AND r.retry_at IS NULL AND r.tenant_id = $2 AND r.kind = ANY ($4)
                 AND ($5 OR (SELECT count(*) FROM @extschema@.sync_runs o WHERE o.tenant_id = r.tenant_id AND o.state = 'running' AND o.worker <> $3) = 0)
                 AND (SELECT count(*) FROM @extschema@.sync_runs o WHERE o.connector_id = r.connector_id AND o.state = 'running') = 0
+                AND r.connector_id <> ALL ($6)
                 AND (r.kind NOT IN ('sync', 'backfill')
                     OR (SELECT c.status FROM @extschema@.connectors c WHERE c.connector_id = r.connector_id) <> 'paused')
             ORDER BY (r.kind = 'backfill'), r.requested_at LIMIT 1 FOR UPDATE SKIP LOCKED)
@@ -233,6 +237,7 @@ pub fn claim(
             worker.into(),
             kinds.into(),
             is_alone.into(),
+            in_hand.into(),
         ],
     )?;
     (rows.count > 0).then(|| read_claimed(&rows)).transpose()

@@ -36,7 +36,8 @@ use crate::secret::Cover;
 use crate::source::{Definition, Rotated, Span};
 use crate::threads;
 pub use file::{Upload, UploadMark};
-pub use run::foresee;
+pub use login::{Gate, LoginInFlight};
+pub use run::{fingerprint, foresee};
 
 /// Bounds of every exchange; from the settings of the installation.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +74,7 @@ pub enum Purpose {
 /// One run to be fetched.
 pub struct Job {
     pub run: Uuid,
+    pub connector: Uuid,
     pub tenant: Uuid,
     pub purpose: Purpose,
     /// Accounts of the tenant that rest, as it was stored.
@@ -122,8 +124,6 @@ pub struct Event {
 
 pub enum What {
     Page(Box<FetchedPage>),
-    /// The run waits until the new refresh token is stored.
-    Rotated(Box<Rotation>),
     /// The run waits until it is given a part of its file.
     Part(PartWanted),
     /// The run, or its whole account, waits.
@@ -136,10 +136,26 @@ pub enum What {
     Finished(Result<(), Failure>),
 }
 
-/// A refresh token that a vendor replaced, and where to say that it is stored.
+/// A refresh token that a vendor replaced, to be stored whatever has become of its run; the login is in flight until this
+/// is dropped.
 pub struct Rotation {
+    pub run: Uuid,
+    pub connector: Uuid,
+    pub tenant: Uuid,
+    /// [`fingerprint`] of what the run was given.
+    pub definition: String,
     pub rotated: Rotated,
-    pub stored: oneshot::Sender<Result<(), Failure>>,
+    /// Nobody waits for that where the run was ended.
+    stored: oneshot::Sender<()>,
+    in_flight: login::InFlight,
+}
+
+impl Rotation {
+    /// It is stored, or not wanted any more: the run goes on, and may log in again.
+    pub fn stored(self) {
+        drop(self.in_flight);
+        let _ = self.stored.send(());
+    }
 }
 
 /// Which part of a run's file is wanted, from 0, and where to give it. `None`: it is not there.
@@ -200,8 +216,11 @@ pub struct Engine {
     paces: Arc<pace::Paces>,
     /// Whose turn it is to read a large file.
     large: Arc<Semaphore>,
+    logins: Arc<login::Logins>,
     outbox: run::Outbox,
     inbox: mpsc::Receiver<Event>,
+    /// Ahead of all events: pages that wait to be stored do not hold them up.
+    rotations: mpsc::UnboundedReceiver<Rotation>,
     tasks: HashMap<Uuid, AbortHandle>,
 }
 
@@ -210,16 +229,22 @@ pub struct Engine {
 const EVENTS_IN_FLIGHT: usize = 32;
 
 impl Engine {
-    /// `wake` is called from tokio threads after an event was sent, and must not block.
-    pub fn start(wake: Arc<dyn Fn() + Send + Sync>) -> std::io::Result<Engine> {
+    /// `wake` is called from tokio threads after an event was sent, and must not block. `gate` counts the logins.
+    pub fn start(
+        wake: Arc<dyn Fn() + Send + Sync>,
+        gate: &'static Gate,
+    ) -> std::io::Result<Engine> {
         let (sender, inbox) = mpsc::channel(EVENTS_IN_FLIGHT);
+        let (kept, rotations) = mpsc::unbounded_channel();
         Ok(Engine {
             runtime: Some(threads::runtime("connector_fetch")?),
             client: Arc::new(client::Client::new()),
             paces: Arc::default(),
             large: Arc::new(Semaphore::new(1)),
+            logins: Arc::new(login::Logins::new(gate, kept, wake.clone())),
             outbox: run::Outbox { sender, wake },
             inbox,
+            rotations,
             tasks: HashMap::new(),
         })
     }
@@ -227,13 +252,13 @@ impl Engine {
     pub fn submit(&mut self, job: Job) {
         let run = job.run;
         let (client, paces) = (self.client.clone(), self.paces.clone());
-        let large = self.large.clone();
+        let (large, logins) = (self.large.clone(), self.logins.clone());
         let outbox = self.outbox.clone();
+        self.logins.let_in(run);
         let task = async move {
             // A bug in a source ends its run, never the process, and never silently.
-            let fetched = AssertUnwindSafe(run::fetch(job, &client, &paces, &large, &outbox))
-                .catch_unwind()
-                .await;
+            let fetched = run::fetch(job, &client, &paces, &large, &logins, &outbox);
+            let fetched = AssertUnwindSafe(fetched).catch_unwind().await;
             let result = fetched
                 .unwrap_or_else(|_| Err(Failure::new(Code::Internal, "the fetch task panicked")));
             outbox
@@ -254,12 +279,14 @@ impl Engine {
             let event = self.inbox.try_recv().ok()?;
             let known = match event.what {
                 What::Page(_)
-                | What::Rotated(_)
                 | What::Part(_)
                 | What::Waiting(_)
                 | What::Warning(_)
                 | What::Looked(_) => self.tasks.contains_key(&event.run),
-                What::Finished(_) => self.tasks.remove(&event.run).is_some(),
+                What::Finished(_) => {
+                    self.logins.shut_out(event.run);
+                    self.tasks.remove(&event.run).is_some()
+                }
             };
             if known {
                 return Some(event);
@@ -267,11 +294,35 @@ impl Engine {
         }
     }
 
-    /// Ends a run's task; events of it that are already in the channel are dropped by [`Engine::try_next`].
+    /// The next refresh token that is to be stored, if one is there. Never blocks.
+    pub fn try_rotation(&mut self) -> Option<Rotation> {
+        self.rotations.try_recv().ok()
+    }
+
+    /// Ends a run's task; events of it that are already in the channel are dropped by [`Engine::try_next`]. A login that
+    /// is in flight goes on, and no other one begins.
     pub fn abort(&mut self, run: Uuid) {
+        self.logins.shut_out(run);
         if let Some(task) = self.tasks.remove(&run) {
             task.abort();
         }
+    }
+
+    pub fn abort_all(&mut self) {
+        let runs: Vec<Uuid> = self.tasks.keys().copied().collect();
+        for run in runs {
+            self.abort(run);
+        }
+    }
+
+    /// Logins whose outcome is not known or not stored yet: no other run of their connectors may be submitted.
+    pub fn logins(&self) -> Vec<LoginInFlight> {
+        self.logins.in_flight()
+    }
+
+    /// Whether a login ended, since this was last asked, that had outlived its run.
+    pub fn take_freed(&mut self) -> bool {
+        self.logins.take_freed()
     }
 }
 

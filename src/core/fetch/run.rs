@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::bounds::{MOST_SEEN, Progress, Tries, see};
 use super::client::{Client, SMALL_BODY};
 use super::database::Database;
-use super::login::Held;
+use super::login::{Held, Logins};
 use super::pace::{Paces, Turn};
 use super::{
     Budget, Event, FetchedPage, Job, Limits, Purpose, RESUME_WITHIN, Stored, Waiting, What,
@@ -54,26 +54,30 @@ impl Outbox {
     }
 }
 
+/// Of what a run was given but its credentials: whether the same is given still.
+pub fn fingerprint(source: &str, config: &Value) -> String {
+    let hash = json::hash(format!("{source} {config}").as_bytes());
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 pub async fn fetch(
     job: Job,
-    client: &Client,
+    client: &Arc<Client>,
     paces: &Paces,
     large: &Semaphore,
+    logins: &Arc<Logins>,
     outbox: &Outbox,
 ) -> Result<(), Failure> {
-    let reader = source::find(&job.source)?.open(&job.definition)?;
-    let definition = json::hash(format!("{} {}", job.source, job.definition.config).as_bytes());
+    let reader = Arc::from(source::find(&job.source)?.open(&job.definition)?);
     for rest in &job.rests {
         paces.rest(job.tenant, &rest.account, rest.wait, &rest.why);
     }
     let mut run = Run {
         run: job.run,
+        connector: job.connector,
         tenant: job.tenant,
-        reader: reader.as_ref(),
-        definition: definition
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect(),
+        reader: &reader,
+        definition: fingerprint(&job.source, &job.definition.config),
         states: job.states,
         start: Start {
             now: job.now,
@@ -90,6 +94,7 @@ pub async fn fetch(
         refresh: None,
         client,
         paces,
+        logins,
         outbox,
     };
     let looks = job.purpose == Purpose::Look;
@@ -179,9 +184,10 @@ pub fn named(url: &Url, mut failure: Failure) -> Failure {
 
 pub struct Run<'a> {
     pub run: Uuid,
+    pub connector: Uuid,
     pub tenant: Uuid,
-    pub reader: &'a dyn Reader,
-    /// See [`Pass::definition`].
+    pub reader: &'a Arc<dyn Reader>,
+    /// See [`Pass::definition`] and [`fingerprint`].
     pub definition: String,
     pub states: HashMap<String, Stored>,
     pub start: Start,
@@ -195,8 +201,9 @@ pub struct Run<'a> {
     pub database: Mutex<Option<Database>>,
     /// What took the place of the configured refresh token in this run.
     pub refresh: Option<Secret>,
-    pub client: &'a Client,
+    pub client: &'a Arc<Client>,
     pub paces: &'a Paces,
+    pub logins: &'a Arc<Logins>,
     pub outbox: &'a Outbox,
 }
 
@@ -512,7 +519,8 @@ impl Run<'_> {
             return self.batch(&query, at).await;
         }
         let request = self.reader.request(at).map_err(Trouble::Final)?;
-        let home = first_url(self.reader, stream, standing.window, self.start, access);
+        let reader = self.reader.as_ref();
+        let home = first_url(reader, stream, standing.window, self.start, access);
         let home = home.map_err(Trouble::Final)?.origin();
         let url = &request.url;
         // A user name would become a header of the client's own making.

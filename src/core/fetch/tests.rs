@@ -6,6 +6,7 @@
 )]
 
 mod guarded;
+mod logins;
 mod pinned;
 
 use std::collections::HashMap;
@@ -13,20 +14,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use url::Url;
 use uuid::Uuid;
 
 use super::client::Client;
+use super::login::Logins;
 use super::pace::Paces;
 use super::run::{Outbox, Run};
 use super::*;
 use crate::json::{self, RecordLimits, Spec};
 use crate::record::{Page, Pass};
 use crate::secret::tests::ring;
-use crate::secret::{Credentials, Place};
+use crate::secret::{Credentials, Place, Secret};
 use crate::source::{Method, Position, Reader, Request, Response, Start, Stream, Verdict};
 
 const LIMITS: Limits = Limits {
@@ -40,6 +42,13 @@ const LIMITS: Limits = Limits {
     pages: 10,
     syncs_of_account: 4,
 };
+
+/// The logins of runs that have none.
+fn no_logins() -> Arc<Logins> {
+    static GATE: Gate = Gate::new();
+    let (sender, _) = mpsc::unbounded_channel();
+    Arc::new(Logins::new(&GATE, sender, Arc::new(|| {})))
+}
 
 /// Every server of these tests is this host.
 fn loopback() -> Arc<Allowed> {
@@ -208,7 +217,7 @@ async fn run_covered(
         ordered,
         whole: false,
     }];
-    let reader = Script { streams, url };
+    let reader: Arc<dyn Reader> = Arc::new(Script { streams, url });
     let (sender, mut inbox) = mpsc::channel(100);
     let outbox = Outbox {
         sender,
@@ -217,8 +226,10 @@ async fn run_covered(
     let now = DateTime::UNIX_EPOCH;
     let mut run = Run {
         run: Uuid::nil(),
+        connector: Uuid::nil(),
         tenant: Uuid::nil(),
         paces: &Paces::default(),
+        logins: &no_logins(),
         began: std::time::Instant::now(),
         reader: &reader,
         definition: "d".into(),
@@ -235,7 +246,7 @@ async fn run_covered(
         access: None,
         database: tokio::sync::Mutex::new(None),
         refresh: None,
-        client: &Client::new(),
+        client: &Arc::new(Client::new()),
         outbox: &outbox,
     };
     let result = run.all_streams().await;
@@ -592,6 +603,7 @@ fn job(url: &Url) -> Job {
     let now = DateTime::UNIX_EPOCH;
     Job {
         run: Uuid::new_v4(),
+        connector: Uuid::new_v4(),
         tenant: Uuid::nil(),
         purpose: Purpose::Sync,
         rests: vec![],
@@ -659,8 +671,9 @@ async fn wait_until(what: &str, ready: impl Fn() -> bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_channel_stops_the_fetch_and_an_aborted_run_is_silent() {
+    static GATE: Gate = Gate::new();
     let (url, count) = endless().await;
-    let mut engine = Engine::start(Arc::new(|| {})).unwrap();
+    let mut engine = Engine::start(Arc::new(|| {}), &GATE).unwrap();
     let first = job(&url);
     let run = first.run;
     engine.submit(first);
@@ -690,7 +703,8 @@ async fn a_full_channel_stops_the_fetch_and_an_aborted_run_is_silent() {
 
 #[test]
 fn network_threads_take_no_signal() {
-    let engine = Engine::start(Arc::new(|| {})).unwrap();
+    static GATE: Gate = Gate::new();
+    let engine = Engine::start(Arc::new(|| {}), &GATE).unwrap();
     let blocked = |task: &std::path::Path| -> u64 {
         let status = std::fs::read_to_string(task.join("status")).unwrap_or_default();
         let line = status

@@ -162,14 +162,15 @@ pub fn seal_credentials(
     })
 }
 
-/// Puts a new text in the place of an old one, which lies at a path of keys within sealed credentials. `None`: what
-/// lies there is neither, because somebody has changed it meanwhile.
+/// Puts a new text in the place of an old one, which lies at a path of keys within sealed credentials, or in an empty place
+/// where that `may_be_empty`. `None`: neither is there, because somebody has changed it meanwhile.
 pub fn replace_text(
     keys: &Keyring,
     place: &Place,
     sealed: &Value,
     path: &[String],
     (old, new): (&Secret, &str),
+    may_be_empty: bool,
 ) -> Result<Option<Value>, SealError> {
     let opened = open_credentials(keys, place, sealed)?;
     let (Some((field, within)), Some(mut given)) =
@@ -189,7 +190,7 @@ pub fn replace_text(
         target = fields.entry(key.clone()).or_insert(Value::Null);
     }
     // A place that holds nothing yet: the token stands in config, and credentials go before it.
-    let is_known = target.is_null()
+    let is_known = target.is_null() && may_be_empty
         || target
             .as_str()
             .is_some_and(|text| text.as_bytes() == old.expose());

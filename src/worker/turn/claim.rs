@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use connector_service_core::error::{Code, Failure};
-use connector_service_core::fetch::{Job, Purpose};
+use connector_service_core::fetch::{Job, LoginInFlight, Purpose};
 use connector_service_core::secret::{
     Cover, Credentials, Keyring, Place, SealError, open_credentials,
 };
@@ -38,7 +38,8 @@ impl Turn {
     /// Takes up runs as far as there is room: one of each tenant in turn, so that who has many waits for his own.
     fn take_up(&mut self, db: &mut Db, tenants: Tenants) -> Result<Vec<Claimed>> {
         let most = guc::max_concurrent_syncs();
-        let room = most.saturating_sub(self.going.len());
+        let left: Vec<LoginInFlight> = self.logins_left().collect();
+        let room = most.saturating_sub(self.going.len() + left.len());
         let most_of_tenant = guc::max_syncs_per_tenant().unwrap_or(match tenants {
             Tenants::One => most,
             Tenants::Several => most.div_ceil(2),
@@ -46,12 +47,16 @@ impl Turn {
         let most_slow = guc::max_backfills();
         // All accounts of a tenant are in one worker's hands, so that their pace and their limits hold.
         let (place, workers) = self.place();
+        let worker = (self.number, workers == 1);
         let is_mine = |tenant: Uuid| tenant.as_u128() % workers == place;
         let mut of_tenant: HashMap<Uuid, usize> = HashMap::new();
         let mut of_kind: HashMap<Kind, usize> = HashMap::new();
         for Going { claimed, .. } in self.going.values() {
             *of_tenant.entry(claimed.tenant).or_default() += 1;
             *of_kind.entry(claimed.kind).or_default() += 1;
+        }
+        for login in left {
+            *of_tenant.entry(login.tenant).or_default() += 1;
         }
         let mut taken = Vec::new();
         // One round without a run to be taken up is the end.
@@ -81,8 +86,11 @@ impl Turn {
                 .chain(slow)
                 .collect();
             if let Some(claimed) =
-                run::claim(db, tenant, self.token, (self.number, workers == 1), &kinds)?
+                run::claim(db, tenant, self.token, worker, &kinds, &self.in_hand())?
             {
+                // Before this commits, and anybody can cancel it.
+                self.hands.insert(claimed.connector);
+                board::set_hands(self.hands.iter());
                 *of_tenant += 1;
                 *of_kind.entry(claimed.kind).or_default() += 1;
                 taken.push(claimed);
@@ -94,7 +102,7 @@ impl Turn {
 
     /// Takes queued runs as far as there is room, and hands them out once that has committed.
     pub(super) fn claim(&mut self, tenants: Tenants) -> Result<()> {
-        let is_full = self.going.len() >= guc::max_concurrent_syncs();
+        let is_full = self.going.len() + self.logins_left().count() >= guc::max_concurrent_syncs();
         let is_leaving = self.number > guc::sync_workers();
         if is_full || is_leaving || tx(run::is_queue_empty)? {
             return Ok(());
@@ -136,6 +144,7 @@ impl Turn {
             });
             self.engine.submit(Job {
                 run,
+                connector: claimed.connector,
                 tenant: claimed.tenant,
                 purpose: match claimed.kind {
                     Kind::Sync | Kind::Backfill | Kind::Upload | Kind::Webhook => Purpose::Sync,

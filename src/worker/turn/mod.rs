@@ -5,10 +5,11 @@
 
 mod claim;
 mod end;
+mod login;
 mod settle;
 mod store;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -72,6 +73,10 @@ struct Turn {
     /// Where to look for the next tenant: behind the one that had its turn last.
     next_tenant: Uuid,
     going: HashMap<Uuid, Going>,
+    /// Refresh tokens that are to be stored.
+    unkept: Vec<login::Unkept>,
+    /// The connectors that others were shown to be in this worker's hand.
+    hands: HashSet<Uuid>,
     /// Ends of runs that could not be written down yet (the disk was full, say).
     unwritten: Vec<(Uuid, std::result::Result<(), Failure>)>,
     /// Tenants whose facts are derived by the upkeep process for a while.
@@ -95,7 +100,7 @@ pub fn run(number: i32) {
         Err(error) => error!("connector_service sync worker cannot make its wake-up pipe: {error}"),
     };
     let waker = waiter.waker();
-    let engine = match Engine::start(Arc::new(move || waker.wake())) {
+    let engine = match Engine::start(Arc::new(move || waker.wake()), &signals::LOGINS) {
         Ok(engine) => engine,
         Err(error) => {
             error!("connector_service sync worker cannot start its network threads: {error}")
@@ -107,6 +112,8 @@ pub fn run(number: i32) {
         number,
         next_tenant: Uuid::nil(),
         going: HashMap::new(),
+        unkept: Vec::new(),
+        hands: HashSet::new(),
         unwritten: Vec::new(),
         slow: Slow::new(),
         is_left: false,
@@ -120,8 +127,13 @@ pub fn run(number: i32) {
     let mut looked_at: Option<Instant> = None;
     loop {
         signals::answer();
+        if signals::is_leaving() {
+            turn.leave(&mut waiter);
+        }
+        turn.keep_tokens(login::LONGEST_TRY);
         let stored = turn.collect();
-        if turn.end_settled() || stored.freed {
+        turn.show_hands();
+        if turn.end_settled() | turn.is_any_login_over() | stored.freed {
             look_at = look_at.min(Instant::now() + turn.refill());
         }
         if Instant::now() >= look_at {
@@ -139,6 +151,7 @@ pub fn run(number: i32) {
         // Also when there is more to store: a sync that is queued meanwhile must not wait for its end.
         let next = turn.unsettled.look_at.map_or(look_at, |at| at.min(look_at));
         let wait = next.saturating_duration_since(Instant::now());
+        let wait = wait.min(turn.next_try_to_keep());
         if waiter.sleep(if stored.any { Duration::ZERO } else { wait }) {
             let soonest = looked_at.map_or_else(Instant::now, |at| at + BETWEEN_LOOKS);
             look_at = look_at.min(soonest);
@@ -273,7 +286,8 @@ impl Turn {
 
     /// Whether there are more workers than there should be, and this one has nothing left to do.
     fn is_surplus(&self) -> bool {
-        self.number > guc::sync_workers() && self.going.is_empty()
+        let is_idle = self.going.is_empty() && self.engine.logins().is_empty();
+        self.number > guc::sync_workers() && is_idle
     }
 
     /// Ends the fetching of runs that were cancelled or whose connector is gone.

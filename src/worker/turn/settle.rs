@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::Turn;
 use crate::board::{self, Errand};
+use crate::signals;
 use crate::store::{bounded, fact, metric, tx};
 
 /// Days of one transaction. More: the worker answers later. Fewer: more transactions.
@@ -38,7 +39,8 @@ impl Turn {
         let until = Instant::now() + SETTLED_WITHIN;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            // The process was told to end: others sum the rest.
+            if left.is_zero() || signals::is_leaving() {
                 break;
             }
             match bounded(left, |db| metric::settle(db, tenant, DAYS_AT_ONCE)) {

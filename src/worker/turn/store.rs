@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use connector_service_core::error::{Code, Failure};
-use connector_service_core::fetch::{Event, FetchedPage, Rest, Rotation, Waiting, What};
+use connector_service_core::fetch::{Event, FetchedPage, Rest, Waiting, What};
 use pgrx::prelude::*;
 use uuid::Uuid;
 
-use super::{Collected, Turn, claim};
+use super::{Collected, Turn};
 use crate::error::{Error, Result};
 use crate::store::page::Deriving;
-use crate::store::{budget, connector, page, run, tx, upload};
+use crate::store::{budget, page, run, tx, upload};
 use crate::worker::look;
 use crate::{fault, signals};
 
@@ -45,7 +45,6 @@ impl Turn {
                     records += page.records.len();
                     pages.push((run, *page));
                 }
-                What::Rotated(rotation) => self.keep(run, *rotation),
                 What::Part(wanted) => {
                     let part = tx(|db| upload::part(db, run, wanted.number));
                     let part = part.unwrap_or_else(|error| {
@@ -193,35 +192,6 @@ impl Turn {
             }
             None => run::show_waiting(db, run, token, wait, &why),
         }));
-    }
-
-    /// Stores a refresh token that a vendor replaced, and tells the run that it is.
-    fn keep(&mut self, run: Uuid, rotation: Rotation) {
-        let Some(going) = self.going.get(&run) else {
-            return;
-        };
-        let (claimed, token) = (&going.claimed, self.token);
-        let place = claim::place(claimed);
-        let mut tries = 0;
-        let kept = loop {
-            let kept = tx(|db| connector::keep(db, claimed, token, &place, &rotation.rotated));
-            match kept {
-                Err(error) if error.is_momentary() && tries < STORE_TRIES => tries += 1,
-                kept => break kept,
-            }
-            signals::answer();
-        };
-        fault::point("after_keep");
-        let kept = kept.map_err(|error| {
-            warning!("connector_service could not store a refresh token: {error}");
-            let message = format!(
-                "the new refresh token could not be stored (SQLSTATE {})",
-                error.sqlstate()
-            );
-            Failure::new(Code::StoreFailed, message)
-        });
-        // Nobody waits where the run was ended meanwhile.
-        let _ = rotation.stored.send(kept);
     }
 }
 

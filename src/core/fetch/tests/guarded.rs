@@ -185,7 +185,7 @@ async fn every_spelling_is_connected_to_once_this_host_is_listed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connector_of_any_spelling_ends_in_its_code() {
     let listener = Listener::start().await;
-    let client = Client::with(loopback_by_any_name());
+    let client = Arc::new(Client::with(loopback_by_any_name()));
     let (sender, _inbox) = mpsc::channel(100);
     let outbox = Outbox {
         sender,
@@ -198,9 +198,9 @@ async fn a_connector_of_any_spelling_ends_in_its_code() {
         let requester = "/manifest/streams/0/retriever/requester/url_base";
         *job.definition.config.pointer_mut(requester).unwrap() = url.clone().into();
         job.allowed = Arc::default();
+        let (paces, large, logins) = (Paces::default(), Semaphore::new(1), no_logins());
         let failure =
-            super::super::run::fetch(job, &client, &Paces::default(), &Semaphore::new(1), &outbox)
-                .await;
+            super::super::run::fetch(job, &client, &paces, &large, &logins, &outbox).await;
         let failure = failure.unwrap_err();
         match failure.code {
             Code::AddressNotAllowed => refused += 1,

@@ -86,7 +86,7 @@ impl Reader for Wanderer {
 async fn what_a_vendor_sends_leads_no_source_to_another_place() {
     let home = Listener::start().await;
     let other = Listener::start().await;
-    let client = Client::with(loopback_by_any_name());
+    let client = Arc::new(Client::with(loopback_by_any_name()));
     let (sender, _inbox) = mpsc::channel(1_000);
     let outbox = Outbox {
         sender,
@@ -117,15 +117,17 @@ async fn what_a_vendor_sends_leads_no_source_to_another_place() {
             ordered: false,
             whole: false,
         }];
-        let reader = Wanderer {
+        let reader: Arc<dyn Reader> = Arc::new(Wanderer {
             streams,
             home: Url::parse(&base).unwrap(),
             next: Url::parse(&next).unwrap(),
-        };
+        });
         let mut run = Run {
             run: Uuid::nil(),
+            connector: Uuid::nil(),
             tenant: Uuid::nil(),
             paces: &Paces::default(),
+            logins: &no_logins(),
             began: std::time::Instant::now(),
             reader: &reader,
             definition: "d".into(),
@@ -182,9 +184,10 @@ async fn a_manifest_whose_base_follows_the_vendor_stays_at_home() {
     };
     let result = super::super::run::fetch(
         job,
-        &Client::new(),
+        &Arc::new(Client::new()),
         &Paces::default(),
         &Semaphore::new(1),
+        &no_logins(),
         &outbox,
     )
     .await;

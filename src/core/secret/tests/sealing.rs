@@ -177,14 +177,16 @@ fn a_text_within_sealed_credentials_is_replaced_where_it_is_still_the_old_one() 
     let ring = ring(&[1]);
     let plain = json!({"flat": "old", "deep": {"a": {"b": "old"}, "c": [1]}, "other": "x"});
     let sealed = seal(&ring, plain.clone());
-    let replace = |path: &[&str], old: &str| {
+    let replace_at = |path: &[&str], old: &str, may_be_empty: bool| {
         let path: Vec<String> = path.iter().map(|&key| key.to_owned()).collect();
         let old = Secret::new(old.into());
-        let replaced = replace_text(&ring, &PLACE, &sealed, &path, (&old, "new")).unwrap()?;
+        let texts = (&old, "new");
+        let replaced = replace_text(&ring, &PLACE, &sealed, &path, texts, may_be_empty).unwrap()?;
         // Every other field is as it was, to the byte.
         assert_eq!(replaced["other"], sealed["other"]);
         Some(open(&ring, &replaced).unwrap())
     };
+    let replace = |path: &[&str], old: &str| replace_at(path, old, true);
     let with = |pointer: &str| {
         let mut changed = plain.clone();
         *changed.pointer_mut(pointer).unwrap() = json!("new");
@@ -195,6 +197,8 @@ fn a_text_within_sealed_credentials_is_replaced_where_it_is_still_the_old_one() 
     let mut added = plain.clone();
     added["absent"] = json!({"here": "new"});
     assert_eq!(replace(&["absent", "here"], "old"), Some(added));
+    assert_eq!(replace_at(&["absent", "here"], "old", false), None);
+    assert_eq!(replace_at(&["flat"], "old", false), with("/flat"));
     // What a person has put there meanwhile stays, and so does what is no text.
     for (path, old) in [
         (&["flat"][..], "older"),
@@ -212,7 +216,8 @@ fn a_text_within_sealed_credentials_is_replaced_where_it_is_still_the_old_one() 
             &PLACE,
             &sealed,
             &path,
-            (&Secret::new(vec![]), "new")
+            (&Secret::new(vec![]), "new"),
+            true
         )
         .is_err()
     );
