@@ -113,6 +113,33 @@ impl Error {
         matches!(sqlstate(*code).get(..2), Some("22" | "23" | "54" | "P0"))
     }
 
+    /// Whether it is what PostgreSQL, or a trigger of the user's, has against the statement, and will have again; and not
+    /// the state of the server: no space, no connections, a shutdown, a lock.
+    pub fn is_refusal(&self) -> bool {
+        let Error::Sql { code, .. } = self else {
+            return false;
+        };
+        let class = sqlstate(*code);
+        !matches!(
+            class.get(..2),
+            Some("25" | "40" | "53" | "55" | "57" | "58" | "XX")
+        )
+    }
+
+    /// What went wrong, on one line and not longer than a log or a row has place for: who wrote a trigger wrote its words.
+    pub fn words(&self) -> String {
+        let message = self.to_string();
+        let line = message.replace(|c: char| c.is_control(), " ");
+        let line = match line.get(..line.floor_char_boundary(MOST_WORDS)) {
+            Some(cut) if cut.len() < line.len() => format!("{cut}..."),
+            _ => line,
+        };
+        match self {
+            Error::Sql { code, .. } => format!("{line} (SQLSTATE {})", sqlstate(*code)),
+            _ => line,
+        }
+    }
+
     /// The SQLSTATE, for messages of ours.
     pub fn sqlstate(&self) -> String {
         match self {
@@ -121,6 +148,9 @@ impl Error {
         }
     }
 }
+
+/// Bytes of somebody else's message. More: rows and log lines of any length. Fewer: what a person needs is cut off.
+const MOST_WORDS: usize = 400;
 
 const KEY_FILE: &str = "Put the file back that has this key, or add its lines to the one that is there; see connector_service.key_file.";
 

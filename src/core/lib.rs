@@ -15,6 +15,7 @@ pub mod guard;
 pub mod json;
 pub mod mapping;
 pub mod record;
+pub mod said;
 pub mod secret;
 pub mod serve;
 pub mod source;

@@ -120,6 +120,17 @@ pub fn release_all(db: &mut Db) -> Result<u64> {
     Ok(rows.count)
 }
 
+/// The connectors that have backfills, where [`release_all`] is refused as a whole.
+pub fn connectors(db: &mut Db) -> Result<Vec<Uuid>> {
+    let rows = db.run(
+        "SELECT DISTINCT connector_id FROM @extschema@.sync_runs WHERE kind = 'backfill' AND state IN ('queued', 'running')",
+        &[],
+    )?;
+    (0..rows.count)
+        .map(|row| Ok(read_uuid(rows.need(row, 1)?)))
+        .collect()
+}
+
 /// Ends what is left of a connector's backfills: what failed would fail again.
 pub fn cancel_rest(db: &mut Db, connector: Uuid, why: &str) -> Result<()> {
     db.run(

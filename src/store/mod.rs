@@ -38,6 +38,7 @@ use pgrx::datum::{DatumWithOid, FromDatum};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 
+use crate::activity;
 use crate::error::{Error, Result};
 
 thread_local! {
@@ -134,6 +135,7 @@ fn transaction<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     // SAFETY: the worker's main thread, outside of any transaction.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
+        activity::begin();
         pg_sys::StartTransactionCommand();
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
     }
@@ -148,8 +150,8 @@ fn transaction<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         }
         pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
         pg_sys::pgstat_report_stat(true);
-        pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, std::ptr::null());
     }
+    activity::end();
     result
 }
 

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 
 use crate::error::Result;
-use crate::guc;
-use crate::signals;
 use crate::store::{Db, metric, retention, tx};
+use crate::{activity, guc, signals, trouble};
 
 /// Days of one transaction. More: the worker answers later. Fewer: more transactions.
 const DAYS_AT_ONCE: i32 = 200;
@@ -31,6 +30,11 @@ const LONGEST_REFRESH: Duration = Duration::from_secs(1);
 
 /// Pause after something failed, or somebody else had the lock.
 const AFTER_TROUBLE: Duration = Duration::from_secs(60);
+
+const COULD_NOT_SUM: &str = "could not sum the days that changed";
+const COULD_NOT_CHECK: &str = "could not look over the data";
+const COULD_NOT_REFRESH: &str = "could not refresh monthly_revenue";
+const COULD_NOT_TIDY: &str = "could not delete what is old";
 
 pub struct Upkeep {
     settled_at: Instant,
@@ -92,19 +96,23 @@ impl Upkeep {
     /// Sums all days that were touched.
     pub fn settle(&mut self) {
         self.settled_at = Instant::now();
+        let _doing = activity::doing("summing days");
         loop {
             match tx(|db| match metric::is_any_touched(db)? {
                 true => metric::settle(db, DAYS_AT_ONCE),
                 false => Ok(Some(0)),
             }) {
-                Ok(Some(0)) => return,
+                Ok(Some(0)) => {
+                    trouble::over(COULD_NOT_SUM);
+                    return;
+                }
                 Ok(None) => {
                     self.blocked = true;
                     return;
                 }
                 Ok(Some(_)) => self.metrics_changed(),
                 Err(error) => {
-                    warning!("connector_service could not sum the days that changed: {error}");
+                    trouble::trouble(COULD_NOT_SUM, &error);
                     return;
                 }
             }
@@ -120,12 +128,17 @@ impl Upkeep {
     }
 
     fn check(&self) -> Duration {
+        let _doing = activity::doing("checking data quality");
         let began = Instant::now();
-        match tx(metric::check_quality) {
+        let checked = tx(metric::check_quality);
+        if checked.is_ok() {
+            trouble::over(COULD_NOT_CHECK);
+        }
+        match checked {
             Ok(true) => CHECK_EVERY.max(began.elapsed() * REST),
             Ok(false) => AFTER_TROUBLE,
             Err(error) => {
-                warning!("connector_service could not look over the data: {error}");
+                trouble::trouble(COULD_NOT_CHECK, &error);
                 CHECK_EVERY
             }
         }
@@ -136,10 +149,14 @@ impl Upkeep {
         if self.refresh_took > LONGEST_REFRESH {
             return;
         }
+        let _doing = activity::doing("refreshing monthly_revenue");
         let began = Instant::now();
-        if let Err(error) = tx(metric::refresh_monthly) {
-            warning!("connector_service could not refresh monthly_revenue: {error}");
-            self.refresh_at = Some(Instant::now() + AFTER_TROUBLE);
+        match tx(metric::refresh_monthly) {
+            Ok(_) => trouble::over(COULD_NOT_REFRESH),
+            Err(error) => {
+                trouble::trouble(COULD_NOT_REFRESH, &error);
+                self.refresh_at = Some(Instant::now() + AFTER_TROUBLE);
+            }
         }
         self.refreshed_at = Some(began);
         self.refresh_took = began.elapsed();
@@ -154,6 +171,7 @@ impl Upkeep {
 
 /// Deletes some of what is old enough to go. Returns how long there is nothing to do.
 fn tidy() -> Duration {
+    let _doing = activity::doing("deleting what is old");
     let began = Instant::now();
     let guc::Retention {
         runs,
@@ -167,12 +185,15 @@ fn tidy() -> Duration {
     let tidied = step(retention::of_runs, runs)
         .and_then(|more| Ok(step(retention::of_quarantine, quarantine)? || more))
         .and_then(|more| Ok(step(retention::of_alerts, alerts)? || more));
+    if tidied.is_ok() {
+        trouble::over(COULD_NOT_TIDY);
+    }
     match tidied {
         // The rest soon, and other work between.
         Ok(true) => Duration::from_secs(1).max(began.elapsed() * 10),
         Ok(false) => TIDY_EVERY.max(began.elapsed() * REST),
         Err(error) => {
-            warning!("connector_service could not delete what is old: {error}");
+            trouble::trouble(COULD_NOT_TIDY, &error);
             TIDY_EVERY
         }
     }

@@ -3,12 +3,12 @@
 //! Each step is one short transaction, and none is open while a request is in flight. Due work is found by
 //! looking at the tables with the database's clock; wake-ups only shorten the wait.
 
+mod aside;
 mod claim;
 mod end;
 mod store;
 
 use std::collections::HashMap;
-use std::ffi::CString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,15 +17,23 @@ use connector_service_core::fetch::Engine;
 use pgrx::prelude::*;
 use uuid::Uuid;
 
+use self::aside::Aside;
 use super::upkeep::Upkeep;
 use crate::error::{Error, Result};
 use crate::guc::{self, Scheduler};
-use crate::store::connector::Due;
+use crate::store::connector::{Due, Found, Which};
 use crate::store::installation::{self, Installation, Tenants};
 use crate::store::run::Claimed;
-use crate::store::{backfill, connector, fact, run, tx};
+use crate::store::{Db, backfill, connector, fact, run, tx};
 use crate::wait::Waiter;
-use crate::{board, signals};
+use crate::{activity, board, signals, trouble};
+
+const SYNCS_NOTHING: &str = "syncs nothing";
+const COULD_NOT_LOOK: &str = "could not look for work";
+const COULD_NOT_DERIVE: &str = "could not derive the facts of stored records";
+const COULD_NOT_TAKE_OVER: &str = "could not take an interrupted run up again";
+const COULD_NOT_END_PAUSED: &str = "could not end the run of a paused connector";
+const COULD_NOT_GO_ON: &str = "could not let a run go on that had waited";
 
 /// Longest time between two looks at the tables. Longer: what no signal told is found later. Shorter: an idle
 /// database does more work.
@@ -72,12 +80,14 @@ struct Turn {
     next_tenant: Uuid,
     going: HashMap<Uuid, Going>,
     /// Ends of runs that could not be written down yet (the disk was full, say).
-    unwritten: Vec<(Uuid, std::result::Result<(), Failure>)>,
+    unwritten: Vec<end::Ended>,
+    /// Connectors of which nothing can be written.
+    aside: Aside,
+    /// The run, and its connector, that was to be taken up last, where they are taken up one by one.
+    tried: Option<(Uuid, Uuid)>,
     /// Records wait for their facts.
     behind: bool,
     upkeep: Upkeep,
-    /// The last reason for which nothing is fetched, said once.
-    said: Option<String>,
     /// What the last look found of tenants; `None`: nothing is to be fetched.
     tenants: Option<Tenants>,
 }
@@ -101,11 +111,13 @@ pub fn run(number: i32) {
         next_tenant: Uuid::nil(),
         going: HashMap::new(),
         unwritten: Vec::new(),
+        aside: Aside::default(),
+        tried: None,
         behind: false,
         upkeep: Upkeep::new(),
-        said: None,
         tenants: None,
     };
+    let _doing = activity::doing("looking for work");
     let mut look_at = Instant::now();
     let mut looked_at: Option<Instant> = None;
     loop {
@@ -117,10 +129,13 @@ pub fn run(number: i32) {
         if Instant::now() >= look_at {
             match turn.look() {
                 Ok(_) if turn.is_surplus() => return,
-                Ok(wait) => look_at = Instant::now() + wait,
+                Ok(wait) => {
+                    trouble::over(COULD_NOT_LOOK);
+                    look_at = Instant::now() + wait;
+                }
                 Err(Error::NotInstalled) => return,
                 Err(error) => {
-                    warning!("connector_service could not look for work: {error}");
+                    trouble::trouble(COULD_NOT_LOOK, &error);
                     look_at = Instant::now() + AFTER_TROUBLE;
                 }
             }
@@ -154,18 +169,34 @@ impl Turn {
             Code::WorkerRestarted,
             "the worker ended while the run was going",
         );
+        let again = |db: &mut Db, worker, only| {
+            run::requeue_orphans(db, worker, self.token, &failure, MOST_ATTEMPTS, only)
+        };
         let mut count = 0;
         for worker in tx(|db| run::workers_of_others(db, self.token))? {
             let is_mine = worker == self.number;
             if is_mine || self.number == 1 {
-                count += tx(
+                let taken = tx(
                     |db| match is_mine || installation::is_worker_gone(db, worker)? {
                         false => Ok(0),
-                        true => {
-                            run::requeue_orphans(db, worker, self.token, &failure, MOST_ATTEMPTS)
-                        }
+                        true => again(db, worker, None),
                     },
-                )?;
+                );
+                count += match taken {
+                    Err(error) if error.is_refusal() => one_by_one(
+                        COULD_NOT_TAKE_OVER,
+                        tx(|db| run::orphans(db, worker, self.token))?,
+                        |run| {
+                            tx(
+                                |db| match is_mine || installation::is_worker_gone(db, worker)? {
+                                    false => Ok(0),
+                                    true => again(db, worker, Some(run)),
+                                },
+                            )
+                        },
+                    )?,
+                    taken => taken?,
+                };
             }
         }
         if count > 0 {
@@ -179,35 +210,30 @@ impl Turn {
     fn look(&mut self) -> Result<Duration> {
         let wait = self.look_and_claim();
         self.show_activity();
-        wait
+        Ok(wait?.min(self.aside.next().unwrap_or(LOOK_AT_LEAST)))
     }
 
     fn look_and_claim(&mut self) -> Result<Duration> {
         self.tenants = None;
         let installation = tx(installation::look)?;
         if let Some(reason) = reason_to_idle(&installation) {
-            if self.said.as_ref() != Some(&reason) {
-                warning!("connector_service syncs nothing in this database: {reason}");
-                self.said = Some(reason);
-            }
+            trouble::note(SYNCS_NOTHING, Some(&reason));
             return Ok(LOOK_AT_LEAST);
         }
-        self.said = None;
+        trouble::note(SYNCS_NOTHING, None);
         // Without a connector there is nothing to do, unless a dump is being restored whose connectors are still to
         // come: then nothing must be done.
         if !installation.has_connectors {
             return Ok(LOOK_AT_LEAST);
         }
         self.tenants = Some(installation.has_tenants);
-        for (run, result) in std::mem::take(&mut self.unwritten) {
-            self.finish(run, result);
-        }
+        let end_again = self.end_again();
         self.drop_lost()?;
         self.take_over()?;
         self.behind |= tx(fact::is_any_unprocessed)?;
         if self.number > 1 {
             self.claim(installation.has_tenants)?;
-            return Ok(LOOK_AT_LEAST.min(self.upkeep.refresh_soon(!self.going.is_empty())));
+            return Ok(end_again.min(self.upkeep.refresh_soon(!self.going.is_empty())));
         }
         let due = match guc::scheduler() {
             Scheduler::Worker => Due::All,
@@ -215,11 +241,8 @@ impl Turn {
             Scheduler::Auto | Scheduler::PgCron => Due::FailedOnly,
         };
         let asked_by = if due == Due::All { "schedule" } else { "retry" };
-        let (waited, found, next_due) = tx(|db| {
-            let waited = run::end_waits(db)? + backfill::release_all(db)?;
-            let found = connector::queue_due(db, due, asked_by, Some(QUEUED_AT_ONCE))?;
-            Ok((waited, found, connector::next_due(db, due)?))
-        })?;
+        let (waited, found) = self.queue(due, asked_by)?;
+        let next_due = tx(|db| connector::next_due(db, due))?;
         if waited > 0 || !found.queued.is_empty() {
             // SAFETY: fixed for the life of a process.
             board::wake(unsafe { pg_sys::MyDatabaseId });
@@ -237,11 +260,56 @@ impl Turn {
             .flatten()
             .map(|wait| wait + Duration::from_millis(2))
             .fold(upkeep, Duration::min);
-        Ok(next.min(if self.unwritten.is_empty() {
-            LOOK_AT_LEAST
-        } else {
-            AFTER_TROUBLE
-        }))
+        Ok(next.min(end_again))
+    }
+
+    /// Queues what is due, and lets go on what has waited. Where that is refused, each by itself, so that one connector's
+    /// trouble stays its own.
+    fn queue(&mut self, due: Due, asked_by: &str) -> Result<(u64, Found)> {
+        let _doing = activity::doing("queueing what is due");
+        let aside = self.aside.now();
+        let queued = tx(|db| {
+            let waited = run::end_waits(db, None)? + backfill::release_all(db)?;
+            let which = Which::AllBut(&aside);
+            let most = Some(QUEUED_AT_ONCE);
+            Ok((
+                waited,
+                connector::queue_due(db, due, asked_by, most, which)?,
+            ))
+        });
+        match queued {
+            Err(error) if error.is_refusal() => {}
+            queued => return queued,
+        }
+        let mut waited = one_by_one(COULD_NOT_GO_ON, tx(run::waited)?, |run| {
+            tx(|db| run::end_waits(db, Some(run)))
+        })?;
+        let backfilled = tx(backfill::connectors)?;
+        let backfilled = backfilled
+            .into_iter()
+            .map(|connector| (connector, connector));
+        waited += one_by_one(COULD_NOT_GO_ON, backfilled.collect(), |connector| {
+            tx(|db| backfill::release(db, connector)).map(|()| 0)
+        })?;
+        let mut found = Found::default();
+        for connector in tx(|db| connector::due(db, due, QUEUED_AT_ONCE, &aside))? {
+            let which = Which::One(connector);
+            match tx(|db| connector::queue_due(db, due, asked_by, None, which)) {
+                Ok(more) => {
+                    found.due += more.due;
+                    found.queued.extend(more.queued);
+                    self.aside.take_back(connector);
+                    trouble::over_of(claim::COULD_NOT_BEGIN, connector);
+                }
+                Err(error) if error.is_refusal() => {
+                    self.aside.put(connector);
+                    trouble::trouble_of(claim::COULD_NOT_BEGIN, connector, &error);
+                }
+                Err(error) => return Err(error),
+            }
+            signals::answer();
+        }
+        Ok((waited, found))
     }
 
     /// A run ended: what waits in the queue takes its place at once. Returns how long a look at everything else has time:
@@ -258,12 +326,7 @@ impl Turn {
             1 => "1 sync is going".to_owned(),
             count => format!("{count} syncs are going"),
         };
-        if let Ok(text) = CString::new(text) {
-            // SAFETY: the text is copied.
-            unsafe {
-                pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, text.as_ptr())
-            };
-        }
+        activity::idle(text);
     }
 
     /// Whether there are more workers than there should be, and this one has nothing left to do.
@@ -277,10 +340,18 @@ impl Turn {
             return Ok(());
         }
         let runs: Vec<Uuid> = self.going.keys().copied().collect();
-        let lost = tx(|db| {
-            run::end_paused(db, runs.clone(), self.token)?;
-            run::lost(db, runs, self.token)
-        })?;
+        let all = tx(|db| run::end_paused(db, runs.clone(), self.token));
+        match all {
+            Err(error) if error.is_refusal() => {
+                let runs = self.going.iter();
+                let runs = runs.map(|(run, going)| (*run, going.claimed.connector));
+                one_by_one(COULD_NOT_END_PAUSED, runs.collect(), |run| {
+                    tx(|db| run::end_paused(db, vec![run], self.token)).map(|()| 0)
+                })?;
+            }
+            all => all?,
+        }
+        let lost = tx(|db| run::lost(db, runs, self.token))?;
         for run in lost {
             self.forget(run);
         }
@@ -297,8 +368,10 @@ impl Turn {
         if !self.behind {
             return false;
         }
+        let _doing = activity::doing("deriving the facts of stored records");
         self.behind = match tx(|db| fact::process(db, PROCESS_AT_ONCE)) {
             Ok(Some(taken)) => {
+                trouble::over(COULD_NOT_DERIVE);
                 self.upkeep.metrics_changed();
                 taken >= PROCESS_AT_ONCE
             }
@@ -307,12 +380,34 @@ impl Turn {
                 false
             }
             Err(error) => {
-                warning!("connector_service could not derive the facts of stored records: {error}");
+                trouble::trouble(COULD_NOT_DERIVE, &error);
                 false
             }
         };
         self.behind
     }
+}
+
+/// Does with each run, and its connector, what was refused for all of them together: what one is refused is told, and the
+/// others go on. Returns the sum.
+fn one_by_one(
+    what: &'static str,
+    runs: Vec<(Uuid, Uuid)>,
+    mut work: impl FnMut(Uuid) -> Result<u64>,
+) -> Result<u64> {
+    let mut sum = 0;
+    for (run, connector) in runs {
+        match work(run) {
+            Ok(count) => {
+                sum += count;
+                trouble::over_of(what, connector);
+            }
+            Err(error) if error.is_refusal() => trouble::trouble_of(what, connector, &error),
+            Err(error) => return Err(error),
+        }
+        signals::answer();
+    }
+    Ok(sum)
 }
 
 fn reason_to_idle(installation: &Installation) -> Option<String> {

@@ -2,14 +2,13 @@
 
 use connector_service_core::error::{Code, Failure};
 use connector_service_core::fetch::{Event, FetchedPage, Rest, Rotation, Waiting, What};
-use pgrx::prelude::*;
 use uuid::Uuid;
 
 use super::{Collected, Turn, claim};
 use crate::error::{Error, Result};
 use crate::store::{budget, connector, page, run, tx, upload};
 use crate::worker::look;
-use crate::{fault, signals};
+use crate::{activity, fault, signals, trouble};
 
 /// Pages of one transaction. More: a longer transaction, and more to do again if one of them fails.
 const PAGES_AT_ONCE: usize = 8;
@@ -17,6 +16,8 @@ const PAGES_AT_ONCE: usize = 8;
 const RECORDS_AT_ONCE: usize = 4_000;
 /// How often a page whose transaction met a deadlock, a lock time-out or the like is tried again.
 const STORE_TRIES: u32 = 5;
+
+const COULD_NOT_STORE: &str = "could not store a page";
 
 impl Turn {
     /// Stores what the tasks have fetched, as far as it is there.
@@ -43,7 +44,7 @@ impl Turn {
                 What::Part(wanted) => {
                     let part = tx(|db| upload::part(db, run, wanted.number));
                     let part = part.unwrap_or_else(|error| {
-                        warning!("connector_service could not read a part of a file: {error}");
+                        trouble::trouble("could not read a part of a file", &error);
                         None
                     });
                     // Nobody waits where the run was ended meanwhile.
@@ -81,20 +82,31 @@ impl Turn {
 
     /// Stores pages, together if that works, else one by one, so that one page's trouble stays its own.
     fn store(&mut self, mut pages: Vec<(Uuid, FetchedPage)>) {
+        let _doing = activity::doing(match pages.as_slice() {
+            [(run, _)] => format!("storing a page of run {run}"),
+            pages => format!("storing {} pages", pages.len()),
+        });
         if pages.len() > 1 && self.store_together(&mut pages).is_ok() {
+            let runs = pages.iter().filter_map(|(run, _)| self.going.get(run));
+            runs.for_each(|going| trouble::over_of(COULD_NOT_STORE, going.claimed.connector));
             return;
         }
         for (run, page) in pages {
-            if let Err(error) = self.store_alone(run, page) {
+            let Some(going) = self.going.get(&run) else {
+                continue;
+            };
+            let connector = going.claimed.connector;
+            let stored = self.store_alone(run, page);
+            if stored.is_ok() {
+                trouble::over_of(COULD_NOT_STORE, connector);
+            }
+            if let Err(error) = stored {
                 if matches!(error, Error::Fenced(_)) {
                     self.forget(run);
                     continue;
                 }
-                warning!("connector_service could not store a page: {error}");
-                let message = format!(
-                    "the page could not be stored (SQLSTATE {})",
-                    error.sqlstate()
-                );
+                trouble::trouble_of(COULD_NOT_STORE, connector, &error);
+                let message = format!("the page could not be stored: {}", error.words());
                 self.engine.abort(run);
                 self.finish(run, Err(Failure::new(Code::StoreFailed, message)));
             }
@@ -176,7 +188,7 @@ impl Turn {
             return;
         };
         let (claimed, token) = (&going.claimed, self.token);
-        let place = claim::place(claimed);
+        let (place, connector) = (claim::place(claimed), claimed.connector);
         let mut tries = 0;
         let kept = loop {
             let kept = tx(|db| connector::keep(db, claimed, token, &place, &rotation.rotated));
@@ -188,11 +200,9 @@ impl Turn {
         };
         fault::point("after_keep");
         let kept = kept.map_err(|error| {
-            warning!("connector_service could not store a refresh token: {error}");
-            let message = format!(
-                "the new refresh token could not be stored (SQLSTATE {})",
-                error.sqlstate()
-            );
+            trouble::trouble_of("could not store a refresh token", connector, &error);
+            let words = error.words();
+            let message = format!("the new refresh token could not be stored: {words}");
             Failure::new(Code::StoreFailed, message)
         });
         // Nobody waits where the run was ended meanwhile.
@@ -202,7 +212,9 @@ impl Turn {
 
 /// What could not be written down is no reason to end anything.
 fn said(written: Result<()>) {
-    if let Err(error) = written {
-        warning!("connector_service could not write down how a run goes: {error}");
+    const COULD_NOT_SAY: &str = "could not write down how a run goes";
+    match written {
+        Ok(()) => trouble::over(COULD_NOT_SAY),
+        Err(error) => trouble::trouble(COULD_NOT_SAY, &error),
     }
 }
