@@ -72,6 +72,8 @@ pub enum Error {
     #[error("{message}")]
     Sql {
         code: PgSqlErrorCode,
+        /// The SQLSTATE itself: `code` knows those of PostgreSQL's list alone.
+        state: String,
         message: String,
     },
     #[error("unexpected result of a statement: {0}")]
@@ -105,25 +107,24 @@ impl Error {
     }
 
     /// Whether a value of the data is to blame: SQLSTATE class 22 and 23, program limits, and what a trigger
-    /// of the user's own raises.
+    /// of the user's own raises, in PostgreSQL's class for that or with a SQLSTATE of its own.
     pub fn is_about_data(&self) -> bool {
-        let Error::Sql { code, .. } = self else {
+        let Error::Sql { code, state, .. } = self else {
             return false;
         };
-        matches!(sqlstate(*code).get(..2), Some("22" | "23" | "54" | "P0"))
+        let is_of_others =
+            *code == PgSqlErrorCode::ERRCODE_INTERNAL_ERROR && !state.starts_with("XX");
+        is_of_others || matches!(state.get(..2), Some("22" | "23" | "54" | "P0"))
     }
 
     /// Whether it is what PostgreSQL, or a trigger of the user's, has against the statement, and will have again; and not
     /// the state of the server: no space, no connections, a shutdown, a lock.
     pub fn is_refusal(&self) -> bool {
-        let Error::Sql { code, .. } = self else {
+        let Error::Sql { state, .. } = self else {
             return false;
         };
-        let class = sqlstate(*code);
-        !matches!(
-            class.get(..2),
-            Some("25" | "40" | "53" | "55" | "57" | "58" | "XX")
-        )
+        let is_of_server = matches!(state.get(..2), Some("40" | "53" | "57" | "58"));
+        !is_of_server && !matches!(state.as_str(), "25006" | "55006" | "55P03")
     }
 
     /// What went wrong, on one line and not longer than a log or a row has place for: who wrote a trigger wrote its words.
@@ -135,7 +136,7 @@ impl Error {
             _ => line,
         };
         match self {
-            Error::Sql { code, .. } => format!("{line} (SQLSTATE {})", sqlstate(*code)),
+            Error::Sql { state, .. } => format!("{line} (SQLSTATE {state})"),
             _ => line,
         }
     }
@@ -143,7 +144,7 @@ impl Error {
     /// The SQLSTATE, for messages of ours.
     pub fn sqlstate(&self) -> String {
         match self {
-            Error::Sql { code, .. } => sqlstate(*code),
+            Error::Sql { state, .. } => state.clone(),
             _ => sqlstate(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR),
         }
     }
@@ -156,7 +157,11 @@ const KEY_FILE: &str = "Put the file back that has this key, or add its lines to
 
 /// PostgreSQL packs the five characters into six bits each, the first one lowest.
 fn sqlstate(code: PgSqlErrorCode) -> String {
-    let bits = code as u32;
+    unpack(code as u32)
+}
+
+/// The five characters of a SQLSTATE.
+pub fn unpack(bits: u32) -> String {
     (0..5)
         .map(|i| char::from(((bits >> (6 * i)) & 0x3F) as u8 + b'0'))
         .collect()

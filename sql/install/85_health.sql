@@ -161,7 +161,7 @@ BEGIN
         FROM @extschema@.connectors c
         WHERE c.status = 'active' AND c.scheduler = 'database' AND c.sync_frequency <> 'manual' AND NOT EXISTS (
             SELECT FROM cron.job j WHERE j.active AND j.database = current_database() AND j.command ~ 'connector_service_sync'
-                AND (j.command ~ 'connector_service_sync_due\s*\(\s*\)' OR j.command ~ c.sync_frequency OR j.command !~ 'hourly|daily|weekly'));
+                AND (j.command ~ 'connector_service_sync_due[[:space:]]*[(][[:space:]]*[)]' OR j.command ~ c.sync_frequency OR j.command !~ 'hourly|daily|weekly'));
         ok := v_text IS NULL;
         detail := coalesce('no job asks for connectors that are ' || v_text, 'each frequency that connectors have is asked for by a job');
         fix := CASE WHEN NOT ok THEN format('SELECT %sconnector_service_schedule();', v_prefix) END;
@@ -275,7 +275,7 @@ BEGIN
     RETURN (
         WITH connector AS MATERIALIZED (
             SELECT h.*, format('{connector_id="%s",tenant_id="%s",type="%s",name="%s"}', h.connector_id, h.tenant_id, h.type,
-                replace(replace(replace(h.name, '\', '\\'), '"', '\"'), E'\n', '\n')) AS labels
+                replace(replace(replace(h.name, E'\\', E'\\\\'), '"', E'\\"'), E'\n', E'\\n')) AS labels
             FROM @extschema@.connector_health h),
         lately AS MATERIALIZED (
             SELECT r.* FROM @extschema@.sync_runs r WHERE r.requested_at > now() - interval '2 days' AND r.finished_at > now() - interval '1 hour'),

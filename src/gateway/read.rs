@@ -167,7 +167,7 @@ fn unknown(what: &str) -> Answer {
 
 /// What an error means to who asked. What PostgreSQL says of a value of theirs is theirs to read; anything else is not.
 fn refusal(error: &Error) -> Answer {
-    let Error::Sql { code, message } = error else {
+    let Error::Sql { code, message, .. } = error else {
         trouble::trouble(COULD_NOT_ANSWER, error);
         return Answer::refusal(500, "internal", "it could not be answered");
     };

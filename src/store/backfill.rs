@@ -134,7 +134,7 @@ pub fn connectors(db: &mut Db) -> Result<Vec<Uuid>> {
 /// Ends what is left of a connector's backfills: what failed would fail again.
 pub fn cancel_rest(db: &mut Db, connector: Uuid, why: &str) -> Result<()> {
     db.run(
-        "UPDATE @extschema@.sync_runs SET state = 'cancelled', finished_at = clock_timestamp(), waiting_for = NULL, retry_at = NULL,
+        "UPDATE @extschema@.sync_runs SET state = 'cancelled', finished_at = greatest(clock_timestamp(), started_at), waiting_for = NULL, retry_at = NULL,
             error_code = 'cancelled', error_message = 'an earlier window failed: ' || $2
          WHERE connector_id = $1 AND kind = 'backfill' AND state = 'queued'",
         &[uuid(connector).into(), why.into()],

@@ -107,7 +107,7 @@ pub fn prepare_session() -> Result<()> {
                 ('transaction_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('row_security', 'on'), ('default_transaction_isolation', 'read committed'),
                 ('default_transaction_read_only', 'off'), ('deadlock_timeout', '500ms'), ('DateStyle', 'ISO'), ('TimeZone', 'UTC'),
                 ('session_replication_role', 'origin'), ('default_transaction_deferrable', 'off'), ('default_tablespace', ''),
-                ('array_nulls', 'on'), ('transform_null_equals', 'off'), ('standard_conforming_strings', 'on'),
+                ('array_nulls', 'on'), ('quote_all_identifiers', 'off'), ('transform_null_equals', 'off'), ('standard_conforming_strings', 'on'),
                 ('IntervalStyle', 'postgres'), ('bytea_output', 'hex'), ('extra_float_digits', '1'),
                 ('enable_indexscan', 'on'), ('enable_indexonlyscan', 'on'), ('enable_bitmapscan', 'on'), ('enable_nestloop', 'on'),
                 ('enable_sort', 'on'), ('plan_cache_mode', 'auto'), ('force_parallel_mode', 'off'), ('debug_parallel_query', 'off')

@@ -167,7 +167,7 @@ pub fn is_going(db: &mut Db, connector: Uuid) -> Result<bool> {
 pub fn cancel(db: &mut Db, run: Uuid) -> Result<Option<Uuid>> {
     let rows = db.run(
         "UPDATE @extschema@.sync_runs
-         SET state = 'cancelled', token = NULL, finished_at = clock_timestamp(), error_code = 'cancelled',
+         SET state = 'cancelled', token = NULL, finished_at = greatest(clock_timestamp(), started_at), error_code = 'cancelled',
              error_message = 'cancelled by ' || session_user
          WHERE run_id = $1 AND state IN ('queued', 'running') RETURNING connector_id",
         &[uuid(run).into()],
@@ -256,20 +256,20 @@ fn uuids(ids: &[Uuid]) -> Vec<pgrx::Uuid> {
     ids.iter().map(|id| uuid(*id)).collect()
 }
 
-/// A run that cannot be taken up fails.
-pub fn refuse(db: &mut Db, run: Uuid, failure: &Failure) -> Result<()> {
-    db.run(
+/// A run that cannot be taken up fails. Returns whether it was a sync.
+pub fn refuse(db: &mut Db, run: Uuid, failure: &Failure) -> Result<bool> {
+    let rows = db.run(
         "UPDATE @extschema@.sync_runs
-         SET state = 'failed', started_at = coalesce(started_at, clock_timestamp()), finished_at = clock_timestamp(), error_code = $2,
-             error_message = $3, waiting_for = NULL, retry_at = NULL
-         WHERE run_id = $1 AND state = 'queued'",
+         SET state = 'failed', started_at = coalesce(started_at, clock_timestamp()), finished_at = greatest(clock_timestamp(), started_at),
+             error_code = $2, error_message = $3, waiting_for = NULL, retry_at = NULL
+         WHERE run_id = $1 AND state = 'queued' RETURNING kind = 'sync'",
         &[
             uuid(run).into(),
             failure.code.word().into(),
             failure.message.as_str().into(),
         ],
     )?;
-    Ok(())
+    Ok(rows.get(0, 1)?.unwrap_or(false))
 }
 
 /// Takes up a run of a tenant: the oldest one of these kinds, a backfill last; nothing while another worker has runs of
@@ -394,7 +394,7 @@ pub fn add_deliveries(db: &mut Db, run: Uuid, deliveries: u64, counts: &Counts) 
         "UPDATE @extschema@.sync_runs
          SET pages = pages + $2, received = received + $3, inserted = inserted + $4, updated = updated + $5,
              unchanged = unchanged + $6, quarantined = quarantined + $7, bytes = bytes + $8,
-             heartbeat_at = clock_timestamp(), finished_at = clock_timestamp()
+             heartbeat_at = clock_timestamp(), finished_at = greatest(clock_timestamp(), started_at)
          WHERE run_id = $1",
         &[
             uuid(run).into(),
@@ -555,7 +555,7 @@ pub fn add_unmapped(db: &mut Db, run: Uuid, unmapped: u64) -> Result<()> {
 pub fn succeed(db: &mut Db, run: Uuid, token: Uuid) -> Result<()> {
     let rows = db.run(
         "UPDATE @extschema@.sync_runs
-         SET state = 'succeeded', token = NULL, finished_at = clock_timestamp(), error_code = NULL, error_message = NULL,
+         SET state = 'succeeded', token = NULL, finished_at = greatest(clock_timestamp(), started_at), error_code = NULL, error_message = NULL,
              waiting_for = NULL, retry_at = NULL, progress = NULL
          WHERE run_id = $1 AND token = $2 AND state = 'running'",
         &[uuid(run).into(), uuid(token).into()],
@@ -570,7 +570,7 @@ pub fn succeed(db: &mut Db, run: Uuid, token: Uuid) -> Result<()> {
 pub fn fail(db: &mut Db, run: Uuid, token: Uuid, failure: &Failure, wait: Duration) -> Result<()> {
     let rows = db.run(
         "UPDATE @extschema@.sync_runs
-         SET state = 'failed', token = NULL, finished_at = clock_timestamp(), error_code = $3, error_message = $4,
+         SET state = 'failed', token = NULL, finished_at = greatest(clock_timestamp(), started_at), error_code = $3, error_message = $4,
              retry_at = CASE kind WHEN 'sync' THEN now() + make_interval(secs => $5) END, waiting_for = NULL
          WHERE run_id = $1 AND token = $2 AND state = 'running'",
         &[
@@ -622,7 +622,7 @@ pub fn requeue_orphans(
         "UPDATE @extschema@.sync_runs
          SET token = NULL, error_code = $2, error_message = $3, waiting_for = NULL, retry_at = NULL,
              state = CASE WHEN attempt < $4 THEN 'queued' ELSE 'failed' END,
-             finished_at = CASE WHEN attempt < $4 THEN NULL ELSE clock_timestamp() END
+             finished_at = CASE WHEN attempt < $4 THEN NULL ELSE greatest(clock_timestamp(), started_at) END
          WHERE run_id IN (
             SELECT run_id FROM @extschema@.sync_runs
             WHERE state = 'running' AND coalesce(worker, 1) = $1 AND token IS DISTINCT FROM $5
@@ -646,7 +646,7 @@ pub fn end_paused(db: &mut Db, runs: Vec<Uuid>, token: Uuid) -> Result<()> {
         "UPDATE @extschema@.sync_runs r
          SET token = NULL, waiting_for = NULL, retry_at = NULL,
              state = CASE r.kind WHEN 'sync' THEN 'cancelled' ELSE 'queued' END,
-             finished_at = CASE r.kind WHEN 'sync' THEN clock_timestamp() END,
+             finished_at = CASE r.kind WHEN 'sync' THEN greatest(clock_timestamp(), r.started_at) END,
              attempt = greatest(r.attempt - 1, 0), error_code = 'cancelled', error_message = 'the connector was paused'
          WHERE r.run_id = ANY ($1) AND r.token = $2 AND r.state = 'running' AND r.kind IN ('sync', 'backfill')
             AND (SELECT c.status FROM @extschema@.connectors c WHERE c.connector_id = r.connector_id) = 'paused'",

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 /// Pause before a connector that was refused is tried again, doubled each time. Longer: it begins later when the reason is
 /// gone. Shorter: more work for nothing.
-const FIRST: Duration = Duration::from_secs(30);
-const LONGEST: Duration = Duration::from_secs(10 * 60);
+const FIRST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(2 * 60);
 
 #[derive(Default)]
 pub struct Aside(HashMap<Uuid, Refused>);
@@ -25,10 +25,6 @@ impl Aside {
         let pause = before.map_or(FIRST, |pause| (pause * 2).min(LONGEST));
         let until = Instant::now() + pause;
         self.0.insert(connector, Refused { until, pause });
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     /// Those whose pause is not over.
@@ -47,6 +43,9 @@ impl Aside {
 
     /// Forgets a connector that is not refused any more, and those that nobody asked for since long.
     pub fn take_back(&mut self, connector: Uuid) {
+        if self.0.is_empty() {
+            return;
+        }
         self.0.remove(&connector);
         let now = Instant::now();
         self.0.retain(|_, refused| refused.until + LONGEST > now);

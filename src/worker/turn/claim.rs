@@ -13,7 +13,7 @@ use pgrx::prelude::*;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Going, Turn};
+use super::{Going, Turn, end};
 use crate::error::Result;
 use crate::store::installation::Tenants;
 use crate::store::run::{Claimed, Kind};
@@ -23,7 +23,7 @@ use crate::{activity, board, fault, guc, signals, trouble};
 /// How far back a first sync reads when the connector's config does not say.
 const FIRST_SYNC_READS: chrono::TimeDelta = chrono::TimeDelta::days(30);
 
-pub(super) const COULD_NOT_BEGIN: &str = "could not begin a sync";
+const COULD_NOT_BEGIN: &str = "could not begin a sync";
 
 impl Turn {
     /// Which of the workers that there are this is, from 0, and how many there are.
@@ -106,7 +106,7 @@ impl Turn {
         }
         let _doing = activity::doing("taking runs up");
         match tx(|db| self.prepare(db, tenants, usize::MAX)) {
-            Err(error) if error.is_refusal() => self.claim_one_by_one(tenants),
+            Err(error) if self.is_refusal(&error) => self.claim_one_by_one(tenants),
             prepared => {
                 self.hand_out(prepared?);
                 Ok(())
@@ -121,16 +121,18 @@ impl Turn {
             match tx(|db| self.prepare(db, tenants, 1)) {
                 Ok(prepared) if prepared.claimed.is_empty() => return Ok(()),
                 Ok(prepared) => self.hand_out(prepared),
-                Err(error) if error.is_refusal() => {
+                Err(error) if self.is_refusal(&error) => {
                     let Some((run, connector)) = self.tried else {
                         return Err(error);
                     };
                     trouble::trouble_of(COULD_NOT_BEGIN, connector, &error);
-                    self.aside.put(connector);
                     let words = format!("the run could not begin: {}", error.words());
                     let failure = Failure::new(Code::StoreFailed, words);
-                    // Where this is refused too, the run stays in the queue, and the connector aside.
-                    let _ = tx(|db| run::refuse(db, run, &failure));
+                    let refused = end::refuse(run, connector, &failure);
+                    if refused.is_err() {
+                        // It stays in the queue, and the connector is passed over for a while.
+                        self.aside.put(connector);
+                    }
                 }
                 Err(error) => return Err(error),
             }
@@ -174,10 +176,8 @@ impl Turn {
             let may_be_known = uploads.contains_key(&claimed.run) || claimed.span.is_some();
             let search = !states.is_empty() || may_be_known;
             let run = claimed.run;
-            if !self.aside.is_empty() {
-                trouble::over_of(COULD_NOT_BEGIN, claimed.connector);
-                self.aside.take_back(claimed.connector);
-            }
+            trouble::over_of(COULD_NOT_BEGIN, claimed.connector);
+            self.aside.take_back(claimed.connector);
             let credentials = match open(keys.as_deref(), &claimed) {
                 Ok(credentials) => credentials,
                 Err(failure) => {

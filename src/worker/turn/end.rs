@@ -21,7 +21,7 @@ const PROBE: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// How often an end is tried to be written down as it was, where the server has no space or the like. More: a trigger that
 /// says so for ever keeps a run going for longer. Fewer: a full disk makes failures of successes.
-const PATIENCE: u32 = 10;
+const PATIENCE: u32 = 4;
 /// Longest pause before an end is tried to be written down again. Longer: when the reason is gone, the run goes on as
 /// running. Shorter: more work for nothing.
 const LONGEST_TROUBLE: Duration = Duration::from_secs(60);
@@ -192,6 +192,19 @@ impl Turn {
             }
         })
     }
+}
+
+/// A run that cannot even begin fails, with what follows for its connector, or else without.
+pub(super) fn refuse(run: Uuid, connector: Uuid, failure: &Failure) -> Result<()> {
+    let written = tx(|db| {
+        if run::refuse(db, run, failure)? {
+            let wait = pause(failure, connector::failures(db, connector)?);
+            let message = format!("{}. {}", failure.message, failure.code.hint());
+            connector::failed(db, connector, &message, false, wait)?;
+        }
+        Ok(())
+    });
+    written.or_else(|_| tx(|db| run::refuse(db, run, failure)).map(drop))
 }
 
 /// How long a connector rests after a failure. The vendor's own wish counts where it is longer.

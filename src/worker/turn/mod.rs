@@ -33,6 +33,7 @@ const COULD_NOT_LOOK: &str = "could not look for work";
 const COULD_NOT_DERIVE: &str = "could not derive the facts of stored records";
 const COULD_NOT_TAKE_OVER: &str = "could not take an interrupted run up again";
 const COULD_NOT_END_PAUSED: &str = "could not end the run of a paused connector";
+const COULD_NOT_QUEUE: &str = "could not queue a sync that is due";
 const COULD_NOT_GO_ON: &str = "could not let a run go on that had waited";
 
 /// Longest time between two looks at the tables. Longer: what no signal told is found later. Shorter: an idle
@@ -49,6 +50,15 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// Pause after a look that failed, for instance because the extension was being dropped at that moment.
 const AFTER_TROUBLE: Duration = Duration::from_secs(1);
+
+/// The longest such pause: each time it is a second longer. Longer: what was mended is noticed later. Shorter: more work for
+/// nothing.
+const LONGEST_TROUBLE: Duration = Duration::from_secs(10);
+
+/// Looks that fail, one behind the other, before what is done for all is done for each by itself, whatever the reason: a
+/// trigger can raise what a full disk does. More: one connector's trouble stops all for longer. Fewer: on a full disk more
+/// work for nothing.
+const STUBBORN: u32 = 3;
 
 /// Connectors that one look queues. More: the first of them begin later. Fewer: more looks.
 const QUEUED_AT_ONCE: i64 = 500;
@@ -81,8 +91,12 @@ struct Turn {
     going: HashMap<Uuid, Going>,
     /// Ends of runs that could not be written down yet (the disk was full, say).
     unwritten: Vec<end::Ended>,
-    /// Connectors of which nothing can be written.
+    /// Looks that failed, one behind the other.
+    failed: u32,
+    /// Connectors of which no run can be taken up, nor ended.
     aside: Aside,
+    /// Connectors for which none can be queued.
+    unqueued: Aside,
     /// The run, and its connector, that was to be taken up last, where they are taken up one by one.
     tried: Option<(Uuid, Uuid)>,
     /// Records wait for their facts.
@@ -111,7 +125,9 @@ pub fn run(number: i32) {
         next_tenant: Uuid::nil(),
         going: HashMap::new(),
         unwritten: Vec::new(),
+        failed: 0,
         aside: Aside::default(),
+        unqueued: Aside::default(),
         tried: None,
         behind: false,
         upkeep: Upkeep::new(),
@@ -131,12 +147,15 @@ pub fn run(number: i32) {
                 Ok(_) if turn.is_surplus() => return,
                 Ok(wait) => {
                     trouble::over(COULD_NOT_LOOK);
+                    turn.failed = 0;
                     look_at = Instant::now() + wait;
                 }
                 Err(Error::NotInstalled) => return,
                 Err(error) => {
                     trouble::trouble(COULD_NOT_LOOK, &error);
-                    look_at = Instant::now() + AFTER_TROUBLE;
+                    turn.failed = turn.failed.saturating_add(1);
+                    let pause = AFTER_TROUBLE.saturating_mul(turn.failed);
+                    look_at = Instant::now() + pause.min(LONGEST_TROUBLE);
                 }
             }
             looked_at = Some(Instant::now());
@@ -183,7 +202,8 @@ impl Turn {
                     },
                 );
                 count += match taken {
-                    Err(error) if error.is_refusal() => one_by_one(
+                    Err(error) if self.is_refusal(&error) => one_by_one(
+                        self.is_stubborn(),
                         COULD_NOT_TAKE_OVER,
                         tx(|db| run::orphans(db, worker, self.token))?,
                         |run| {
@@ -210,7 +230,8 @@ impl Turn {
     fn look(&mut self) -> Result<Duration> {
         let wait = self.look_and_claim();
         self.show_activity();
-        Ok(wait?.min(self.aside.next().unwrap_or(LOOK_AT_LEAST)))
+        let next = [self.aside.next(), self.unqueued.next()];
+        Ok(next.into_iter().flatten().fold(wait?, Duration::min))
     }
 
     fn look_and_claim(&mut self) -> Result<Duration> {
@@ -267,7 +288,7 @@ impl Turn {
     /// trouble stays its own.
     fn queue(&mut self, due: Due, asked_by: &str) -> Result<(u64, Found)> {
         let _doing = activity::doing("queueing what is due");
-        let aside = self.aside.now();
+        let aside = self.unqueued.now();
         let queued = tx(|db| {
             let waited = run::end_waits(db, None)? + backfill::release_all(db)?;
             let which = Which::AllBut(&aside);
@@ -278,19 +299,25 @@ impl Turn {
             ))
         });
         match queued {
-            Err(error) if error.is_refusal() => {}
+            Err(error) if self.is_refusal(&error) => {}
             queued => return queued,
         }
-        let mut waited = one_by_one(COULD_NOT_GO_ON, tx(run::waited)?, |run| {
-            tx(|db| run::end_waits(db, Some(run)))
-        })?;
+        let mut waited = one_by_one(
+            self.is_stubborn(),
+            COULD_NOT_GO_ON,
+            tx(run::waited)?,
+            |run| tx(|db| run::end_waits(db, Some(run))),
+        )?;
         let backfilled = tx(backfill::connectors)?;
         let backfilled = backfilled
             .into_iter()
             .map(|connector| (connector, connector));
-        waited += one_by_one(COULD_NOT_GO_ON, backfilled.collect(), |connector| {
-            tx(|db| backfill::release(db, connector)).map(|()| 0)
-        })?;
+        waited += one_by_one(
+            self.is_stubborn(),
+            COULD_NOT_GO_ON,
+            backfilled.collect(),
+            |connector| tx(|db| backfill::release(db, connector)).map(|()| 0),
+        )?;
         let mut found = Found::default();
         for connector in tx(|db| connector::due(db, due, QUEUED_AT_ONCE, &aside))? {
             let which = Which::One(connector);
@@ -298,12 +325,12 @@ impl Turn {
                 Ok(more) => {
                     found.due += more.due;
                     found.queued.extend(more.queued);
-                    self.aside.take_back(connector);
-                    trouble::over_of(claim::COULD_NOT_BEGIN, connector);
+                    self.unqueued.take_back(connector);
+                    trouble::over_of(COULD_NOT_QUEUE, connector);
                 }
-                Err(error) if error.is_refusal() => {
-                    self.aside.put(connector);
-                    trouble::trouble_of(claim::COULD_NOT_BEGIN, connector, &error);
+                Err(error) if self.is_refusal(&error) => {
+                    self.unqueued.put(connector);
+                    trouble::trouble_of(COULD_NOT_QUEUE, connector, &error);
                 }
                 Err(error) => return Err(error),
             }
@@ -342,12 +369,15 @@ impl Turn {
         let runs: Vec<Uuid> = self.going.keys().copied().collect();
         let all = tx(|db| run::end_paused(db, runs.clone(), self.token));
         match all {
-            Err(error) if error.is_refusal() => {
+            Err(error) if self.is_refusal(&error) => {
                 let runs = self.going.iter();
                 let runs = runs.map(|(run, going)| (*run, going.claimed.connector));
-                one_by_one(COULD_NOT_END_PAUSED, runs.collect(), |run| {
-                    tx(|db| run::end_paused(db, vec![run], self.token)).map(|()| 0)
-                })?;
+                one_by_one(
+                    self.is_stubborn(),
+                    COULD_NOT_END_PAUSED,
+                    runs.collect(),
+                    |run| tx(|db| run::end_paused(db, vec![run], self.token)).map(|()| 0),
+                )?;
             }
             all => all?,
         }
@@ -356,6 +386,15 @@ impl Turn {
             self.forget(run);
         }
         Ok(())
+    }
+
+    fn is_stubborn(&self) -> bool {
+        self.failed >= STUBBORN
+    }
+
+    /// Whether what was tried for all is to be tried for each by itself.
+    fn is_refusal(&self, error: &Error) -> bool {
+        error.is_refusal() || self.is_stubborn() && matches!(error, Error::Sql { .. })
     }
 
     fn forget(&mut self, run: Uuid) {
@@ -391,6 +430,7 @@ impl Turn {
 /// Does with each run, and its connector, what was refused for all of them together: what one is refused is told, and the
 /// others go on. Returns the sum.
 fn one_by_one(
+    is_stubborn: bool,
     what: &'static str,
     runs: Vec<(Uuid, Uuid)>,
     mut work: impl FnMut(Uuid) -> Result<u64>,
@@ -402,7 +442,9 @@ fn one_by_one(
                 sum += count;
                 trouble::over_of(what, connector);
             }
-            Err(error) if error.is_refusal() => trouble::trouble_of(what, connector, &error),
+            Err(error) if is_stubborn || error.is_refusal() => {
+                trouble::trouble_of(what, connector, &error)
+            }
             Err(error) => return Err(error),
         }
         signals::answer();
