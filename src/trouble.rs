@@ -199,6 +199,13 @@ pub fn over_of(what: &'static str, connector: Uuid) {
     end(what, || of(connector));
 }
 
+/// It went well for all connectors.
+pub fn over_of_all(what: &'static str) {
+    for of in VOICE.with_borrow(|voice| voice.said.lasting_of(what)) {
+        end(what, || of);
+    }
+}
+
 fn of(connector: Uuid) -> String {
     format!("connector \"{connector}\"")
 }

@@ -101,6 +101,13 @@ impl Said {
         })
     }
 
+    /// Of whom this lasts.
+    pub fn lasting_of(&self, what: &'static str) -> Vec<String> {
+        let lasting = self.lasting().map(|(thing, ..)| thing);
+        let of_it = lasting.filter(|thing| thing.0 == what);
+        of_it.map(|thing| thing.1.clone()).collect()
+    }
+
     /// Whether nothing ever went wrong.
     pub fn is_empty(&self) -> bool {
         self.things.is_empty()

@@ -13,7 +13,7 @@ use pgrx::prelude::*;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Going, Turn, end};
+use super::{COULD_NOT_QUEUE, Going, Turn, end};
 use crate::error::Result;
 use crate::store::installation::Tenants;
 use crate::store::run::{Claimed, Kind};
@@ -177,6 +177,7 @@ impl Turn {
             let search = !states.is_empty() || may_be_known;
             let run = claimed.run;
             trouble::over_of(COULD_NOT_BEGIN, claimed.connector);
+            trouble::over_of(COULD_NOT_QUEUE, claimed.connector);
             self.aside.take_back(claimed.connector);
             let credentials = match open(keys.as_deref(), &claimed) {
                 Ok(credentials) => credentials,

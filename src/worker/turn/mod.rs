@@ -192,7 +192,11 @@ impl Turn {
             run::requeue_orphans(db, worker, self.token, &failure, MOST_ATTEMPTS, only)
         };
         let mut count = 0;
-        for worker in tx(|db| run::workers_of_others(db, self.token))? {
+        let workers = tx(|db| run::workers_of_others(db, self.token))?;
+        if workers.is_empty() {
+            trouble::over_of_all(COULD_NOT_TAKE_OVER);
+        }
+        for worker in workers {
             let is_mine = worker == self.number;
             if is_mine || self.number == 1 {
                 let taken = tx(
@@ -215,7 +219,11 @@ impl Turn {
                             )
                         },
                     )?,
-                    taken => taken?,
+                    Ok(taken) => {
+                        trouble::over_of_all(COULD_NOT_TAKE_OVER);
+                        taken
+                    }
+                    Err(error) => return Err(error),
                 };
             }
         }
@@ -300,7 +308,14 @@ impl Turn {
         });
         match queued {
             Err(error) if self.is_refusal(&error) => {}
-            queued => return queued,
+            Ok(queued) => {
+                trouble::over_of_all(COULD_NOT_GO_ON);
+                if aside.is_empty() {
+                    trouble::over_of_all(COULD_NOT_QUEUE);
+                }
+                return Ok(queued);
+            }
+            Err(error) => return Err(error),
         }
         let mut waited = one_by_one(
             self.is_stubborn(),
@@ -379,7 +394,8 @@ impl Turn {
                     |run| tx(|db| run::end_paused(db, vec![run], self.token)).map(|()| 0),
                 )?;
             }
-            all => all?,
+            Ok(()) => trouble::over_of_all(COULD_NOT_END_PAUSED),
+            Err(error) => return Err(error),
         }
         let lost = tx(|db| run::lost(db, runs, self.token))?;
         for run in lost {
