@@ -370,7 +370,7 @@ fn through_a_fortnight_of_trouble_each_connector_runs_when_its_zone_says() {
     cluster.configure(
         "shared_preload_libraries = 'connector_service, pg_cron'\ncron.database_name = 'cron'\nfsync = off\nconnector_service.request_retries = 0",
     );
-    let clock = Clock::new(&cluster.dir);
+    let clock = MovedClock::new(&cluster.dir);
     // Shortly after each quarter: what is due at it is due then.
     let shortly = TimeDelta::seconds(1);
     clock.set(begin() + shortly);

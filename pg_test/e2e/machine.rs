@@ -1366,7 +1366,7 @@ fn a_clock_that_jumps_by_hours_in_a_run_or_in_a_pause_loses_nothing() {
         port,
         "shared_preload_libraries = 'connector_service'\nconnector_service.request_retries = 0",
     ));
-    let clock = Clock::new(&cluster.dir);
+    let clock = MovedClock::new(&cluster.dir);
     let now = chrono::Utc::now();
     clock.set(now);
     clock.start(&cluster);

@@ -58,13 +58,13 @@ time_t time(time_t *t) {
 "#;
 
 /// The wall clock of one server.
-pub struct Clock {
+pub struct MovedClock {
     file: File,
     environment: [(&'static str, String); 2],
 }
 
-impl Clock {
-    pub fn new(dir: &Path) -> Clock {
+impl MovedClock {
+    pub fn new(dir: &Path) -> MovedClock {
         let [source, library, file] = ["clock.c", "clock.so", "clock"]
             .map(|name| dir.join(name).to_str().expect("a moved clock").to_owned());
         std::fs::write(&source, MOVED_CLOCK).expect("a moved clock");
@@ -75,7 +75,7 @@ impl Clock {
             .status()
             .expect("a moved clock");
         assert!(compiled.success());
-        Clock {
+        MovedClock {
             file: File::create(&file).expect("a moved clock"),
             environment: [("LD_PRELOAD", library), ("MOVED_CLOCK", file)],
         }

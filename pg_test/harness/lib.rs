@@ -12,7 +12,7 @@ mod mariadb;
 mod random;
 mod vendor;
 
-pub use clock::Clock;
+pub use clock::MovedClock;
 pub use cluster::{Cluster, Stop};
 pub use connector::{
     Shop, api, insert_connector, ledger_holds, manifest, order, run_of, sealed_box, sync,

@@ -268,12 +268,11 @@ fn accepted(target: &Target, delivery: &mut Delivery, mut records: Vec<Record>) 
         Err::<(), _>(Error::RolledBack)
     });
     records = std::mem::take(&mut delivery.records);
-    let words;
-    match tried {
-        Err(error @ Error::Sql { .. }) if error.is_about_data() => words = error.words(),
+    let words = match tried {
+        Err(error @ Error::Sql { .. }) if error.is_about_data() => error.words(),
         // What else is wrong shows when it is stored.
         _ => return records,
-    }
+    };
     pgrx::check_for_interrupts!();
     if records.len() > 1 {
         let rest = records.split_off(records.len() / 2);
