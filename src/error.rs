@@ -86,6 +86,9 @@ pub enum Error {
     /// The work was ended by its own alarm: `store::limited`, `store::Alarm`.
     #[error("it took longer than {0:?}")]
     TookTooLong(std::time::Duration),
+    /// A unit of work that cannot be cut, and why it costs too much.
+    #[error("of tenant {0}: {1}")]
+    Costly(Uuid, String),
     /// Deliberate: undoes a trial.
     #[error("trial rolled back")]
     RolledBack,
@@ -93,6 +96,8 @@ pub enum Error {
     #[error("{message}")]
     Sql {
         code: PgSqlErrorCode,
+        /// The SQLSTATE itself: `code` knows those of PostgreSQL's list alone.
+        state: String,
         message: String,
     },
     #[error("unexpected result of a statement: {0}")]
@@ -142,7 +147,7 @@ impl Error {
         match self {
             Error::TookTooLong(_) => true,
             // Shared memory that is used up has the same SQLSTATE, and is nobody's record's.
-            Error::Sql { code, message } => {
+            Error::Sql { code, message, .. } => {
                 *code == PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY && message == "out of memory"
                     || *code == PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
             }
@@ -162,29 +167,64 @@ impl Error {
     }
 
     /// Whether a value of the data is to blame: SQLSTATE class 22 and 23, program limits, and what a trigger
-    /// of the user's own raises.
+    /// of the user's own raises, in PostgreSQL's class for that or with a SQLSTATE of its own.
     pub fn is_about_data(&self) -> bool {
-        let Error::Sql { code, .. } = self else {
+        let Error::Sql { code, state, .. } = self else {
             return false;
         };
-        matches!(sqlstate(*code).get(..2), Some("22" | "23" | "54" | "P0"))
+        let is_of_others =
+            *code == PgSqlErrorCode::ERRCODE_INTERNAL_ERROR && !state.starts_with("XX");
+        is_of_others || matches!(state.get(..2), Some("22" | "23" | "54" | "P0"))
+    }
+
+    /// Whether it is what PostgreSQL, or a trigger of the user's, has against the statement, and will have again; and not
+    /// the state of the server: no space, no connections, a shutdown, a lock.
+    pub fn is_refusal(&self) -> bool {
+        let Error::Sql { state, .. } = self else {
+            return false;
+        };
+        let is_of_server = matches!(state.get(..2), Some("40" | "53" | "57" | "58"));
+        !is_of_server && !matches!(state.as_str(), "25006" | "55006" | "55P03")
+    }
+
+    /// What went wrong, on one line and not longer than a log or a row has place for: who wrote a trigger wrote its words.
+    pub fn words(&self) -> String {
+        let message = self.to_string();
+        let line = message.replace(|c: char| c.is_control(), " ");
+        let line = match line.get(..line.floor_char_boundary(MOST_WORDS)) {
+            Some(cut) if cut.len() < line.len() => format!("{cut}..."),
+            _ => line,
+        };
+        match self {
+            Error::Sql { state, .. } => format!("{line} (SQLSTATE {state})"),
+            _ => line,
+        }
     }
 
     /// The SQLSTATE, for messages of ours.
     pub fn sqlstate(&self) -> String {
         match self {
-            Error::Sql { code, .. } => sqlstate(*code),
-            Error::TookTooLong(_) => sqlstate(PgSqlErrorCode::ERRCODE_QUERY_CANCELED),
+            Error::Sql { state, .. } => state.clone(),
+            Error::TookTooLong(_) | Error::Costly(..) => {
+                sqlstate(PgSqlErrorCode::ERRCODE_QUERY_CANCELED)
+            }
             _ => sqlstate(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR),
         }
     }
 }
 
+/// Bytes of somebody else's message. More: rows and log lines of any length. Fewer: what a person needs is cut off.
+const MOST_WORDS: usize = 400;
+
 const KEY_FILE: &str = "Put the file back that has this key, or add its lines to the one that is there; see connector_service.key_file.";
 
 /// PostgreSQL packs the five characters into six bits each, the first one lowest.
 fn sqlstate(code: PgSqlErrorCode) -> String {
-    let bits = code as u32;
+    unpack(code as u32)
+}
+
+/// The five characters of a SQLSTATE.
+pub fn unpack(bits: u32) -> String {
     (0..5)
         .map(|i| char::from(((bits >> (6 * i)) & 0x3F) as u8 + b'0'))
         .collect()
@@ -308,7 +348,7 @@ impl From<Error> for ErrorReport {
             Error::NotInstalled => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT)
                 .set_hint("CREATE EXTENSION connector_service;"),
             Error::Sql { code, .. } => report(code),
-            Error::TookTooLong(_) => report(PgSqlErrorCode::ERRCODE_QUERY_CANCELED),
+            Error::TookTooLong(_) | Error::Costly(..) => report(PgSqlErrorCode::ERRCODE_QUERY_CANCELED),
             Error::Fenced(_) | Error::RolledBack | Error::Spi(_) => {
                 report(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR)
                     .set_hint("Please report this with the server log.")

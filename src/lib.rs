@@ -5,6 +5,7 @@
 //! for a network lives in the crate `connector_service_core`, which cannot name `pgrx`. [`gateway`] is another process,
 //! which answers HTTP where a setting says so.
 
+mod activity;
 mod api;
 mod board;
 mod error;
@@ -15,6 +16,7 @@ mod hush;
 mod schema;
 mod signals;
 mod store;
+mod trouble;
 mod wait;
 mod worker;
 
@@ -40,6 +42,7 @@ pub extern "C-unwind" fn _PG_init() {
     }
     if preloading && !upgrading {
         board::install();
+        trouble::install();
         worker::standdown::install();
         worker::launcher::register();
     }

@@ -143,7 +143,7 @@ fn a_dump_restored_into_an_empty_cluster_holds_every_row_and_calls_nobody_until_
     let run = sync(&mut client, &good);
     wait_until(10, "the worker says that it syncs nothing", || {
         copy.log()
-            .contains("connector_service syncs nothing in this database")
+            .contains("connector_service syncs nothing in database")
             .then_some(())
     });
     assert_eq!(run_of(&mut client, &run)["state"], "queued");

@@ -4,10 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -234,86 +230,6 @@ fn the_model_knows_hours_that_are_skipped_or_come_twice() {
     );
 }
 
-/// Adds what a file says to the wall clock of a process, and leaves clocks alone that only measure.
-///
-/// Not libfaketime: while a process waits it hears the real time, and PostgreSQL up to 15 starts its workers from a signal
-/// handler while it waits, whose whole life is then in the present.
-const MOVED_CLOCK: &str = r#"
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
-
-static volatile long long *moved;
-
-__attribute__((constructor)) static void find(void) {
-    const char *name = getenv("MOVED_CLOCK");
-    int file = name ? open(name, O_RDONLY) : -1;
-    void *found = file < 0 ? MAP_FAILED : mmap(NULL, sizeof *moved, PROT_READ, MAP_SHARED, file, 0);
-    if (found != MAP_FAILED) moved = found;
-    if (file >= 0) close(file);
-}
-int clock_gettime(clockid_t id, struct timespec *t) {
-    int result = syscall(SYS_clock_gettime, id, t);
-    if (result == 0 && moved && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) {
-        long long all = t->tv_sec * 1000000000LL + t->tv_nsec + *moved;
-        t->tv_sec = all / 1000000000;
-        t->tv_nsec = all % 1000000000;
-    }
-    return result;
-}
-int gettimeofday(struct timeval *restrict t, void *restrict zone) {
-    struct timespec now;
-    (void) zone;
-    clock_gettime(CLOCK_REALTIME, &now);
-    t->tv_sec = now.tv_sec;
-    t->tv_usec = now.tv_nsec / 1000;
-    return 0;
-}
-time_t time(time_t *t) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    if (t) *t = now.tv_sec;
-    return now.tv_sec;
-}
-"#;
-
-struct Clock {
-    file: File,
-    environment: [(&'static str, String); 2],
-}
-
-impl Clock {
-    fn new(dir: &Path) -> Clock {
-        let [source, library, file] = ["clock.c", "clock.so", "clock"]
-            .map(|name| dir.join(name).to_str().unwrap().to_owned());
-        std::fs::write(&source, MOVED_CLOCK).unwrap();
-        let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
-        let options = ["-shared", "-fPIC", "-Wall", "-o", &library, &source];
-        let compiled = Command::new(compiler).args(options).status().unwrap();
-        assert!(compiled.success());
-        Clock {
-            file: File::create(&file).unwrap(),
-            environment: [("LD_PRELOAD", library), ("MOVED_CLOCK", file)],
-        }
-    }
-
-    /// From this moment on the clock goes as it did.
-    fn set(&self, to: Moment) {
-        let moved = (to - Utc::now()).num_nanoseconds().unwrap();
-        self.file.write_all_at(&moved.to_ne_bytes(), 0).unwrap();
-    }
-
-    fn start(&self, cluster: &Cluster) {
-        let [preload, file] = &self.environment;
-        cluster.run_with(&[(preload.0, &preload.1), (file.0, &file.1)]);
-    }
-}
-
 struct Database {
     name: &'static str,
     asks: Asks,
@@ -454,7 +370,7 @@ fn through_a_fortnight_of_trouble_each_connector_runs_when_its_zone_says() {
     cluster.configure(
         "shared_preload_libraries = 'connector_service, pg_cron'\ncron.database_name = 'cron'\nfsync = off\nconnector_service.request_retries = 0",
     );
-    let clock = Clock::new(&cluster.dir);
+    let clock = MovedClock::new(&cluster.dir);
     // Shortly after each quarter: what is due at it is due then.
     let shortly = TimeDelta::seconds(1);
     clock.set(begin() + shortly);

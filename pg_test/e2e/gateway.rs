@@ -557,7 +557,7 @@ fn it_is_off_until_a_setting_names_an_address_and_follows_it() {
         stage
             .cluster
             .log()
-            .contains("gateway cannot listen at")
+            .contains("gateway cannot listen in database")
             .then_some(())
     });
     let vendor = Vendor::start(|_| Reply::Json(r#"{"data": [], "next": null}"#.into()));

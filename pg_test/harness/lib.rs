@@ -3,6 +3,7 @@
 //!
 //! A failing step of a test panics with what it was doing: here that is the report.
 
+mod clock;
 mod cluster;
 mod connector;
 mod gateway;
@@ -11,6 +12,7 @@ mod mariadb;
 mod random;
 mod vendor;
 
+pub use clock::MovedClock;
 pub use cluster::{Cluster, Stop};
 pub use connector::{
     Shop, api, insert_connector, ledger_holds, manifest, order, run_of, sealed_box, sync,
@@ -33,6 +35,12 @@ pub fn wait_until<T>(seconds: u64, what: &str, mut ready: impl FnMut() -> Option
         assert!(Instant::now() < deadline, "not within {seconds} s: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Says what this machine would not let a test do. Past the capture of a test's output, so that `run_tests.sh` counts it.
+pub fn skip(why: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
 /// The SQL of the README: its first block that holds a text.

@@ -17,7 +17,7 @@ BEGIN
         RAISE EXCEPTION USING
             ERRCODE = 'duplicate_function',
             MESSAGE = 'schema @extschema@ holds a function with the name of one of this extension''s',
-            HINT = 'Look at what is there (\df connector_service_*), and drop or rename it, or choose another schema.';
+            HINT = E'Look at what is there (\\df connector_service_*), and drop or rename it, or choose another schema.';
     END IF;
 END
 $guard$;

@@ -12,7 +12,7 @@ use pgrx::prelude::*;
 use super::need_worker;
 use crate::board;
 use crate::error::{Error, Result};
-use crate::store::connector::{Due, Readiness};
+use crate::store::connector::{Due, Readiness, Which};
 use crate::store::run::Kind;
 use crate::store::{self, backfill, connector, read_uuid, run, state, upload, uuid};
 use crate::wait::Waiter;
@@ -153,7 +153,7 @@ fn connector_service_sync_due_of(
 }
 
 fn queue_due(due: Due) -> Result<SetOfIterator<'static, pgrx::Uuid>, ErrorReport> {
-    let found = store::with(|db| connector::queue_due(db, due, "schedule", None))?;
+    let found = store::with(|db| connector::queue_due(db, due, "schedule", None, Which::All))?;
     if !found.queued.is_empty() {
         board::wake_at_commit();
     }

@@ -5,7 +5,7 @@ use pgrx::prelude::*;
 use serde_json::json;
 
 use crate::store::{self, installation, key};
-use crate::{board, guc};
+use crate::{board, guc, trouble};
 
 /// Whether the library was preloaded, which workers run in this database, how many should, and what is wrong with the
 /// key file, for `connector_service_doctor()`.
@@ -43,6 +43,8 @@ fn connector_service_status() -> JsonB {
             "is_readable_on_its_way": address.is_some_and(|address| !address.ip().is_loopback()) && guc::gateway_identity().0.is_none(),
         },
         "key_is_in_data_directory": place.map(|place| guc::is_in_data_directory(&place.path)),
+        // What the worker or the gateway meets again and again.
+        "troubles": trouble::lasting(database),
         "key_problem": key_problem.map(|problem| problem.to_string()),
     }))
 }

@@ -18,6 +18,7 @@ pub mod json;
 pub mod jsonpath;
 pub mod mapping;
 pub mod record;
+pub mod said;
 pub mod secret;
 pub mod serve;
 pub mod source;

@@ -18,10 +18,13 @@ use pgrx::prelude::*;
 use crate::error::Error;
 use crate::store::{installation, tx};
 use crate::wait::{Waiter, Waker};
-use crate::{board, guc, signals};
+use crate::{activity, board, guc, signals, trouble};
 
 /// What pg_stat_activity shows as backend_type.
 pub const NAME: &str = "connector_service gateway";
+
+const CANNOT_LISTEN: &str = "gateway cannot listen";
+const OLD_CERTIFICATE: &str = "gateway goes on with the certificate that it has";
 
 /// Webhooks of one transaction. More: a longer one. Fewer: more waits for the disk.
 const AT_ONCE: usize = 128;
@@ -55,9 +58,12 @@ pub extern "C-unwind" fn connector_service_gateway(arg: pg_sys::Datum) {
         .and_then(|()| installation::wait_for_locks_less())
         .and_then(|()| tx(installation::database));
     match prepared {
-        Ok(name) => run(&name),
+        Ok(name) => {
+            trouble::begin(&name, number);
+            run(&name);
+        }
         Err(Error::NotInstalled) => {}
-        Err(error) => warning!("connector_service gateway cannot start in this database: {error}"),
+        Err(error) => trouble::cannot_start(NAME, number, &error),
     }
 }
 
@@ -75,6 +81,8 @@ fn run(database: &str) {
         tell_at: None,
         listen_at: Instant::now(),
     };
+    let _doing = activity::doing("looking at the tables");
+    activity::idle("the gateway waits for requests");
     let mut look_at = Instant::now();
     loop {
         // SAFETY: plain flag, set by the signal's handler.
@@ -97,7 +105,7 @@ fn run(database: &str) {
             gateway.finish();
             return;
         };
-        gateway.listen(address);
+        gateway.listen(database, address);
         let is_any = gateway.answer();
         let quiet = gateway.tell();
         if is_any {
@@ -127,7 +135,7 @@ struct Gateway {
 
 impl Gateway {
     /// Listens at the address, unless it does.
-    fn listen(&mut self, address: SocketAddr) {
+    fn listen(&mut self, database: &str, address: SocketAddr) {
         if self.server.as_ref().is_some_and(|(_, at)| *at == address) {
             return;
         }
@@ -142,12 +150,13 @@ impl Gateway {
         });
         match started {
             Ok(server) => {
-                log!("connector_service gateway listens at {address}");
+                trouble::over(CANNOT_LISTEN);
+                log!("connector_service gateway of database \"{database}\" listens at {address}");
                 self.server = Some((server, address));
             }
             Err(problem) => {
                 self.listen_at = Instant::now() + AFTER_TROUBLE;
-                warning!("connector_service gateway cannot listen at {address}: {problem}");
+                trouble::trouble_in_words(CANNOT_LISTEN, &format!("{address}: {problem}"));
             }
         }
     }
@@ -182,12 +191,13 @@ impl Gateway {
             return;
         };
         match identity() {
-            Ok(identity) if identity.is_some() == self.is_tls => server.identify(identity),
+            Ok(identity) if identity.is_some() == self.is_tls => {
+                trouble::over(OLD_CERTIFICATE);
+                server.identify(identity);
+            }
             // Another kind of server: connections of the one must not meet the other.
             Ok(_) => self.server = None,
-            Err(problem) => warning!(
-                "connector_service gateway goes on with the certificate that it has: {problem}"
-            ),
+            Err(problem) => trouble::trouble_in_words(OLD_CERTIFICATE, &problem),
         }
     }
 

@@ -8,9 +8,10 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::store::token::{self, Grant, Scope};
 use crate::store::{Db, access, connector, installation, key, limited, read};
-use crate::{board, guc};
+use crate::{activity, board, guc, trouble};
 
 pub fn answer(what: &Ask) -> Answer {
+    let _doing = activity::doing(named(what));
     let answered = match what {
         Ask::Ready => return ready(),
         // Stored elsewhere, many at once.
@@ -102,7 +103,32 @@ pub fn answer(what: &Ask) -> Answer {
             Ok(Answer::json(202, body.to_string()))
         }),
     };
-    answered.unwrap_or_else(|error| refusal(&error))
+    match answered {
+        Ok(answer) => {
+            trouble::over(COULD_NOT_ANSWER);
+            answer
+        }
+        Err(error) => refusal(&error),
+    }
+}
+
+const COULD_NOT_ANSWER: &str = "gateway could not answer a request";
+
+/// What is done for a request, for pg_stat_activity.
+fn named(what: &Ask) -> &'static str {
+    match what {
+        Ask::Ready => "answering whether it is ready",
+        Ask::Webhook(_) => "answering a webhook",
+        Ask::Prometheus(_) => "answering Prometheus",
+        Ask::Metrics(..) => "answering for metrics",
+        Ask::MayUpload(_) => "answering whether a file may come",
+        Ask::Tenants(_) => "answering for tenants",
+        Ask::Overview(..) => "answering for an overview",
+        Ask::Resolve(..) => "resolving an alert",
+        Ask::Replay(..) => "replaying a connector's quarantine",
+        Ask::Sync(..) => "queueing a sync",
+        Ask::Upload(..) => "storing a file",
+    }
 }
 
 /// Runs `work` in a transaction for whoever has the token, if it opens that much.
@@ -141,8 +167,8 @@ fn unknown(what: &str) -> Answer {
 
 /// What an error means to who asked. What PostgreSQL says of a value of theirs is theirs to read; anything else is not.
 fn refusal(error: &Error) -> Answer {
-    let Error::Sql { code, message } = error else {
-        pgrx::warning!("connector_service gateway could not answer a request: {error}");
+    let Error::Sql { code, message, .. } = error else {
+        trouble::trouble(COULD_NOT_ANSWER, error);
         return Answer::refusal(500, "internal", "it could not be answered");
     };
     let refuse = |status, word| Answer::refusal(status, word, message);
@@ -158,7 +184,7 @@ fn refusal(error: &Error) -> Answer {
         }
         _ if error.is_momentary() => Answer::busy(1),
         _ => {
-            pgrx::warning!("connector_service gateway could not answer a request: {message}");
+            trouble::trouble(COULD_NOT_ANSWER, error);
             Answer::refusal(500, "internal", "it could not be answered")
         }
     }

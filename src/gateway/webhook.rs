@@ -9,13 +9,12 @@ use connector_service_core::secret::{Credentials, Keyring, Place, open_credentia
 use connector_service_core::serve::{Answer, Ask, Asked, Webhook};
 use connector_service_core::source::hook::{Delivery, Hook, Pushed, Refusal};
 use connector_service_core::source::{self, Definition};
-use pgrx::prelude::*;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::guc;
 use crate::store::webhook::{self, Target};
 use crate::store::{key, limited, tx};
+use crate::{activity, guc, trouble};
 
 /// When a vendor should push again to a connector that a person has paused.
 const WHILE_PAUSED: u32 = 60 * 60;
@@ -25,6 +24,9 @@ const AFTER_TROUBLE: u32 = 30;
 /// Most bytes that open connectors were made of. More: secrets of more of them in memory. Fewer: they are opened again and
 /// again.
 const KEPT_BYTES: usize = 16 * 1024 * 1024;
+
+const COULD_NOT_LOOK_UP: &str = "gateway could not look a webhook's connector up";
+const COULD_NOT_STORE: &str = "gateway could not store what was pushed";
 
 /// Connectors that were opened, so that each is opened once and not for each event.
 #[derive(Default)]
@@ -80,6 +82,7 @@ pub fn take(hooks: &mut Hooks, pushed: Vec<Asked>) {
     if pushed.is_empty() {
         return;
     }
+    let _doing = activity::doing(format!("storing {} webhooks", pushed.len()));
     let ids = pushed.iter().filter_map(webhook_of);
     let ids = ids.map(|webhook| webhook.connector).collect();
     let known = limited(guc::gateway_timeout(), |db| {
@@ -88,9 +91,12 @@ pub fn take(hooks: &mut Hooks, pushed: Vec<Asked>) {
         Ok((targets, now, key::load(db)?))
     });
     let (targets, now, keys) = match known {
-        Ok(known) => known,
+        Ok(known) => {
+            trouble::over(COULD_NOT_LOOK_UP);
+            known
+        }
         Err(error) => {
-            warning!("connector_service gateway could not look a webhook's connector up: {error}");
+            trouble::trouble(COULD_NOT_LOOK_UP, &error);
             for asked in pushed {
                 asked.answer(Answer::busy(AFTER_TROUBLE));
             }
@@ -128,7 +134,7 @@ pub fn take(hooks: &mut Hooks, pushed: Vec<Asked>) {
     let is_stored = store(&all).is_ok();
     for (target, deliveries) in all {
         match is_stored {
-            true => acknowledge(deliveries),
+            true => acknowledge(target, deliveries),
             false => store_of(target, deliveries),
         }
     }
@@ -198,7 +204,8 @@ fn store(all: &[Accepted]) -> Result<()> {
     })
 }
 
-fn acknowledge(deliveries: Vec<(Asked, Delivery)>) {
+fn acknowledge(target: &Target, deliveries: Vec<(Asked, Delivery)>) {
+    trouble::over_of(COULD_NOT_STORE, target.connector);
     for (asked, _) in deliveries {
         asked.answer(Answer::json(200, r#"{"stored": true}"#));
     }
@@ -210,10 +217,10 @@ fn store_of(target: &Target, deliveries: Vec<(Asked, Delivery)>) {
     let stored = store(&all);
     let [(_, deliveries)] = all;
     match stored {
-        Ok(()) => acknowledge(deliveries),
+        Ok(()) => acknowledge(target, deliveries),
         // Somebody holds its rows: nobody else waits for that.
         Err(error) if !error.is_about_data() => {
-            warning!("connector_service gateway could not store what was pushed: {error}");
+            trouble::trouble_of(COULD_NOT_STORE, target.connector, &error);
             for (asked, _) in deliveries {
                 asked.answer(Answer::busy(AFTER_TROUBLE));
             }
@@ -222,9 +229,12 @@ fn store_of(target: &Target, deliveries: Vec<(Asked, Delivery)>) {
             for (asked, delivery) in deliveries {
                 let stored = store_alone(target, delivery);
                 asked.answer(match stored {
-                    Ok(()) => Answer::json(200, r#"{"stored": true}"#),
+                    Ok(()) => {
+                        trouble::over_of(COULD_NOT_STORE, target.connector);
+                        Answer::json(200, r#"{"stored": true}"#)
+                    }
                     Err(error) => {
-                        warning!("connector_service gateway could not store a webhook: {error}");
+                        trouble::trouble_of(COULD_NOT_STORE, target.connector, &error);
                         Answer::busy(AFTER_TROUBLE)
                     }
                 });
@@ -258,11 +268,11 @@ fn accepted(target: &Target, delivery: &mut Delivery, mut records: Vec<Record>) 
         Err::<(), _>(Error::RolledBack)
     });
     records = std::mem::take(&mut delivery.records);
-    match tried {
-        Err(error @ Error::Sql { .. }) if error.is_about_data() => {}
+    let words = match tried {
+        Err(error @ Error::Sql { .. }) if error.is_about_data() => error.words(),
         // What else is wrong shows when it is stored.
         _ => return records,
-    }
+    };
     pgrx::check_for_interrupts!();
     if records.len() > 1 {
         let rest = records.split_off(records.len() / 2);
@@ -273,7 +283,7 @@ fn accepted(target: &Target, delivery: &mut Delivery, mut records: Vec<Record>) 
     let refused = records.into_iter().map(|record| Rejected {
         id: Some(record.id),
         reason: Reason::Refused,
-        detail: "PostgreSQL refused the record".to_owned(),
+        detail: format!("PostgreSQL refused the record: {words}"),
         raw: record.json,
         hash: record.hash,
     });

@@ -121,10 +121,21 @@ pub fn release_all(db: &mut Db) -> Result<u64> {
     Ok(rows.count)
 }
 
+/// The connectors that have backfills, where [`release_all`] is refused as a whole.
+pub fn connectors(db: &mut Db) -> Result<Vec<Uuid>> {
+    let rows = db.run(
+        "SELECT DISTINCT connector_id FROM @extschema@.sync_runs WHERE kind = 'backfill' AND state IN ('queued', 'running')",
+        &[],
+    )?;
+    (0..rows.count)
+        .map(|row| Ok(read_uuid(rows.need(row, 1)?)))
+        .collect()
+}
+
 /// Ends what is left of a connector's backfills: what failed would fail again.
 pub fn cancel_rest(db: &mut Db, connector: Uuid, why: &str) -> Result<()> {
     db.run(
-        "UPDATE @extschema@.sync_runs SET state = 'cancelled', finished_at = clock_timestamp(), waiting_for = NULL, retry_at = NULL,
+        "UPDATE @extschema@.sync_runs SET state = 'cancelled', finished_at = greatest(clock_timestamp(), started_at), waiting_for = NULL, retry_at = NULL,
             error_code = 'cancelled', error_message = 'an earlier window failed: ' || $2
          WHERE connector_id = $1 AND kind = 'backfill' AND state = 'queued'",
         &[uuid(connector).into(), (&*words(why)).into()],

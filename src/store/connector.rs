@@ -78,6 +78,44 @@ pub enum Due {
     FailedOnly,
 }
 
+/// Which of them.
+#[derive(Debug, Clone, Copy)]
+pub enum Which<'a> {
+    All,
+    One(Uuid),
+    AllBut(&'a [Uuid]),
+}
+
+impl Which<'_> {
+    /// The only one, if there is one, and those that are left out.
+    pub fn read(self) -> (Option<pgrx::Uuid>, Vec<pgrx::Uuid>) {
+        match self {
+            Which::All => (None, Vec::new()),
+            Which::One(only) => (Some(uuid(only)), Vec::new()),
+            Which::AllBut(aside) => (None, aside.iter().map(|id| uuid(*id)).collect()),
+        }
+    }
+}
+
+/// The connectors that [`queue_due`] would take, where it is refused as a whole.
+pub fn due(db: &mut Db, due: Due, most: i64, aside: &[Uuid]) -> Result<Vec<Uuid>> {
+    let (_, aside) = Which::AllBut(aside).read();
+    let rows = db.run(
+        "SELECT c.connector_id FROM @extschema@.connectors c
+         WHERE (c.status = 'active' AND c.next_sync_at <= now() OR c.status = 'error' AND c.next_sync_at <= now())
+            AND (c.failures > 0 OR $1) AND c.scheduler = 'database' AND c.connector_id <> ALL ($3::uuid[])
+         ORDER BY c.next_sync_at LIMIT $2",
+        &[
+            (due != Due::FailedOnly).into(),
+            most.into(),
+            aside.into(),
+        ],
+    )?;
+    (0..rows.count)
+        .map(|row| Ok(read_uuid(rows.need(row, 1)?)))
+        .collect()
+}
+
 /// Connectors that were found to be due.
 #[derive(Default)]
 pub struct Found {
@@ -89,7 +127,14 @@ pub struct Found {
 /// Queues a run for the connectors that are due, the longest due first, at most so many of them. With its run a connector
 /// is due at its next slot: what is queued already is not looked at again. Those that another session is queueing are
 /// left to it. Safe from many sessions at once.
-pub fn queue_due(db: &mut Db, due: Due, requested_by: &str, most: Option<i64>) -> Result<Found> {
+pub fn queue_due(
+    db: &mut Db,
+    due: Due,
+    requested_by: &str,
+    most: Option<i64>,
+    which: Which,
+) -> Result<Found> {
+    let (only, aside) = which.read();
     let frequency = match due {
         Due::Of(frequency) => Some(frequency),
         Due::All | Due::FailedOnly => None,
@@ -99,6 +144,7 @@ pub fn queue_due(db: &mut Db, due: Due, requested_by: &str, most: Option<i64>) -
             SELECT c.connector_id, c.tenant_id, c.sync_frequency FROM @extschema@.connectors c
             WHERE (c.status = 'active' AND c.next_sync_at <= now() OR c.status = 'error' AND c.next_sync_at <= now())
               AND (c.failures > 0 OR $1) AND c.scheduler = 'database'
+              AND ($5::uuid IS NULL OR c.connector_id = $5) AND c.connector_id <> ALL ($6::uuid[])
               AND ($3::text IS NULL OR c.sync_frequency = $3 AND ($3 = 'hourly' OR EXISTS (
                   SELECT FROM @extschema@.tenants t WHERE t.tenant_id = c.tenant_id AND (now() AT TIME ZONE t.timezone)::time >= '02:00')))
             ORDER BY c.next_sync_at LIMIT $4
@@ -119,6 +165,8 @@ pub fn queue_due(db: &mut Db, due: Due, requested_by: &str, most: Option<i64>) -
             requested_by.into(),
             frequency.into(),
             most.into(),
+            only.into(),
+            aside.into(),
         ],
     )?;
     let mut found = Found {

@@ -89,8 +89,9 @@ pub fn bound_session() -> Result<()> {
 }
 
 /// Settings of the worker's session: every statement it runs goes by key, so plans are pinned to indexes. A
-/// table that is growing fast has no statistics yet, and one wrong plan is ten times slower. What a server does not
-/// know is left out: `transaction_timeout`, which would end the process, came with PostgreSQL 17.
+/// table that is growing fast has no statistics yet, and one wrong plan is ten times slower. What somebody has set for a
+/// database, a role or the server must not change what is stored or what follows from it, or end the process. What a server
+/// does not know is left out: `transaction_timeout`, which would end the process, came with PostgreSQL 17.
 pub fn prepare_session() -> Result<()> {
     super::tx_as_superuser(|db| {
         db.run(
@@ -98,7 +99,12 @@ pub fn prepare_session() -> Result<()> {
                 ('application_name', 'connector_service'), ('search_path', 'pg_catalog, pg_temp'), ('lc_messages', 'C'), ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'),
                 ('enable_mergejoin', 'off'), ('jit', 'off'), ('lock_timeout', '50ms'), ('statement_timeout', '0'),
                 ('transaction_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('row_security', 'on'), ('default_transaction_isolation', 'read committed'),
-                ('default_transaction_read_only', 'off'), ('deadlock_timeout', '500ms'), ('DateStyle', 'ISO'), ('TimeZone', 'UTC')
+                ('default_transaction_read_only', 'off'), ('deadlock_timeout', '500ms'), ('DateStyle', 'ISO'), ('TimeZone', 'UTC'),
+                ('session_replication_role', 'origin'), ('default_transaction_deferrable', 'off'), ('default_tablespace', ''),
+                ('array_nulls', 'on'), ('quote_all_identifiers', 'off'), ('transform_null_equals', 'off'), ('standard_conforming_strings', 'on'),
+                ('IntervalStyle', 'postgres'), ('bytea_output', 'hex'), ('extra_float_digits', '1'),
+                ('enable_indexscan', 'on'), ('enable_indexonlyscan', 'on'), ('enable_bitmapscan', 'on'), ('enable_nestloop', 'on'),
+                ('enable_sort', 'on'), ('plan_cache_mode', 'auto'), ('force_parallel_mode', 'off'), ('debug_parallel_query', 'off')
             ) AS setting(name, value)
             WHERE pg_catalog.current_setting(name, true) IS NOT NULL",
             &[],

@@ -40,7 +40,8 @@ use pgrx::datum::{DatumWithOid, FromDatum};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 
-use crate::error::{Error, Result};
+use crate::activity;
+use crate::error::{Error, Result, unpack};
 
 thread_local! {
     /// Kept plans, by schema and statement (a constant, so its address names it).
@@ -170,12 +171,15 @@ fn transaction<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     // SAFETY: the worker's main thread, outside of any transaction.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
+        activity::begin();
         pg_sys::StartTransactionCommand();
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
     }
-    let result = PgTryBuilder::new(AssertUnwindSafe(work))
-        .catch_others(|cause| Err(caught(cause)))
-        .execute();
+    let result = sqlstate::noted(|| {
+        PgTryBuilder::new(AssertUnwindSafe(work))
+            .catch_others(|cause| Err(caught(cause)))
+            .execute()
+    });
     // SAFETY: after an error the transaction is still open and must go; statistics are sent because
     // autovacuum lives on them, and they are not sent by themselves in a background worker.
     unsafe {
@@ -184,19 +188,68 @@ fn transaction<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         }
         pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
         pg_sys::pgstat_report_stat(true);
-        pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, std::ptr::null());
     }
+    activity::end();
     result
 }
 
 fn caught(cause: CaughtError) -> Error {
-    let report = match &cause {
-        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
-        CaughtError::RustPanic { ereport, .. } => ereport,
+    let (report, bits) = match &cause {
+        CaughtError::PostgresError(report) => (report, sqlstate::latest()),
+        CaughtError::ErrorReport(report) => (report, report.sql_error_code() as u32),
+        CaughtError::RustPanic { ereport, .. } => (ereport, ereport.sql_error_code() as u32),
     };
     Error::Sql {
         code: report.sql_error_code(),
+        state: unpack(bits),
         message: report.message().to_owned(),
+    }
+}
+
+/// The SQLSTATE of an error as it was raised. What pgrx passes on knows PostgreSQL's list alone, and makes an internal error
+/// of what a trigger of the user's raises with a SQLSTATE of its own.
+mod sqlstate {
+    use std::cell::Cell;
+    use std::ffi::{c_int, c_void};
+
+    use pgrx::pg_sys;
+
+    thread_local! {
+        static LATEST: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// Of PostgreSQL's utils/elog.h.
+    mod elog {
+        unsafe extern "C-unwind" {
+            pub fn geterrcode() -> super::c_int;
+        }
+    }
+
+    /// Called for every message, an ERROR being the last one of those before it is caught. Calls nothing that can raise.
+    unsafe extern "C-unwind" fn note(_arg: *mut c_void) {
+        // SAFETY: within an error's context callback, which is what it is made for.
+        let code = unsafe { elog::geterrcode() };
+        LATEST.set(code.cast_unsigned());
+    }
+
+    /// Does `work`, which raises nothing, and notes what is raised within.
+    pub fn noted<T>(work: impl FnOnce() -> T) -> T {
+        // SAFETY: the main thread; what is put on the stack lives until it is taken off.
+        unsafe {
+            let mut callback = pg_sys::ErrorContextCallback {
+                previous: pg_sys::error_context_stack,
+                callback: Some(note),
+                arg: std::ptr::null_mut(),
+            };
+            pg_sys::error_context_stack = &mut callback;
+            let result = work();
+            pg_sys::error_context_stack = callback.previous;
+            result
+        }
+    }
+
+    pub fn latest() -> u32 {
+        LATEST.get()
     }
 }
 

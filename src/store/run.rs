@@ -168,7 +168,7 @@ pub fn is_going(db: &mut Db, connector: Uuid) -> Result<bool> {
 pub fn cancel(db: &mut Db, run: Uuid) -> Result<Option<Uuid>> {
     let rows = db.run(
         "UPDATE @extschema@.sync_runs
-         SET state = 'cancelled', token = NULL, finished_at = clock_timestamp(), error_code = 'cancelled',
+         SET state = 'cancelled', token = NULL, finished_at = greatest(clock_timestamp(), started_at), error_code = 'cancelled',
              error_message = 'cancelled by ' || session_user
          WHERE run_id = $1 AND state IN ('queued', 'running') RETURNING connector_id",
         &[uuid(run).into()],
@@ -176,14 +176,30 @@ pub fn cancel(db: &mut Db, run: Uuid) -> Result<Option<Uuid>> {
     Ok(rows.get(0, 1)?.map(read_uuid))
 }
 
-/// Lets runs go on whose wait is over.
-pub fn end_waits(db: &mut Db) -> Result<u64> {
+/// The runs whose wait is over, and their connectors, where [`end_waits`] is refused as a whole.
+pub fn waited(db: &mut Db) -> Result<Vec<(Uuid, Uuid)>> {
+    let rows = db.run(
+        "SELECT run_id, connector_id FROM @extschema@.sync_runs WHERE state = 'queued' AND retry_at <= now()",
+        &[],
+    )?;
+    read_pairs(&rows)
+}
+
+fn read_pairs(rows: &Rows) -> Result<Vec<(Uuid, Uuid)>> {
+    (0..rows.count)
+        .map(|row| Ok((read_uuid(rows.need(row, 1)?), read_uuid(rows.need(row, 2)?))))
+        .collect()
+}
+
+/// Lets runs go on whose wait is over: all of them, or one.
+pub fn end_waits(db: &mut Db, only: Option<Uuid>) -> Result<u64> {
     let rows = db.run(
         // What another session has locked is left for the next time: its transaction may stay open for long.
         "UPDATE @extschema@.sync_runs SET retry_at = NULL
          WHERE run_id IN (
-            SELECT run_id FROM @extschema@.sync_runs WHERE state = 'queued' AND retry_at <= now() FOR UPDATE SKIP LOCKED)",
-        &[],
+            SELECT run_id FROM @extschema@.sync_runs WHERE state = 'queued' AND retry_at <= now() AND ($1::uuid IS NULL OR run_id = $1)
+            FOR UPDATE SKIP LOCKED)",
+        &[only.map(uuid).into()],
     )?;
     Ok(rows.count)
 }
@@ -198,46 +214,99 @@ pub fn next_tenant(db: &mut Db, from: Uuid) -> Result<Option<Uuid>> {
     Ok(rows.get(0, 1)?.map(read_uuid))
 }
 
+/// The oldest run of tenant $1 that worker $2 may take up, of kinds $3, its connector not among $5. $4: no other worker runs.
+macro_rules! waiting {
+    () => {
+        "SELECT r.run_id, r.connector_id FROM @extschema@.sync_runs r
+            WHERE r.state = 'queued' AND r.retry_at IS NULL AND r.tenant_id = $1 AND r.kind = ANY ($3)
+                AND ($4 OR (SELECT count(*) FROM @extschema@.sync_runs o WHERE o.tenant_id = r.tenant_id AND o.state = 'running' AND o.worker <> $2) = 0)
+                AND (SELECT count(*) FROM @extschema@.sync_runs o WHERE o.connector_id = r.connector_id AND o.state = 'running') = 0
+                AND (r.kind NOT IN ('sync', 'backfill')
+                    OR (SELECT c.status FROM @extschema@.connectors c WHERE c.connector_id = r.connector_id) <> 'paused')
+                AND r.connector_id <> ALL ($5)
+            ORDER BY (r.kind = 'backfill'), r.requested_at LIMIT 1"
+    };
+}
+
+/// The run that [`claim`] would take up, and its connector.
+pub fn candidate(
+    db: &mut Db,
+    tenant: Uuid,
+    (worker, is_alone): (i32, bool),
+    kinds: &[Kind],
+    aside: &[Uuid],
+) -> Result<Option<(Uuid, Uuid)>> {
+    let rows = db.run(
+        waiting!(),
+        &[
+            uuid(tenant).into(),
+            worker.into(),
+            of_kinds(kinds).into(),
+            is_alone.into(),
+            uuids(aside).into(),
+        ],
+    )?;
+    Ok(read_pairs(&rows)?.pop())
+}
+
+fn of_kinds(kinds: &[Kind]) -> Vec<&'static str> {
+    kinds.iter().map(|kind| kind.word()).collect()
+}
+
+fn uuids(ids: &[Uuid]) -> Vec<pgrx::Uuid> {
+    ids.iter().map(|id| uuid(*id)).collect()
+}
+
+/// A run that cannot be taken up fails. Returns whether it was a sync.
+pub fn refuse(db: &mut Db, run: Uuid, failure: &Failure) -> Result<bool> {
+    let rows = db.run(
+        "UPDATE @extschema@.sync_runs
+         SET state = 'failed', started_at = coalesce(started_at, clock_timestamp()), finished_at = greatest(clock_timestamp(), started_at),
+             error_code = $2, error_message = $3, waiting_for = NULL, retry_at = NULL
+         WHERE run_id = $1 AND state = 'queued' RETURNING kind = 'sync'",
+        &[
+            uuid(run).into(),
+            failure.code.word().into(),
+            failure.message.as_str().into(),
+        ],
+    )?;
+    Ok(rows.get(0, 1)?.unwrap_or(false))
+}
+
 /// Takes up a run of a tenant: the oldest one of these kinds, a backfill last; nothing while another worker has runs of
-/// the tenant, so that the pace and the limits of its accounts are in one hand. Of a connector one at a time, and none of
-/// those that are `in_hand`, where a login may outlive its run: two that ask for a token at once would each take the
-/// other's refresh token away. What is asked of each candidate is a scalar, not a
-/// join: the index gives the oldest ones first, and a planner that knows no sizes yet would join all that wait.
+/// the tenant, so that the pace and the limits of its accounts are in one hand. Of a connector one at a time: two that ask
+/// for a token at once would each take the other's refresh token away. What is asked of each candidate is a scalar, not a
+/// join: the index gives the oldest ones first, and a planner that knows no sizes yet would join all that wait. Connectors
+/// that are put aside are passed over, and those for which a login may outlive its run.
 pub fn claim(
     db: &mut Db,
     tenant: Uuid,
     token: Uuid,
     (worker, is_alone): (i32, bool),
     kinds: &[Kind],
-    in_hand: &[Uuid],
+    aside: &[Uuid],
 ) -> Result<Option<Claimed>> {
-    let kinds: Vec<&str> = kinds.iter().map(|kind| kind.word()).collect();
-    let in_hand: Vec<pgrx::Uuid> = in_hand.iter().copied().map(uuid).collect();
     let rows = db.run(
-        "WITH waiting AS MATERIALIZED (
-            SELECT r.run_id FROM @extschema@.sync_runs r
-            WHERE r.state = 'queued' AND r.retry_at IS NULL AND r.tenant_id = $2 AND r.kind = ANY ($4)
-                AND ($5 OR (SELECT count(*) FROM @extschema@.sync_runs o WHERE o.tenant_id = r.tenant_id AND o.state = 'running' AND o.worker <> $3) = 0)
-                AND (SELECT count(*) FROM @extschema@.sync_runs o WHERE o.connector_id = r.connector_id AND o.state = 'running') = 0
-                AND r.connector_id <> ALL ($6)
-                AND (r.kind NOT IN ('sync', 'backfill')
-                    OR (SELECT c.status FROM @extschema@.connectors c WHERE c.connector_id = r.connector_id) <> 'paused')
-            ORDER BY (r.kind = 'backfill'), r.requested_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+        concat!(
+            "WITH waiting AS MATERIALIZED (",
+            waiting!(),
+            " FOR UPDATE SKIP LOCKED)
          UPDATE @extschema@.sync_runs r
-         SET state = 'running', token = $1, worker = $3, attempt = r.attempt + 1, heartbeat_at = coalesce(r.heartbeat_at, clock_timestamp()), waiting_for = NULL,
+         SET state = 'running', token = $6, worker = $2, attempt = r.attempt + 1, heartbeat_at = coalesce(r.heartbeat_at, clock_timestamp()), waiting_for = NULL,
              started_at = coalesce(r.started_at, clock_timestamp())
          FROM waiting, @extschema@.connectors c
          WHERE r.run_id = waiting.run_id AND c.connector_id = r.connector_id
          RETURNING r.run_id, r.connector_id, r.tenant_id, c.type, c.config::text, c.credentials::text,
             (extract(epoch FROM now()) * 1000000)::bigint, r.kind,
-            (extract(epoch FROM r.window_from) * 1000000)::bigint, (extract(epoch FROM r.window_to) * 1000000)::bigint, r.backfill_step",
+            (extract(epoch FROM r.window_from) * 1000000)::bigint, (extract(epoch FROM r.window_to) * 1000000)::bigint, r.backfill_step"
+        ),
         &[
-            uuid(token).into(),
             uuid(tenant).into(),
             worker.into(),
-            kinds.into(),
+            of_kinds(kinds).into(),
             is_alone.into(),
-            in_hand.into(),
+            uuids(aside).into(),
+            uuid(token).into(),
         ],
     )?;
     (rows.count > 0).then(|| read_claimed(&rows)).transpose()
@@ -326,7 +395,7 @@ pub fn add_deliveries(db: &mut Db, run: Uuid, deliveries: u64, counts: &Counts) 
         "UPDATE @extschema@.sync_runs
          SET pages = pages + $2, received = received + $3, inserted = inserted + $4, updated = updated + $5,
              unchanged = unchanged + $6, quarantined = quarantined + $7, bytes = bytes + $8,
-             heartbeat_at = clock_timestamp(), finished_at = clock_timestamp()
+             heartbeat_at = clock_timestamp(), finished_at = greatest(clock_timestamp(), started_at)
          WHERE run_id = $1",
         &[
             uuid(run).into(),
@@ -487,7 +556,7 @@ pub fn add_unmapped(db: &mut Db, run: Uuid, unmapped: u64) -> Result<()> {
 pub fn succeed(db: &mut Db, run: Uuid, token: Uuid) -> Result<()> {
     let rows = db.run(
         "UPDATE @extschema@.sync_runs
-         SET state = 'succeeded', token = NULL, finished_at = clock_timestamp(), error_code = NULL, error_message = NULL,
+         SET state = 'succeeded', token = NULL, finished_at = greatest(clock_timestamp(), started_at), error_code = NULL, error_message = NULL,
              waiting_for = NULL, retry_at = NULL, progress = NULL
          WHERE run_id = $1 AND token = $2 AND state = 'running'",
         &[uuid(run).into(), uuid(token).into()],
@@ -502,7 +571,7 @@ pub fn succeed(db: &mut Db, run: Uuid, token: Uuid) -> Result<()> {
 pub fn fail(db: &mut Db, run: Uuid, token: Uuid, failure: &Failure, wait: Duration) -> Result<()> {
     let rows = db.run(
         "UPDATE @extschema@.sync_runs
-         SET state = 'failed', token = NULL, finished_at = clock_timestamp(), error_code = $3, error_message = $4,
+         SET state = 'failed', token = NULL, finished_at = greatest(clock_timestamp(), started_at), error_code = $3, error_message = $4,
              retry_at = CASE kind WHEN 'sync' THEN now() + make_interval(secs => $5) END, waiting_for = NULL
          WHERE run_id = $1 AND token = $2 AND state = 'running'",
         &[
@@ -529,6 +598,16 @@ pub fn workers_of_others(db: &mut Db, token: Uuid) -> Result<Vec<i32>> {
     (0..rows.count).map(|row| rows.need(row, 1)).collect()
 }
 
+/// The runs that earlier lives of a worker left behind, and their connectors, where [`requeue_orphans`] is refused as a whole.
+pub fn orphans(db: &mut Db, worker: i32, token: Uuid) -> Result<Vec<(Uuid, Uuid)>> {
+    let rows = db.run(
+        "SELECT run_id, connector_id FROM @extschema@.sync_runs
+         WHERE state = 'running' AND coalesce(worker, 1) = $1 AND token IS DISTINCT FROM $2",
+        &[worker.into(), uuid(token).into()],
+    )?;
+    read_pairs(&rows)
+}
+
 /// Gives every run that earlier lives of a worker left behind back to the queue. Exact, because the caller holds the
 /// lock that a living worker of this number would hold, and is itself the life of this `token`. A run that ended
 /// `most_attempts` workers is not taken up again. What another session has locked is left for the next time.
@@ -538,21 +617,24 @@ pub fn requeue_orphans(
     token: Uuid,
     failure: &Failure,
     most_attempts: i32,
+    only: Option<Uuid>,
 ) -> Result<u64> {
     let rows = db.run(
         "UPDATE @extschema@.sync_runs
          SET token = NULL, error_code = $2, error_message = $3, waiting_for = NULL, retry_at = NULL,
              state = CASE WHEN attempt < $4 THEN 'queued' ELSE 'failed' END,
-             finished_at = CASE WHEN attempt < $4 THEN NULL ELSE clock_timestamp() END
+             finished_at = CASE WHEN attempt < $4 THEN NULL ELSE greatest(clock_timestamp(), started_at) END
          WHERE run_id IN (
             SELECT run_id FROM @extschema@.sync_runs
-            WHERE state = 'running' AND coalesce(worker, 1) = $1 AND token IS DISTINCT FROM $5 FOR UPDATE SKIP LOCKED)",
+            WHERE state = 'running' AND coalesce(worker, 1) = $1 AND token IS DISTINCT FROM $5
+                AND ($6::uuid IS NULL OR run_id = $6) FOR UPDATE SKIP LOCKED)",
         &[
             worker.into(),
             failure.code.word().into(),
             (&*words(&failure.message)).into(),
             most_attempts.into(),
             uuid(token).into(),
+            only.map(uuid).into(),
         ],
     )?;
     Ok(rows.count)
@@ -565,7 +647,7 @@ pub fn end_paused(db: &mut Db, runs: Vec<Uuid>, token: Uuid) -> Result<()> {
         "UPDATE @extschema@.sync_runs r
          SET token = NULL, waiting_for = NULL, retry_at = NULL,
              state = CASE r.kind WHEN 'sync' THEN 'cancelled' ELSE 'queued' END,
-             finished_at = CASE r.kind WHEN 'sync' THEN clock_timestamp() END,
+             finished_at = CASE r.kind WHEN 'sync' THEN greatest(clock_timestamp(), r.started_at) END,
              attempt = greatest(r.attempt - 1, 0), error_code = 'cancelled', error_message = 'the connector was paused'
          WHERE r.run_id = ANY ($1) AND r.token = $2 AND r.state = 'running' AND r.kind IN ('sync', 'backfill')
             AND (SELECT c.status FROM @extschema@.connectors c WHERE c.connector_id = r.connector_id) = 'paused'",

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use connector_service_core::said::Said;
 use pgrx::bgworkers::{
     BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker,
 };
@@ -30,9 +31,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A worker that lived this long did not fail at its start.
 const HEALTHY: Duration = Duration::from_secs(30);
-
-/// How often the hint about worker slots is repeated.
-const REMIND: Duration = Duration::from_secs(10 * 60);
 
 pub fn register() {
     BackgroundWorkerBuilder::new("connector_service launcher")
@@ -66,7 +64,7 @@ pub extern "C-unwind" fn connector_service_launcher(_arg: pg_sys::Datum) {
     };
     let mut launcher = Launcher {
         known: HashMap::new(),
-        reminded: None,
+        said: Said::default(),
     };
     loop {
         signals::answer();
@@ -78,7 +76,7 @@ pub extern "C-unwind" fn connector_service_launcher(_arg: pg_sys::Datum) {
 struct Launcher {
     /// By database and number of the worker.
     known: HashMap<(u32, i32), Known>,
-    reminded: Option<Instant>,
+    said: Said,
 }
 
 impl Launcher {
@@ -115,20 +113,20 @@ impl Launcher {
         });
         let mut next = LOOK_AROUND;
         for database in databases.iter().filter(|d| d.can_be_served) {
-            next = next.min(self.attend(database.oid, 1, now));
+            next = next.min(self.attend(database, 1, now));
             // Where the first one has found something to do.
             let is_served = self.known.get(&(database.oid.to_u32(), 1));
             if is_served.is_some_and(|known| known.worker.is_some()) {
                 for number in 2..=workers {
-                    next = next.min(self.attend(database.oid, number, now));
+                    next = next.min(self.attend(database, number, now));
                 }
                 let known = self.known.get(&(database.oid.to_u32(), board::UPKEEP));
                 let is_there = known.is_some_and(|known| known.worker.is_some());
                 if is_there || board::has_errands(database.oid) {
-                    next = next.min(self.attend(database.oid, board::UPKEEP, now));
+                    next = next.min(self.attend(database, board::UPKEEP, now));
                 }
                 if has_gateway(database) {
-                    next = next.min(self.attend(database.oid, board::GATEWAY, now));
+                    next = next.min(self.attend(database, board::GATEWAY, now));
                 }
             }
         }
@@ -136,7 +134,13 @@ impl Launcher {
     }
 
     /// Sees to one worker of one database; returns when it should be seen to again.
-    fn attend(&mut self, database: pg_sys::Oid, number: i32, now: Instant) -> Duration {
+    fn attend(
+        &mut self,
+        Database { oid, name, .. }: &Database,
+        number: i32,
+        now: Instant,
+    ) -> Duration {
+        let database = *oid;
         let known = self
             .known
             .entry((database.to_u32(), number))
@@ -164,12 +168,12 @@ impl Launcher {
         if board::held(database.to_u32()) {
             return FIRST_PAUSE;
         }
-        let (name, function) = match number {
+        let (process, function) = match number {
             board::GATEWAY => (gateway::NAME, "connector_service_gateway"),
             board::UPKEEP => (upkeep::NAME, "connector_service_upkeep"),
             _ => (SYNC_WORKER, "connector_service_sync_worker"),
         };
-        let started = BackgroundWorkerBuilder::new(name)
+        let started = BackgroundWorkerBuilder::new(process)
             .set_library("connector_service")
             .set_function(function)
             .set_argument(Some(board::pack(database, number)))
@@ -183,28 +187,39 @@ impl Launcher {
             Ok(worker) => {
                 known.worker = Some(worker);
                 known.since = now;
+                let thing = (NO_SLOT, format!("database \"{name}\""));
+                if self.said.over(&thing, now).is_some() {
+                    log!(
+                        "connector_service found a background worker slot for {}",
+                        thing.1
+                    );
+                }
                 LOOK_AROUND
             }
             Err(_) => {
                 known.not_before = now + Duration::from_secs(5);
-                self.remind(now);
+                self.remind(name, now);
                 Duration::from_secs(5)
             }
         }
     }
 
-    fn remind(&mut self, now: Instant) {
-        if self.reminded.is_none_or(|at| now - at > REMIND) {
-            self.reminded = Some(now);
+    fn remind(&mut self, database: &str, now: Instant) {
+        let thing = (NO_SLOT, format!("database \"{database}\""));
+        if self.said.trouble(thing, "", now).is_some() {
             ereport!(
                 PgLogLevel::WARNING,
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
-                "connector_service found no free background worker slot for a database; its connectors are not synced",
+                format!(
+                    "connector_service found {NO_SLOT} for database \"{database}\"; its connectors are not synced"
+                ),
                 "Raise max_worker_processes and restart the server; the launcher goes on trying."
             );
         }
     }
 }
+
+const NO_SLOT: &str = "no free background worker slot";
 
 pub struct Database {
     pub oid: pg_sys::Oid,

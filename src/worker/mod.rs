@@ -17,7 +17,7 @@ use pgrx::prelude::*;
 
 use crate::error::Error;
 use crate::store::{self, installation, lock};
-use crate::{board, signals};
+use crate::{board, signals, trouble};
 
 /// What pg_stat_activity shows as backend_type.
 const SYNC_WORKER: &str = "connector_service sync worker";
@@ -35,13 +35,15 @@ pub extern "C-unwind" fn connector_service_sync_worker(arg: pg_sys::Datum) {
     }
     board::leave_at_exit();
 
-    let prepared =
-        installation::prepare_session().and_then(|()| store::tx(|_| Ok(lock::worker(number))));
+    let prepared = installation::prepare_session()
+        .and_then(|()| store::tx(installation::database))
+        .map(|name| trouble::begin(&name, number))
+        .and_then(|()| store::tx(|_| Ok(lock::worker(number))));
     match prepared {
         Ok(true) => turn::run(number),
         // A worker that was killed may still be leaving; the launcher tries again.
         Ok(false) => {}
         Err(Error::NotInstalled) => board::report_empty(database),
-        Err(error) => warning!("connector_service cannot start in this database: {error}"),
+        Err(error) => trouble::cannot_start("connector_service", number, &error),
     }
 }

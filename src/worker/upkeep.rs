@@ -17,7 +17,7 @@ use crate::board::{self, Errand};
 use crate::error::{Error, Result};
 use crate::store::{self, Db, bounded, fact, installation, lock, metric, retention, tx};
 use crate::wait::Waiter;
-use crate::{guc, signals};
+use crate::{activity, guc, signals, trouble};
 
 /// What pg_stat_activity shows as backend_type.
 pub const NAME: &str = "connector_service upkeep";
@@ -72,6 +72,13 @@ const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
 /// everything again when it is started.
 const IDLE: Duration = Duration::from_secs(65 * 60);
 
+const COULD_NOT_LOOK: &str = "could not look for what is left to do";
+const COULD_NOT_DERIVE: &str = "could not derive the facts of stored records";
+const COULD_NOT_SUM: &str = "could not sum the days that changed";
+const COULD_NOT_CHECK: &str = "could not look over the data";
+const COULD_NOT_REFRESH: &str = "could not refresh monthly_revenue";
+const COULD_NOT_TIDY: &str = "could not delete what is old";
+
 /// Entry point of the upkeep process of one database.
 #[pg_guard]
 #[unsafe(no_mangle)]
@@ -84,11 +91,16 @@ pub extern "C-unwind" fn connector_service_upkeep(arg: pg_sys::Datum) {
         return;
     }
     board::leave_at_exit();
-    let prepared = installation::prepare_session().and_then(|()| installation::bound_session());
+    let prepared = installation::prepare_session()
+        .and_then(|()| installation::bound_session())
+        .and_then(|()| tx(installation::database));
     match prepared {
-        Ok(()) => run(database),
+        Ok(name) => {
+            trouble::begin(&name, number);
+            run(database);
+        }
         Err(Error::NotInstalled) => {}
-        Err(error) => warning!("connector_service upkeep cannot start in this database: {error}"),
+        Err(error) => trouble::cannot_start(NAME, number, &error),
     }
 }
 
@@ -118,11 +130,14 @@ fn run(database: pg_sys::Oid) {
             }
         }
         let next = match upkeep.look() {
-            Ok(Some(next)) => next,
+            Ok(Some(next)) => {
+                trouble::over(COULD_NOT_LOOK);
+                next
+            }
             Ok(None) => return,
             Err(Error::NotInstalled) => return,
             Err(error) => {
-                warning!("connector_service could not look for what is left to do: {error}");
+                trouble::trouble(COULD_NOT_LOOK, &error);
                 AFTER_TROUBLE
             }
         };
@@ -251,11 +266,15 @@ impl Upkeep {
     fn derive(&mut self, tenant: Uuid, connectors: &[Uuid]) -> bool {
         let until = Instant::now() + TURN;
         for connector in connectors {
+            let _doing = activity::doing(format!("deriving facts of connector {connector}"));
             loop {
                 signals::answer();
                 let most = self.step_of(tenant, *connector);
                 match derive_some(tenant, *connector, most) {
-                    Ok(Step::Did(0)) => break,
+                    Ok(Step::Did(0)) => {
+                        trouble::over(COULD_NOT_DERIVE);
+                        break;
+                    }
                     Ok(Step::Did(_)) => self.note(tenant, |it| {
                         it.steps.insert(*connector, (most * 2).min(RECORDS_AT_ONCE));
                         it.while_locked = WHILE_LOCKED;
@@ -268,9 +287,7 @@ impl Upkeep {
                         it.steps.insert(*connector, (most / 10).max(1));
                     }),
                     Err(error) => {
-                        warning!(
-                            "connector_service could not derive the facts of stored records: {error}"
-                        );
+                        trouble::trouble(COULD_NOT_DERIVE, &error);
                         self.rest(tenant, AFTER_TROUBLE);
                         return false;
                     }
@@ -285,26 +302,28 @@ impl Upkeep {
 
     /// Sums the touched days of a tenant.
     fn settle(&mut self, tenant: Uuid) {
+        let _doing = activity::doing(format!("summing days of tenant {tenant}"));
         let began = Instant::now();
         let mut most = DAYS_AT_ONCE;
         loop {
             signals::answer();
             match settle_some(tenant, most) {
-                Ok(Step::Did(0)) => break,
+                Ok(Step::Did(0)) => {
+                    trouble::over(COULD_NOT_SUM);
+                    break;
+                }
                 Ok(Step::Did(_)) => {
                     self.metrics_changed();
                     most = (most * 2).min(DAYS_AT_ONCE);
                 }
                 Ok(Step::Locked) => return self.rest_while_locked(tenant),
                 Ok(Step::Costly(why)) if most == 1 => {
-                    warning!(
-                        "connector_service could not sum a day of tenant {tenant}: {why}; it is tried again"
-                    );
+                    trouble::trouble(COULD_NOT_SUM, &Error::Costly(tenant, why));
                     return self.rest(tenant, AFTER_TROUBLE * 10);
                 }
                 Ok(Step::Costly(_)) => most = (most / 10).max(1),
                 Err(error) => {
-                    warning!("connector_service could not sum the days that changed: {error}");
+                    trouble::trouble(COULD_NOT_SUM, &error);
                     return self.rest(tenant, AFTER_TROUBLE);
                 }
             }
@@ -350,6 +369,7 @@ impl Upkeep {
 
     /// Looks over the data of all tenants; returns how long that has time.
     fn check(&self) -> Duration {
+        let _doing = activity::doing("checking data quality");
         let began = Instant::now();
         let mut behind = Uuid::nil();
         loop {
@@ -357,7 +377,7 @@ impl Upkeep {
             let tenants = match tx(|db| metric::tenants_after(db, behind, TENANTS_AT_ONCE)) {
                 Ok(tenants) => tenants,
                 Err(error) => {
-                    warning!("connector_service could not look over the data: {error}");
+                    trouble::trouble(COULD_NOT_CHECK, &error);
                     return AFTER_TROUBLE;
                 }
             };
@@ -371,14 +391,18 @@ impl Upkeep {
     }
 
     fn refresh(&mut self) {
+        let _doing = activity::doing("refreshing monthly_revenue");
         self.refresh_at = None;
         let began = Instant::now();
         let limit = Limit::set(MEMORY);
         let refreshed = bounded(REFRESHED_WITHIN, metric::refresh_monthly);
         drop(limit);
-        if let Err(error) = refreshed {
-            warning!("connector_service could not refresh monthly_revenue: {error}");
-            self.refresh_at = Some(Instant::now() + AFTER_TROUBLE);
+        match refreshed {
+            Ok(()) => trouble::over(COULD_NOT_REFRESH),
+            Err(error) => {
+                trouble::trouble(COULD_NOT_REFRESH, &error);
+                self.refresh_at = Some(Instant::now() + AFTER_TROUBLE);
+            }
         }
         self.refreshed_at = Some(began);
         self.refresh_took = began.elapsed();
@@ -448,9 +472,9 @@ fn check_some(tenants: &[Uuid]) {
         Ok(Some(0))
     });
     match (checked, tenants) {
-        (Ok(Step::Did(_)), _) => {}
+        (Ok(Step::Did(_)), _) => trouble::over(COULD_NOT_CHECK),
         (Ok(Step::Costly(why)), [tenant]) => {
-            warning!("connector_service could not look over the data of tenant {tenant}: {why}");
+            trouble::trouble(COULD_NOT_CHECK, &Error::Costly(*tenant, why));
         }
         // The next look finds it.
         (Ok(Step::Locked), [_]) => {}
@@ -460,12 +484,13 @@ fn check_some(tenants: &[Uuid]) {
                 check_some(std::slice::from_ref(tenant));
             }
         }
-        (Err(error), _) => warning!("connector_service could not look over the data: {error}"),
+        (Err(error), _) => trouble::trouble(COULD_NOT_CHECK, &error),
     }
 }
 
 /// Deletes some of what is old enough to go. Returns how long there is nothing to do.
 fn tidy() -> Duration {
+    let _doing = activity::doing("deleting what is old");
     let began = Instant::now();
     let guc::Retention {
         runs,
@@ -479,12 +504,15 @@ fn tidy() -> Duration {
     let tidied = step(retention::of_runs, runs)
         .and_then(|more| Ok(step(retention::of_quarantine, quarantine)? || more))
         .and_then(|more| Ok(step(retention::of_alerts, alerts)? || more));
+    if tidied.is_ok() {
+        trouble::over(COULD_NOT_TIDY);
+    }
     match tidied {
         // The rest soon, and other work between.
         Ok(true) => Duration::from_secs(1).max(began.elapsed() * 10),
         Ok(false) => TIDY_EVERY.max(began.elapsed() * REST),
         Err(error) => {
-            warning!("connector_service could not delete what is old: {error}");
+            trouble::trouble(COULD_NOT_TIDY, &error);
             TIDY_EVERY
         }
     }

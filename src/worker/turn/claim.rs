@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use connector_service_core::error::{Code, Failure};
-use connector_service_core::fetch::{Job, LoginInFlight, Purpose};
+use connector_service_core::fetch::{Job, LoginInFlight, Purpose, Rest, Stored, Upload};
 use connector_service_core::secret::{
     Cover, Credentials, Keyring, Place, SealError, open_credentials,
 };
@@ -13,15 +13,17 @@ use pgrx::prelude::*;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Going, Turn};
+use super::{COULD_NOT_QUEUE, Going, Turn, end};
 use crate::error::Result;
 use crate::store::installation::Tenants;
 use crate::store::run::{Claimed, Kind};
 use crate::store::{Db, backfill, budget, key, run, state, tx, upload};
-use crate::{board, fault, guc};
+use crate::{activity, board, fault, guc, signals, trouble};
 
 /// How far back a first sync reads when the connector's config does not say.
 const FIRST_SYNC_READS: chrono::TimeDelta = chrono::TimeDelta::days(30);
+
+const COULD_NOT_BEGIN: &str = "could not begin a sync";
 
 impl Turn {
     /// Which of the workers that there are this is, from 0, and how many there are.
@@ -36,10 +38,14 @@ impl Turn {
     }
 
     /// Takes up runs as far as there is room: one of each tenant in turn, so that who has many waits for his own.
-    fn take_up(&mut self, db: &mut Db, tenants: Tenants) -> Result<Vec<Claimed>> {
+    fn take_up(&mut self, db: &mut Db, tenants: Tenants, most_now: usize) -> Result<Vec<Claimed>> {
         let most = guc::max_concurrent_syncs();
         let left: Vec<LoginInFlight> = self.logins_left().collect();
-        let room = most.saturating_sub(self.going.len() + left.len());
+        let room = most
+            .saturating_sub(self.going.len() + left.len())
+            .min(most_now);
+        let mut aside = self.aside.now();
+        aside.extend(self.in_hand());
         let most_of_tenant = guc::max_syncs_per_tenant().unwrap_or(match tenants {
             Tenants::One => most,
             Tenants::Several => most.div_ceil(2),
@@ -85,12 +91,14 @@ impl Turn {
                 .into_iter()
                 .chain(slow)
                 .collect();
-            if let Some(claimed) =
-                run::claim(db, tenant, self.token, worker, &kinds, &self.in_hand())?
-            {
+            if most_now == 1 {
+                self.tried = run::candidate(db, tenant, worker, &kinds, &aside)?;
+            }
+            if let Some(claimed) = run::claim(db, tenant, self.token, worker, &kinds, &aside)? {
                 // Before this commits, and anybody can cancel it.
                 self.hands.insert(claimed.connector);
                 board::set_hands(self.hands.iter());
+                aside.push(claimed.connector);
                 *of_tenant += 1;
                 *of_kind.entry(claimed.kind).or_default() += 1;
                 taken.push(claimed);
@@ -107,19 +115,69 @@ impl Turn {
         if is_full || is_leaving || tx(run::is_queue_empty)? {
             return Ok(());
         }
-        let (claimed, mut states, mut uploads, keys, rests) = tx(|db| {
-            let claimed = self.take_up(db, tenants)?;
-            let syncs = claimed.iter().filter(|c| c.kind != Kind::Backfill);
-            let mut states = state::read(db, syncs.map(|c| c.connector).collect())?;
-            for backfill in claimed.iter().filter(|c| c.kind == Kind::Backfill) {
-                states.insert(backfill.connector, backfill::progress(db, backfill.run)?);
+        let _doing = activity::doing("taking runs up");
+        match tx(|db| self.prepare(db, tenants, usize::MAX)) {
+            Err(error) if self.is_refusal(&error) => self.claim_one_by_one(tenants),
+            prepared => {
+                self.hand_out(prepared?);
+                Ok(())
             }
+        }
+    }
+
+    /// Something of one connector is refused, by a trigger of the user's, say: its run fails, and the others begin.
+    fn claim_one_by_one(&mut self, tenants: Tenants) -> Result<()> {
+        loop {
+            self.tried = None;
+            match tx(|db| self.prepare(db, tenants, 1)) {
+                Ok(prepared) if prepared.claimed.is_empty() => return Ok(()),
+                Ok(prepared) => self.hand_out(prepared),
+                Err(error) if self.is_refusal(&error) => {
+                    let Some((run, connector)) = self.tried else {
+                        return Err(error);
+                    };
+                    trouble::trouble_of(COULD_NOT_BEGIN, connector, &error);
+                    let words = format!("the run could not begin: {}", error.words());
+                    let failure = Failure::new(Code::StoreFailed, words);
+                    let refused = end::refuse(run, connector, &failure);
+                    if refused.is_err() {
+                        // It stays in the queue, and the connector is passed over for a while.
+                        self.aside.put(connector);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            signals::answer();
+        }
+    }
+
+    /// Takes runs up, and reads what they need.
+    fn prepare(&mut self, db: &mut Db, tenants: Tenants, most: usize) -> Result<Prepared> {
+        let claimed = self.take_up(db, tenants, most)?;
+        let syncs = claimed.iter().filter(|c| c.kind != Kind::Backfill);
+        let mut states = state::read(db, syncs.map(|c| c.connector).collect())?;
+        for backfill in claimed.iter().filter(|c| c.kind == Kind::Backfill) {
+            states.insert(backfill.connector, backfill::progress(db, backfill.run)?);
+        }
+        Ok(Prepared {
+            states,
             // Without its key a run fails, and says so; the others of the worker go on.
-            let keys = key::load(db).unwrap_or_default().map(Arc::new);
-            let rests = budget::rests(db, claimed.iter().map(|c| c.tenant).collect())?;
-            let uploads = upload::of_runs(db, claimed.iter().map(|c| c.run).collect())?;
-            Ok((claimed, states, uploads, keys, rests))
-        })?;
+            keys: key::load(db).unwrap_or_default().map(Arc::new),
+            rests: budget::rests(db, claimed.iter().map(|c| c.tenant).collect())?,
+            uploads: upload::of_runs(db, claimed.iter().map(|c| c.run).collect())?,
+            claimed,
+        })
+    }
+
+    /// Hands runs out that were taken up, once that has committed.
+    fn hand_out(&mut self, prepared: Prepared) {
+        let Prepared {
+            claimed,
+            mut states,
+            mut uploads,
+            keys,
+            rests,
+        } = prepared;
         fault::point("after_claim");
         let allowed = guc::allowed_private_hosts();
         for claimed in claimed {
@@ -129,6 +187,9 @@ impl Turn {
             let may_be_known = uploads.contains_key(&claimed.run) || claimed.span.is_some();
             let search = !states.is_empty() || may_be_known;
             let run = claimed.run;
+            trouble::over_of(COULD_NOT_BEGIN, claimed.connector);
+            trouble::over_of(COULD_NOT_QUEUE, claimed.connector);
+            self.aside.take_back(claimed.connector);
             let credentials = match open(keys.as_deref(), &claimed) {
                 Ok(credentials) => credentials,
                 Err(failure) => {
@@ -168,8 +229,16 @@ impl Turn {
             });
             self.going.insert(run, Going { claimed, search });
         }
-        Ok(())
     }
+}
+
+/// Runs that were taken up, with what they need.
+struct Prepared {
+    claimed: Vec<Claimed>,
+    states: HashMap<Uuid, HashMap<String, Stored>>,
+    uploads: HashMap<Uuid, Upload>,
+    keys: Option<Arc<Keyring>>,
+    rests: HashMap<Uuid, Vec<Rest>>,
 }
 
 /// What a run's secrets are sealed to.

@@ -1,16 +1,15 @@
 //! How a run ended, and what follows from it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use connector_service_core::error::{Class, Code, Failure};
-use pgrx::prelude::*;
 use uuid::Uuid;
 
-use super::Turn;
+use super::{AFTER_TROUBLE, LOOK_AT_LEAST, Turn};
 use crate::error::{Error, Result};
-use crate::fault;
-use crate::store::run::Kind;
+use crate::store::run::{Claimed, Kind};
 use crate::store::{Db, backfill, connector, run, tx, upload};
+use crate::{activity, fault, trouble};
 
 /// How often a file, or a window of a backfill, that could not be stored is tried again by itself.
 const TRIES: u32 = 8;
@@ -23,8 +22,26 @@ const LONGEST_LOCKED: Duration = Duration::from_secs(60);
 /// Pause before a connector that a person must mend is probed.
 const PROBE: Duration = Duration::from_secs(6 * 60 * 60);
 
+/// How often an end is tried to be written down as it was, where the server has no space or the like. More: a trigger that
+/// says so for ever keeps a run going for longer. Fewer: a full disk makes failures of successes.
+const PATIENCE: u32 = 4;
+/// Longest pause before an end is tried to be written down again. Longer: when the reason is gone, the run goes on as
+/// running. Shorter: more work for nothing.
+const LONGEST_TROUBLE: Duration = Duration::from_secs(60);
+
+const COULD_NOT_END: &str = "could not write down how a run ended";
+
+/// A run that has ended, which the tables do not say yet.
+pub(super) struct Ended {
+    claimed: Claimed,
+    result: std::result::Result<(), Failure>,
+    tries: u32,
+    /// When to try again.
+    at: Instant,
+}
+
 impl Turn {
-    /// Writes down how a run ended, and when its connector is due again.
+    /// A run ended: that is written down, or tried again later.
     pub(super) fn finish(&mut self, run: Uuid, result: std::result::Result<(), Failure>) {
         let Some(going) = self.going.get(&run) else {
             return;
@@ -34,24 +51,99 @@ impl Turn {
             self.wait_for_metrics(run);
             return;
         }
-        self.write_end(run, result);
+        self.end_now(run, result);
     }
 
-    pub(super) fn write_end(&mut self, run: Uuid, result: std::result::Result<(), Failure>) {
-        let Some(going) = self.going.get(&run) else {
+    /// The same for one whose metrics are there, or are not waited for.
+    pub(super) fn end_now(&mut self, run: Uuid, result: std::result::Result<(), Failure>) {
+        let Some(going) = self.going.remove(&run) else {
             return;
         };
-        let connector = going.claimed.connector;
-        let token = self.token;
         fault::point("after_settle");
-        let kind = going.claimed.kind;
+        self.end(Ended {
+            claimed: going.claimed,
+            result,
+            tries: 0,
+            at: Instant::now(),
+        });
+    }
+
+    /// Tries again what could not be written down; returns how long there is nothing to try.
+    pub(super) fn end_again(&mut self) -> Duration {
+        for ended in std::mem::take(&mut self.unwritten) {
+            match ended.at <= Instant::now() {
+                true => self.end(ended),
+                false => self.unwritten.push(ended),
+            }
+        }
+        let next = self.unwritten.iter().map(|ended| ended.at).min();
+        next.map_or(LOOK_AT_LEAST, |at| {
+            at.saturating_duration_since(Instant::now())
+        })
+    }
+
+    fn end(&mut self, mut ended: Ended) {
+        let claimed = &ended.claimed;
+        let (run, connector) = (claimed.run, claimed.connector);
+        let _doing = activity::doing(format!("ending run {run}"));
+        let mut written = self.write_end(claimed, &ended.result);
+        match &written {
+            Ok(()) | Err(Error::Fenced(_)) => trouble::over_of(COULD_NOT_END, connector),
+            // A trigger of the user's, say, will not let it end so. It ends another way, and says why.
+            Err(error) if error.is_refusal() || ended.tries >= PATIENCE => {
+                trouble::trouble_of(COULD_NOT_END, connector, error);
+                written = self.write_refused(claimed, &ended.result, error);
+            }
+            Err(error) => trouble::trouble_of(COULD_NOT_END, connector, error),
+        }
+        if let Err(error) = written
+            && !matches!(error, Error::Fenced(_))
+        {
+            let pause = AFTER_TROUBLE.saturating_mul(1 << ended.tries.min(16));
+            ended.at = Instant::now() + pause.min(LONGEST_TROUBLE);
+            ended.tries += 1;
+            self.unwritten.push(ended);
+        }
+    }
+
+    /// Writes down that a run failed because its end was refused: with what follows from a failure, or else without.
+    fn write_refused(
+        &self,
+        claimed: &Claimed,
+        result: &std::result::Result<(), Failure>,
+        refused: &Error,
+    ) -> Result<()> {
+        let words = format!("its end could not be written down: {}", refused.words());
+        let failure = match result {
+            Ok(()) => Failure::new(Code::StoreFailed, words),
+            Err(failure) => Failure::new(failure.code, format!("{}; {words}", failure.message)),
+        };
+        if result.is_ok() {
+            let written = self.write_end(claimed, &Err(failure.clone()));
+            if matches!(written, Ok(()) | Err(Error::Fenced(_))) {
+                return written;
+            }
+        }
+        // Its connector is due at its next slot.
+        let wait = pause(&failure, 0);
+        tx(|db| run::fail(db, claimed.run, self.token, &failure, wait))
+    }
+
+    /// Writes down how a run ended, and when its connector is due again.
+    fn write_end(
+        &self,
+        claimed: &Claimed,
+        result: &std::result::Result<(), Failure>,
+    ) -> Result<()> {
+        let (run, connector, kind) = (claimed.run, claimed.connector, claimed.kind);
+        let token = self.token;
         // Neither a file nor a window of a backfill comes again by itself, as the next sync does.
         let again = |db: &mut Db, failure: &Failure| -> Result<bool> {
             let tries = run::failures(db, run)?;
             let may = failure.code.class() == Class::Transient && tries < TRIES;
             Ok(may && run::postpone(db, run, token, failure, pause(failure, tries))?)
         };
-        let written = tx(|db| match &result {
+        tx(|db| match result {
             Ok(()) => {
                 run::succeed(db, run, token)?;
                 match kind {
@@ -112,17 +204,21 @@ impl Turn {
                     wait,
                 )
             }
-        });
-        match written {
-            Ok(()) | Err(Error::Fenced(_)) => {
-                self.going.remove(&run);
-            }
-            Err(error) => {
-                warning!("connector_service could not write down how a run ended: {error}");
-                self.unwritten.push((run, result));
-            }
-        }
+        })
     }
+}
+
+/// A run that cannot even begin fails, with what follows for its connector, or else without.
+pub(super) fn refuse(run: Uuid, connector: Uuid, failure: &Failure) -> Result<()> {
+    let written = tx(|db| {
+        if run::refuse(db, run, failure)? {
+            let wait = pause(failure, connector::failures(db, connector)?);
+            let message = format!("{}. {}", failure.message, failure.code.hint());
+            connector::failed(db, connector, &message, false, wait)?;
+        }
+        Ok(())
+    });
+    written.or_else(|_| tx(|db| run::refuse(db, run, failure)).map(drop))
 }
 
 /// How long a connector rests after a failure. The vendor's own wish counts where it is longer.

@@ -3,6 +3,7 @@
 //! Each step is one short transaction, and none is open while a request is in flight. Due work is found by
 //! looking at the tables with the database's clock; wake-ups only shorten the wait.
 
+mod aside;
 mod claim;
 mod end;
 mod login;
@@ -10,7 +11,6 @@ mod settle;
 mod store;
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::CString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,17 +19,25 @@ use connector_service_core::fetch::Engine;
 use pgrx::prelude::*;
 use uuid::Uuid;
 
+use self::aside::Aside;
 use self::settle::Unsettled;
 use crate::board::Errand;
 use crate::error::{Error, Result};
 use crate::guc::{self, Scheduler};
-use crate::store::connector::Due;
+use crate::store::connector::{Due, Found, Which};
 use crate::store::installation::{self, Installation, Tenants};
 use crate::store::page::Slow;
 use crate::store::run::Claimed;
-use crate::store::{backfill, connector, fact, lock, metric, run, tx};
+use crate::store::{Db, backfill, connector, fact, lock, metric, run, tx};
 use crate::wait::Waiter;
-use crate::{board, signals};
+use crate::{activity, board, signals, trouble};
+
+const SYNCS_NOTHING: &str = "syncs nothing";
+const COULD_NOT_LOOK: &str = "could not look for work";
+const COULD_NOT_TAKE_OVER: &str = "could not take an interrupted run up again";
+const COULD_NOT_END_PAUSED: &str = "could not end the run of a paused connector";
+const COULD_NOT_QUEUE: &str = "could not queue a sync that is due";
+const COULD_NOT_GO_ON: &str = "could not let a run go on that had waited";
 
 /// Longest time between two looks at the tables. Longer: what no signal told is found later. Shorter: an idle
 /// database does more work.
@@ -45,6 +53,15 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// Pause after a look that failed, for instance because the extension was being dropped at that moment.
 const AFTER_TROUBLE: Duration = Duration::from_secs(1);
+
+/// The longest such pause: each time it is a second longer. Longer: what was mended is noticed later. Shorter: more work for
+/// nothing.
+const LONGEST_TROUBLE: Duration = Duration::from_secs(10);
+
+/// Looks that fail, one behind the other, before what is done for all is done for each by itself, whatever the reason: a
+/// trigger can raise what a full disk does. More: one connector's trouble stops all for longer. Fewer: on a full disk more
+/// work for nothing.
+const STUBBORN: u32 = 3;
 
 /// Connectors that one look queues. More: the first of them begin later. Fewer: more looks.
 const QUEUED_AT_ONCE: i64 = 500;
@@ -78,7 +95,15 @@ struct Turn {
     /// The connectors that others were shown to be in this worker's hand.
     hands: HashSet<Uuid>,
     /// Ends of runs that could not be written down yet (the disk was full, say).
-    unwritten: Vec<(Uuid, std::result::Result<(), Failure>)>,
+    unwritten: Vec<end::Ended>,
+    /// Looks that failed, one behind the other.
+    failed: u32,
+    /// Connectors of which no run can be taken up, nor ended.
+    aside: Aside,
+    /// Connectors for which none can be queued.
+    unqueued: Aside,
+    /// The run, and its connector, that was to be taken up last, where they are taken up one by one.
+    tried: Option<(Uuid, Uuid)>,
     /// Tenants whose facts are derived by the upkeep process for a while.
     slow: Slow,
     /// Facts of some records were left to the upkeep process.
@@ -88,8 +113,6 @@ struct Turn {
     unsettled: Unsettled,
     /// When the upkeep process was last asked for what is there to do.
     asked_at: Option<Instant>,
-    /// The last reason for which nothing is fetched, said once.
-    said: Option<String>,
     /// What the last look found of tenants; `None`: nothing is to be fetched.
     tenants: Option<Tenants>,
 }
@@ -115,14 +138,18 @@ pub fn run(number: i32) {
         unkept: Vec::new(),
         hands: HashSet::new(),
         unwritten: Vec::new(),
+        failed: 0,
+        aside: Aside::default(),
+        unqueued: Aside::default(),
+        tried: None,
         slow: Slow::new(),
         is_left: false,
         metrics_changed: false,
         unsettled: Unsettled::default(),
         asked_at: None,
-        said: None,
         tenants: None,
     };
+    let _doing = activity::doing("looking for work");
     let mut look_at = Instant::now();
     let mut looked_at: Option<Instant> = None;
     loop {
@@ -139,11 +166,17 @@ pub fn run(number: i32) {
         if Instant::now() >= look_at {
             match turn.look() {
                 Ok(_) if turn.is_surplus() => return,
-                Ok(wait) => look_at = Instant::now() + wait,
+                Ok(wait) => {
+                    trouble::over(COULD_NOT_LOOK);
+                    turn.failed = 0;
+                    look_at = Instant::now() + wait;
+                }
                 Err(Error::NotInstalled) => return,
                 Err(error) => {
-                    warning!("connector_service could not look for work: {error}");
-                    look_at = Instant::now() + AFTER_TROUBLE;
+                    trouble::trouble(COULD_NOT_LOOK, &error);
+                    turn.failed = turn.failed.saturating_add(1);
+                    let pause = AFTER_TROUBLE.saturating_mul(turn.failed);
+                    look_at = Instant::now() + pause.min(LONGEST_TROUBLE);
                 }
             }
             looked_at = Some(Instant::now());
@@ -174,14 +207,39 @@ impl Turn {
             Code::WorkerRestarted,
             "the worker ended while the run was going",
         );
+        let again = |db: &mut Db, worker, only| {
+            run::requeue_orphans(db, worker, self.token, &failure, MOST_ATTEMPTS, only)
+        };
         let mut count = 0;
-        for worker in tx(|db| run::workers_of_others(db, self.token))? {
+        let workers = tx(|db| run::workers_of_others(db, self.token))?;
+        if workers.is_empty() {
+            trouble::over_of_all(COULD_NOT_TAKE_OVER);
+        }
+        for worker in workers {
             let is_mine = worker == self.number;
             if is_mine || self.number == 1 {
-                count += tx(|db| match is_mine || lock::is_worker_gone(worker) {
+                let taken = tx(|db| match is_mine || lock::is_worker_gone(worker) {
                     false => Ok(0),
-                    true => run::requeue_orphans(db, worker, self.token, &failure, MOST_ATTEMPTS),
-                })?;
+                    true => again(db, worker, None),
+                });
+                count += match taken {
+                    Err(error) if self.is_refusal(&error) => one_by_one(
+                        self.is_stubborn(),
+                        COULD_NOT_TAKE_OVER,
+                        tx(|db| run::orphans(db, worker, self.token))?,
+                        |run| {
+                            tx(|db| match is_mine || lock::is_worker_gone(worker) {
+                                false => Ok(0),
+                                true => again(db, worker, Some(run)),
+                            })
+                        },
+                    )?,
+                    Ok(taken) => {
+                        trouble::over_of_all(COULD_NOT_TAKE_OVER);
+                        taken
+                    }
+                    Err(error) => return Err(error),
+                };
             }
         }
         if count > 0 {
@@ -195,29 +253,25 @@ impl Turn {
     fn look(&mut self) -> Result<Duration> {
         let wait = self.look_and_claim();
         self.show_activity();
-        wait
+        let next = [self.aside.next(), self.unqueued.next()];
+        Ok(next.into_iter().flatten().fold(wait?, Duration::min))
     }
 
     fn look_and_claim(&mut self) -> Result<Duration> {
         self.tenants = None;
         let installation = tx(installation::look)?;
         if let Some(reason) = reason_to_idle(&installation) {
-            if self.said.as_ref() != Some(&reason) {
-                warning!("connector_service syncs nothing in this database: {reason}");
-                self.said = Some(reason);
-            }
+            trouble::note(SYNCS_NOTHING, Some(&reason));
             return Ok(LOOK_AT_LEAST);
         }
-        self.said = None;
+        trouble::note(SYNCS_NOTHING, None);
         // Without a connector there is nothing to do, unless a dump is being restored whose connectors are still to
         // come: then nothing must be done.
         if !installation.has_connectors {
             return Ok(LOOK_AT_LEAST);
         }
         self.tenants = Some(installation.has_tenants);
-        for (run, result) in std::mem::take(&mut self.unwritten) {
-            self.finish(run, result);
-        }
+        let end_again = self.end_again();
         self.drop_lost()?;
         self.take_over()?;
         let now = Instant::now();
@@ -227,7 +281,7 @@ impl Turn {
         }
         if self.number > 1 {
             self.claim(installation.has_tenants)?;
-            return Ok(LOOK_AT_LEAST);
+            return Ok(end_again.min(LOOK_AT_LEAST));
         }
         self.ask_for_rest()?;
         let due = match guc::scheduler() {
@@ -236,11 +290,8 @@ impl Turn {
             Scheduler::Auto | Scheduler::PgCron => Due::FailedOnly,
         };
         let asked_by = if due == Due::All { "schedule" } else { "retry" };
-        let (waited, found, next_due) = tx(|db| {
-            let waited = run::end_waits(db)? + backfill::release_all(db)?;
-            let found = connector::queue_due(db, due, asked_by, Some(QUEUED_AT_ONCE))?;
-            Ok((waited, found, connector::next_due(db, due)?))
-        })?;
+        let (waited, found) = self.queue(due, asked_by)?;
+        let next_due = tx(|db| connector::next_due(db, due))?;
         if waited > 0 || !found.queued.is_empty() {
             // SAFETY: fixed for the life of a process.
             board::wake(unsafe { pg_sys::MyDatabaseId });
@@ -256,10 +307,69 @@ impl Turn {
             .flatten()
             .map(|wait| wait + Duration::from_millis(2))
             .fold(LOOK_AT_LEAST, Duration::min);
-        Ok(match self.unwritten.is_empty() {
-            true => next,
-            false => next.min(AFTER_TROUBLE),
-        })
+        Ok(next.min(end_again))
+    }
+
+    /// Queues what is due, and lets go on what has waited. Where that is refused, each by itself, so that one connector's
+    /// trouble stays its own.
+    fn queue(&mut self, due: Due, asked_by: &str) -> Result<(u64, Found)> {
+        let _doing = activity::doing("queueing what is due");
+        let aside = self.unqueued.now();
+        let queued = tx(|db| {
+            let waited = run::end_waits(db, None)? + backfill::release_all(db)?;
+            let which = Which::AllBut(&aside);
+            let most = Some(QUEUED_AT_ONCE);
+            Ok((
+                waited,
+                connector::queue_due(db, due, asked_by, most, which)?,
+            ))
+        });
+        match queued {
+            Err(error) if self.is_refusal(&error) => {}
+            Ok(queued) => {
+                trouble::over_of_all(COULD_NOT_GO_ON);
+                if aside.is_empty() {
+                    trouble::over_of_all(COULD_NOT_QUEUE);
+                }
+                return Ok(queued);
+            }
+            Err(error) => return Err(error),
+        }
+        let mut waited = one_by_one(
+            self.is_stubborn(),
+            COULD_NOT_GO_ON,
+            tx(run::waited)?,
+            |run| tx(|db| run::end_waits(db, Some(run))),
+        )?;
+        let backfilled = tx(backfill::connectors)?;
+        let backfilled = backfilled
+            .into_iter()
+            .map(|connector| (connector, connector));
+        waited += one_by_one(
+            self.is_stubborn(),
+            COULD_NOT_GO_ON,
+            backfilled.collect(),
+            |connector| tx(|db| backfill::release(db, connector)).map(|()| 0),
+        )?;
+        let mut found = Found::default();
+        for connector in tx(|db| connector::due(db, due, QUEUED_AT_ONCE, &aside))? {
+            let which = Which::One(connector);
+            match tx(|db| connector::queue_due(db, due, asked_by, None, which)) {
+                Ok(more) => {
+                    found.due += more.due;
+                    found.queued.extend(more.queued);
+                    self.unqueued.take_back(connector);
+                    trouble::over_of(COULD_NOT_QUEUE, connector);
+                }
+                Err(error) if self.is_refusal(&error) => {
+                    self.unqueued.put(connector);
+                    trouble::trouble_of(COULD_NOT_QUEUE, connector, &error);
+                }
+                Err(error) => return Err(error),
+            }
+            signals::answer();
+        }
+        Ok((waited, found))
     }
 
     /// A run ended: what waits in the queue takes its place at once. Returns how long a look at everything else has time:
@@ -276,12 +386,7 @@ impl Turn {
             1 => "1 sync is going".to_owned(),
             count => format!("{count} syncs are going"),
         };
-        if let Ok(text) = CString::new(text) {
-            // SAFETY: the text is copied.
-            unsafe {
-                pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, text.as_ptr())
-            };
-        }
+        activity::idle(text);
     }
 
     /// Whether there are more workers than there should be, and this one has nothing left to do.
@@ -296,14 +401,35 @@ impl Turn {
             return Ok(());
         }
         let runs: Vec<Uuid> = self.going.keys().copied().collect();
-        let lost = tx(|db| {
-            run::end_paused(db, runs.clone(), self.token)?;
-            run::lost(db, runs, self.token)
-        })?;
+        let all = tx(|db| run::end_paused(db, runs.clone(), self.token));
+        match all {
+            Err(error) if self.is_refusal(&error) => {
+                let runs = self.going.iter();
+                let runs = runs.map(|(run, going)| (*run, going.claimed.connector));
+                one_by_one(
+                    self.is_stubborn(),
+                    COULD_NOT_END_PAUSED,
+                    runs.collect(),
+                    |run| tx(|db| run::end_paused(db, vec![run], self.token)).map(|()| 0),
+                )?;
+            }
+            Ok(()) => trouble::over_of_all(COULD_NOT_END_PAUSED),
+            Err(error) => return Err(error),
+        }
+        let lost = tx(|db| run::lost(db, runs, self.token))?;
         for run in lost {
             self.forget(run);
         }
         Ok(())
+    }
+
+    fn is_stubborn(&self) -> bool {
+        self.failed >= STUBBORN
+    }
+
+    /// Whether what was tried for all is to be tried for each by itself.
+    fn is_refusal(&self, error: &Error) -> bool {
+        error.is_refusal() || self.is_stubborn() && matches!(error, Error::Sql { .. })
     }
 
     fn forget(&mut self, run: Uuid) {
@@ -326,6 +452,31 @@ impl Turn {
         }
         Ok(())
     }
+}
+
+/// Does with each run, and its connector, what was refused for all of them together: what one is refused is told, and the
+/// others go on. Returns the sum.
+fn one_by_one(
+    is_stubborn: bool,
+    what: &'static str,
+    runs: Vec<(Uuid, Uuid)>,
+    mut work: impl FnMut(Uuid) -> Result<u64>,
+) -> Result<u64> {
+    let mut sum = 0;
+    for (run, connector) in runs {
+        match work(run) {
+            Ok(count) => {
+                sum += count;
+                trouble::over_of(what, connector);
+            }
+            Err(error) if is_stubborn || error.is_refusal() => {
+                trouble::trouble_of(what, connector, &error)
+            }
+            Err(error) => return Err(error),
+        }
+        signals::answer();
+    }
+    Ok(sum)
 }
 
 fn reason_to_idle(installation: &Installation) -> Option<String> {

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::Turn;
 use crate::board::{self, Errand};
-use crate::signals;
 use crate::store::{bounded, fact, metric, tx};
+use crate::{activity, signals, trouble};
 
 /// Days of one transaction. More: the worker answers later. Fewer: more transactions.
 const DAYS_AT_ONCE: i32 = 200;
@@ -25,6 +25,8 @@ const WAIT_FOR_METRICS: Duration = Duration::from_secs(10);
 /// Time between two looks at whether metrics are there that a run waits for; the upkeep process wakes the worker, too.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
+const COULD_NOT_SUM: &str = "could not sum the days that changed";
+
 /// Runs that are over but for their metrics, and until when each waits.
 #[derive(Default)]
 pub(super) struct Unsettled {
@@ -36,6 +38,7 @@ pub(super) struct Unsettled {
 impl Turn {
     /// Sums the touched days of a tenant. False: there is more to do than is quick, and it will be done soon.
     pub(super) fn settle(&mut self, tenant: Uuid, connector: Uuid) -> bool {
+        let _doing = activity::doing("summing days");
         let until = Instant::now() + SETTLED_WITHIN;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -45,6 +48,7 @@ impl Turn {
             }
             match bounded(left, |db| metric::settle(db, tenant, DAYS_AT_ONCE)) {
                 Ok(Some(0)) => {
+                    trouble::over(COULD_NOT_SUM);
                     // Records that wait for their facts have days, too.
                     let waits =
                         self.is_left && tx(|db| fact::is_waiting(db, connector)).unwrap_or(false);
@@ -62,7 +66,7 @@ impl Turn {
                 Err(error) if error.is_about_cost() => break,
                 Err(error) => {
                     if !error.is_momentary() {
-                        warning!("connector_service could not sum the days that changed: {error}");
+                        trouble::trouble(COULD_NOT_SUM, &error);
                     }
                     self.ask_upkeep(Errand::Derive);
                     return true;
@@ -105,7 +109,7 @@ impl Turn {
                 .unwrap_or(false);
             is_any |= is_over;
             match is_over {
-                true => self.write_end(run, Ok(())),
+                true => self.end_now(run, Ok(())),
                 false => self.unsettled.runs.push((run, until)),
             }
         }

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use connector_service_core::error::{Code, Failure};
 use connector_service_core::fetch::{Event, FetchedPage, Rest, Waiting, What};
-use pgrx::prelude::*;
 use uuid::Uuid;
 
 use super::{Collected, Turn};
@@ -12,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::store::page::Deriving;
 use crate::store::{budget, page, run, tx, upload};
 use crate::worker::look;
-use crate::{fault, signals};
+use crate::{activity, fault, signals, trouble};
 
 /// Pages of one transaction. More: a longer transaction, and more to do again if one of them fails.
 const PAGES_AT_ONCE: usize = 8;
@@ -23,6 +22,8 @@ const STORE_TRIES: u32 = 5;
 /// How long the facts of a tenant that took too long follow in a process of their own. Longer: a tenant whose mapping was
 /// mended has records written twice for longer. Shorter: everybody waits for the same mapping more often.
 const SLOW_FOR: Duration = Duration::from_secs(10 * 60);
+
+const COULD_NOT_STORE: &str = "could not store a page";
 
 impl Turn {
     /// Stores what the tasks have fetched, as far as it is there.
@@ -48,7 +49,7 @@ impl Turn {
                 What::Part(wanted) => {
                     let part = tx(|db| upload::part(db, run, wanted.number));
                     let part = part.unwrap_or_else(|error| {
-                        warning!("connector_service could not read a part of a file: {error}");
+                        trouble::trouble("could not read a part of a file", &error);
                         None
                     });
                     // Nobody waits where the run was ended meanwhile.
@@ -86,12 +87,23 @@ impl Turn {
 
     /// Stores pages, together if that works, else one by one, so that one page's trouble stays its own.
     fn store(&mut self, mut pages: Vec<(Uuid, FetchedPage)>) {
+        let _doing = activity::doing(match pages.as_slice() {
+            [(run, _)] => format!("storing a page of run {run}"),
+            pages => format!("storing {} pages", pages.len()),
+        });
         let all: Vec<_> = pages.iter().map(|(run, page)| (*run, page)).collect();
         if all.len() > 1 && self.store_all(&all).is_ok() {
+            let runs = pages.iter().filter_map(|(run, _)| self.going.get(run));
+            runs.for_each(|going| trouble::over_of(COULD_NOT_STORE, going.claimed.connector));
             return;
         }
         for (run, page) in &mut pages {
+            let Some(going) = self.going.get(run) else {
+                continue;
+            };
+            let connector = going.claimed.connector;
             let Err(error) = self.store_alone(*run, page) else {
+                trouble::over_of(COULD_NOT_STORE, connector);
                 continue;
             };
             if matches!(error, Error::Fenced(_)) {
@@ -104,9 +116,8 @@ impl Turn {
                 let message = "another session has locked rows of this connector";
                 Failure::new(Code::Locked, message)
             } else {
-                warning!("connector_service could not store a page: {error}");
-                let code = error.sqlstate();
-                let message = format!("the page could not be stored (SQLSTATE {code})");
+                trouble::trouble_of(COULD_NOT_STORE, connector, &error);
+                let message = format!("the page could not be stored: {}", error.words());
                 Failure::new(Code::StoreFailed, message)
             };
             self.finish(*run, Err(failure));
@@ -197,7 +208,9 @@ impl Turn {
 
 /// What could not be written down is no reason to end anything.
 fn said(written: Result<()>) {
-    if let Err(error) = written {
-        warning!("connector_service could not write down how a run goes: {error}");
+    const COULD_NOT_SAY: &str = "could not write down how a run goes";
+    match written {
+        Ok(()) => trouble::over(COULD_NOT_SAY),
+        Err(error) => trouble::trouble(COULD_NOT_SAY, &error),
     }
 }
