@@ -29,7 +29,7 @@ pub fn add(db: &mut Db, claimed: &Claimed, stream: &str, rejected: &[Rejected]) 
     }
     // In one order, whoever writes.
     let mut met: Vec<Met> = met.into_values().collect();
-    met.sort_unstable_by(|a, b| a.record.hash.cmp(&b.record.hash));
+    met.sort_unstable_by_key(|met| met.record.hash);
     let mut rest = met.as_slice();
     while !rest.is_empty() {
         let mut bytes = 0;
