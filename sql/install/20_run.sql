@@ -43,8 +43,9 @@ CREATE TABLE @extschema@.sync_runs (
         REFERENCES @extschema@.connectors (connector_id, tenant_id) ON DELETE CASCADE,
     CONSTRAINT sync_runs_counters_add_up CHECK (received = inserted + updated + unchanged + quarantined + deleted),
     CONSTRAINT sync_runs_running_has_token CHECK ((state = 'running') = (token IS NOT NULL))
--- Half empty pages: the counters of a run are updated with every page, in place.
-) WITH (fillfactor = 50);
+-- Half empty pages: the counters of a run are updated with every page, in place. And what ended is vacuumed soon: every look
+-- at the queue steps over the dead entries of its indexes.
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500, autovacuum_analyze_scale_factor = 0.05);
 CREATE UNIQUE INDEX sync_runs_one_active ON @extschema@.sync_runs (connector_id) WHERE state IN ('queued', 'running') AND kind = 'sync';
 -- No index has a column that changes with every page: an update of a row is then in place.
 CREATE INDEX sync_runs_waiting ON @extschema@.sync_runs (tenant_id, (kind = 'backfill'), requested_at) WHERE state = 'queued' AND retry_at IS NULL;

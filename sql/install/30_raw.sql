@@ -19,7 +19,8 @@ CREATE TABLE @extschema@.raw_connector_data (
     CONSTRAINT raw_connector_data_record_key UNIQUE (connector_id, source_record_id),
     CONSTRAINT raw_connector_data_connector_fkey FOREIGN KEY (connector_id, tenant_id)
         REFERENCES @extschema@.connectors (connector_id, tenant_id)
-);
+-- A fifth of millions of records, which is PostgreSQL's own measure, is a lot to leave dead.
+) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_analyze_scale_factor = 0.05);
 CREATE INDEX idx_raw_tenant ON @extschema@.raw_connector_data (tenant_id, ingested_at);
 CREATE INDEX idx_raw_unprocessed ON @extschema@.raw_connector_data (connector_id, ingested_at) WHERE NOT processed;
 COMMENT ON TABLE @extschema@.raw_connector_data IS 'Every record of every source, once, as it came. A record that is read again updates its row only if its content differs.';

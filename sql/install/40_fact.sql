@@ -317,7 +317,7 @@ CREATE TABLE @extschema@.metric_facts (
     currency text NOT NULL,
     value numeric NOT NULL,
     CONSTRAINT metric_facts_pkey PRIMARY KEY (raw_id, mapping_id, item)
-);
+) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_analyze_scale_factor = 0.05);
 CREATE INDEX metric_facts_day ON @extschema@.metric_facts (tenant_id, metric_type, metric_date);
 COMMENT ON TABLE @extschema@.metric_facts IS 'What each raw record contributes: derived, always what the mappings make of raw_connector_data. Not to be written by hand.';
 COMMENT ON COLUMN @extschema@.metric_facts.raw_id IS 'The record. No foreign key, whose check would cost a fifth of a sync: a trigger of raw_connector_data takes the facts of deleted records away.';

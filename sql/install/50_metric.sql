@@ -21,7 +21,8 @@ CREATE TABLE @extschema@.metrics (
     CONSTRAINT metrics_date_is_in_range CHECK (metric_date BETWEEN '1900-01-01' AND '9999-12-31'),
     CONSTRAINT metrics_id_tenant_key UNIQUE (metric_id, tenant_id),
     CONSTRAINT metrics_day_key UNIQUE (tenant_id, metric_type, metric_date)
-);
+-- A day is updated in place as often as something of it changes: into free room of its page.
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 500);
 COMMENT ON TABLE @extschema@.metrics IS 'One value per tenant, metric type and day. Rows that the pipeline wrote follow the facts of their day; a row that a person inserted or changed is theirs and is never overwritten. Deleting a row has it derived again, if there are facts.';
 COMMENT ON COLUMN @extschema@.metrics.tenant_id IS 'Whose metric it is.';
 COMMENT ON COLUMN @extschema@.metrics.metric_type IS 'revenue, inventory, staffing or costs.';

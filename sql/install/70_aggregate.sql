@@ -22,12 +22,13 @@ FROM @extschema@.metrics m
 WHERE m.metric_type = 'revenue'
 GROUP BY 1, 2;
 CREATE UNIQUE INDEX idx_monthly_revenue ON @extschema@.monthly_revenue (tenant_id, month);
-COMMENT ON MATERIALIZED VIEW @extschema@.monthly_revenue IS 'Revenue by tenant and month, as of the last refresh. The worker refreshes it after metrics changed, as long as that is quick; see refresh_monthly_revenue().';
+COMMENT ON MATERIALIZED VIEW @extschema@.monthly_revenue IS 'Revenue by tenant and month, as of the last refresh. The upkeep process refreshes it within a minute after metrics changed, or rests twenty times as long as a refresh takes.';
 COMMENT ON COLUMN @extschema@.monthly_revenue.month IS 'Its first day.';
 COMMENT ON COLUMN @extschema@.monthly_revenue.avg_daily_revenue IS 'Over the days with data.';
 
 CREATE FUNCTION @extschema@.refresh_monthly_revenue() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
+-- PostgreSQL's own statements for CONCURRENTLY cannot stand quoted identifiers.
+SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off
 AS $$
 BEGIN
     -- Concurrently takes a temporary table.

@@ -52,6 +52,7 @@ DECLARE
     v_workers integer := jsonb_array_length(v_status -> 'workers');
     v_prefix text := '@extschema@.';
     v_count bigint;
+    v_waits boolean;
     v_text text;
     v_fix text;
 BEGIN
@@ -80,6 +81,28 @@ BEGIN
         WHEN pg_is_in_recovery() THEN 'none: a standby syncs nothing until it is promoted'
         ELSE format('ALTER SYSTEM SET max_worker_processes = %s; -- and restart the server; the log says why a worker did not start',
             current_setting('max_worker_processes')::integer + 2 + (v_status ->> 'workers_wanted')::integer) END;
+    RETURN NEXT;
+
+    item := 'facts follow';
+    -- The kinds of lock are those of store/lock.rs.
+    SELECT format('session %s of role %s (%s) has held the lock of facts since %s: records are stored meanwhile, and count when it ends',
+            a.pid, a.usename, a.state, date_trunc('second', a.xact_start)), format('SELECT pg_terminate_backend(%s);', a.pid)
+    INTO detail, fix
+    FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'advisory' AND l.objsubid IN (20101, 20102) AND l.granted AND l.mode = 'ExclusiveLock'
+        AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+        AND a.backend_type = 'client backend' AND a.xact_start < now() - interval '1 minute'
+    ORDER BY a.xact_start LIMIT 1;
+    ok := NOT FOUND;
+    IF ok THEN
+        SELECT count(*) > 0 INTO v_waits FROM (
+            SELECT FROM @extschema@.raw_connector_data r WHERE NOT r.processed AND r.ingested_at < now() - interval '1 minute' LIMIT 1) AS waiting;
+        ok := NOT v_waits OR (v_status ->> 'upkeep')::boolean;
+        detail := CASE WHEN NOT v_waits THEN 'no record waits for its facts'
+            WHEN ok THEN 'records wait for their facts, and the upkeep process is at them'
+            ELSE 'records wait for their facts, and no upkeep process runs' END;
+        fix := CASE WHEN NOT ok THEN 'see worker: the upkeep process needs a place in max_worker_processes, too' END;
+    END IF;
     RETURN NEXT;
 
     IF v_status #>> '{gateway,address}' IS NOT NULL THEN

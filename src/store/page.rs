@@ -119,10 +119,12 @@ impl Deriving<'_> {
     }
 }
 
-/// Of an error of such a transaction: whose facts took too long, if that is what it was.
-pub fn took_too_long(error: &Error, current: Current) -> Option<Uuid> {
+/// Of an error of such a transaction: whose facts took too long, or cannot be written because a trigger of the user's will
+/// not have them, say. The page is not to blame: it is stored, and the facts are left to the upkeep process.
+pub fn whose_facts(error: &Error, current: Current) -> Option<Uuid> {
     let (tenant, since) = current?;
-    (error.is_cancelled() && since.elapsed() >= DERIVED_WITHIN).then_some(tenant)
+    let took_too_long = error.is_cancelled() && since.elapsed() >= DERIVED_WITHIN;
+    (took_too_long || error.is_about_cost() || error.is_refusal()).then_some(tenant)
 }
 
 pub fn store(

@@ -204,6 +204,26 @@ pub struct FetchedPage {
     pub budget: Budget,
 }
 
+impl FetchedPage {
+    /// One that holds nothing yet.
+    fn of(stream: String, state: StreamState, window: Window) -> FetchedPage {
+        FetchedPage {
+            stream,
+            records: Vec::new(),
+            rejected: Vec::new(),
+            deleted: Vec::new(),
+            count: None,
+            warning: None,
+            all: None,
+            state,
+            upload: None,
+            window,
+            bytes: 0,
+            budget: Budget::default(),
+        }
+    }
+}
+
 /// A share of the bytes that may be in flight at once.
 #[derive(Default)]
 pub struct Budget(Option<OwnedSemaphorePermit>);

@@ -211,6 +211,10 @@ pub struct Run<'a> {
 /// asked for ever.
 const RESTARTS: u32 = 3;
 
+/// Records of a page that are stored in one transaction; a larger page is stored in parts. More: everybody's pages wait while
+/// they are stored, and their facts derived. Fewer: more transactions.
+const RECORDS_AT_ONCE: usize = 5_000;
+
 /// A wait from here on is shown in the run's row. Shorter: rows are written for nothing.
 const SHOWN_FROM: Duration = Duration::from_secs(1);
 
@@ -335,6 +339,8 @@ impl Run<'_> {
         let unfinished = unfinished.and_then(|pass| self.uncovered(stream, pass));
         let mut resumed = unfinished.is_some();
         let mut at = state.at;
+        // Where the page before stood.
+        let mut stands: Option<StreamState> = None;
         let mut standing = match unfinished {
             Some(pass) => Standing {
                 window: pass.window,
@@ -404,6 +410,11 @@ impl Run<'_> {
             resumed = false;
             progress.check(&page)?;
             see(&mut seen, &page);
+            let stood = stands.take().unwrap_or_else(|| StreamState {
+                at: at.clone(),
+                read_until: self.start.read_until,
+                ..StreamState::default()
+            });
             standing.high = page.high.clone().or(standing.high);
             standing.next = page.next.clone();
             if (stream.ordered || standing.next.is_none()) && standing.high.is_some() {
@@ -438,12 +449,11 @@ impl Run<'_> {
                     ));
                 }
             }
-            self.outbox
-                .send(Event {
-                    run: self.run,
-                    what: What::Page(Box::new(fetched)),
-                })
-                .await;
+            stands = Some(fetched.state.clone());
+            for part in parts(fetched, &stood) {
+                let (run, what) = (self.run, What::Page(Box::new(part)));
+                self.outbox.send(Event { run, what }).await;
+            }
             if ended {
                 return Ok(());
             }
@@ -672,6 +682,33 @@ impl Run<'_> {
 }
 
 /// A page as it will be stored.
+/// A large page in parts, each of which is stored in a transaction of its own; all but the last one stand where the page
+/// before did, so that after a crash the whole page is asked for again.
+fn parts(page: FetchedPage, stood: &StreamState) -> impl Iterator<Item = FetchedPage> {
+    let count = page.records.len().max(page.rejected.len());
+    let mut before_last = count.div_ceil(RECORDS_AT_ONCE).saturating_sub(1);
+    let FetchedPage {
+        records, rejected, ..
+    } = page;
+    let (mut records, mut rejected) = (records.into_iter(), rejected.into_iter());
+    let (stream, window, stood) = (page.stream.clone(), page.window, stood.clone());
+    let mut last = Some(FetchedPage {
+        records: Vec::new(),
+        rejected: Vec::new(),
+        ..page
+    });
+    std::iter::from_fn(move || {
+        let mut part = match before_last {
+            0 => last.take()?,
+            _ => FetchedPage::of(stream.clone(), stood.clone(), window),
+        };
+        before_last = before_last.saturating_sub(1);
+        part.records = records.by_ref().take(RECORDS_AT_ONCE).collect();
+        part.rejected = rejected.by_ref().take(RECORDS_AT_ONCE).collect();
+        Some(part)
+    })
+}
+
 pub fn fetched_page(
     stream: &Stream,
     page: Page,
@@ -681,17 +718,13 @@ pub fn fetched_page(
     budget: Budget,
 ) -> FetchedPage {
     FetchedPage {
-        stream: stream.name.clone(),
         records: page.records,
         rejected: page.rejected,
         deleted: page.deleted,
         count: page.count,
         warning: page.warning,
-        all: None,
-        state,
-        upload: None,
-        window,
         bytes,
         budget,
+        ..FetchedPage::of(stream.name.clone(), state, window)
     }
 }

@@ -110,6 +110,7 @@ pub fn records(body: &Bytes, spec: &Spec) -> Result<Found, Failure> {
             }
         }
     }
+    found.is_of_objects(spec)?;
     Ok(found)
 }
 
@@ -148,6 +149,23 @@ pub fn hash(bytes: &[u8]) -> [u8; 16] {
 }
 
 impl Found {
+    /// A page that is mostly something else than objects is no page of records: the path leads to the wrong place, or the
+    /// vendor answers with something else. One odd item is quarantined.
+    fn is_of_objects(&self, spec: &Spec) -> Result<(), Failure> {
+        let is_odd = |rejected: &&Rejected| rejected.reason == Reason::NotAnObject;
+        let odd = self.rejected.iter().filter(is_odd).count();
+        let all = self.records.len() + self.rejected.len() + self.deleted.len();
+        // The rows of a file are told one by one.
+        if odd < 2 || odd * 2 <= all || !spec.lines.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "{odd} of the {all} items at \"{}\" are no objects",
+            spec.path.join(".")
+        );
+        Err(Failure::new(Code::UnexpectedShape, message))
+    }
+
     /// Judges one item of the page. `text` is the item where it is sound JSON.
     fn take(&mut self, body: &Bytes, raw: &[u8], text: Option<&str>, position: usize, spec: &Spec) {
         let raw = body.slice_ref(raw);

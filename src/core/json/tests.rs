@@ -191,14 +191,9 @@ fn too_many_items_are_refused_before_they_cost_memory() {
     let many = |count: usize, item: &str, open: char, close: char| {
         format!("{open}{}{close}", vec![item; count].join(","))
     };
-    let most = many(MOST_ITEMS, "1", '[', ']');
-    assert_eq!(
-        read_with(most.as_bytes(), "", &["id"])
-            .unwrap()
-            .rejected
-            .len(),
-        MOST_ITEMS
-    );
+    let most = many(MOST_ITEMS, "{}", '[', ']');
+    let found = read_with(most.as_bytes(), "", &[]).unwrap();
+    assert_eq!(found.records.len() + found.rejected.len(), MOST_ITEMS);
     let lists = format!(
         r#"{{"data":{}}}"#,
         many(MOST_ITEMS / 2 + 1, "[1,2]", '[', ']')
@@ -394,5 +389,23 @@ proptest! {
         let found = read_with(&body, "", &["i"]).unwrap();
         prop_assert_eq!(found.records.len(), texts.len() - 1);
         prop_assert_eq!(reasons(&found), [Reason::InvalidUtf8]);
+    }
+}
+
+#[test]
+fn a_page_that_is_mostly_no_objects_is_no_page_of_records() {
+    let of = |items: &str| read_with(format!("{{\"data\": [{items}]}}").as_bytes(), "data", &["id"]);
+    for items in ["null,null", "1,2,{\"id\": 1}", "\"a\",[],{\"id\": 1}"] {
+        let failure = of(items).map(drop).unwrap_err();
+        assert_eq!(failure.code, Code::UnexpectedShape, "{items}");
+    }
+    for (items, expected) in [
+        ("", (0, 0)),
+        ("null", (0, 1)),
+        ("{\"id\": 1},null", (1, 1)),
+        ("{\"id\": 1},{\"id\": 2},null,7", (2, 2)),
+    ] {
+        let found = of(items).unwrap();
+        assert_eq!((found.records.len(), found.rejected.len()), expected, "{items}");
     }
 }

@@ -124,7 +124,8 @@ impl Turn {
         }
     }
 
-    /// Stores pages in one transaction. A tenant whose facts take too long is stored without them, and the rest again.
+    /// Stores pages in one transaction. What of a tenant whose facts take too long, or cannot be written, is stored without
+    /// them.
     fn store_all(&mut self, pages: &[(Uuid, &FetchedPage)]) -> Result<()> {
         loop {
             let (token, going, slow) = (self.token, &mut self.going, &self.slow);
@@ -147,7 +148,7 @@ impl Turn {
                     self.is_left |= is_left;
                     return Ok(());
                 }
-                Err(error) => match page::took_too_long(&error, current) {
+                Err(error) => match page::whose_facts(&error, current) {
                     Some(tenant) => {
                         self.slow.insert(tenant, Instant::now() + SLOW_FOR);
                     }
