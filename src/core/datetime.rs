@@ -210,8 +210,13 @@ fn read_offset(rest: &mut &str) -> Option<i64> {
     let sign = if rest.starts_with('-') { -1 } else { 1 };
     *rest = rest.strip_prefix(['+', '-'])?;
     let hours = digits(rest, 2, 2)?;
-    *rest = rest.strip_prefix(':').unwrap_or(rest);
-    let minutes = digits(rest, 2, 2).unwrap_or(0);
+    let minutes = match rest.strip_prefix(':') {
+        Some(after) => {
+            *rest = after;
+            digits(rest, 2, 2)?
+        }
+        None => digits(rest, 2, 2).unwrap_or(0),
+    };
     // No place is further from UTC, and what says so is no time.
     if hours > 23 || minutes > 59 {
         return None;
@@ -363,7 +368,7 @@ mod tests {
     #[test]
     fn an_offset_that_no_clock_has_is_none() {
         let format = Format::new("%Y-%m-%dT%H:%M:%S%z").unwrap();
-        for offset in ["+24:00", "-99:99", "+05:60", "+0560"] {
+        for offset in ["+24:00", "-99:99", "+05:60", "+0560", "+05:", "+05:3"] {
             let text = format!("2026-01-01T00:00:00{offset}");
             assert_eq!(format.read(&text), None, "{text}");
         }

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use minijinja::machinery::ast::{BinOpKind, CallArg, CallType, Expr, Stmt};
+use minijinja::machinery::ast::{BinOpKind, CallArg, CallType, Expr, Stmt, UnaryOpKind};
 use minijinja::machinery::{Token, parse, tokenize};
 use minijinja::syntax::SyntaxConfig;
 
@@ -128,12 +128,11 @@ impl Uses {
             }
             Expr::Const(_) => Ok(()),
             Expr::Slice(slice) => {
+                if !slice.step.as_ref().is_none_or(is_step) {
+                    return Err("has a slice whose step is no small number".to_owned());
+                }
                 self.expression(&slice.expr)?;
-                self.expressions(
-                    [&slice.start, &slice.stop, &slice.step]
-                        .into_iter()
-                        .flatten(),
-                )
+                self.expressions([&slice.start, &slice.stop].into_iter().flatten())
             }
             Expr::UnaryOp(operation) => self.expression(&operation.expr),
             Expr::BinOp(operation) => {
@@ -233,6 +232,20 @@ fn is_number(expression: &Expr) -> bool {
             is_arithmetic && is_number(&operation.left) && is_number(&operation.right)
         }
         Expr::Filter(filter) => matches!(filter.name, "int" | "float" | "length"),
+        _ => false,
+    }
+}
+
+/// Whether an expression is a number that can be negated: the library panics at the least of all.
+fn is_step(expression: &Expr) -> bool {
+    match expression {
+        Expr::Const(literal) => literal
+            .value
+            .as_i64()
+            .is_some_and(|step| step.unsigned_abs() < 1_000_000),
+        Expr::UnaryOp(operation) => {
+            matches!(operation.op, UnaryOpKind::Neg) && is_step(&operation.expr)
+        }
         _ => false,
     }
 }

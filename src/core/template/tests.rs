@@ -100,6 +100,25 @@ fn wrong_types_end_in_a_failure() {
 }
 
 #[test]
+fn the_step_of_a_slice_is_a_small_number() {
+    for source in [
+        "{{ 'abc'[::-9223372036854775807 - 1] }}",
+        "{{ [1, 2][::-9223372036854775808] }}",
+        "{{ config.list[::config.n] }}",
+        "{{ 'abc'[::9223372036854775807] }}",
+    ] {
+        assert_eq!(text(source), Err(Code::InvalidConfig), "{source}");
+    }
+    for (source, expected) in [
+        ("{{ 'abc'[::-1] }}", "cba"),
+        ("{{ 'abc'[::2] }}", "ac"),
+        ("{{ 'abc'[1:] }}", "bc"),
+    ] {
+        assert_eq!(text(source), Ok(Some(expected.to_owned())), "{source}");
+    }
+}
+
+#[test]
 fn truth_is_judged_as_manifests_expect() {
     let truth = |source: &str| {
         Template::new(source, "here", &["config"], Value::UNDEFINED)

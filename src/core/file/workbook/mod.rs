@@ -102,6 +102,33 @@ impl Workbook {
         visit: &mut dyn FnMut(usize, &Row) -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
         content.rewind().map_err(failure_of)?;
+        // Once for all sheets: their texts and styles are the same.
+        match self.form {
+            Form::Xlsx => {
+                let mut book = xlsx::open(content)?;
+                self.each(layout, longest, visit, &mut |sheet, rows| {
+                    xlsx::cells(&mut book, sheet, rows)
+                })
+            }
+            Form::Xls => {
+                let mut book = xls::Book::open(content)?;
+                self.each(layout, longest, visit, &mut |sheet, rows| {
+                    book.cells(sheet, rows)
+                })
+            }
+            Form::Ods => self.each(layout, longest, visit, &mut |sheet, rows| {
+                ods::cells(content, sheet, rows)
+            }),
+        }
+    }
+
+    fn each(
+        &self,
+        layout: &Layout,
+        longest: usize,
+        visit: &mut dyn FnMut(usize, &Row) -> Result<bool, Failure>,
+        read: &mut dyn FnMut(&str, &mut Rows) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let mut budget = Budget::default();
         for (position, sheet) in self.sheets.iter().enumerate() {
             let mut wants_more = true;
@@ -110,11 +137,7 @@ impl Workbook {
                 Ok(wants_more)
             };
             let mut rows = Rows::new(sheet, layout, longest, &mut budget, &mut visit);
-            match self.form {
-                Form::Xlsx => xlsx::cells(content, &sheet.name, &mut rows)?,
-                Form::Ods => ods::cells(content, &sheet.name, &mut rows)?,
-                Form::Xls => xls::cells(content, &sheet.name, &mut rows)?,
-            }
+            read(&sheet.name, &mut rows)?;
             rows.end()?;
             if !wants_more {
                 break;

@@ -61,7 +61,7 @@ const MOST_SHEETS: usize = 10_000;
 /// Gives every cell of a sheet away.
 pub fn cells(content: &mut dyn Content, sheet: &str, rows: &mut Rows) -> Result<(), Failure> {
     let mut is_wanted = false;
-    walk(content, &mut |piece| {
+    let walked = walk(content, &mut |piece| {
         match piece {
             // The one behind that which is wanted.
             Piece::Sheet(..) if is_wanted => return Ok(false),
@@ -82,7 +82,8 @@ pub fn cells(content: &mut dyn Content, sheet: &str, rows: &mut Rows) -> Result<
             _ => {}
         }
         Ok(!rows.is_over)
-    })
+    })?;
+    rows.walked(walked)
 }
 
 enum Piece<'a> {
@@ -126,11 +127,11 @@ impl CellPiece {
     }
 }
 
-/// Reads what there is of tables, as far as `visit` wants.
+/// Reads what there is of tables, as far as `visit` wants; returns how many bytes that took.
 fn walk(
     content: &mut dyn Content,
     visit: &mut dyn FnMut(Piece) -> Result<bool, Failure>,
-) -> Result<(), Failure> {
+) -> Result<u64, Failure> {
     let mut archive = Archive::open(content)?;
     let names = archive.names();
     let position = names.iter().position(|name| name == "content.xml");
@@ -148,7 +149,7 @@ fn walk(
                     depth -= 1;
                     continue;
                 }
-                "document-content" => return Ok(()),
+                "document-content" => return Ok(xml.bytes()),
                 _ => continue,
             },
             Event::Start(element) => element,
@@ -190,7 +191,7 @@ fn walk(
             _ => true,
         };
         if !wants_more {
-            return Ok(());
+            return Ok(xml.bytes());
         }
     }
 }

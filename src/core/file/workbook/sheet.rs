@@ -25,6 +25,11 @@ const MOST_MADE: u64 = 5_000_000;
 /// such a sheet is refused.
 const MOST_GIVEN: u64 = 2 * 1024 * 1024 * 1024;
 
+/// Bytes of XML that may be gone through for all sheets of an ODS, whose sheets are only found by reading what stands
+/// before them. More: two thousand sheets are looked for in two gigabytes. Fewer: a large workbook of thirty sheets is
+/// refused.
+const MOST_WALKED: u64 = 16 * 1024 * 1024 * 1024;
+
 /// Longest name of a sheet in bytes, many times what any program lets one have: it stands in messages.
 const LONGEST_NAME: usize = 1_024;
 
@@ -49,6 +54,7 @@ impl Remembered {
 pub struct Budget {
     made: u64,
     given: u64,
+    walked: u64,
 }
 
 impl Default for Budget {
@@ -56,6 +62,7 @@ impl Default for Budget {
         Budget {
             made: MOST_MADE,
             given: MOST_GIVEN,
+            walked: MOST_WALKED,
         }
     }
 }
@@ -270,6 +277,15 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
+    /// So many bytes were gone through to find the sheet.
+    pub fn walked(&mut self, bytes: u64) -> Result<(), Failure> {
+        let left = self.budget.walked.checked_sub(bytes);
+        self.budget.walked = left.ok_or_else(|| {
+            spoiled("the workbook is too large for so many sheets; name fewer of them in config's \"sheets\"")
+        })?;
+        Ok(())
+    }
+
     /// So many cells are made of a count.
     pub fn make(&mut self, cells: u64) -> Result<(), Failure> {
         self.budget.make(cells)
@@ -444,5 +460,23 @@ mod tests {
         let message = refused.unwrap().message;
         assert!(message.contains("more than 2048 MB together"), "{message}");
         assert_eq!(seen, 2_048);
+    }
+
+    #[test]
+    fn looking_for_sheets_has_an_end() {
+        let layout = layout("excel", json!({})).unwrap();
+        let about = About::default();
+        let mut budget = Budget::default();
+        let mut sheets = 0;
+        let refused = loop {
+            let mut visit = |_: &Row| Ok(true);
+            let mut rows = Rows::new(&about, &layout, 1, &mut budget, &mut visit);
+            if let Err(refused) = rows.walked(1024 * 1024 * 1024) {
+                break refused;
+            }
+            sheets += 1;
+        };
+        assert_eq!(sheets, 16);
+        assert!(refused.message.contains("name fewer of them"), "{refused}");
     }
 }

@@ -108,70 +108,83 @@ pub fn examine(content: &mut dyn Content) -> Result<Vec<About>, Failure> {
     Ok(abouts)
 }
 
-/// Gives every cell of a sheet away.
-pub fn cells(content: &mut dyn Content, sheet: &str, rows: &mut Rows) -> Result<(), Failure> {
-    let mut stream = open(content)?;
-    let workbook = Workbook::read(&mut stream)?;
-    let found = workbook.sheets.iter().find(|(name, ..)| name == sheet);
-    let (_, _, begin) = found.ok_or_else(damaged)?;
-    // Where the text goes that is behind the formula it is the value of.
-    let mut awaited = None;
-    each(&mut stream, *begin, &mut |record| {
-        let place = || Ok::<_, Failure>((u32::from(record.u16(0)?), u32::from(record.u16(2)?)));
-        let form = || record.u16(4).map(usize::from);
-        match record.kind {
-            kind::NUMBER => {
-                let (row, column) = place()?;
-                workbook.number(rows, (row, column), form()?, record.double(6)?)?;
-            }
-            kind::PACKED => {
-                workbook.number(rows, place()?, form()?, packed(record.u32(6)?))?;
-            }
-            kind::NUMBERS => {
-                let (row, first) = place()?;
-                let count = record.data.len().saturating_sub(6) / 6;
-                for nth in 0..count {
-                    let (form, number) = (record.u16(4 + nth * 6)?, record.u32(6 + nth * 6)?);
-                    let column = first + nth as u32;
-                    workbook.number(rows, (row, column), usize::from(form), packed(number))?;
+/// A workbook of which all is known but the cells.
+pub struct Book<'a> {
+    stream: Stream<'a>,
+    workbook: Workbook,
+}
+
+impl<'a> Book<'a> {
+    pub fn open(content: &'a mut dyn Content) -> Result<Book<'a>, Failure> {
+        let mut stream = open(content)?;
+        let workbook = Workbook::read(&mut stream)?;
+        Ok(Book { stream, workbook })
+    }
+
+    /// Gives every cell of a sheet away.
+    pub fn cells(&mut self, sheet: &str, rows: &mut Rows) -> Result<(), Failure> {
+        let Book { stream, workbook } = self;
+        let found = workbook.sheets.iter().find(|(name, ..)| name == sheet);
+        let (_, _, begin) = found.ok_or_else(damaged)?;
+        // Where the text goes that is behind the formula it is the value of.
+        let mut awaited = None;
+        each(stream, *begin, &mut |record| {
+            let place = || Ok::<_, Failure>((u32::from(record.u16(0)?), u32::from(record.u16(2)?)));
+            let form = || record.u16(4).map(usize::from);
+            match record.kind {
+                kind::NUMBER => {
+                    let (row, column) = place()?;
+                    workbook.number(rows, (row, column), form()?, record.double(6)?)?;
                 }
-            }
-            kind::TEXT_OF => {
-                let (row, column) = place()?;
-                let text = workbook
-                    .texts
-                    .get(record.u32(6)? as usize)
-                    .ok_or_else(damaged)?;
-                rows.cell(row, column, Kind::Text, text)?;
-            }
-            kind::LABEL | kind::RICH_TEXT => {
-                let (row, column) = place()?;
-                rows.cell(row, column, Kind::Text, &record.text(6)?)?;
-            }
-            kind::TRUTH => {
-                let ((row, column), value) = (place()?, record.u8(6)?);
-                truth(rows, row, column, value, record.u8(7)? != 0)?;
-            }
-            kind::FORMULA => {
-                let (row, column) = place()?;
-                awaited = None;
-                match (record.u16(12)?, record.u8(6)?) {
-                    (0xFFFF, 0) => awaited = Some((row, column)),
-                    (0xFFFF, 1) => truth(rows, row, column, record.u8(8)?, false)?,
-                    (0xFFFF, 2) => truth(rows, row, column, record.u8(8)?, true)?,
-                    (0xFFFF, _) => {}
-                    _ => workbook.number(rows, (row, column), form()?, record.double(6)?)?,
+                kind::PACKED => {
+                    workbook.number(rows, place()?, form()?, packed(record.u32(6)?))?;
                 }
-            }
-            kind::STRING => {
-                if let Some((row, column)) = awaited.take() {
-                    rows.cell(row, column, Kind::Text, &record.text(0)?)?;
+                kind::NUMBERS => {
+                    let (row, first) = place()?;
+                    let count = record.data.len().saturating_sub(6) / 6;
+                    for nth in 0..count {
+                        let (form, number) = (record.u16(4 + nth * 6)?, record.u32(6 + nth * 6)?);
+                        let column = first + nth as u32;
+                        workbook.number(rows, (row, column), usize::from(form), packed(number))?;
+                    }
                 }
+                kind::TEXT_OF => {
+                    let (row, column) = place()?;
+                    let text = workbook
+                        .texts
+                        .get(record.u32(6)? as usize)
+                        .ok_or_else(damaged)?;
+                    rows.cell(row, column, Kind::Text, text)?;
+                }
+                kind::LABEL | kind::RICH_TEXT => {
+                    let (row, column) = place()?;
+                    rows.cell(row, column, Kind::Text, &record.text(6)?)?;
+                }
+                kind::TRUTH => {
+                    let ((row, column), value) = (place()?, record.u8(6)?);
+                    truth(rows, row, column, value, record.u8(7)? != 0)?;
+                }
+                kind::FORMULA => {
+                    let (row, column) = place()?;
+                    awaited = None;
+                    match (record.u16(12)?, record.u8(6)?) {
+                        (0xFFFF, 0) => awaited = Some((row, column)),
+                        (0xFFFF, 1) => truth(rows, row, column, record.u8(8)?, false)?,
+                        (0xFFFF, 2) => truth(rows, row, column, record.u8(8)?, true)?,
+                        (0xFFFF, _) => {}
+                        _ => workbook.number(rows, (row, column), form()?, record.double(6)?)?,
+                    }
+                }
+                kind::STRING => {
+                    if let Some((row, column)) = awaited.take() {
+                        rows.cell(row, column, Kind::Text, &record.text(0)?)?;
+                    }
+                }
+                _ => {}
             }
-            _ => {}
-        }
-        Ok(!rows.is_over)
-    })
+            Ok(!rows.is_over)
+        })
+    }
 }
 
 fn truth(rows: &mut Rows, row: u32, column: u32, value: u8, is_error: bool) -> Result<(), Failure> {

@@ -279,14 +279,17 @@ fn merged(region: &str) -> Option<Merged> {
     })
 }
 
-fn open(content: &mut dyn Content) -> Result<Xlsx<&mut dyn Content>, Failure> {
+pub fn open(content: &mut dyn Content) -> Result<Xlsx<&mut dyn Content>, Failure> {
     content.rewind().map_err(failure_of)?;
     Xlsx::new(content).map_err(|_| damaged())
 }
 
 /// Gives every cell of a sheet away.
-pub fn cells(content: &mut dyn Content, sheet: &str, rows: &mut Rows) -> Result<(), Failure> {
-    let mut workbook = open(content)?;
+pub fn cells(
+    workbook: &mut Xlsx<&mut dyn Content>,
+    sheet: &str,
+    rows: &mut Rows,
+) -> Result<(), Failure> {
     let mut cells = workbook
         .worksheet_cells_reader(sheet)
         .map_err(|_| damaged())?;
