@@ -90,6 +90,21 @@ const FREE: u32 = 0;
 // SAFETY: plain numbers, no pointer is ever followed but to PostgreSQL's own latches.
 unsafe impl PGRXSharedMemory for Board {}
 
+impl Board {
+    fn ask(&mut self, database: u32, errand: Errand) {
+        let errands = &self.errands;
+        let place = errands
+            .iter()
+            .position(|e| e.database == database)
+            .or_else(|| errands.iter().position(|e| e.database == FREE));
+        // Without a place it is asked again at the next look.
+        if let Some(place) = place.and_then(|place| self.errands.get_mut(place)) {
+            place.database = database;
+            place.what |= errand as u32;
+        }
+    }
+}
+
 impl Default for Board {
     fn default() -> Self {
         Board {
@@ -154,16 +169,29 @@ pub fn enter_worker(database: pg_sys::Oid, number: i32) -> bool {
     true
 }
 
+thread_local! {
+    /// Whether this process ends because there is nothing to do for it.
+    static RETIRES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The upkeep process ends because it is not needed.
+pub fn retire() {
+    RETIRES.set(true);
+}
+
 fn leave_worker() {
     // SAFETY: this process's own pid.
     let me = unsafe { pg_sys::MyProcPid };
     let mut board = BOARD.exclusive();
-    if let Some(place) = board
-        .workers
-        .iter_mut()
-        .find(|w| w.database != FREE && w.pid == me)
-    {
-        place.database = FREE;
+    let of_me = |w: &&mut Worker| w.database != FREE && w.pid == me;
+    let Some(place) = board.workers.iter_mut().find(of_me) else {
+        return;
+    };
+    let (database, number) = (place.database, place.number);
+    place.database = FREE;
+    // Whoever ended it, there is something for its successor to look at.
+    if number == UPKEEP && !RETIRES.get() {
+        board.ask(database, Errand::Derive);
     }
     for hand in board.hands.iter_mut().filter(|hand| hand.pid == me) {
         *hand = NO_HAND;
@@ -307,16 +335,7 @@ pub fn look_around_at_commit() {
 pub fn ask_upkeep(database: pg_sys::Oid, errand: Errand) {
     let database = database.to_u32();
     let mut board = BOARD.exclusive();
-    let errands = &board.errands;
-    let place = errands
-        .iter()
-        .position(|e| e.database == database)
-        .or_else(|| errands.iter().position(|e| e.database == FREE));
-    // Without a place it is asked again at the next look.
-    if let Some(place) = place.and_then(|place| board.errands.get_mut(place)) {
-        place.database = database;
-        place.what |= errand as u32;
-    }
+    board.ask(database, errand);
     let is_it = |w: &&Worker| w.database == database && w.number == UPKEEP;
     let process = board.workers.iter().find(is_it).map(|w| w.latch);
     let latch = process.unwrap_or(board.launcher);
@@ -340,6 +359,26 @@ pub fn take_errands(database: pg_sys::Oid) -> Vec<Errand> {
         .into_iter()
         .filter(|errand| what & *errand as u32 != 0)
         .collect()
+}
+
+/// Drops the errands of databases that are gone.
+pub fn keep_errands(is_there: impl Fn(u32) -> bool) {
+    let mut board = BOARD.exclusive();
+    for errands in &mut board.errands {
+        if errands.database != FREE && !is_there(errands.database) {
+            *errands = Errands {
+                database: FREE,
+                what: 0,
+            };
+        }
+    }
+}
+
+/// Whether there is one.
+pub fn has_upkeep(database: pg_sys::Oid) -> bool {
+    workers(database)
+        .iter()
+        .any(|(number, _)| *number == UPKEEP)
 }
 
 /// Whether it is asked for anything.

@@ -484,6 +484,11 @@ fn two_tenants_with_two_workers_are_written_once_and_settled() {
         let connector = stage.connector(tenant, tenant, &api(&vendor.url(), "orders"));
         stage.map(&connector, "$.total");
     }
+    // The upkeep process looks over everything when it starts, tenant by tenant.
+    wait_until(20, "the upkeep process has looked", || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'connector_service upkeep' AND state = 'idle'";
+        (stage.number(sql) == 1).then_some(())
+    });
     let sql = "SELECT connector_service_sync(connector_id)::text FROM connectors";
     let runs: Vec<String> = stage
         .client

@@ -555,7 +555,7 @@ fn history_goes_when_it_is_old_enough() {
     let mut client = cluster.database("app");
     let vendor = Vendor::start(|_| Reply::Json(r#"{"data": [], "next": null}"#.into()));
     let connector = insert_connector(&mut client, "shop", &api(&vendor.url(), "orders"));
-    let worker = cluster.wait_worker("app");
+    cluster.wait_worker("app");
     client.batch_execute(
         "INSERT INTO sync_runs (connector_id, tenant_id, state, requested_at, finished_at)
          SELECT connector_id, tenant_id, 'succeeded', now() - i * interval '1 day', now() - i * interval '1 day' FROM connectors, generate_series(1, 3000) AS i;
@@ -572,9 +572,12 @@ fn history_goes_when_it_is_old_enough() {
          INSERT INTO data_quality_alerts (tenant_id, alert_type, severity, message, resolved, resolved_at, last_seen_at)
          SELECT tenant_id, 'missing', 'info', 'm' || i, i % 2 = 0, CASE WHEN i % 2 = 0 THEN now() - i * interval '1 day' END, now() - i * interval '1 day'
          FROM connectors, generate_series(1, 60) AS i").unwrap();
-    // A worker looks when it starts, and every hour.
-    let sql = "SELECT pg_terminate_backend($1)";
-    client.execute(sql, &[&worker]).unwrap();
+    // The upkeep process looks when it starts, and every hour.
+    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'connector_service upkeep'";
+    wait_until(20, "the upkeep process is sent away", || {
+        let sent = client.execute(sql, &[]).unwrap();
+        (sent == 1).then_some(())
+    });
     let counts = |client: &mut Client| {
         let sql = "SELECT ARRAY[(SELECT count(*) FROM sync_runs WHERE kind = 'sync'), (SELECT count(*) FROM sync_runs WHERE kind = 'backfill'), (SELECT count(*) FROM sync_runs WHERE kind = 'upload'),
             (SELECT count(*) FROM quarantine), (SELECT count(*) FROM data_quality_alerts WHERE resolved), (SELECT count(*) FROM data_quality_alerts WHERE NOT resolved)]";

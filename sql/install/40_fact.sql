@@ -618,7 +618,7 @@ EXCEPTION WHEN data_exception OR program_limit_exceeded OR undefined_object OR f
         RETURN @extschema@.connector_service_derive(p_connector_id, p_run_id, p_raw_ids[:v_middle], p_fresh)
             + @extschema@.connector_service_derive(p_connector_id, p_run_id, p_raw_ids[v_middle + 1:], p_fresh);
     END IF;
-    PERFORM @extschema@.connector_service_refuse(p_connector_id, p_run_id, p_raw_ids, SQLERRM, 'mapping_failed');
+    PERFORM @extschema@.connector_service_refuse(p_connector_id, p_run_id, p_raw_ids, SQLERRM, 'mapping_failed'::text);
     RETURN 1;
 END
 $$;
@@ -709,7 +709,7 @@ BEGIN
     SELECT DISTINCT gone.tenant_id, gone.metric_type, gone.metric_date FROM gone;
     -- What was deleted on purpose, personal data perhaps, is not kept in quarantine either.
     DELETE FROM @extschema@.quarantine q USING deleted_raw d WHERE q.raw_id = d.raw_id;
-    PERFORM @extschema@.connector_service_settle(NULL, d.tenant_id) FROM (SELECT DISTINCT deleted_raw.tenant_id FROM deleted_raw) AS d;
+    PERFORM @extschema@.connector_service_settle(NULL::integer, d.tenant_id) FROM (SELECT DISTINCT deleted_raw.tenant_id FROM deleted_raw) AS d;
     RETURN NULL;
 END
 $$;
@@ -721,7 +721,7 @@ CREATE FUNCTION @extschema@.connector_service_raw_truncated() RETURNS trigger LA
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM @extschema@.connector_service_lock(NULL);
+    PERFORM @extschema@.connector_service_lock(NULL::uuid);
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT DISTINCT f.tenant_id, f.metric_type, f.metric_date FROM @extschema@.metric_facts f;
     DELETE FROM @extschema@.metric_facts;

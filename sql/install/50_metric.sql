@@ -197,7 +197,7 @@ BEGIN
                 ORDER BY u.ingested_at LIMIT p_records FOR NO KEY UPDATE SKIP LOCKED) AS r) AS waiting
         GROUP BY waiting.batch
     LOOP
-        PERFORM @extschema@.connector_service_derive(p_connector_id, NULL, v_raw_ids, false);
+        PERFORM @extschema@.connector_service_derive(p_connector_id, NULL::uuid, v_raw_ids, false);
         v_count := v_count + cardinality(v_raw_ids);
     END LOOP;
     RETURN v_count;
@@ -212,7 +212,7 @@ DECLARE
     v_connector_id uuid;
     v_count bigint := 0;
 BEGIN
-    PERFORM @extschema@.connector_service_lock(NULL);
+    PERFORM @extschema@.connector_service_lock(NULL::uuid);
     PERFORM @extschema@.connector_service_come_due();
     FOR v_connector_id IN SELECT c.connector_id FROM @extschema@.connectors c ORDER BY c.connector_id LOOP
         EXIT WHEN v_count >= p_records;
@@ -246,14 +246,14 @@ BEGIN
             WHERE r.connector_id = p_connector_id AND r.source_record_id > v_last
             ORDER BY r.source_record_id LIMIT 1000) AS page;
         EXIT WHEN v_raw_ids IS NULL;
-        PERFORM @extschema@.connector_service_derive(p_connector_id, NULL, v_raw_ids, false);
+        PERFORM @extschema@.connector_service_derive(p_connector_id, NULL::uuid, v_raw_ids, false);
         v_count := v_count + cardinality(v_raw_ids);
         IF clock_timestamp() > v_shown + interval '2 s' THEN
             v_shown := clock_timestamp();
             RAISE NOTICE '% records reprocessed', v_count;
         END IF;
     END LOOP;
-    PERFORM @extschema@.connector_service_settle(NULL, v_tenant_id);
+    PERFORM @extschema@.connector_service_settle(NULL::integer, v_tenant_id);
     RETURN v_count;
 END
 $$;
@@ -302,11 +302,11 @@ BEGIN
             GROUP BY q.raw_id) AS open
         GROUP BY open.batch
     LOOP
-        v_count := v_count + cardinality(v_raw_ids) - @extschema@.connector_service_derive(p_connector_id, NULL, v_raw_ids, false);
+        v_count := v_count + cardinality(v_raw_ids) - @extschema@.connector_service_derive(p_connector_id, NULL::uuid, v_raw_ids, false);
     END LOOP;
     -- What was stored just now.
-    PERFORM @extschema@.connector_service_process_connector(p_connector_id, NULL);
-    PERFORM @extschema@.connector_service_settle(NULL, v_tenant_id);
+    PERFORM @extschema@.connector_service_process_connector(p_connector_id, NULL::bigint);
+    PERFORM @extschema@.connector_service_settle(NULL::integer, v_tenant_id);
     RETURN v_count;
 END
 $$;
@@ -465,7 +465,7 @@ CREATE FUNCTION @extschema@.connector_service_rates_changed() RETURNS trigger LA
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM @extschema@.connector_service_lock(NULL);
+    PERFORM @extschema@.connector_service_lock(NULL::uuid);
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT t.tenant_id, type.name, c.rate_date
     FROM (SELECT DISTINCT c.to_currency, c.rate_date, c.from_currency FROM changed c) AS c
@@ -497,7 +497,7 @@ BEGIN
     PERFORM @extschema@.connector_service_reprocess_records(c.connector_id) FROM @extschema@.connectors c WHERE c.tenant_id = NEW.tenant_id;
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT DISTINCT f.tenant_id, f.metric_type, f.metric_date FROM @extschema@.metric_facts f WHERE f.tenant_id = NEW.tenant_id;
-    PERFORM @extschema@.connector_service_settle(NULL, NEW.tenant_id);
+    PERFORM @extschema@.connector_service_settle(NULL::integer, NEW.tenant_id);
     RETURN NULL;
 END
 $$;

@@ -382,8 +382,8 @@ BEGIN
             MESSAGE = format('cannot look back %s days', coalesce(p_days::text, 'NULL')),
             HINT = 'p_days is between 1 and 3660.';
     END IF;
-    PERFORM @extschema@.connector_service_lock(NULL);
-    RETURN @extschema@.connector_service_check_missing(NULL, p_days);
+    PERFORM @extschema@.connector_service_lock(NULL::uuid);
+    RETURN @extschema@.connector_service_check_missing(NULL::uuid[], p_days);
 END
 $$;
 COMMENT ON FUNCTION @extschema@.check_missing_data(integer) IS 'Looks for days without data among the last p_days (1 to 3660) of every tenant, metric type and source; alerts each once and closes the alerts of days that are not missing any more. A source is missed only from its first day on, on days that quality_rules does not call closed, and not while its connector is paused. Returns how many days are missing. Raises 22023 for a wrong p_days. The upkeep process does the same every hour.';
@@ -395,7 +395,7 @@ DECLARE
     v_tenant_id uuid;
 BEGIN
     IF p_tenant_ids IS NULL THEN
-        PERFORM @extschema@.connector_service_lock(NULL);
+        PERFORM @extschema@.connector_service_lock(NULL::uuid);
     END IF;
     -- In one order, whoever locks several.
     FOR v_tenant_id IN SELECT wanted.id FROM unnest(p_tenant_ids) AS wanted(id) WHERE wanted.id IS NOT NULL ORDER BY 1 LOOP

@@ -37,7 +37,7 @@ fn connector_service_status() -> JsonB {
         "version": env!("CARGO_PKG_VERSION"),
         "workers": workers,
         "workers_wanted": guc::sync_workers(),
-        "upkeep": is_preloaded && board::workers(database).iter().any(|(number, _)| *number == board::UPKEEP),
+        "upkeep": is_preloaded && board::has_upkeep(database),
         "gateway": {
             "runs": is_served,
             "address": address.map(|address| address.to_string()),

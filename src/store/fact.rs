@@ -126,7 +126,7 @@ pub fn oldest_waiting(db: &mut Db, connector: Uuid, most: i64) -> Result<Vec<pgr
 /// Writes the facts of such records. Needs the lock of the tenant's facts.
 pub fn derive_waiting(db: &mut Db, connector: Uuid, raw_ids: Vec<pgrx::Uuid>) -> Result<()> {
     db.run(
-        "SELECT @extschema@.connector_service_derive($1, NULL, $2, false)",
+        "SELECT @extschema@.connector_service_derive($1, NULL::uuid, $2, false)",
         &[uuid(connector).into(), raw_ids.into()],
     )?;
     Ok(())
@@ -135,7 +135,7 @@ pub fn derive_waiting(db: &mut Db, connector: Uuid, raw_ids: Vec<pgrx::Uuid>) ->
 /// Puts records into quarantine that cost too much, with the reason. Needs the lock of the tenant's facts.
 pub fn refuse(db: &mut Db, connector: Uuid, raw_ids: Vec<pgrx::Uuid>, why: &str) -> Result<()> {
     db.run(
-        "SELECT @extschema@.connector_service_refuse($1, NULL, $2, $3, 'too_costly')",
+        "SELECT @extschema@.connector_service_refuse($1, NULL::uuid, $2, $3, 'too_costly'::text)",
         &[uuid(connector).into(), raw_ids.into(), why.into()],
     )?;
     Ok(())

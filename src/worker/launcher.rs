@@ -111,6 +111,7 @@ impl Launcher {
                 number => number <= workers,
             })
         });
+        board::keep_errands(|oid| databases.iter().any(|d| d.oid.to_u32() == oid));
         let mut next = LOOK_AROUND;
         for database in databases.iter().filter(|d| d.can_be_served) {
             next = next.min(self.attend(database, 1, now));

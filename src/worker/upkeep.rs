@@ -59,18 +59,15 @@ const REFRESH_AT_MOST_EVERY: Duration = Duration::from_secs(60);
 /// How many times as long as it took a piece of work rests, so that it takes a few percent of one processor.
 const REST: u32 = 20;
 
-/// Pause after something failed, or somebody else had the lock.
+/// Longest pause after something failed.
 const AFTER_TROUBLE: Duration = Duration::from_secs(60);
-/// Pause before a tenant is tried again whose lock a session holds: nothing tells when it is free.
-const WHILE_LOCKED: Duration = Duration::from_millis(200);
-const LONGEST_WHILE_LOCKED: Duration = Duration::from_secs(10);
+/// First pause before a tenant is tried again whose lock a session holds, or of whom something is refused: nothing tells when
+/// that is over. Doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const WHILE_LOCKED: Duration = Duration::from_secs(5);
 
 /// Longest time between two looks.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
-
-/// The process ends when it had nothing to do for so long. Longer than [`CHECK_EVERY`]: one that ends sooner would look over
-/// everything again when it is started.
-const IDLE: Duration = Duration::from_secs(65 * 60);
 
 const COULD_NOT_LOOK: &str = "could not look for what is left to do";
 const COULD_NOT_DERIVE: &str = "could not derive the facts of stored records";
@@ -99,7 +96,7 @@ pub extern "C-unwind" fn connector_service_upkeep(arg: pg_sys::Datum) {
             trouble::begin(&name, number);
             run(database);
         }
-        Err(Error::NotInstalled) => {}
+        Err(Error::NotInstalled) => board::retire(),
         Err(error) => trouble::cannot_start(NAME, number, &error),
     }
 }
@@ -120,11 +117,9 @@ fn run(database: pg_sys::Oid) {
         refreshed_at: None,
         refresh_took: Duration::ZERO,
     };
-    let mut busy_at = now;
     loop {
         signals::answer();
         for errand in board::take_errands(database) {
-            busy_at = Instant::now();
             if let Errand::Refresh = errand {
                 upkeep.metrics_changed();
             }
@@ -134,16 +129,12 @@ fn run(database: pg_sys::Oid) {
                 trouble::over(COULD_NOT_LOOK);
                 next
             }
-            Ok(None) => return,
-            Err(Error::NotInstalled) => return,
+            Ok(None) | Err(Error::NotInstalled) => return board::retire(),
             Err(error) => {
                 trouble::trouble(COULD_NOT_LOOK, &error);
                 AFTER_TROUBLE
             }
         };
-        if busy_at.elapsed() > IDLE {
-            return;
-        }
         waiter.sleep(next);
     }
 }
@@ -152,8 +143,8 @@ fn run(database: pg_sys::Oid) {
 struct Tenant {
     /// Not tried before.
     rests_until: Instant,
-    /// Pause before the next try while a session holds its lock.
-    while_locked: Duration,
+    /// Pause before the next try while a session holds its lock, or something is refused.
+    pause: Duration,
     /// Its touched days are summed when no record waits, or at this time.
     settle_at: Instant,
     /// Records of the next step, by connector, where a step cost too much.
@@ -191,7 +182,7 @@ impl Upkeep {
             return Ok(None);
         }
         if !found.has_connectors {
-            return Ok(Some(LOOK_AT_LEAST));
+            return Ok(None);
         }
         let mut next = self.take_turn()?;
         let now = Instant::now();
@@ -230,7 +221,7 @@ impl Upkeep {
         for tenant in work.keys() {
             self.tenants.entry(*tenant).or_insert_with(|| Tenant {
                 rests_until: now,
-                while_locked: WHILE_LOCKED,
+                pause: FIRST_PAUSE,
                 settle_at: now + Duration::from_secs(60),
                 steps: HashMap::new(),
             });
@@ -277,10 +268,10 @@ impl Upkeep {
                     }
                     Ok(Step::Did(_)) => self.note(tenant, |it| {
                         it.steps.insert(*connector, (most * 2).min(RECORDS_AT_ONCE));
-                        it.while_locked = WHILE_LOCKED;
+                        it.pause = FIRST_PAUSE;
                     }),
                     Ok(Step::Locked) => {
-                        self.rest_while_locked(tenant);
+                        self.rest(tenant, WHILE_LOCKED);
                         return false;
                     }
                     Ok(Step::Costly(_)) => self.note(tenant, |it| {
@@ -316,10 +307,10 @@ impl Upkeep {
                     self.metrics_changed();
                     most = (most * 2).min(DAYS_AT_ONCE);
                 }
-                Ok(Step::Locked) => return self.rest_while_locked(tenant),
+                Ok(Step::Locked) => return self.rest(tenant, WHILE_LOCKED),
                 Ok(Step::Costly(why)) if most == 1 => {
                     trouble::trouble(COULD_NOT_SUM, &Error::Costly(tenant, why));
-                    return self.rest(tenant, AFTER_TROUBLE * 10);
+                    return self.rest_long(tenant);
                 }
                 Ok(Step::Costly(_)) => most = (most / 10).max(1),
                 Err(error) => {
@@ -333,7 +324,7 @@ impl Upkeep {
             // A day that is touched again and again is not summed all the time.
             it.rests_until = Instant::now() + took;
             it.settle_at = Instant::now() + Duration::from_secs(60);
-            it.while_locked = WHILE_LOCKED;
+            it.pause = FIRST_PAUSE;
         });
     }
 
@@ -349,14 +340,18 @@ impl Upkeep {
         }
     }
 
-    fn rest(&mut self, tenant: Uuid, pause: Duration) {
-        self.note(tenant, |it| it.rests_until = Instant::now() + pause);
+    /// What costs too much does so again.
+    fn rest_long(&mut self, tenant: Uuid) {
+        self.note(tenant, |it| {
+            it.rests_until = Instant::now() + AFTER_TROUBLE * 10
+        });
     }
 
-    fn rest_while_locked(&mut self, tenant: Uuid) {
+    /// A tenant is tried again after a pause, which doubles up to this one.
+    fn rest(&mut self, tenant: Uuid, longest: Duration) {
         self.note(tenant, |it| {
-            it.rests_until = Instant::now() + it.while_locked;
-            it.while_locked = (it.while_locked * 2).min(LONGEST_WHILE_LOCKED);
+            it.rests_until = Instant::now() + it.pause.min(longest);
+            it.pause = (it.pause * 2).min(longest);
         });
     }
 

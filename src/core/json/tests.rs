@@ -394,7 +394,13 @@ proptest! {
 
 #[test]
 fn a_page_that_is_mostly_no_objects_is_no_page_of_records() {
-    let of = |items: &str| read_with(format!("{{\"data\": [{items}]}}").as_bytes(), "data", &["id"]);
+    let of = |items: &str| {
+        read_with(
+            format!("{{\"data\": [{items}]}}").as_bytes(),
+            "data",
+            &["id"],
+        )
+    };
     for items in ["null,null", "1,2,{\"id\": 1}", "\"a\",[],{\"id\": 1}"] {
         let failure = of(items).map(drop).unwrap_err();
         assert_eq!(failure.code, Code::UnexpectedShape, "{items}");
@@ -406,6 +412,10 @@ fn a_page_that_is_mostly_no_objects_is_no_page_of_records() {
         ("{\"id\": 1},{\"id\": 2},null,7", (2, 2)),
     ] {
         let found = of(items).unwrap();
-        assert_eq!((found.records.len(), found.rejected.len()), expected, "{items}");
+        assert_eq!(
+            (found.records.len(), found.rejected.len()),
+            expected,
+            "{items}"
+        );
     }
 }

@@ -47,8 +47,11 @@ impl Turn {
             return;
         };
         // Before the run is said to have ended: whoever waits for it reads its metrics next.
-        if result.is_ok() && !self.settle(going.claimed.tenant, going.claimed.connector) {
-            self.wait_for_metrics(run);
+        let (tenant, connector) = (going.claimed.tenant, going.claimed.connector);
+        if result.is_ok()
+            && let Some(longest) = self.settle(tenant, connector)
+        {
+            self.wait_for_metrics(run, longest);
             return;
         }
         self.end_now(run, result);

@@ -66,10 +66,8 @@ const STUBBORN: u32 = 3;
 /// Connectors that one look queues. More: the first of them begin later. Fewer: more looks.
 const QUEUED_AT_ONCE: i64 = 500;
 
-/// Days that nobody finished are summed at the latest after this: a run that takes hours shows its numbers. The upkeep process
-/// looks for what only looking finds as often as it is asked at all, an hour apart.
+/// Days that nobody finished are summed at the latest after this: a run that takes hours shows its numbers.
 const SETTLE_AT_LEAST: Duration = Duration::from_secs(60);
-const UPKEEP_AT_LEAST: Duration = Duration::from_secs(60 * 60);
 
 /// A run that ended this many workers is not taken up again by itself at once.
 const MOST_ATTEMPTS: i32 = 20;
@@ -437,16 +435,16 @@ impl Turn {
         self.going.remove(&run);
     }
 
-    /// Has the upkeep process do what is left: facts of records that wait for them, days that were touched. Runs that are
+    /// Has the upkeep process, which is there as long as there are connectors, do what is left: facts of records that wait for them, days that were touched. Runs that are
     /// going sum their days when they end.
     fn ask_for_rest(&mut self) -> Result<()> {
-        let since = self.asked_at.map(|at| at.elapsed());
-        let is_long_ago = |longest| since.is_none_or(|since| since >= longest);
-        let settles = self.going.is_empty() || is_long_ago(SETTLE_AT_LEAST);
-        if is_long_ago(UPKEEP_AT_LEAST)
-            || tx(fact::is_any_waiting)?
-            || settles && tx(metric::is_any_touched)?
-        {
+        let is_long_ago = self
+            .asked_at
+            .is_none_or(|at| at.elapsed() >= SETTLE_AT_LEAST);
+        let settles = self.going.is_empty() || is_long_ago;
+        // SAFETY: fixed for the life of a process.
+        let is_there = board::has_upkeep(unsafe { pg_sys::MyDatabaseId });
+        if !is_there || tx(fact::is_any_waiting)? || settles && tx(metric::is_any_touched)? {
             self.asked_at = Some(Instant::now());
             self.ask_upkeep(Errand::Derive);
         }

@@ -22,6 +22,10 @@ const SETTLED_WITHIN: Duration = Duration::from_millis(400);
 /// have. Shorter: whoever waits for a run of many records reads its metrics before they are there.
 const WAIT_FOR_METRICS: Duration = Duration::from_secs(10);
 
+/// The same while somebody has the lock of the tenant's facts: the upkeep process for a moment, or a session for as long as it
+/// likes.
+const WAIT_FOR_LOCK: Duration = Duration::from_secs(2);
+
 /// Time between two looks at whether metrics are there that a run waits for; the upkeep process wakes the worker, too.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
@@ -36,8 +40,8 @@ pub(super) struct Unsettled {
 }
 
 impl Turn {
-    /// Sums the touched days of a tenant. False: there is more to do than is quick, and it will be done soon.
-    pub(super) fn settle(&mut self, tenant: Uuid, connector: Uuid) -> bool {
+    /// Sums the touched days of a tenant. `Some`: somebody else does it, and the run may wait for that so long.
+    pub(super) fn settle(&mut self, tenant: Uuid, connector: Uuid) -> Option<Duration> {
         let _doing = activity::doing("summing days");
         let until = Instant::now() + SETTLED_WITHIN;
         loop {
@@ -55,13 +59,12 @@ impl Turn {
                     if waits {
                         self.ask_upkeep(Errand::Derive);
                     }
-                    return !waits;
+                    return waits.then_some(WAIT_FOR_METRICS);
                 }
                 Ok(Some(_)) => self.metrics_changed = true,
-                // A session holds the lock of the tenant's facts: for how long nobody knows.
                 Ok(None) => {
                     self.ask_upkeep(Errand::Derive);
-                    return true;
+                    return Some(WAIT_FOR_LOCK);
                 }
                 Err(error) if error.is_about_cost() => break,
                 Err(error) => {
@@ -69,12 +72,12 @@ impl Turn {
                         trouble::trouble(COULD_NOT_SUM, &error);
                     }
                     self.ask_upkeep(Errand::Derive);
-                    return true;
+                    return None;
                 }
             }
         }
         self.ask_upkeep(Errand::Derive);
-        false
+        Some(WAIT_FOR_METRICS)
     }
 
     pub(super) fn ask_upkeep(&self, errand: Errand) {
@@ -83,9 +86,9 @@ impl Turn {
     }
 
     /// The run has ended but for its metrics.
-    pub(super) fn wait_for_metrics(&mut self, run: Uuid) {
+    pub(super) fn wait_for_metrics(&mut self, run: Uuid, longest: Duration) {
         let now = Instant::now();
-        self.unsettled.runs.push((run, now + WAIT_FOR_METRICS));
+        self.unsettled.runs.push((run, now + longest));
         self.unsettled.look_at.get_or_insert(now + LOOK_AGAIN);
     }
 
