@@ -156,7 +156,7 @@ impl Stage {
         let mut transaction = self.client.transaction().expect("BEGIN");
         // So that it is this session, and not the worker, that derives and sums.
         transaction
-            .batch_execute("SELECT connector_service_lock()")
+            .batch_execute("SELECT connector_service_lock(NULL)")
             .expect("the lock");
         let started = Instant::now();
         let sql = "UPDATE raw_connector_data SET data = jsonb_set(data, '{total}', to_jsonb((data->>'total')::numeric + 1))
