@@ -13,6 +13,7 @@ mod fault;
 mod gateway;
 mod guc;
 mod hush;
+mod process;
 mod schema;
 mod signals;
 mod store;

@@ -18,7 +18,7 @@ use pgrx::prelude::*;
 use crate::error::Error;
 use crate::store::{installation, tx};
 use crate::wait::{Waiter, Waker};
-use crate::{activity, board, guc, signals, trouble};
+use crate::{activity, board, guc, process, signals, trouble};
 
 /// What pg_stat_activity shows as backend_type.
 pub const NAME: &str = "connector_service gateway";
@@ -46,14 +46,9 @@ const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn connector_service_gateway(arg: pg_sys::Datum) {
-    let (database, number) = board::unpack(arg);
-    signals::install();
-    // SAFETY: once, at the start of a background worker. It connects as the bootstrap superuser.
-    unsafe { pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0) };
-    if !board::enter_worker(database, number) {
+    let Some((_, number)) = process::begin(arg) else {
         return;
-    }
-    board::leave_at_exit();
+    };
     let prepared = installation::prepare_session()
         .and_then(|()| installation::wait_for_locks_less())
         .and_then(|()| tx(installation::database));

@@ -17,7 +17,7 @@ use pgrx::prelude::*;
 
 use crate::error::Error;
 use crate::store::{self, installation, lock};
-use crate::{board, signals, trouble};
+use crate::{board, process, trouble};
 
 /// What pg_stat_activity shows as backend_type.
 const SYNC_WORKER: &str = "connector_service sync worker";
@@ -26,14 +26,9 @@ const SYNC_WORKER: &str = "connector_service sync worker";
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn connector_service_sync_worker(arg: pg_sys::Datum) {
-    let (database, number) = board::unpack(arg);
-    signals::install();
-    // SAFETY: once, at the start of a background worker. It connects as the bootstrap superuser.
-    unsafe { pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0) };
-    if !board::enter_worker(database, number) {
+    let Some((database, number)) = process::begin(arg) else {
         return;
-    }
-    board::leave_at_exit();
+    };
 
     let prepared = installation::prepare_session()
         .and_then(|()| store::tx(installation::database))

@@ -17,7 +17,7 @@ use crate::board::{self, Errand};
 use crate::error::{Error, Result};
 use crate::store::{self, Db, bounded, fact, installation, lock, metric, retention, tx};
 use crate::wait::Waiter;
-use crate::{activity, guc, signals, trouble};
+use crate::{activity, guc, process, signals, trouble};
 
 /// What pg_stat_activity shows as backend_type.
 pub const NAME: &str = "connector_service upkeep";
@@ -80,14 +80,9 @@ const COULD_NOT_TIDY: &str = "could not delete what is old";
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn connector_service_upkeep(arg: pg_sys::Datum) {
-    let (database, number) = board::unpack(arg);
-    signals::install();
-    // SAFETY: once, at the start of a background worker. It connects as the bootstrap superuser.
-    unsafe { pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0) };
-    if !board::enter_worker(database, number) {
+    let Some((database, number)) = process::begin(arg) else {
         return;
-    }
-    board::leave_at_exit();
+    };
     let prepared = installation::prepare_session()
         .and_then(|()| installation::bound_session())
         .and_then(|()| tx(installation::database));

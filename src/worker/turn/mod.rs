@@ -104,6 +104,8 @@ struct Turn {
     tried: Option<(Uuid, Uuid)>,
     /// Tenants whose facts are derived by the upkeep process for a while.
     slow: Slow,
+    /// Tenants whose days are summed by it for a while.
+    heavy: Slow,
     /// Facts of some records were left to the upkeep process.
     is_left: bool,
     /// Days were summed since the upkeep process was told.
@@ -141,6 +143,7 @@ pub fn run(number: i32) {
         unqueued: Aside::default(),
         tried: None,
         slow: Slow::new(),
+        heavy: Slow::new(),
         is_left: false,
         metrics_changed: false,
         unsettled: Unsettled::default(),
@@ -274,6 +277,7 @@ impl Turn {
         self.take_over()?;
         let now = Instant::now();
         self.slow.retain(|_, until| *until > now);
+        self.heavy.retain(|_, until| *until > now);
         if std::mem::take(&mut self.metrics_changed) {
             self.ask_upkeep(Errand::Refresh);
         }

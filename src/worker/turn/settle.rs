@@ -18,6 +18,10 @@ const DAYS_AT_ONCE: i32 = 200;
 /// on a busy machine a process of its own does what is quick.
 const SETTLED_WITHIN: Duration = Duration::from_millis(400);
 
+/// How long the days of a tenant that took longer are left to the upkeep process. Shorter: everybody waits more often for
+/// what is then done again. Longer: one busy moment has runs of a tenant end later for longer.
+const HEAVY_FOR: Duration = Duration::from_secs(10 * 60);
+
 /// How long a run waits for the upkeep process. Longer: a tenant whose mappings are slow keeps places that runs of it could
 /// have. Shorter: whoever waits for a run of many records reads its metrics before they are there.
 const WAIT_FOR_METRICS: Duration = Duration::from_secs(10);
@@ -47,7 +51,7 @@ impl Turn {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             // The process was told to end: others sum the rest.
-            if left.is_zero() || signals::is_leaving() {
+            if left.is_zero() || signals::is_leaving() || self.heavy.contains_key(&tenant) {
                 break;
             }
             match bounded(left, |db| metric::settle(db, tenant, DAYS_AT_ONCE)) {
@@ -66,7 +70,10 @@ impl Turn {
                     self.ask_upkeep(Errand::Derive);
                     return Some(WAIT_FOR_LOCK);
                 }
-                Err(error) if error.is_about_cost() => break,
+                Err(error) if error.is_about_cost() => {
+                    self.heavy.insert(tenant, Instant::now() + HEAVY_FOR);
+                    break;
+                }
                 Err(error) => {
                     if !error.is_momentary() {
                         trouble::trouble(COULD_NOT_SUM, &error);

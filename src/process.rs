@@ -1,0 +1,19 @@
+//! How a process of a database begins.
+
+use pgrx::pg_sys;
+
+use crate::{board, signals};
+
+/// Connects a background worker to the database of its argument and takes its place there, given back however it ends;
+/// returns the database and the process's number. `None`: the place is taken, or the database is held.
+pub fn begin(arg: pg_sys::Datum) -> Option<(pg_sys::Oid, i32)> {
+    let (database, number) = board::unpack(arg);
+    signals::install();
+    // SAFETY: once, at the start of a background worker. It connects as the bootstrap superuser.
+    unsafe { pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0) };
+    let has_place = board::enter_worker(database, number);
+    has_place.then(|| {
+        board::leave_at_exit();
+        (database, number)
+    })
+}
