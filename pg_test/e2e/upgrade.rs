@@ -235,7 +235,7 @@ fn an_update_that_forgets_something_is_seen() {
         ),
         ("DROP POLICY own ON sync_runs", "sync_runs own"),
         (
-            "ALTER FUNCTION connector_service_settle(integer) SECURITY INVOKER",
+            "ALTER FUNCTION connector_service_settle(integer, uuid) SECURITY INVOKER",
             "connector_service_settle",
         ),
         ("COMMENT ON COLUMN metrics.data IS 'x'", "metrics.data"),
