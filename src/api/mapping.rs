@@ -75,7 +75,7 @@ fn local(seconds: i64, timezone: &str) -> Option<(i32, u32, u32)> {
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_judge_paths(
     p_items_path: Option<&str>,
-    p_paths: Vec<Option<String>>,
+    p_paths: Option<Vec<Option<String>>>,
 ) -> Result<bool, ErrorReport> {
     let judge = |path: &str, before: usize| {
         let shape = jsonpath::shape(path);
@@ -90,7 +90,7 @@ fn connector_service_judge_paths(
     let items = p_items_path.map(|path| judge(path, 0)).transpose()?;
     let items = items.unwrap_or_default();
     let mut is_plain = items.is_plain();
-    for path in p_paths.iter().flatten() {
+    for path in p_paths.iter().flatten().flatten() {
         is_plain &= judge(path, items.descents)?.is_plain();
     }
     Ok(is_plain)
