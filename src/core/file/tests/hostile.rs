@@ -402,6 +402,23 @@ fn lists_of_very_many_parts_are_not_kept() {
 }
 
 #[test]
+fn two_lists_of_sheets_are_read_the_same_way_each_time() {
+    let other = WORKBOOK.replace("rId1", "rId9");
+    let sheet = r#"<worksheet><sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>a</t></is></c></row><row r="2" hidden="1"><c r="A2"><v>1</v></c></row><row r="3"><c r="A3"><v>2</v></c></row></sheetData></worksheet>"#;
+    let book = archive(&[
+        ("_rels/.rels", RELATIONSHIPS),
+        ("xl/workbook.xml", WORKBOOK),
+        ("xl/workbook.xmlx", &other),
+        ("xl/_rels/workbook.xml.rels", OF_WORKBOOK),
+        ("xl/worksheets/sheet1.xml", sheet),
+    ]);
+    for _ in 0..20 {
+        let came = read("excel", "x.xlsx", &book, json!({"skip_hidden": true}));
+        assert_eq!(came.values(), [json!({"a": 2})]);
+    }
+}
+
+#[test]
 fn merged_regions_that_lie_over_each_other_are_filled_once() {
     let cells: String = (1..=3_000)
         .map(|row| format!(r#"<row r="{row}"><c r="A{row}"><v>1</v></c></row>"#))
@@ -697,6 +714,25 @@ fn headings_that_are_all_the_same_take_no_time() {
         "{:?}",
         began.elapsed()
     );
+}
+
+#[test]
+fn the_last_line_of_json_needs_no_end_in_any_encoding() {
+    for (encoding, text) in [
+        (
+            "utf-16le",
+            "{\"a\": 1}\n{\"a\": 2}"
+                .encode_utf16()
+                .flat_map(u16::to_le_bytes)
+                .collect::<Vec<u8>>(),
+        ),
+        ("windows-1252", b"{\"a\": 1}\n{\"a\": 2}".to_vec()),
+        ("shift_jis", b"{\"a\": 1}\n{\"a\": 2}".to_vec()),
+    ] {
+        let came = read("csv", "x.jsonl", &text, json!({"encoding": encoding}));
+        let expected = [json!({"a": 1}), json!({"a": 2})];
+        assert_eq!(came.values(), expected, "{encoding}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! XLSX: examined here, read by `calamine`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use calamine::{DataRef, Reader, SheetType, SheetVisible, Xlsx};
 use quick_xml::events::Event;
@@ -60,7 +60,8 @@ struct Part {
 pub fn examine(content: &mut dyn Content) -> Result<Vec<About>, Failure> {
     let mut archive = Archive::open(content)?;
     let names = archive.names();
-    let mut parts: HashMap<String, Part> = HashMap::new();
+    // In order: of two that may be the workbook it is always the same one.
+    let mut parts: BTreeMap<String, Part> = BTreeMap::new();
     let (mut remembered, mut kept) = (Remembered::default(), 0);
     for (position, name) in names.into_iter().enumerate() {
         if let Some(part) = examine_part(&mut archive, position)? {
@@ -99,7 +100,7 @@ pub fn examine(content: &mut dyn Content) -> Result<Vec<About>, Failure> {
 }
 
 /// Where the sheets are, in the order of the workbook.
-fn paths(parts: &HashMap<String, Part>) -> Vec<String> {
+fn paths(parts: &BTreeMap<String, Part>) -> Vec<String> {
     let Some((path, workbook)) = parts.iter().find(|(_, part)| !part.sheets.is_empty()) else {
         return Vec::new();
     };
