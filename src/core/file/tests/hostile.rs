@@ -385,7 +385,7 @@ fn lists_of_very_many_parts_are_not_kept() {
     // As sheets, each of which names a cell without a value.
     let sheet = format!(
         r#"<worksheet><sheetData><row><c r="{}"><f>1</f></c></row></sheetData></worksheet>"#,
-        "A".repeat(1_000_000)
+        "A1-".repeat(300_000)
     );
     let names: Vec<String> = (0..60).map(|part| format!("xl/{part}.xml")).collect();
     let parts: Vec<(&str, &str)> = names
@@ -399,6 +399,31 @@ fn lists_of_very_many_parts_are_not_kept() {
             [json!({"a": 1, "b": 2})]
         );
     });
+}
+
+#[test]
+fn a_place_beyond_all_numbers_is_none() {
+    for place in [
+        "AAAAAAAAAAAA1",
+        "FXSHRXX1",
+        "A99999999999999999999",
+        "XFDX1",
+    ] {
+        let row = format!(r#"{ROWS}<row r="3"><c r="{place}"><v>9</v></c></row>"#);
+        is_refused("x.xlsx", &workbook(&row, &[]), "file_refused", "damaged");
+    }
+    for region in ["A1:XFDX1", "B5:A9", "A9:B5", "A1:A99999999999"] {
+        let sheet = format!(
+            r#"<worksheet><dimension ref="{region}"/><sheetData>{ROWS}</sheetData></worksheet>"#
+        );
+        let book = archive(&[
+            ("_rels/.rels", RELATIONSHIPS),
+            ("xl/workbook.xml", WORKBOOK),
+            ("xl/_rels/workbook.xml.rels", OF_WORKBOOK),
+            ("xl/worksheets/sheet1.xml", &sheet),
+        ]);
+        is_refused("x.xlsx", &book, "file_refused", "damaged");
+    }
 }
 
 #[test]
