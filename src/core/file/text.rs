@@ -427,6 +427,8 @@ struct Decoded<'a> {
     from: usize,
     is_first: bool,
     is_over: bool,
+    /// Whether the decoder has said its last: asked once more it panics.
+    is_done: bool,
     lines: u64,
 }
 
@@ -441,6 +443,7 @@ impl<'a> Decoded<'a> {
             from: 0,
             is_first: true,
             is_over: false,
+            is_done: false,
             lines: 0,
         }
     }
@@ -458,7 +461,7 @@ impl<'a> Decoded<'a> {
 
 impl Read for Decoded<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() {
+        if buffer.is_empty() || self.is_done {
             return Ok(0);
         }
         loop {
@@ -485,8 +488,8 @@ impl Read for Decoded<'_> {
                 let message = format!("line {line}: bytes that are not {name}");
                 return Err(io::Error::other(refused(message)));
             }
-            let is_end = self.is_over && result == DecoderResult::InputEmpty;
-            if given > 0 || is_end {
+            self.is_done = self.is_over && result == DecoderResult::InputEmpty;
+            if given > 0 || self.is_done {
                 return Ok(given);
             }
             // A character longer than the buffer cannot be given, which no reader here has.

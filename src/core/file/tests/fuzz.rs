@@ -1,6 +1,7 @@
 //! Text files: tables that the `csv` crate writes, in every encoding; lines of JSON; and both, damaged.
 
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
+use serde_json::value::RawValue;
 use serde_json::{Map, json};
 
 use super::*;
@@ -14,8 +15,9 @@ pub fn enough(bytes: usize) -> usize {
 /// What holds for whatever a file comes to.
 pub fn check(came: &Came) {
     for (stream, record) in &came.records {
-        let value: Value = serde_json::from_slice(&record.json).unwrap();
-        assert!(value.is_object());
+        // Its numbers may be larger than a double is.
+        let value: &RawValue = serde_json::from_slice(&record.json).unwrap();
+        assert!(value.get().starts_with('{'));
         assert!(record.id.starts_with(&format!("{stream}/")));
         assert!(!record.id.contains('\0'));
     }

@@ -385,7 +385,7 @@ fn lists_of_very_many_parts_are_not_kept() {
     // As sheets, each of which names a cell without a value.
     let sheet = format!(
         r#"<worksheet><sheetData><row><c r="{}"><f>1</f></c></row></sheetData></worksheet>"#,
-        "A".repeat(1_000_000)
+        "A1-".repeat(300_000)
     );
     let names: Vec<String> = (0..60).map(|part| format!("xl/{part}.xml")).collect();
     let parts: Vec<(&str, &str)> = names
@@ -399,6 +399,48 @@ fn lists_of_very_many_parts_are_not_kept() {
             [json!({"a": 1, "b": 2})]
         );
     });
+}
+
+#[test]
+fn a_place_beyond_all_numbers_is_none() {
+    for place in [
+        "AAAAAAAAAAAA1",
+        "FXSHRXX1",
+        "A99999999999999999999",
+        "XFDX1",
+    ] {
+        let row = format!(r#"{ROWS}<row r="3"><c r="{place}"><v>9</v></c></row>"#);
+        is_refused("x.xlsx", &workbook(&row, &[]), "file_refused", "damaged");
+    }
+    for region in ["A1:XFDX1", "B5:A9", "A9:B5", "A1:A99999999999"] {
+        let sheet = format!(
+            r#"<worksheet><dimension ref="{region}"/><sheetData>{ROWS}</sheetData></worksheet>"#
+        );
+        let book = archive(&[
+            ("_rels/.rels", RELATIONSHIPS),
+            ("xl/workbook.xml", WORKBOOK),
+            ("xl/_rels/workbook.xml.rels", OF_WORKBOOK),
+            ("xl/worksheets/sheet1.xml", &sheet),
+        ]);
+        is_refused("x.xlsx", &book, "file_refused", "damaged");
+    }
+}
+
+#[test]
+fn two_lists_of_sheets_are_read_the_same_way_each_time() {
+    let other = WORKBOOK.replace("rId1", "rId9");
+    let sheet = r#"<worksheet><sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>a</t></is></c></row><row r="2" hidden="1"><c r="A2"><v>1</v></c></row><row r="3"><c r="A3"><v>2</v></c></row></sheetData></worksheet>"#;
+    let book = archive(&[
+        ("_rels/.rels", RELATIONSHIPS),
+        ("xl/workbook.xml", WORKBOOK),
+        ("xl/workbook.xmlx", &other),
+        ("xl/_rels/workbook.xml.rels", OF_WORKBOOK),
+        ("xl/worksheets/sheet1.xml", sheet),
+    ]);
+    for _ in 0..20 {
+        let came = read("excel", "x.xlsx", &book, json!({"skip_hidden": true}));
+        assert_eq!(came.values(), [json!({"a": 2})]);
+    }
 }
 
 #[test]
@@ -697,6 +739,25 @@ fn headings_that_are_all_the_same_take_no_time() {
         "{:?}",
         began.elapsed()
     );
+}
+
+#[test]
+fn the_last_line_of_json_needs_no_end_in_any_encoding() {
+    for (encoding, text) in [
+        (
+            "utf-16le",
+            "{\"a\": 1}\n{\"a\": 2}"
+                .encode_utf16()
+                .flat_map(u16::to_le_bytes)
+                .collect::<Vec<u8>>(),
+        ),
+        ("windows-1252", b"{\"a\": 1}\n{\"a\": 2}".to_vec()),
+        ("shift_jis", b"{\"a\": 1}\n{\"a\": 2}".to_vec()),
+    ] {
+        let came = read("csv", "x.jsonl", &text, json!({"encoding": encoding}));
+        let expected = [json!({"a": 1}), json!({"a": 2})];
+        assert_eq!(came.values(), expected, "{encoding}");
+    }
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! XLSX: examined here, read by `calamine`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use calamine::{DataRef, Reader, SheetType, SheetVisible, Xlsx};
-use quick_xml::events::Event;
+use quick_xml::events::{BytesStart, Event};
 
 use super::super::row::Kind;
 use super::archive::{Archive, attribute, damaged};
@@ -36,6 +36,41 @@ const NOT_OF_SHEETS: [&str; 9] = [
     "definedName",
 ];
 
+/// What says where it is.
+const PLACED: [&str; 4] = ["dimension", "row", "c", "mergeCell"];
+
+/// Refuses a place that no sheet has. The reader would count on beyond the end of its numbers, and put a cell where it
+/// is not.
+fn check_places(element: &BytesStart) -> Result<(), Failure> {
+    let mut attributes = element.attributes();
+    let places = attributes.with_checks(false).flatten();
+    let mut places = places.filter(|a| matches!(a.key.local_name().as_ref(), "r" | "ref"));
+    // Of the whole sheet it subtracts the first cell from the last one.
+    let is_whole = element.local_name().as_ref() == "dimension";
+    let is_in_order = |text: &str| {
+        let ends = text.split_once(':').map(|(a, b)| (place(a), place(b)));
+        !is_whole || !matches!(ends, Some((Some(a), Some(b))) if a.0 > b.0 || a.1 > b.1)
+    };
+    match places.all(|place| is_place(&place.value) && is_in_order(&place.value)) {
+        true => Ok(()),
+        false => Err(damaged()),
+    }
+}
+
+/// Whether a text has no more letters and digits in a row than `XFD1048576`.
+fn is_place(text: &str) -> bool {
+    let (mut letters, mut digits) = (0, 0);
+    text.bytes().all(|byte| {
+        letters = if byte.is_ascii_alphabetic() {
+            letters + 1
+        } else {
+            0
+        };
+        digits = if byte.is_ascii_digit() { digits + 1 } else { 0 };
+        letters <= 3 && digits <= 7
+    })
+}
+
 /// What is known of a part once it was unpacked.
 #[derive(Default)]
 struct Part {
@@ -60,7 +95,8 @@ struct Part {
 pub fn examine(content: &mut dyn Content) -> Result<Vec<About>, Failure> {
     let mut archive = Archive::open(content)?;
     let names = archive.names();
-    let mut parts: HashMap<String, Part> = HashMap::new();
+    // In order: of two that may be the workbook it is always the same one.
+    let mut parts: BTreeMap<String, Part> = BTreeMap::new();
     let (mut remembered, mut kept) = (Remembered::default(), 0);
     for (position, name) in names.into_iter().enumerate() {
         if let Some(part) = examine_part(&mut archive, position)? {
@@ -99,7 +135,7 @@ pub fn examine(content: &mut dyn Content) -> Result<Vec<About>, Failure> {
 }
 
 /// Where the sheets are, in the order of the workbook.
-fn paths(parts: &HashMap<String, Part>) -> Vec<String> {
+fn paths(parts: &BTreeMap<String, Part>) -> Vec<String> {
     let Some((path, workbook)) = parts.iter().find(|(_, part)| !part.sheets.is_empty()) else {
         return Vec::new();
     };
@@ -137,6 +173,9 @@ fn examine_part(archive: &mut Archive, position: usize) -> Result<Option<Part>, 
             Event::Eof => break,
             Event::Start(element) => {
                 part.elements += 1;
+                if PLACED.contains(&element.local_name().as_ref()) {
+                    check_places(&element)?;
+                }
                 part.is_list |= NOT_OF_SHEETS.contains(&element.local_name().as_ref());
                 match element.local_name().as_ref() {
                     "sheetData" => part.is_sheet = true,

@@ -31,7 +31,7 @@ fn is_signed(kind: &Kind, headers: &Headers, body: &[u8]) -> bool {
                 let seconds = std::str::from_utf8(time)
                     .ok()
                     .and_then(|time| time.parse::<i64>().ok());
-                seconds.is_some_and(|seconds| (seconds - now().timestamp()).abs() <= 300)
+                seconds.is_some_and(|seconds| seconds.abs_diff(now().timestamp()) <= 300)
             });
             times.any(|(_, time)| {
                 let mac = of(&[time, b".".as_slice(), body].concat());
@@ -56,7 +56,7 @@ fn is_signed(kind: &Kind, headers: &Headers, body: &[u8]) -> bool {
             let seconds = std::str::from_utf8(time)
                 .ok()
                 .and_then(|time| time.parse::<i64>().ok());
-            let is_now = seconds.is_some_and(|seconds| (seconds - now().timestamp()).abs() <= 300);
+            let is_now = seconds.is_some_and(|seconds| seconds.abs_diff(now().timestamp()) <= 300);
             is_now && is_base64("x-signature", &[time, b".", body].concat())
         }),
     }
