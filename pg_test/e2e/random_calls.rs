@@ -634,10 +634,10 @@ fn session(cluster: &Cluster, extension: &Extension, seed: u64, left: &AtomicU64
     }
 }
 
-/// When the server started, and which of its processes are ours.
+/// When the server started, and which of its processes are ours. The upkeep process is not among them: it leaves when a call has deleted the last connector.
 fn processes(client: &mut Client) -> Vec<String> {
     let sql = "SELECT pg_postmaster_start_time()::text UNION ALL
-               (SELECT backend_type || ' ' || pid FROM pg_stat_activity WHERE backend_type LIKE 'connector\\_service%' ORDER BY 1)";
+               (SELECT backend_type || ' ' || pid FROM pg_stat_activity WHERE backend_type LIKE 'connector\\_service%' AND backend_type <> 'connector_service upkeep' ORDER BY 1)";
     client
         .simple_query(sql)
         .unwrap()

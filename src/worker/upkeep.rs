@@ -242,9 +242,9 @@ impl Upkeep {
                 .is_some_and(|it| it.settle_at <= Instant::now())
         {
             self.settle(tenant);
+            // Runs may wait for it.
+            board::wake(self.database);
         }
-        // Runs may wait for it.
-        board::wake(self.database);
         Ok(Duration::ZERO)
     }
 

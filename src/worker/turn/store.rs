@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Collected, Turn};
 use crate::error::{Error, Result};
 use crate::store::page::Deriving;
-use crate::store::{budget, page, run, tx, upload};
+use crate::store::{Alarm, budget, page, run, tx, upload};
 use crate::worker::look;
 use crate::{activity, fault, signals, trouble};
 
@@ -19,6 +19,9 @@ const PAGES_AT_ONCE: usize = 8;
 const RECORDS_AT_ONCE: usize = 4_000;
 /// How often a page whose transaction met a deadlock, a lock time-out or the like is tried again.
 const STORE_TRIES: u32 = 5;
+/// Longest time for one transaction. Longer: everybody waits for what the owner of a database hangs on a table, or for a look
+/// at what is gone among millions of records. Shorter: on a busy machine a large page fails.
+const STORED_WITHIN: Duration = Duration::from_secs(60);
 /// How long the facts of a tenant that took too long follow in a process of their own. Longer: a tenant whose mapping was
 /// mended has records written twice for longer. Shorter: everybody waits for the same mapping more often.
 const SLOW_FOR: Duration = Duration::from_secs(10 * 60);
@@ -130,6 +133,7 @@ impl Turn {
         loop {
             let (token, going, slow) = (self.token, &mut self.going, &self.slow);
             let mut current = None;
+            let alarm = Alarm::set(STORED_WITHIN);
             let stored = tx(|db| {
                 page::commit_without_waiting(db)?;
                 let mut deriving = Deriving::begin(slow);
@@ -152,7 +156,7 @@ impl Turn {
                     Some(tenant) => {
                         self.slow.insert(tenant, Instant::now() + SLOW_FOR);
                     }
-                    None => return Err(error),
+                    None => return Err(alarm.explain(error)),
                 },
             }
             signals::answer();
