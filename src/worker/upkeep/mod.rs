@@ -6,16 +6,19 @@
 //! up to tenants, so each unit of work has a bound in time and in memory, tenants take turns, and nobody's page waits for
 //! any of it. A record that alone costs more than it may goes to quarantine with that reason.
 
+mod step;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
 use uuid::Uuid;
 
+use self::step::{MEMORY, Step, check_some, derive_some, settle_some};
 use super::memory::Limit;
 use crate::board::{self, Errand};
 use crate::error::{Error, Result};
-use crate::store::{self, Db, bounded, fact, installation, lock, metric, retention, tx};
+use crate::store::{self, Db, bounded, fact, installation, metric, retention, tx};
 use crate::wait::Waiter;
 use crate::{activity, guc, process, signals, trouble};
 
@@ -25,26 +28,14 @@ pub const NAME: &str = "connector_service upkeep";
 /// Records of one step. More: more is done again where one of them costs too much. Fewer: more transactions.
 const RECORDS_AT_ONCE: i64 = 1_000;
 
-/// Longest time for the facts of one record. Longer: a hostile tenant keeps this process longer. Shorter: on a busy machine a
-/// large order goes to quarantine.
-const RECORD_WITHIN: Duration = Duration::from_secs(2);
-/// What a step may take for each further record.
-const EACH_RECORD: Duration = Duration::from_millis(3);
-
 /// What a tenant may take before it is the next one's turn. Longer: others wait longer. Shorter: more steps.
 const TURN: Duration = Duration::from_secs(2);
 
-/// Memory of one step, beyond what the process has. Smaller: a record of a few megabytes goes to quarantine. Larger: one
-/// tenant's mapping takes it from the server.
-const MEMORY: u64 = 256 * 1024 * 1024;
-
-/// Days of one step, and how long it may take. A day that alone takes longer is tried again later.
+/// Days of one step.
 const DAYS_AT_ONCE: i32 = 200;
-const DAYS_WITHIN: Duration = Duration::from_secs(30);
 
-/// Tenants of one step of the checks, and how long it may take.
+/// Tenants of one step of the checks.
 const TENANTS_AT_ONCE: i64 = 50;
-const CHECKED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Longest time for the monthly aggregate, and for one step of deleting what is old.
 const REFRESHED_WITHIN: Duration = Duration::from_secs(10 * 60);
@@ -158,15 +149,6 @@ struct Upkeep {
     refreshed_at: Option<Instant>,
     /// How long the last refresh took.
     refresh_took: Duration,
-}
-
-/// How a step over a tenant's records or days went.
-enum Step {
-    /// So many records or days.
-    Did(u64),
-    Locked,
-    /// It cost more than it may.
-    Costly(String),
 }
 
 impl Upkeep {
@@ -396,85 +378,6 @@ impl Upkeep {
         }
         self.refreshed_at = Some(began);
         self.refresh_took = began.elapsed();
-    }
-}
-
-/// One step, within its bounds of time and memory. `None`: somebody has the lock.
-fn step(longest: Duration, work: impl FnOnce(&mut Db) -> Result<Option<u64>>) -> Result<Step> {
-    let limit = Limit::set(MEMORY);
-    let done = bounded(longest, work);
-    let was_exceeded = limit.was_exceeded();
-    drop(limit);
-    match done {
-        Ok(Some(count)) => Ok(Step::Did(count)),
-        Ok(None) => Ok(Step::Locked),
-        Err(Error::TookTooLong(longest)) => {
-            Ok(Step::Costly(format!("it took longer than {longest:?}")))
-        }
-        Err(error) if was_exceeded || error.is_about_cost() => {
-            let megabytes = MEMORY >> 20;
-            Ok(Step::Costly(format!(
-                "it took more than {megabytes} MB of memory"
-            )))
-        }
-        Err(error) if error.is_about_a_lock() => Ok(Step::Locked),
-        Err(error) => Err(error),
-    }
-}
-
-/// Writes the facts of a connector's oldest records that wait for them. One that alone costs too much goes to quarantine.
-fn derive_some(tenant: Uuid, connector: Uuid, most: i64) -> Result<Step> {
-    let mut taken = Vec::new();
-    let longest = RECORD_WITHIN + EACH_RECORD * u32::try_from(most - 1).unwrap_or_default();
-    let done = step(longest, |db| {
-        if !lock::try_facts(tenant) {
-            return Ok(None);
-        }
-        taken = fact::oldest_waiting(db, connector, most)?;
-        if !taken.is_empty() {
-            fact::derive_waiting(db, connector, taken.clone())?;
-        }
-        Ok(Some(taken.len() as u64))
-    })?;
-    match done {
-        Step::Costly(why) if taken.len() == 1 => step(RECORD_WITHIN, |db| {
-            if !lock::try_facts(tenant) {
-                return Ok(None);
-            }
-            fact::refuse(db, connector, taken, &why)?;
-            Ok(Some(1))
-        }),
-        other => Ok(other),
-    }
-}
-
-fn settle_some(tenant: Uuid, most: i32) -> Result<Step> {
-    step(DAYS_WITHIN, |db| metric::settle(db, tenant, most))
-}
-
-/// Looks over the data of some tenants; where that costs too much, of each of them.
-fn check_some(tenants: &[Uuid]) {
-    let checked = step(CHECKED_WITHIN, |db| {
-        if !tenants.iter().all(|tenant| lock::try_facts(*tenant)) {
-            return Ok(None);
-        }
-        metric::check_quality(db, tenants)?;
-        Ok(Some(0))
-    });
-    match (checked, tenants) {
-        (Ok(Step::Did(_)), _) => trouble::over(COULD_NOT_CHECK),
-        (Ok(Step::Costly(why)), [tenant]) => {
-            trouble::trouble(COULD_NOT_CHECK, &Error::Costly(*tenant, why));
-        }
-        // The next look finds it.
-        (Ok(Step::Locked), [_]) => {}
-        (Ok(_), several) => {
-            for tenant in several {
-                signals::answer();
-                check_some(std::slice::from_ref(tenant));
-            }
-        }
-        (Err(error), _) => trouble::trouble(COULD_NOT_CHECK, &error),
     }
 }
 

@@ -1,0 +1,115 @@
+//! One step of the upkeep, within its bounds of time and memory.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::COULD_NOT_CHECK;
+use crate::error::{Error, Result};
+use crate::store::{Db, bounded, fact, lock, metric};
+use crate::worker::memory::Limit;
+use crate::{signals, trouble};
+
+/// Longest time for the facts of one record. Longer: a hostile tenant keeps this process longer. Shorter: on a busy machine a
+/// large order goes to quarantine.
+const RECORD_WITHIN: Duration = Duration::from_secs(2);
+/// What a step may take for each further record.
+const EACH_RECORD: Duration = Duration::from_millis(3);
+
+/// Memory of one step, beyond what the process has. Smaller: a record of a few megabytes goes to quarantine. Larger: one
+/// tenant's mapping takes it from the server.
+pub const MEMORY: u64 = 256 * 1024 * 1024;
+
+/// How long a step over days may take. A day that alone takes longer is tried again later.
+const DAYS_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a step of the checks may take.
+const CHECKED_WITHIN: Duration = Duration::from_secs(60);
+
+/// How a step over a tenant's records or days went.
+pub enum Step {
+    /// So many records or days.
+    Did(u64),
+    Locked,
+    /// It cost more than it may.
+    Costly(String),
+}
+
+/// One step, within its bounds of time and memory. `None`: somebody has the lock.
+fn step(longest: Duration, work: impl FnOnce(&mut Db) -> Result<Option<u64>>) -> Result<Step> {
+    let limit = Limit::set(MEMORY);
+    let done = bounded(longest, work);
+    let was_exceeded = limit.was_exceeded();
+    drop(limit);
+    match done {
+        Ok(Some(count)) => Ok(Step::Did(count)),
+        Ok(None) => Ok(Step::Locked),
+        Err(Error::TookTooLong(longest)) => {
+            Ok(Step::Costly(format!("it took longer than {longest:?}")))
+        }
+        Err(error) if was_exceeded || error.is_about_cost() => {
+            let megabytes = MEMORY >> 20;
+            Ok(Step::Costly(format!(
+                "it took more than {megabytes} MB of memory"
+            )))
+        }
+        Err(error) if error.is_about_a_lock() => Ok(Step::Locked),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes the facts of a connector's oldest records that wait for them. One that alone costs too much goes to quarantine.
+pub fn derive_some(tenant: Uuid, connector: Uuid, most: i64) -> Result<Step> {
+    let mut taken = Vec::new();
+    let longest = RECORD_WITHIN + EACH_RECORD * u32::try_from(most - 1).unwrap_or_default();
+    let done = step(longest, |db| {
+        if !lock::try_facts(tenant) {
+            return Ok(None);
+        }
+        taken = fact::oldest_waiting(db, connector, most)?;
+        if !taken.is_empty() {
+            fact::derive_waiting(db, connector, taken.clone())?;
+        }
+        Ok(Some(taken.len() as u64))
+    })?;
+    match done {
+        Step::Costly(why) if taken.len() == 1 => step(RECORD_WITHIN, |db| {
+            if !lock::try_facts(tenant) {
+                return Ok(None);
+            }
+            fact::refuse(db, connector, taken, &why)?;
+            Ok(Some(1))
+        }),
+        other => Ok(other),
+    }
+}
+
+pub fn settle_some(tenant: Uuid, most: i32) -> Result<Step> {
+    step(DAYS_WITHIN, |db| metric::settle(db, tenant, most))
+}
+
+/// Looks over the data of some tenants; where that costs too much, of each of them.
+pub fn check_some(tenants: &[Uuid]) {
+    let checked = step(CHECKED_WITHIN, |db| {
+        if !tenants.iter().all(|tenant| lock::try_facts(*tenant)) {
+            return Ok(None);
+        }
+        metric::check_quality(db, tenants)?;
+        Ok(Some(0))
+    });
+    match (checked, tenants) {
+        (Ok(Step::Did(_)), _) => trouble::over(COULD_NOT_CHECK),
+        (Ok(Step::Costly(why)), [tenant]) => {
+            trouble::trouble(COULD_NOT_CHECK, &Error::Costly(*tenant, why));
+        }
+        // The next look finds it.
+        (Ok(Step::Locked), [_]) => {}
+        (Ok(_), several) => {
+            for tenant in several {
+                signals::answer();
+                check_some(std::slice::from_ref(tenant));
+            }
+        }
+        (Err(error), _) => trouble::trouble(COULD_NOT_CHECK, &error),
+    }
+}
