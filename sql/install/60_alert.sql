@@ -293,11 +293,9 @@ COMMENT ON FUNCTION @extschema@.connector_service_close_schema_alerts(uuid) IS '
 
 -- What only looking finds.
 
-CREATE FUNCTION @extschema@.connector_service_check_missing(p_tenant_ids uuid[], p_days integer) RETURNS bigint LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET jit = off SET DateStyle = 'ISO'
+CREATE FUNCTION @extschema@.connector_service_prune_sources(p_tenant_ids uuid[]) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    v_missing bigint;
 BEGIN
     -- A source whose first days are gone begins later; one without any is no source any more.
     WITH actual AS MATERIALIZED (
@@ -312,7 +310,16 @@ BEGIN
         WHERE s.tenant_id = a.tenant_id AND s.metric_type = a.metric_type AND s.connector_id = a.connector_id AND a.first_date IS NULL)
     UPDATE @extschema@.metric_sources s SET first_date = a.first_date FROM actual a
     WHERE s.tenant_id = a.tenant_id AND s.metric_type = a.metric_type AND s.connector_id = a.connector_id AND a.first_date > s.first_date;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_prune_sources(uuid[]) IS 'Brings metric_sources of some tenants, NULL: of all, after deletions of records. The caller holds the locks of their facts.';
 
+CREATE FUNCTION @extschema@.connector_service_check_missing(p_tenant_ids uuid[], p_days integer) RETURNS bigint LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET jit = off SET DateStyle = 'ISO'
+AS $$
+DECLARE
+    v_missing bigint;
+BEGIN
     WITH tenant AS MATERIALIZED (
         SELECT t.tenant_id, t.timezone, (now() AT TIME ZONE t.timezone)::date AS today FROM @extschema@.tenants t
         WHERE p_tenant_ids IS NULL OR t.tenant_id = ANY (p_tenant_ids)),
@@ -371,7 +378,7 @@ BEGIN
     RETURN v_missing;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_check_missing(uuid[], integer) IS 'The work of check_missing_data(), for some tenants, NULL: for all. The caller holds the locks of their facts.';
+COMMENT ON FUNCTION @extschema@.connector_service_check_missing(uuid[], integer) IS 'Looks for missing days of some tenants, NULL: of all; see check_missing_data(). What is stored meanwhile is looked at the next time.';
 
 CREATE FUNCTION @extschema@.check_missing_data(p_days integer DEFAULT 30) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -383,6 +390,7 @@ BEGIN
             HINT = 'p_days is between 1 and 3660.';
     END IF;
     PERFORM @extschema@.connector_service_lock(NULL::uuid);
+    PERFORM @extschema@.connector_service_prune_sources(NULL::uuid[]);
     RETURN @extschema@.connector_service_check_missing(NULL::uuid[], p_days);
 END
 $$;
@@ -391,16 +399,11 @@ COMMENT ON FUNCTION @extschema@.check_missing_data(integer) IS 'Looks for days w
 CREATE FUNCTION @extschema@.connector_service_check_quality(p_tenant_ids uuid[] DEFAULT NULL) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET jit = off SET DateStyle = 'ISO'
 AS $$
-DECLARE
-    v_tenant_id uuid;
 BEGIN
     IF p_tenant_ids IS NULL THEN
         PERFORM @extschema@.connector_service_lock(NULL::uuid);
+        PERFORM @extschema@.connector_service_prune_sources(NULL::uuid[]);
     END IF;
-    -- In one order, whoever locks several.
-    FOR v_tenant_id IN SELECT wanted.id FROM unnest(p_tenant_ids) AS wanted(id) WHERE wanted.id IS NOT NULL ORDER BY 1 LOOP
-        PERFORM @extschema@.connector_service_lock(v_tenant_id);
-    END LOOP;
     PERFORM @extschema@.connector_service_check_missing(p_tenant_ids, 30);
 
     WITH stale AS MATERIALIZED (
@@ -470,7 +473,7 @@ BEGIN
     WHERE a.tenant_id = over.tenant_id AND a.alert_type = 'completeness' AND a.alert_key = over.alert_key;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_check_quality(uuid[]) IS 'Everything that only looking finds, for some tenants or for all: missing days, connectors that do not succeed, days with too few records. Alerts each trouble once and closes what is over. The upkeep process calls it every hour.';
+COMMENT ON FUNCTION @extschema@.connector_service_check_quality(uuid[]) IS 'Everything that only looking finds, for some tenants or for all: missing days, connectors that do not succeed, days with too few records. Alerts each trouble once and closes what is over. The upkeep process calls it every hour, for some tenants at a time and then without their locks, so that nobody waits.';
 
 CREATE FUNCTION @extschema@.connector_service_note_count(p_connector_id uuid, p_stream text, p_problem text) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

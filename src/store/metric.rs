@@ -55,6 +55,15 @@ pub fn settle(db: &mut Db, tenant: Uuid, most: i32) -> Result<Option<u64>> {
     Ok(Some(rows.need::<i64>(0, 1)?.unsigned_abs()))
 }
 
+/// Brings `metric_sources` of a tenant after deletions. Needs the lock of its facts.
+pub fn prune_sources(db: &mut Db, tenant: Uuid) -> Result<()> {
+    db.run(
+        "SELECT @extschema@.connector_service_prune_sources($1)",
+        &[vec![uuid(tenant)].into()],
+    )?;
+    Ok(())
+}
+
 /// Missing days, stale connectors, thin days of some tenants.
 pub fn check_quality(db: &mut Db, tenants: &[Uuid]) -> Result<()> {
     let tenants: Vec<pgrx::Uuid> = tenants.iter().copied().map(uuid).collect();
