@@ -4,6 +4,7 @@
 //! and the state `running`; where that finds no row, the run was cancelled, deleted or taken, and the whole
 //! transaction is undone.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -434,6 +435,21 @@ pub fn is_asked_again(db: &mut Db, run: Uuid) -> Result<bool> {
         &[uuid(run).into()],
     )?
     .need(0, 1)
+}
+
+/// What a run waits for whose records are stored, while the upkeep process derives and sums.
+pub const FOR_METRICS: &str = "its metrics";
+
+/// Tenants whose records are being stored: they sum their days when a run ends, and need the lock of their facts all the time.
+pub fn busy_tenants(db: &mut Db) -> Result<HashSet<Uuid>> {
+    let rows = db.run(
+        "SELECT DISTINCT r.tenant_id FROM @extschema@.sync_runs r
+         WHERE r.state = 'running' AND r.kind IN ('sync', 'backfill', 'upload') AND r.waiting_for IS DISTINCT FROM $1",
+        &[FOR_METRICS.into()],
+    )?;
+    (0..rows.count)
+        .map(|row| Ok(read_uuid(rows.need(row, 1)?)))
+        .collect()
 }
 
 /// Shows what a run waits for, and until when.

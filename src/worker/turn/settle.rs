@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Turn;
 use crate::board::{self, Errand};
-use crate::store::{bounded, fact, metric, tx};
+use crate::store::{bounded, fact, metric, run, tx};
 use crate::{activity, signals, trouble};
 
 /// Days of one transaction. More: the worker answers later. Fewer: more transactions.
@@ -93,9 +93,15 @@ impl Turn {
     }
 
     /// The run has ended but for its metrics.
-    pub(super) fn wait_for_metrics(&mut self, run: Uuid, longest: Duration) {
+    pub(super) fn wait_for_metrics(&mut self, id: Uuid, longest: Duration) {
+        let token = self.token;
+        super::store::said(tx(|db| {
+            run::show_waiting(db, id, token, Duration::ZERO, run::FOR_METRICS)
+        }));
+        // Until then the upkeep process leaves the tenant alone.
+        self.ask_upkeep(Errand::Derive);
         let now = Instant::now();
-        self.unsettled.runs.push((run, now + longest));
+        self.unsettled.runs.push((id, now + longest));
         self.unsettled.look_at.get_or_insert(now + LOOK_AGAIN);
     }
 

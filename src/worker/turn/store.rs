@@ -212,7 +212,7 @@ impl Turn {
 }
 
 /// What could not be written down is no reason to end anything.
-fn said(written: Result<()>) {
+pub(super) fn said(written: Result<()>) {
     const COULD_NOT_SAY: &str = "could not write down how a run goes";
     match written {
         Ok(()) => trouble::over(COULD_NOT_SAY),

@@ -8,7 +8,7 @@
 
 mod step;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
@@ -18,7 +18,7 @@ use self::step::{MEMORY, Step, check_some, derive_some, settle_some};
 use super::memory::Limit;
 use crate::board::{self, Errand};
 use crate::error::{Error, Result};
-use crate::store::{self, Db, bounded, fact, installation, metric, retention, tx};
+use crate::store::{self, Db, bounded, fact, installation, metric, retention, run, tx};
 use crate::wait::Waiter;
 use crate::{activity, guc, process, signals, trouble};
 
@@ -56,6 +56,9 @@ const AFTER_TROUBLE: Duration = Duration::from_secs(60);
 /// that is over. Doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const WHILE_LOCKED: Duration = Duration::from_secs(5);
+
+/// Time between two looks at tenants whose records are being stored; the end of a run is told.
+const BUSY_LOOK: Duration = Duration::from_secs(1);
 
 /// Longest time between two looks.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
@@ -189,10 +192,10 @@ impl Upkeep {
         for (tenant, connector) in tx(fact::waiting)? {
             work.entry(tenant).or_default().push(connector);
         }
-        let touched: HashSet<Uuid> = tx(metric::touched)?.into_iter().collect();
-        for tenant in &touched {
-            work.entry(*tenant).or_default();
+        for tenant in tx(metric::touched)? {
+            work.entry(tenant).or_default();
         }
+        let busy = tx(run::busy_tenants)?;
         self.tenants.retain(|tenant, _| work.contains_key(tenant));
         let now = Instant::now();
         for tenant in work.keys() {
@@ -203,29 +206,47 @@ impl Upkeep {
                 steps: HashMap::new(),
             });
         }
-        let is_up = |tenant: &Tenant| tenant.rests_until <= now;
+        // Days of a tenant whose records are being stored are summed at the end of its run, or once a minute.
+        let is_up = |(id, tenant): &(&Uuid, &Tenant)| {
+            let has_records = work
+                .get(*id)
+                .is_some_and(|connectors| !connectors.is_empty());
+            let waits = !has_records && busy.contains(*id) && tenant.settle_at > now;
+            tenant.rests_until <= now && !waits
+        };
         let behind = self
             .tenants
             .range(self.turn_of..)
             .skip_while(|(id, _)| **id == self.turn_of);
         let around = self.tenants.iter();
-        let whose = behind.chain(around).find(|(_, tenant)| is_up(tenant));
+        let whose = behind.chain(around).find(is_up);
         let Some((tenant, connectors)) = whose.and_then(|(id, _)| work.remove_entry(id)) else {
-            let rests = self.tenants.values().map(|tenant| tenant.rests_until);
+            let rests = self
+                .tenants
+                .iter()
+                .map(|(id, tenant)| match busy.contains(id) {
+                    true => tenant.rests_until.max(now + BUSY_LOOK),
+                    false => tenant.rests_until,
+                });
             let next = rests.min().map(|at| at.saturating_duration_since(now));
             return Ok(next.unwrap_or(LOOK_AT_LEAST));
         };
         self.turn_of = tenant;
+        let is_busy = busy.contains(&tenant);
+        let began = Instant::now();
         let is_drained = self.derive(tenant, &connectors);
-        if is_drained
-            || self
-                .tenants
-                .get(&tenant)
-                .is_some_and(|it| it.settle_at <= Instant::now())
-        {
+        let is_due = |it: &Tenant| it.settle_at <= Instant::now();
+        if is_drained && !is_busy || self.tenants.get(&tenant).is_some_and(is_due) {
             self.settle(tenant);
             // Runs may wait for it.
             board::wake(self.database);
+        }
+        if is_busy {
+            // A page that finds the lock taken is written twice.
+            let rest = (began.elapsed() * 10).max(FIRST_PAUSE);
+            self.note(tenant, |it| {
+                it.rests_until = it.rests_until.max(Instant::now() + rest)
+            });
         }
         Ok(Duration::ZERO)
     }
