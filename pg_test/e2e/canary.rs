@@ -11,8 +11,9 @@ use memchr::memmem;
 use postgres::Client;
 use serde_json::{Value, json};
 
-/// Characters that differ in every encoding.
-const CANARY: &str = "canary/+\"&=%<not_a_real_key>";
+/// Characters that differ in every encoding. Not the word that this program is called by: a server that logs all it can
+/// logs its environment, where a shell leaves the path of what it started.
+const CANARY: &str = "linnet/+\"&=%<not_a_real_key>";
 /// Given in plain JSON, so that it is known where that shows, and that the search finds what is there.
 const PLAIN: &str = "parrot/+\"&=%<not_a_real_key>";
 
@@ -250,7 +251,7 @@ fn a_boxed_secret_is_nowhere_but_at_the_vendor() {
             .asked()
             .iter()
             .all(|asked| match asked.path.starts_with("/token") {
-                true => asked.body.contains("canary%2F"),
+                true => asked.body.contains("linnet%2F"),
                 false => asked.headers["authorization"].contains(CANARY),
             })
     );
