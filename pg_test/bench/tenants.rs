@@ -26,6 +26,10 @@ pub fn run() {
     );
     let web = Web::start(&cluster.dir.join("web"), records, &[PAGE]);
     let mut client = cluster.database("bench");
+    // To look whether a record waits must not read the whole table, again and again.
+    client
+        .batch_execute("SET enable_seqscan = off")
+        .expect("SET");
     for tenant in TENANTS {
         let sql = "INSERT INTO tenants (tenant_id, name) VALUES ($1::text::uuid, $1)";
         client
