@@ -394,13 +394,17 @@ proptest! {
 
 #[test]
 fn a_page_that_is_mostly_no_objects_is_no_page_of_records() {
-    let of = |items: &str| {
-        read_with(
-            format!("{{\"data\": [{items}]}}").as_bytes(),
-            "data",
-            &["id"],
-        )
+    let key = [path("id")];
+    let spec = Spec {
+        stream: "orders",
+        path: &path("data"),
+        key: &key,
+        cursor: None,
+        gone: None,
+        limits: LIMITS,
+        lines: &[],
     };
+    let of = |items: &str| page(&Bytes::from(format!("{{\"data\": [{items}]}}")), &spec);
     for items in ["null,null", "1,2,{\"id\": 1}", "\"a\",[],{\"id\": 1}"] {
         let failure = of(items).map(drop).unwrap_err();
         assert_eq!(failure.code, Code::UnexpectedShape, "{items}");

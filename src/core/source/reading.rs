@@ -37,7 +37,7 @@ pub fn read(
     let key: Vec<Vec<String>> = shape.key.iter().map(|key| steps(key)).collect();
     let stamp = steps(shape.stamp);
     let gone = shape.gone.map(|(path, says)| (steps(path), says));
-    json::records(
+    json::page(
         &got.body,
         &Spec {
             stream,

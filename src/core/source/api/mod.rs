@@ -192,7 +192,7 @@ impl Reader for ApiReader {
             .cursor
             .as_ref()
             .map(|cursor| std::slice::from_ref(&cursor.field));
-        let found = json::records(
+        let found = json::page(
             &got.body,
             &json::Spec {
                 stream: &at.stream.name,
