@@ -192,6 +192,11 @@ fn paths_that_could_cost_more_than_a_record_is_worth_are_refused_when_saved() {
     let many = "INSERT INTO metric_mappings (connector_id, stream, metric_type, value_path, date_path)
                 SELECT $1::text::uuid, 'refunds', 'revenue', '$.a' || i, '$.day' FROM generate_series(1, 51) i";
     assert_eq!(code(stage.hostile.execute(many, &[&connector])), "53400");
+    let asleep = many.replace("date_path)", "date_path, active)");
+    let asleep = asleep.replace("'$.day' FROM", "'$.day', false FROM");
+    stage.hostile.execute(&asleep, &[&connector]).unwrap();
+    let wake = "UPDATE metric_mappings SET active = true WHERE stream = 'refunds' AND tenant_id IS NOT NULL";
+    assert_eq!(code(stage.hostile.execute(wake, &[])), "53400");
 }
 
 /// A mapping that was saved before there was a check, or whose cost no check foresees.
@@ -392,7 +397,20 @@ fn nobody_can_take_the_locks_of_facts_of_alerts_or_of_a_worker() {
             "{call}"
         );
     }
-    // What is open to all locks what is theirs.
+    // What is open to all locks what is theirs: of an outsider, and of a tenant that is not there, nothing.
+    stage
+        .client
+        .batch_execute(
+            "CREATE ROLE outsider LOGIN; CREATE ROLE nobody_s LOGIN IN ROLE connector_service_tenant;
+             INSERT INTO tenant_roles VALUES ('nobody_s', gen_random_uuid())",
+        )
+        .unwrap();
+    let mut others = ["outsider", "nobody_s"].map(|role| stage.cluster.client_as(role, "app"));
+    for other in &mut others {
+        other
+            .batch_execute("BEGIN; SELECT connector_service_lock_own()")
+            .unwrap();
+    }
     stage
         .hostile
         .batch_execute("BEGIN; SELECT connector_service_lock_own(); DELETE FROM raw_connector_data")

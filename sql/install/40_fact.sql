@@ -181,9 +181,9 @@ BEGIN
         PERFORM @extschema@.connector_service_lock(OLD.tenant_id);
     END IF;
     -- Every record of the stream goes through all of them.
-    IF TG_OP = 'INSERT' AND NEW.tenant_id IS NOT NULL AND NEW.active AND (
+    IF NEW.tenant_id IS NOT NULL AND NEW.active AND (
             SELECT count(*) FROM @extschema@.metric_mappings m
-            WHERE m.tenant_id = NEW.tenant_id AND m.stream = NEW.stream AND m.active
+            WHERE m.tenant_id = NEW.tenant_id AND m.stream = NEW.stream AND m.active AND m.mapping_id <> NEW.mapping_id
                 AND (m.connector_id = NEW.connector_id OR m.connector_type = NEW.connector_type)) >= 50 THEN
         RAISE EXCEPTION USING ERRCODE = 'configuration_limit_exceeded',
             MESSAGE = format('stream %s has 50 active mappings already', NEW.stream),

@@ -153,10 +153,11 @@ impl Turn {
                     return Ok(());
                 }
                 Err(error) => match page::whose_facts(&error, current) {
-                    Some(tenant) => {
+                    // Once: what is refused again is not about facts that could follow.
+                    Some(tenant) if !self.slow.contains_key(&tenant) => {
                         self.slow.insert(tenant, Instant::now() + SLOW_FOR);
                     }
-                    None => return Err(alarm.explain(error)),
+                    _ => return Err(alarm.explain(error)),
                 },
             }
             signals::answer();
