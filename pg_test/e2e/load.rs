@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use connector_service_test::*;
+use postgres::Client;
 use serde_json::{Value, json};
 
 const CONNECTORS: usize = 500;
@@ -79,4 +80,99 @@ fn five_hundred_slow_connectors_take_less_than_three_times_the_ideal_and_bounded
     );
     assert!(took < ideal * 3, "{took:?}");
     assert!(grown < 128, "{grown} MB");
+}
+
+/// Runs that have ended while the old snapshot was kept.
+const ENDED: usize = 80_000;
+/// Most blocks that one sync may visit in all statements on `sync_runs`. Where every look visits the rows of all these runs it
+/// is 28,000.
+const MOST_BLOCKS: i64 = 8_000;
+
+#[test]
+fn an_old_snapshot_does_not_make_a_look_at_the_queue_visit_every_run_that_has_ended() {
+    let cluster = Cluster::start(
+        "shared_preload_libraries = 'connector_service,pg_stat_statements'\npg_stat_statements.track = all\nautovacuum = off",
+    );
+    let mut client = cluster.database("app");
+    let vendor = Vendor::start(|_| Reply::Json(format!(r#"{{"data": [{}]}}"#, order(1, 0))));
+    let connector = insert_connector(&mut client, "shop", &api(&vendor.url(), "orders"));
+    synced(&mut client, &connector);
+    client
+        .batch_execute("CREATE EXTENSION pg_stat_statements")
+        .unwrap();
+
+    // A dump, a report: it has no transaction id, and nothing that ends from now on is cleaned away.
+    let mut reader = cluster.client("app");
+    reader
+        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM tenants")
+        .unwrap();
+    let insert = "INSERT INTO sync_runs (connector_id, tenant_id, kind)
+         SELECT c.connector_id, c.tenant_id, 'check' FROM connectors c, generate_series(1, $1::integer) WHERE c.connector_id = $2::text::uuid";
+    let mut ended = client.transaction().unwrap();
+    ended
+        .execute(insert, &[&(ENDED as i32), &connector])
+        .unwrap();
+    let end =
+        "UPDATE sync_runs SET state = 'cancelled', finished_at = now() WHERE state = 'queued'";
+    assert_eq!(ended.execute(end, &[]).unwrap(), ENDED as u64);
+    ended.commit().unwrap();
+    // One look after them: it finds out from when on there is anything to be found.
+    synced(&mut client, &connector);
+    wait_until(60, "the queue's horizon is behind them", || {
+        blocks(&mut client, &connector, 1).filter(|blocks| *blocks <= MOST_BLOCKS)
+    });
+
+    let syncs = 10;
+    let visited = blocks(&mut client, &connector, syncs).unwrap() / syncs as i64;
+    println!(
+        "{ENDED} runs ended under an old snapshot: a sync visits {visited} blocks for what it asks of sync_runs"
+    );
+    let sql = "SELECT shared_blks_hit + shared_blks_read, calls, left(regexp_replace(query, '\\s+', ' ', 'g'), 120) FROM pg_stat_statements
+               WHERE query LIKE '%sync_runs%' ORDER BY 1 DESC LIMIT 5";
+    for row in client.query(sql, &[]).unwrap() {
+        let (blocks, calls, query): (i64, i64, String) = (row.get(0), row.get(1), row.get(2));
+        println!("{blocks:>9} blocks {calls:>5} calls {query}");
+    }
+    assert!(visited <= MOST_BLOCKS, "{visited} blocks");
+
+    // A run that commits late, in a transaction that began before: it is found at once all the same.
+    let mut late = cluster.client("app");
+    let mut late = late.transaction().unwrap();
+    let sql = "SELECT connector_service_sync($1::text::uuid)::text";
+    let run: String = late.query_one(sql, &[&connector]).unwrap().get(0);
+    let other = insert_connector(&mut client, "other", &api(&vendor.url(), "orders"));
+    // Longer than a worker keeps to one horizon.
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        synced(&mut client, &other);
+    }
+    late.commit().unwrap();
+    let began = Instant::now();
+    wait_for_run(&mut client, &run);
+    assert!(began.elapsed() < Duration::from_secs(10));
+    ledger_holds(&mut client);
+    reader.batch_execute("COMMIT").unwrap();
+}
+
+fn synced(client: &mut Client, connector: &str) {
+    let run = sync(client, connector);
+    let run = wait_for_run(client, &run);
+    assert_eq!(run["state"], "succeeded", "{run}");
+}
+
+/// The blocks that so many syncs visit in all statements on `sync_runs`, those of the test aside.
+fn blocks(client: &mut Client, connector: &str, syncs: usize) -> Option<i64> {
+    client
+        .batch_execute("SELECT pg_stat_statements_reset()")
+        .unwrap();
+    for _ in 0..syncs {
+        let run = sync(client, connector);
+        wait_until(60, "the sync has ended", || {
+            let sql = "SELECT finished_at IS NOT NULL FROM sync_runs WHERE run_id = $1::text::uuid";
+            let is_over: bool = client.query_one(sql, &[&run]).unwrap().get(0);
+            is_over.then_some(())
+        });
+    }
+    let sql = "SELECT sum(shared_blks_hit + shared_blks_read)::bigint FROM pg_stat_statements WHERE query LIKE '%sync_runs%'";
+    client.query_one(sql, &[]).unwrap().get(0)
 }

@@ -14,6 +14,7 @@ CREATE TABLE @extschema@.sync_runs (
     window_from timestamptz,
     window_to timestamptz,
     requested_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    queued_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     started_at timestamptz,
     heartbeat_at timestamptz,
     finished_at timestamptz,
@@ -48,7 +49,9 @@ CREATE TABLE @extschema@.sync_runs (
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500, autovacuum_analyze_scale_factor = 0.05);
 CREATE UNIQUE INDEX sync_runs_one_active ON @extschema@.sync_runs (connector_id) WHERE state IN ('queued', 'running') AND kind = 'sync';
 -- No index has a column that changes with every page: an update of a row is then in place.
-CREATE INDEX sync_runs_waiting ON @extschema@.sync_runs (tenant_id, (kind = 'backfill'), requested_at) WHERE state = 'queued' AND retry_at IS NULL;
+-- With the time at which a run came into the queue: while an old snapshot is kept, nothing of what has ended is cleaned away, and
+-- a look passes over its entries without visiting the rows.
+CREATE INDEX sync_runs_waiting ON @extschema@.sync_runs (tenant_id, (kind = 'backfill'), requested_at, queued_at) WHERE state = 'queued' AND retry_at IS NULL;
 CREATE INDEX sync_runs_postponed ON @extschema@.sync_runs (retry_at) WHERE state = 'queued' AND retry_at IS NOT NULL;
 -- Two runs of a connector that ask for a token at once would each take the other's refresh token away.
 CREATE UNIQUE INDEX sync_runs_going ON @extschema@.sync_runs (connector_id) WHERE state = 'running';
@@ -66,6 +69,7 @@ COMMENT ON COLUMN @extschema@.sync_runs.requested_by IS 'Role that asked; "sched
 COMMENT ON COLUMN @extschema@.sync_runs.state IS 'queued, running, succeeded, failed or cancelled.';
 COMMENT ON COLUMN @extschema@.sync_runs.attempt IS 'How often a worker took the run up without it ending in a wait; above 1 only when a worker ended in the middle.';
 COMMENT ON COLUMN @extschema@.sync_runs.token IS 'Fencing token of the worker that has the run; there only while it is running. Every write of that worker names it.';
+COMMENT ON COLUMN @extschema@.sync_runs.queued_at IS 'When the run was last ready to be taken up: when it was asked for, or when its wait was over.';
 COMMENT ON COLUMN @extschema@.sync_runs.window_from IS 'Earliest moment the run asked its source for; NULL: everything.';
 COMMENT ON COLUMN @extschema@.sync_runs.window_to IS 'Latest moment the run asked its source for.';
 COMMENT ON COLUMN @extschema@.sync_runs.heartbeat_at IS 'When the run last stored a page.';
@@ -93,6 +97,17 @@ COMMENT ON COLUMN @extschema@.sync_runs.backfill_steps IS 'Of a backfill: how ma
 COMMENT ON COLUMN @extschema@.sync_runs.progress IS 'Of a backfill that is not over: where each stream stands, as sync_state.cursor is for syncs, which a backfill leaves alone.';
 
 COMMENT ON COLUMN @extschema@.sync_runs.asked_again IS 'Whether a webhook told of a change while the run was going: another one follows it.';
+
+CREATE FUNCTION @extschema@.connector_service_queued() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    NEW.queued_at := pg_catalog.clock_timestamp();
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION @extschema@.connector_service_queued() IS 'Trigger: a run that comes back into the queue has come into it now.';
+CREATE TRIGGER sync_runs_before_queued BEFORE UPDATE OF state, retry_at ON @extschema@.sync_runs
+    FOR EACH ROW WHEN (NEW.state = 'queued' AND NEW.retry_at IS NULL AND (OLD.state <> 'queued' OR OLD.retry_at IS NOT NULL))
+    EXECUTE FUNCTION @extschema@.connector_service_queued();
+COMMENT ON TRIGGER sync_runs_before_queued ON @extschema@.sync_runs IS 'A run that comes back into the queue is found by workers that know what was in it before.';
 
 CREATE TABLE @extschema@.rate_budgets (
     tenant_id uuid CONSTRAINT rate_budgets_tenant_fkey REFERENCES @extschema@.tenants ON DELETE CASCADE,

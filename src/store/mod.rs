@@ -152,7 +152,7 @@ mod alarm {
 
 /// Runs `body` as the superuser that the worker is connected as, in a transaction of its own. For what touches no
 /// table of anybody's.
-fn tx_as_superuser<T>(body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
+pub fn tx_as_superuser<T>(body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
     transaction(|| run_and_commit(body))
 }
 

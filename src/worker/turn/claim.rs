@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use connector_service_core::error::{Code, Failure};
 use connector_service_core::fetch::{Job, LoginInFlight, Purpose, Rest, Stored, Upload};
@@ -16,7 +17,7 @@ use uuid::Uuid;
 use super::{COULD_NOT_QUEUE, Going, Turn, end};
 use crate::error::Result;
 use crate::store::installation::Tenants;
-use crate::store::run::{Claimed, Kind};
+use crate::store::run::{Claimed, Horizon, Kind, Waiting};
 use crate::store::{Db, backfill, budget, key, run, state, tx, upload};
 use crate::{activity, board, fault, guc, signals, trouble};
 
@@ -24,6 +25,47 @@ use crate::{activity, board, fault, guc, signals, trouble};
 const FIRST_SYNC_READS: chrono::TimeDelta = chrono::TimeDelta::days(30);
 
 const COULD_NOT_BEGIN: &str = "could not begin a sync";
+
+/// Shortest time between two looks for the horizon of the queue. Shorter: who ends many runs a second looks for it as
+/// often. Longer: more entries of runs that have ended since are passed over.
+const BETWEEN_HORIZONS: Duration = Duration::from_secs(1);
+
+/// How long a horizon is built on the one before. It is found from nothing after that, so that nothing stays hidden for
+/// longer that came into the queue in a way that nobody thought of.
+const LONGEST_BUILT_ON: Duration = Duration::from_secs(60);
+
+/// What a worker knows of the queue, so that a look costs what waits and not what has waited.
+pub(super) struct Queue {
+    horizon: Horizon,
+    found_at: Option<Instant>,
+    began_at: Instant,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            horizon: Horizon::NONE,
+            found_at: None,
+            began_at: Instant::now(),
+        }
+    }
+}
+
+impl Queue {
+    fn horizon(&mut self) -> Result<Horizon> {
+        if self.began_at.elapsed() >= LONGEST_BUILT_ON {
+            *self = Self::default();
+        }
+        if self
+            .found_at
+            .is_none_or(|at| at.elapsed() >= BETWEEN_HORIZONS)
+        {
+            self.horizon = self.horizon.find()?;
+            self.found_at = Some(Instant::now());
+        }
+        Ok(self.horizon)
+    }
+}
 
 impl Turn {
     /// Which of the workers that there are this is, from 0, and how many there are.
@@ -64,11 +106,12 @@ impl Turn {
         for login in left {
             *of_tenant.entry(login.tenant).or_default() += 1;
         }
+        let horizon = self.queue.horizon;
         let mut taken = Vec::new();
         // One round without a run to be taken up is the end.
         let (mut began_at, mut is_around) = (self.next_tenant, false);
         while taken.len() < room {
-            let tenant = match run::next_tenant(db, self.next_tenant)? {
+            let tenant = match run::next_tenant(db, self.next_tenant, horizon)? {
                 Some(tenant) if !is_around || tenant < began_at => tenant,
                 None if !is_around => {
                     (self.next_tenant, is_around) = (Uuid::nil(), true);
@@ -92,9 +135,11 @@ impl Turn {
                 .chain(slow)
                 .collect();
             if most_now == 1 {
-                self.tried = run::candidate(db, tenant, worker, &kinds, &aside)?;
+                self.tried = run::candidate(db, tenant, worker, &kinds, &aside, horizon)?;
             }
-            if let Some(claimed) = run::claim(db, tenant, self.token, worker, &kinds, &aside)? {
+            if let Some(claimed) =
+                run::claim(db, tenant, self.token, worker, &kinds, &aside, horizon)?
+            {
                 // Before this commits, and anybody can cancel it.
                 self.hands.insert(claimed.connector);
                 board::set_hands(self.hands.iter());
@@ -112,8 +157,14 @@ impl Turn {
     pub(super) fn claim(&mut self, tenants: Tenants) -> Result<()> {
         let is_full = self.going.len() + self.logins_left().count() >= guc::max_concurrent_syncs();
         let is_leaving = self.number > guc::sync_workers();
-        if is_full || is_leaving || tx(run::is_queue_empty)? {
+        if is_full || is_leaving {
             return Ok(());
+        }
+        let horizon = self.queue.horizon()?;
+        match tx(|db| run::waiting(db, horizon))? {
+            Waiting::Nothing => return Ok(()),
+            Waiting::Some => {}
+            Waiting::ClockWasSetBack => self.queue = Queue::default(),
         }
         let _doing = activity::doing("taking runs up");
         match tx(|db| self.prepare(db, tenants, usize::MAX)) {

@@ -20,6 +20,7 @@ use pgrx::prelude::*;
 use uuid::Uuid;
 
 use self::aside::Aside;
+use self::claim::Queue;
 use self::settle::Unsettled;
 use crate::board::Errand;
 use crate::error::{Error, Result};
@@ -50,6 +51,14 @@ const AFTER_END: Duration = Duration::from_millis(100);
 /// Shortest time between two looks that others wake it for. Longer: a sync that is queued begins later. Shorter: who commits
 /// often has the worker do nothing else.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
+/// The same where looks are slow: twice what the last one took, and no longer than this. Longer: a sync begins later on a
+/// server where a look takes long. Shorter: looking takes more of the worker's time there.
+const LONGEST_BETWEEN_LOOKS: Duration = Duration::from_millis(250);
+
+/// Shortest time between two looks for runs of workers that ended, while this one has runs. Longer: they go on later.
+/// Shorter: every look reads all that run.
+const BETWEEN_TAKING_OVER: Duration = Duration::from_secs(1);
 
 /// Pause after a look that failed, for instance because the extension was being dropped at that moment.
 const AFTER_TROUBLE: Duration = Duration::from_secs(1);
@@ -115,6 +124,9 @@ struct Turn {
     asked_at: Option<Instant>,
     /// What the last look found of tenants; `None`: nothing is to be fetched.
     tenants: Option<Tenants>,
+    queue: Queue,
+    /// When this worker last looked for runs of workers that ended.
+    took_over_at: Option<Instant>,
 }
 
 pub fn run(number: i32) {
@@ -149,10 +161,13 @@ pub fn run(number: i32) {
         unsettled: Unsettled::default(),
         asked_at: None,
         tenants: None,
+        queue: Queue::default(),
+        took_over_at: None,
     };
     let _doing = activity::doing("looking for work");
     let mut look_at = Instant::now();
     let mut looked_at: Option<Instant> = None;
+    let mut between = BETWEEN_LOOKS;
     loop {
         signals::answer();
         if signals::is_leaving() {
@@ -165,6 +180,7 @@ pub fn run(number: i32) {
             look_at = look_at.min(Instant::now() + turn.refill());
         }
         if Instant::now() >= look_at {
+            let began = Instant::now();
             match turn.look() {
                 Ok(_) if turn.is_surplus() => return,
                 Ok(wait) => {
@@ -181,13 +197,14 @@ pub fn run(number: i32) {
                 }
             }
             looked_at = Some(Instant::now());
+            between = (began.elapsed() * 2).clamp(BETWEEN_LOOKS, LONGEST_BETWEEN_LOOKS);
         }
         // Also when there is more to store: a sync that is queued meanwhile must not wait for its end.
         let next = turn.unsettled.look_at.map_or(look_at, |at| at.min(look_at));
         let wait = next.saturating_duration_since(Instant::now());
         let wait = wait.min(turn.next_try_to_keep());
         if waiter.sleep(if stored.any { Duration::ZERO } else { wait }) {
-            let soonest = looked_at.map_or_else(Instant::now, |at| at + BETWEEN_LOOKS);
+            let soonest = looked_at.map_or_else(Instant::now, |at| at + between);
             look_at = look_at.min(soonest);
         }
     }
@@ -274,7 +291,14 @@ impl Turn {
         self.tenants = Some(installation.has_tenants);
         let end_again = self.end_again();
         self.drop_lost()?;
-        self.take_over()?;
+        if self.going.is_empty()
+            || self
+                .took_over_at
+                .is_none_or(|at| at.elapsed() >= BETWEEN_TAKING_OVER)
+        {
+            self.take_over()?;
+            self.took_over_at = Some(Instant::now());
+        }
         let now = Instant::now();
         self.slow.retain(|_, until| *until > now);
         self.heavy.retain(|_, until| *until > now);

@@ -1,0 +1,86 @@
+//! `sync_runs`: from queued to its end.
+//!
+//! A run that is running belongs to one worker by its fencing token. Every write of the worker names run, token
+//! and the state `running`; where that finds no row, the run was cancelled, deleted or taken, and the whole
+//! transaction is undone.
+
+mod end;
+mod progress;
+mod queue;
+mod request;
+
+use chrono::{DateTime, Utc};
+use connector_service_core::source::Span;
+use uuid::Uuid;
+
+pub use self::end::*;
+pub use self::progress::*;
+pub use self::queue::*;
+pub use self::request::*;
+use super::{Db, Rows, read_uuid, uuid};
+use crate::error::Result;
+
+/// A run that this worker took up.
+pub struct Claimed {
+    pub run: Uuid,
+    pub connector: Uuid,
+    pub tenant: Uuid,
+    pub kind: Kind,
+    pub source: String,
+    pub config: String,
+    pub credentials: String,
+    pub now: DateTime<Utc>,
+    /// Of a backfill.
+    pub span: Option<Span>,
+}
+
+/// What a run is for. The words stand in `sync_runs.kind`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Sync,
+    Backfill,
+    Upload,
+    Check,
+    Preview,
+    /// What was pushed within an hour. Never queued.
+    Webhook,
+}
+
+impl Kind {
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Sync => "sync",
+            Kind::Backfill => "backfill",
+            Kind::Upload => "upload",
+            Kind::Check => "check",
+            Kind::Preview => "preview",
+            Kind::Webhook => "webhook",
+        }
+    }
+
+    /// What other parts queue is taken for a sync.
+    fn read(word: &str) -> Kind {
+        match word {
+            "backfill" => Kind::Backfill,
+            "upload" => Kind::Upload,
+            "check" => Kind::Check,
+            "preview" => Kind::Preview,
+            _ => Kind::Sync,
+        }
+    }
+}
+
+/// Whether the caller may see a run.
+pub fn is_visible(db: &mut Db, run: Uuid) -> Result<bool> {
+    let rows = db.run(
+        "SELECT true FROM @extschema@.sync_runs WHERE run_id = $1",
+        &[uuid(run).into()],
+    )?;
+    Ok(rows.count > 0)
+}
+
+fn read_pairs(rows: &Rows) -> Result<Vec<(Uuid, Uuid)>> {
+    (0..rows.count)
+        .map(|row| Ok((read_uuid(rows.need(row, 1)?), read_uuid(rows.need(row, 2)?))))
+        .collect()
+}
