@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Value, json};
 
 use super::layout::{Header, Layout};
+use super::refused;
 use super::row::{Kind, Row, usual};
 use super::value::{self, DateFormat, Marks, Type};
-use super::refused;
 use crate::error::{Code, Failure};
 use crate::record::Reason;
 
