@@ -1,6 +1,8 @@
 //! A run that looks: the first page of each stream, for checks and previews.
 
-use super::run::{Got, Run, Trouble, fetched_page};
+use super::page::{Got, Trouble};
+use super::pass::fetched_page;
+use super::run::Run;
 use super::{Event, FetchedPage, Looked, What};
 use crate::error::{Code, Failure};
 use crate::record::StreamState;

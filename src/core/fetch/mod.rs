@@ -10,12 +10,17 @@ mod client;
 mod database;
 mod file;
 mod login;
+mod logins;
 mod look;
 mod pace;
+mod page;
+mod pass;
+mod place;
 mod resolver;
 mod run;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -36,8 +41,9 @@ use crate::secret::Cover;
 use crate::source::{Definition, Rotated, Span};
 use crate::threads;
 pub use file::{Upload, UploadMark};
-pub use login::{Gate, LoginInFlight};
-pub use run::{fingerprint, foresee};
+pub use logins::{Gate, LoginInFlight};
+pub use place::foresee;
+pub use run::fingerprint;
 
 /// Bounds of every exchange; from the settings of the installation.
 #[derive(Debug, Clone, Copy)]
@@ -147,7 +153,7 @@ pub struct Rotation {
     pub rotated: Rotated,
     /// Nobody waits for that where the run was ended.
     stored: oneshot::Sender<()>,
-    in_flight: login::InFlight,
+    in_flight: logins::InFlight,
 }
 
 impl Rotation {
@@ -236,7 +242,7 @@ pub struct Engine {
     paces: Arc<pace::Paces>,
     /// Whose turn it is to read a large file.
     large: Arc<Semaphore>,
-    logins: Arc<login::Logins>,
+    logins: Arc<logins::Logins>,
     outbox: run::Outbox,
     inbox: mpsc::Receiver<Event>,
     /// Ahead of all events: pages that wait to be stored do not hold them up.
@@ -261,7 +267,7 @@ impl Engine {
             client: Arc::new(client::Client::new()),
             paces: Arc::default(),
             large: Arc::new(Semaphore::new(1)),
-            logins: Arc::new(login::Logins::new(gate, kept, wake.clone())),
+            logins: Arc::new(logins::Logins::new(gate, kept, wake.clone())),
             outbox: run::Outbox { sender, wake },
             inbox,
             rotations,

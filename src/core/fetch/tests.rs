@@ -21,7 +21,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::client::Client;
-use super::login::Logins;
+use super::logins::Logins;
 use super::pace::Paces;
 use super::run::{Outbox, Run};
 use super::*;

@@ -25,8 +25,8 @@ use serde_json::{Value, json};
 
 use self::layout::{Family, Header, Layout};
 use self::repeats::Repeats;
-use self::row::Row;
-use self::table::{FIRST_ROWS, MOST_COLUMNS, Table, too_wide};
+use self::row::{MOST_COLUMNS, Row, too_wide};
+use self::table::{FIRST_ROWS, Table};
 use self::text::{Dialect, Line};
 use self::workbook::Workbook;
 use crate::error::{Code, Failure};

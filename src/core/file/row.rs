@@ -1,5 +1,18 @@
 //! A row of a table, whatever it was written as.
 
+use super::spoiled;
+use crate::error::Failure;
+
+/// Most columns of a table. More: a row of nothing but delimiters costs a hundred times its size. Fewer: real exports
+/// of hundreds of columns are refused.
+pub const MOST_COLUMNS: usize = 2_000;
+
+pub fn too_wide(row: u64, cells: usize) -> Failure {
+    spoiled(format!(
+        "row {row}: {cells} cells, where no more than {MOST_COLUMNS} are read"
+    ))
+}
+
 /// What a cell is, beyond its text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Kind {
@@ -71,4 +84,20 @@ impl Row {
     pub fn bytes(&self) -> usize {
         self.text.len() + self.cells.len() * size_of::<(usize, Kind)>()
     }
+}
+
+/// What most of the numbers are (the greatest of several), and their share.
+pub fn usual(numbers: impl Iterator<Item = usize>) -> (usize, f64) {
+    let mut counts = std::collections::BTreeMap::new();
+    let mut all = 0_u32;
+    for number in numbers {
+        *counts.entry(number).or_insert(0_u32) += 1;
+        all += 1;
+    }
+    let most = counts
+        .iter()
+        .max_by_key(|(number, count)| (**count, **number));
+    most.map_or((0, 0.0), |(number, count)| {
+        (*number, f64::from(*count) / f64::from(all))
+    })
 }

@@ -5,22 +5,11 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Value, json};
 
 use super::layout::{Header, Layout};
-use super::row::{Kind, Row};
-use super::text::usual;
+use super::refused;
+use super::row::{Kind, Row, usual};
 use super::value::{self, DateFormat, Marks, Type};
-use super::{refused, spoiled};
 use crate::error::{Code, Failure};
 use crate::record::Reason;
-
-/// Most columns of a table. More: a row of nothing but delimiters costs a hundred times its size. Fewer: real exports
-/// of hundreds of columns are refused.
-pub const MOST_COLUMNS: usize = 2_000;
-
-pub fn too_wide(row: u64, cells: usize) -> Failure {
-    spoiled(format!(
-        "row {row}: {cells} cells, where no more than {MOST_COLUMNS} are read"
-    ))
-}
 
 /// Longest heading, in bytes: it is stored with every record.
 const LONGEST_HEADING: usize = 256;

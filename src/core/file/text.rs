@@ -11,8 +11,7 @@ use std::rc::Rc;
 use encoding_rs::{DecoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE};
 
 use super::layout::Layout;
-use super::row::{Kind, Row};
-use super::table::{MOST_COLUMNS, too_wide};
+use super::row::{Kind, MOST_COLUMNS, Row, too_wide, usual};
 use super::{Content, failure_of, refused, spoiled};
 use crate::error::{Code, Failure};
 
@@ -239,22 +238,6 @@ impl Dialect {
             _ => refused(format!("line {line}: cannot be read")),
         }
     }
-}
-
-/// What most of the numbers are (the greatest of several), and their share.
-pub fn usual(numbers: impl Iterator<Item = usize>) -> (usize, f64) {
-    let mut counts = std::collections::BTreeMap::new();
-    let mut all = 0_u32;
-    for number in numbers {
-        *counts.entry(number).or_insert(0_u32) += 1;
-        all += 1;
-    }
-    let most = counts
-        .iter()
-        .max_by_key(|(number, count)| (**count, **number));
-    most.map_or((0, 0.0), |(number, count)| {
-        (*number, f64::from(*count) / f64::from(all))
-    })
 }
 
 fn count(byte: u8, text: &str) -> usize {

@@ -5,14 +5,22 @@ use std::io::{self, Write};
 use chacha20poly1305::aead::AeadInPlace;
 use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce};
 use serde_json::Value;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::envelope::Envelope;
-use super::key::{Key, KeyId};
-use super::seal::{LARGEST_FIELD, Place, SealError};
+use super::key::{Key, KeyId, Keyring};
+use super::refusal::{LARGEST_FIELD, SealError};
 
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
+
+/// Where credentials belong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub tenant: Uuid,
+    pub connector: Uuid,
+}
 
 /// What is sealed is one byte for the kind, and then the text of a JSON string as it is, or JSON. A string does
 /// without JSON, because a parser copies what has escapes to where nobody wipes it, and a private key has line ends.
@@ -145,4 +153,28 @@ fn associated(place: &Place, key: KeyId, field: &str) -> Vec<u8> {
         framed.extend_from_slice(part);
     }
     framed
+}
+
+pub fn read_envelope(field: &str, text: &str) -> Result<Envelope, SealError> {
+    // Where the key is not known, nothing but this bounds what is stored.
+    Envelope::read(text)
+        .filter(|envelope| fits(&envelope.bytes))
+        .ok_or_else(|| SealError::Malformed {
+            field: field.to_owned(),
+        })
+}
+
+pub fn open_with(
+    keys: &Keyring,
+    place: &Place,
+    field: &str,
+    envelope: Envelope,
+) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    let key = keys
+        .find(envelope.key)
+        .ok_or_else(|| SealError::KeyMissing {
+            field: field.to_owned(),
+            key: envelope.key,
+        })?;
+    open(key, place, field, &envelope)
 }

@@ -8,8 +8,7 @@ use serde_json::Value;
 
 use super::envelope::Given;
 use super::key::Keyring;
-use super::seal::{Place, open_with, read_envelope};
-use super::{SealError, cipher};
+use super::{Place, SealError, cipher};
 
 /// Seals and opens the page tokens of one connector.
 #[derive(Clone)]
@@ -34,8 +33,8 @@ impl Cover {
         let Ok(Given::Sealed(text)) = Given::read(&field, sealed) else {
             return None;
         };
-        let envelope = read_envelope(&field, text).ok()?;
-        let plain = open_with(&self.keys, &self.place, &field, envelope).ok()?;
+        let envelope = cipher::read_envelope(&field, text).ok()?;
+        let plain = cipher::open_with(&self.keys, &self.place, &field, envelope).ok()?;
         cipher::read_plain(&plain)
     }
 }

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_
 use serde_json::{Value, json};
 
 use super::KeyId;
-use super::seal::SealError;
+use super::refusal::SealError;
 
 const SEALED: &str = "$sealed";
 const BOX: &str = "$box";

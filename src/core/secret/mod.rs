@@ -29,7 +29,8 @@ mod envelope;
 mod key;
 pub mod keyfile;
 pub mod mention;
-pub mod seal;
+mod refusal;
+mod seal;
 pub mod sealedbox;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -41,12 +42,12 @@ use serde_json::{Map, Value};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
+pub use cipher::Place;
 pub use cover::Cover;
 pub use key::{Key, KeyId, Keyring};
 pub use keyfile::KeyError;
-pub use seal::{
-    Place, SealError, Sealed, key_ids, open_credentials, replace_text, reseal, seal_credentials,
-};
+pub use refusal::SealError;
+pub use seal::{Sealed, key_ids, open_credentials, replace_text, reseal, seal_credentials};
 pub use sealedbox::public_key;
 
 /// Bytes that are nobody's to see: not printed, wiped when dropped, compared in constant time.

@@ -3,98 +3,11 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
-use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use super::envelope::{Envelope, Given};
 use super::key::{KeyId, Keyring};
-use super::{Credentials, Secret, Wiped, cipher, sealedbox};
-
-/// Most fields of one connector's credentials. More: one row costs that many ciphers for each save and each run.
-/// Fewer: the vendors that want most have about ten.
-pub const MOST_FIELDS: usize = 64;
-/// Largest field, as text or as JSON, in bytes. Larger: a row of [`MOST_FIELDS`] is held several times while it is
-/// saved. Smaller: a certificate with its chain and key does not fit.
-pub const LARGEST_FIELD: usize = 64 * 1024;
-/// Longest name of a field, in bytes. Longer: it stands in messages. Shorter: nothing is won.
-pub const LONGEST_NAME: usize = 128;
-
-/// Where credentials belong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    pub tenant: Uuid,
-    pub connector: Uuid,
-}
-
-/// Why credentials cannot be sealed or opened. Messages name fields and keys, never a value.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SealError {
-    #[error("credentials is not a JSON object")]
-    NotAnObject,
-    #[error("credentials has more than {MOST_FIELDS} fields")]
-    TooMany,
-    #[error("credentials has a field whose name is longer than {LONGEST_NAME} bytes")]
-    NameTooLong,
-    #[error("credential \"{field}\" is larger than {LARGEST_FIELD} bytes")]
-    TooLarge { field: String },
-    #[error("credential \"{field}\" is nested too deep")]
-    TooDeep { field: String },
-    /// a key that begins with `$`, in a place or of a shape that means nothing
-    #[error("credential \"{field}\" has a key that begins with \"$\" and means nothing there")]
-    Mark { field: String },
-    #[error("there is no key to seal credential \"{field}\" with")]
-    NoKey { field: String },
-    #[error("credential \"{field}\" is not sealed")]
-    NotSealed { field: String },
-    #[error("credential \"{field}\" is not sealed in a way that this version knows")]
-    Malformed { field: String },
-    #[error("credential \"{field}\" is sealed with key {key}, which is not in the key file")]
-    KeyMissing { field: String, key: KeyId },
-    /// sealed for another tenant, connector or field, or changed since
-    #[error("credential \"{field}\" does not belong here")]
-    NotHere { field: String },
-    #[error("the box of credential \"{field}\" cannot be opened")]
-    Box { field: String },
-    /// one field's is not UTF-8; that of all is not a JSON object
-    #[error("the box of credential \"{field}\" does not hold what belongs there")]
-    BoxContent { field: String },
-    #[error("the operating system gave no random bytes")]
-    NoRandomness,
-}
-
-impl SealError {
-    /// The next action.
-    pub fn hint(&self) -> &'static str {
-        match self {
-            SealError::NotAnObject => {
-                "Give credentials as a JSON object, one field for each secret."
-            }
-            SealError::TooMany
-            | SealError::NameTooLong
-            | SealError::TooLarge { .. }
-            | SealError::TooDeep { .. } => {
-                "Keep in credentials only what is secret; the rest belongs in config."
-            }
-            SealError::Mark { .. } => {
-                "A value is plain JSON, {\"$box\": \"<base64>\"}, or the {\"$sealed\": ...} of this row."
-            }
-            SealError::NoKey { .. } => "Create a key, or restore the key file from its backup.",
-            SealError::NotSealed { .. }
-            | SealError::Malformed { .. }
-            | SealError::NotHere { .. } => "Give the credential again, in plain JSON or as a box.",
-            SealError::KeyMissing { .. } => {
-                "Restore the key file that has this key, or give the credential again."
-            }
-            SealError::Box { .. } => {
-                "Make the box for the current public key, and give it as base64."
-            }
-            SealError::BoxContent { .. } => {
-                "The box of one field holds its text in UTF-8; the box of all holds a JSON object."
-            }
-            SealError::NoRandomness => "Check the server's operating system.",
-        }
-    }
-}
+use super::refusal::{LONGEST_NAME, MOST_FIELDS, SealError};
+use super::{Credentials, Place, Secret, Wiped, cipher, sealedbox};
 
 /// Sealed credentials, ready to be stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -237,7 +150,7 @@ fn check_sealed(
             return Ok(None);
         }
     }
-    let envelope = read_envelope(field, text)?;
+    let envelope = cipher::read_envelope(field, text)?;
     match keys.and_then(|keys| keys.find(envelope.key)) {
         Some(key) => cipher::open(key, place, field, &envelope).map(|_| None),
         None => Ok(Some((field.to_owned(), envelope.key))),
@@ -253,7 +166,7 @@ pub fn open_credentials(
 ) -> Result<Credentials, SealError> {
     let mut opened = Wiped::default();
     for (field, envelope) in envelopes(sealed)? {
-        let plain = open_with(keys, place, field, envelope)?;
+        let plain = cipher::open_with(keys, place, field, envelope)?;
         let value = cipher::read_plain(&plain).ok_or_else(|| SealError::Malformed {
             field: field.to_owned(),
         })?;
@@ -277,7 +190,7 @@ pub fn reseal(keys: &Keyring, place: &Place, sealed: &Value) -> Result<Option<Va
         let kept = if envelope.key == current.id() {
             Envelope::write(envelope.key, &envelope.bytes)
         } else {
-            let plain = open_with(keys, place, field, envelope)?;
+            let plain = cipher::open_with(keys, place, field, envelope)?;
             cipher::seal_plain(current, place, field, &plain)?
         };
         fields.insert(field.to_owned(), kept);
@@ -298,34 +211,10 @@ pub fn key_ids(sealed: &Value) -> BTreeSet<KeyId> {
 fn envelopes<'a>(sealed: &'a Value) -> Result<Vec<(&'a str, Envelope)>, SealError> {
     let fields = sealed.as_object().ok_or(SealError::NotAnObject)?;
     let envelope = |(field, value): (&'a String, &'a Value)| match Given::read(field, value) {
-        Ok(Given::Sealed(text)) => Ok((field.as_str(), read_envelope(field, text)?)),
+        Ok(Given::Sealed(text)) => Ok((field.as_str(), cipher::read_envelope(field, text)?)),
         _ => Err(SealError::NotSealed {
             field: field.clone(),
         }),
     };
     fields.iter().map(envelope).collect()
-}
-
-pub(super) fn read_envelope(field: &str, text: &str) -> Result<Envelope, SealError> {
-    // Where the key is not known, nothing but this bounds what is stored.
-    Envelope::read(text)
-        .filter(|envelope| cipher::fits(&envelope.bytes))
-        .ok_or_else(|| SealError::Malformed {
-            field: field.to_owned(),
-        })
-}
-
-pub(super) fn open_with(
-    keys: &Keyring,
-    place: &Place,
-    field: &str,
-    envelope: Envelope,
-) -> Result<Zeroizing<Vec<u8>>, SealError> {
-    let key = keys
-        .find(envelope.key)
-        .ok_or_else(|| SealError::KeyMissing {
-            field: field.to_owned(),
-            key: envelope.key,
-        })?;
-    cipher::open(key, place, field, &envelope)
 }

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::envelope::read_box;
 use super::key::{Key, Keyring};
-use super::seal::SealError;
+use super::refusal::SealError;
 use super::{Place, Secret, Wiped};
 
 /// Where the tenant stands in a box of all credentials.

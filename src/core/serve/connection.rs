@@ -20,8 +20,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
-use super::listen::Shared;
 use super::route::{Awaits, Route, route};
+use super::shared::Shared;
 use super::{Answer, Ask, Asked};
 
 /// Most bytes of a request's head.

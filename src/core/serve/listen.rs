@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::connection::{self, Standing};
+use super::shared::{Shared, Wake};
 use super::{Asked, Identity, Settings};
 use crate::threads;
 
@@ -28,31 +29,12 @@ const ANSWERS_KB: usize = 128 * 1024;
 /// Pause after the system gave no connection, for lack of descriptors, say.
 const AFTER_TROUBLE: Duration = Duration::from_millis(100);
 
-/// Called on a network thread whenever something was asked.
-type Wake = Arc<dyn Fn() + Send + Sync>;
-
 /// A listening server; it ends with the value.
 pub struct Server {
     runtime: Option<Runtime>,
     asked: mpsc::Receiver<Asked>,
     pushed: mpsc::Receiver<Asked>,
     shared: Arc<Shared>,
-}
-
-/// What all connections have in common.
-pub(super) struct Shared {
-    pub settings: Settings,
-    /// Of `settings`, as it may be renewed.
-    pub identity: watch::Sender<Option<Arc<Identity>>>,
-    pub queue: mpsc::Sender<Asked>,
-    /// Of webhooks: they wait for no read.
-    pub pushed: mpsc::Sender<Asked>,
-    pub wake: Wake,
-    pub bodies: Arc<Semaphore>,
-    pub uploads: Arc<Semaphore>,
-    pub answers: Arc<Semaphore>,
-    /// Requests whose answer is not sent yet.
-    pub open: AtomicUsize,
 }
 
 impl Server {

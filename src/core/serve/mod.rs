@@ -12,6 +12,7 @@ mod answer;
 mod connection;
 mod listen;
 mod route;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -2,7 +2,7 @@
 //!
 //! A source is a pure function: position in, request out; response in, page out. It has no clock, no socket
 //! and no threads; the engine in [`crate::fetch`] does every risky thing once. That is why a vendor is one
-//! file here, one line in [`CATALOG`], and one folder of whole passes (`pages`) that its tests go through.
+//! folder in [`vendor`], one line in [`CATALOG`], and one folder of whole passes (`pages`) that its tests go through.
 //!
 //! What several vendors need is there once: settings out of a connector's row ([`settings`]), windows and cursors
 //! ([`window`]), token requests ([`token`]), records out of a body ([`reading`]), what is known of a stream ([`table`]).
@@ -10,22 +10,17 @@
 
 pub mod api;
 pub mod database;
-mod erpnext;
 mod file;
 pub mod hook;
-mod quickbooks;
 mod reading;
 pub mod request;
-mod salesforce;
 mod settings;
-mod shopify;
 pub mod size;
-mod square;
-mod stripe;
 mod table;
 #[cfg(test)]
 mod tests;
 mod token;
+mod vendor;
 mod webhook;
 mod window;
 
@@ -300,14 +295,14 @@ pub static CATALOG: &[&dyn Source] = &[
     &api::Api,
     &file::Csv,
     &file::Excel,
-    &erpnext::ErpNext,
+    &vendor::erpnext::ErpNext,
     &database::MySql,
     &database::Postgres,
-    &quickbooks::QuickBooks,
-    &salesforce::Salesforce,
-    &shopify::Shopify,
-    &square::Square,
-    &stripe::Stripe,
+    &vendor::quickbooks::QuickBooks,
+    &vendor::salesforce::Salesforce,
+    &vendor::shopify::Shopify,
+    &vendor::square::Square,
+    &vendor::stripe::Stripe,
     &webhook::Webhook,
 ];
 

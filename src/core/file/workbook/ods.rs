@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use quick_xml::events::{BytesStart, Event};
 
 use super::super::row::Kind;
-use super::super::table::MOST_COLUMNS;
+use super::super::row::MOST_COLUMNS;
 use super::super::value;
 use super::archive::{Archive, Xml, attribute, damaged};
 use super::sheet::{About, MOST_ROWS, Merged, Remembered, Rows, name};

@@ -6,8 +6,8 @@ use std::collections::btree_map::Entry;
 use calamine::{ExcelDateTime, ExcelDateTimeType};
 
 use super::super::layout::Layout;
+use super::super::row::MOST_COLUMNS;
 use super::super::row::{Kind, Row};
-use super::super::table::MOST_COLUMNS;
 use super::super::value;
 use super::spoiled;
 use crate::error::Failure;

@@ -158,7 +158,7 @@ fn a_box_that_holds_something_else_is_refused() {
         assert_eq!(sealed(&ring, new), Err(error.clone()));
     }
     let error = SealError::TooLarge { field: "a".into() };
-    let large = "x".repeat(seal::LARGEST_FIELD + 1);
+    let large = "x".repeat(refusal::LARGEST_FIELD + 1);
     let new = json!({"a": {"$box": text(&ring, large.as_bytes())}});
     assert_eq!(sealed(&ring, new), Err(error));
 }

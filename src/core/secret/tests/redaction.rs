@@ -131,7 +131,7 @@ fn an_error_tells_no_value() {
     let canary = CANARY.as_bytes();
     let (here, elsewhere) = (ring(&[1]), ring(&[2]));
     let sealed = seal(&here, json!({"a": CANARY}));
-    let large = CANARY.repeat(seal::LARGEST_FIELD / CANARY.len() + 1);
+    let large = CANARY.repeat(refusal::LARGEST_FIELD / CANARY.len() + 1);
     let deep = (0..99).fold(json!(CANARY), |inner, _| json!([inner]));
     let mut errors = Vec::new();
     for new in [

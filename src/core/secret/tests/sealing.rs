@@ -29,7 +29,7 @@ fn fields(value: impl Strategy<Value = Value>) -> impl Strategy<Value = Map<Stri
 
 fn name() -> impl Strategy<Value = String> {
     any::<String>().prop_filter("no mark, not too long", |name| {
-        !name.starts_with('$') && name.len() <= seal::LONGEST_NAME
+        !name.starts_with('$') && name.len() <= refusal::LONGEST_NAME
     })
 }
 
@@ -390,23 +390,23 @@ fn sizes_are_bounded() {
         let field = |i| (format!("f{i}"), Value::Null);
         Value::Object((0..count).map(field).collect())
     };
-    assert!(result(fields(seal::MOST_FIELDS)).is_ok());
+    assert!(result(fields(refusal::MOST_FIELDS)).is_ok());
     assert_eq!(
-        result(fields(seal::MOST_FIELDS + 1)),
+        result(fields(refusal::MOST_FIELDS + 1)),
         Err(SealError::TooMany)
     );
 
     let text = |length: usize| json!({"a": "x".repeat(length)});
-    let largest = text(seal::LARGEST_FIELD);
+    let largest = text(refusal::LARGEST_FIELD);
     let sealed = result(largest.clone()).unwrap().credentials;
     assert_eq!(open(&ring, &sealed), Ok(largest));
     let error = SealError::TooLarge { field: "a".into() };
-    assert_eq!(result(text(seal::LARGEST_FIELD + 1)), Err(error));
+    assert_eq!(result(text(refusal::LARGEST_FIELD + 1)), Err(error));
 
     let name = |length: usize| json!({"n".repeat(length): 1});
-    assert!(result(name(seal::LONGEST_NAME)).is_ok());
+    assert!(result(name(refusal::LONGEST_NAME)).is_ok());
     assert_eq!(
-        result(name(seal::LONGEST_NAME + 1)),
+        result(name(refusal::LONGEST_NAME + 1)),
         Err(SealError::NameTooLong)
     );
 

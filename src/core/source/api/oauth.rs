@@ -5,8 +5,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::component::{Component, wrong};
-use super::parts::Parts;
-use super::requester::{credential, render};
+use super::parts::{Parts, credential, render};
 use crate::error::Failure;
 use crate::secret::{Credentials, Secret};
 use crate::source::{Access, Grant, Method, Request, Response, Rotated, token};

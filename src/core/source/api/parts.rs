@@ -1,12 +1,14 @@
 //! A request while it is put together: requester, authenticator, paginator and cursor each add their part.
 
 use bytes::Bytes;
+use minijinja::value::Value as Context;
 use serde_json::{Map, Value};
 use url::Url;
 
 use super::component::{Component, check_steps, wrong};
 use crate::error::{Code, Failure};
 use crate::source::{Method, Request};
+use crate::template::Template;
 
 /// Where a value goes in a request.
 #[derive(Clone, PartialEq, Eq)]
@@ -197,4 +199,27 @@ pub fn join(base: &str, path: &str) -> Result<Url, Failure> {
         ));
     }
     Ok(url)
+}
+
+pub fn credential(template: &Template, context: &Context) -> Result<String, Failure> {
+    template.text(context)?.ok_or_else(|| {
+        Failure::new(
+            Code::InvalidConfig,
+            "a credential that the manifest asks for is not in credentials or config",
+        )
+    })
+}
+
+/// A value that is missing leaves its name out.
+pub fn render(
+    pairs: &[(String, Template)],
+    context: &Context,
+) -> Result<Vec<(String, String)>, Failure> {
+    let mut rendered = Vec::new();
+    for (name, template) in pairs {
+        if let Some(text) = template.text(context)? {
+            rendered.push((name.clone(), text));
+        }
+    }
+    Ok(rendered)
 }

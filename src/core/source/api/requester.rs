@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use super::component::{Component, wrong};
 use super::oauth::OAuth;
-use super::parts::{Inject, Parts, join};
-use crate::error::{Code, Failure};
+use super::parts::{Inject, Parts, credential, join, render};
+use crate::error::Failure;
 use crate::source::Method;
 use crate::template::Template;
 
@@ -204,15 +204,6 @@ impl Authenticator {
     }
 }
 
-pub fn credential(template: &Template, context: &Context) -> Result<String, Failure> {
-    template.text(context)?.ok_or_else(|| {
-        Failure::new(
-            Code::InvalidConfig,
-            "a credential that the manifest asks for is not in credentials or config",
-        )
-    })
-}
-
 /// An object of templates. A list as value gives its name several times.
 fn pairs(
     component: &Component,
@@ -235,20 +226,6 @@ fn pairs(
         }
     }
     Ok(pairs)
-}
-
-/// A value that is missing leaves its name out.
-pub fn render(
-    pairs: &[(String, Template)],
-    context: &Context,
-) -> Result<Vec<(String, String)>, Failure> {
-    let mut rendered = Vec::new();
-    for (name, template) in pairs {
-        if let Some(text) = template.text(context)? {
-            rendered.push((name.clone(), text));
-        }
-    }
-    Ok(rendered)
 }
 
 impl Shape {

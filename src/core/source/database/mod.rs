@@ -7,8 +7,10 @@
 //!
 //! What a batch looks like is judgement of a source, and pure; how it is fetched is in [`crate::fetch`].
 
+mod server;
 mod settings;
 mod statement;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -17,13 +19,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::settings::{CONFIG, CREDENTIALS, MYSQL_CONFIG};
-pub(super) use self::settings::{From, Table};
 pub(super) mod keys {
     pub use super::settings::{
         BATCH, CA, DATABASE, HOST, PASSWORD, PORT, STATEMENT_TIMEOUT, TLS, USERNAME,
     };
 }
-pub use self::statement::{Asks, Bound, Make, Query, Server, Tls};
+pub use self::server::{Make, Server, Tls};
+pub use self::statement::{Asks, Bound, Query};
+pub(super) use self::table::{From, Table};
 use super::reading::{self, strange};
 use super::settings::Settings;
 use super::window::{AHEAD, BEHIND, highest};

@@ -6,10 +6,11 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use serde_json::{Map, Value};
 
-use super::statement::{Make, Server, Tls};
+use super::server::{Make, Server, Tls};
+use super::table::{From, Table};
 use crate::error::Failure;
+use crate::source::Field;
 use crate::source::settings::{START_DATE, Settings, missing, wrong};
-use crate::source::{Field, Stream};
 
 /// Keys that every kind of database has.
 pub const HOST: Field = Field {
@@ -86,59 +87,6 @@ pub const MYSQL_CONFIG: &[Field] = &[
     STATEMENT_TIMEOUT,
     START_DATE,
 ];
-
-/// One stream: what is read, and what tells its rows and their changes.
-pub struct Table {
-    pub name: String,
-    pub from: From,
-    /// Columns to read; empty: all.
-    pub columns: Vec<String>,
-    pub key: Vec<String>,
-    pub cursor: Option<String>,
-    /// Seconds, or numbers.
-    pub lookback: Option<f64>,
-    /// Whether every key is read after what changed, so that what is gone shows.
-    pub deletes: bool,
-    /// Columns whose text is JSON, and becomes a part of the record.
-    pub nested: Vec<String>,
-    /// What finds the keys that are gone: a statement whose one value is where the pass began.
-    pub gone: Option<String>,
-    /// Whether it is no failure that the table is not there, or may not be read.
-    pub optional: bool,
-}
-
-#[derive(Clone)]
-pub enum From {
-    /// Schema and name, or a name alone.
-    Table(Vec<String>),
-    Query(String),
-}
-
-impl Table {
-    pub fn stream(&self) -> Stream {
-        Stream {
-            name: self.name.clone(),
-            ordered: self.cursor.is_some(),
-            whole: self.cursor.is_none() || self.deletes,
-        }
-    }
-
-    /// Its keys alone, in their order.
-    pub fn keys(&self) -> Table {
-        Table {
-            name: self.name.clone(),
-            from: self.from.clone(),
-            columns: self.key.clone(),
-            key: self.key.clone(),
-            cursor: None,
-            lookback: None,
-            deletes: false,
-            nested: Vec::new(),
-            gone: None,
-            optional: false,
-        }
-    }
-}
 
 const KEYS: [&str; 8] = [
     "name", "table", "query", "columns", "key", "cursor", "lookback", "deletes",

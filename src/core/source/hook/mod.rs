@@ -13,12 +13,7 @@
 //! A signature proves who wrote the text, and neither when it is sent nor how often. Against a repeat there is the id
 //! under which it is stored, and so an id is made of nothing but what was signed.
 
-pub(super) mod frappe;
-pub(super) mod quickbooks;
-pub(super) mod shopify;
 pub(super) mod signature;
-pub(super) mod square;
-pub(super) mod stripe;
 #[cfg(test)]
 mod tests;
 pub(super) mod told;
@@ -77,7 +72,7 @@ pub const MOST_RECORDS: usize = 10_000;
 /// Longest name of a vendor's event. Longer: nothing that a vendor has, and an index row must hold it.
 const LONGEST_NAME: usize = 255;
 
-fn unreadable(why: impl Into<String>) -> Refusal {
+pub(super) fn unreadable(why: impl Into<String>) -> Refusal {
     Refusal::Unreadable(why.into())
 }
 
@@ -91,13 +86,13 @@ impl<'a> Pushed<'a> {
         }
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         self.headers.iter().any(|(known, _)| known == name)
     }
 }
 
 /// The first character of a body's JSON.
-fn first(body: &[u8]) -> Option<u8> {
+pub(super) fn first(body: &[u8]) -> Option<u8> {
     let text = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     text.trim_ascii_start().first().copied()
 }
@@ -159,12 +154,12 @@ pub(super) fn steps(path: &str) -> Vec<String> {
         .collect()
 }
 
-fn words(names: &[&str]) -> Vec<String> {
+pub(super) fn words(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// A body that is one object, identified by what these fields of it hold together; by its content, where there are none.
-fn object(body: &Bytes, key: &[&str], limits: RecordLimits) -> Result<Found, Refusal> {
+pub(super) fn object(body: &Bytes, key: &[&str], limits: RecordLimits) -> Result<Found, Refusal> {
     if first(body) != Some(b'{') {
         return Err(unreadable("the body is not a JSON object"));
     }
@@ -173,7 +168,12 @@ fn object(body: &Bytes, key: &[&str], limits: RecordLimits) -> Result<Found, Ref
 }
 
 /// A body that is one event: the field that names it, and the one that says when it was.
-fn event(body: &Bytes, name: &str, at: &str, limits: RecordLimits) -> Result<Delivery, Refusal> {
+pub(super) fn event(
+    body: &Bytes,
+    name: &str,
+    at: &str,
+    limits: RecordLimits,
+) -> Result<Delivery, Refusal> {
     let found = object(body, &[name], limits)?;
     let path = words(&[name]);
     let is_named = |record: &Record| {
@@ -188,7 +188,7 @@ fn event(body: &Bytes, name: &str, at: &str, limits: RecordLimits) -> Result<Del
 }
 
 /// Events, and the field of each that says when it was; empty: none does.
-fn delivery(mut records: Vec<Record>, rejected: Vec<Rejected>, at: &str) -> Delivery {
+pub(super) fn delivery(mut records: Vec<Record>, rejected: Vec<Rejected>, at: &str) -> Delivery {
     let at = steps(at);
     for record in &mut records {
         record.at = told::moment(&record.json, &at);

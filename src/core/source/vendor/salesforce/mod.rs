@@ -14,17 +14,17 @@ use serde_json::Value;
 use url::Url;
 
 use self::login::SalesforceLogin;
-use super::reading::{self, Shape, strange};
-use super::request::{below, verdict_by_status};
-use super::settings::{PACE, START_DATE, Settings, wrong};
-use super::window::{Since, highest};
-use super::{
-    About, Account, Definition, Field, Login, Position, Reader, Request, Response, Source, Start,
-    Stream, StreamAbout, Usage, Verdict,
-};
 use crate::error::{Code, Failure};
 use crate::json::RecordLimits;
 use crate::record::{Count, Page, Window};
+use crate::source::reading::{self, Shape, strange};
+use crate::source::request::{below, verdict_by_status};
+use crate::source::settings::{PACE, START_DATE, Settings, wrong};
+use crate::source::window::{Since, highest};
+use crate::source::{
+    About, Account, Definition, Field, Login, Position, Reader, Request, Response, Source, Start,
+    Stream, StreamAbout, Usage, Verdict,
+};
 use crate::template::parse_any;
 
 pub struct Salesforce;
@@ -329,7 +329,10 @@ impl SalesforceReader {
     /// Where the org is. Before the login it is not known, and nothing is asked there.
     fn base(&self, at: &Position) -> Result<Url, Failure> {
         let base = at.access.and_then(|access| access.base.clone());
-        base.map_or_else(|| super::api::join("https://login.salesforce.com", ""), Ok)
+        base.map_or_else(
+            || crate::source::api::join("https://login.salesforce.com", ""),
+            Ok,
+        )
     }
 
     fn query(&self, at: &Position, object: &Object, next: &Next) -> Result<Url, Failure> {

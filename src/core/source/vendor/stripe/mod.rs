@@ -4,6 +4,8 @@
 //! the events which older objects changed, and reads each of those again: an event's own copy of an object is in
 //! whatever version the account had, and of two events within a second nobody knows the order.
 
+mod webhook;
+
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
@@ -11,20 +13,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
-use super::hook::{self, Hook};
-use super::reading::{self, Shape, strange};
-use super::request::{below, verdict_by_status};
-use super::settings::{PACE, START_DATE, STREAMS, Settings};
-use super::table::{self, Row, about, row};
-use super::window::{Since, epoch, highest};
-use super::{
-    About, Account, Definition, Field, Position, Reader, Request, Response, Source, Start, Stream,
-    StreamAbout, Verdict,
-};
 use crate::error::{Code, Failure};
 use crate::json::RecordLimits;
 use crate::record::{Page, Window};
 use crate::secret::Secret;
+use crate::source::hook::Hook;
+use crate::source::reading::{self, Shape, strange};
+use crate::source::request::{below, verdict_by_status};
+use crate::source::settings::{PACE, START_DATE, STREAMS, Settings};
+use crate::source::table::{self, Row, about, row};
+use crate::source::window::{Since, epoch, highest};
+use crate::source::{
+    About, Account, Definition, Field, Position, Reader, Request, Response, Source, Start, Stream,
+    StreamAbout, Verdict,
+};
 
 pub struct Stripe;
 
@@ -228,7 +230,7 @@ impl Source for Stripe {
     }
 
     fn hook(&self, connector: &Definition) -> Result<Option<Box<dyn Hook>>, Failure> {
-        hook::stripe::open(connector)
+        webhook::open(connector)
     }
 }
 

@@ -5,6 +5,8 @@
 //! behind everything, and the place of the others does not matter. Only where more records than a page share one
 //! second the offset counts, and then pages overlap by half.
 
+mod webhook;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -13,21 +15,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
-use super::hook::{self, Hook};
-use super::reading::{self, Shape, strange};
-use super::request::{below, verdict_by_status};
-use super::settings::{PACE, START_DATE, STREAMS, Settings, missing};
-use super::table::{Row, about, row};
-use super::token::{self, USUAL};
-use super::window::{Since, highest};
-use super::{
-    About, Account, Definition, Field, Grant, Login, Position, Reader, Request, Response, Source,
-    Start, Stream, StreamAbout, Verdict,
-};
 use crate::error::{Code, Failure};
 use crate::json::RecordLimits;
 use crate::record::{Count, Page, Window};
 use crate::secret::Secret;
+use crate::source::hook::Hook;
+use crate::source::reading::{self, Shape, strange};
+use crate::source::request::{below, verdict_by_status};
+use crate::source::settings::{PACE, START_DATE, STREAMS, Settings, missing};
+use crate::source::table::{Row, about, row};
+use crate::source::token::{self, USUAL};
+use crate::source::window::{Since, highest};
+use crate::source::{
+    About, Account, Definition, Field, Grant, Login, Position, Reader, Request, Response, Source,
+    Start, Stream, StreamAbout, Verdict,
+};
 use crate::template::parse_any;
 
 pub struct QuickBooks;
@@ -200,7 +202,7 @@ impl Source for QuickBooks {
             read: parse_any,
         };
         let login = OAuth {
-            url: token_url.map_or_else(|| super::api::join(usual, ""), Ok)?,
+            url: token_url.map_or_else(|| crate::source::api::join(usual, ""), Ok)?,
             client_id: settings.need(&["client_id"])?,
             client_secret: settings.need(&["client_secret"])?,
             refresh: settings.need(&["refresh_token"])?,
@@ -223,7 +225,7 @@ impl Source for QuickBooks {
 
     fn hook(&self, connector: &Definition) -> Result<Option<Box<dyn Hook>>, Failure> {
         let settings = Settings::new(connector, CONFIG)?;
-        hook::quickbooks::open(connector, settings.place(REALM)?)
+        webhook::open(connector, settings.place(REALM)?)
     }
 }
 

@@ -5,13 +5,13 @@
 
 use bytes::Bytes;
 
-use super::signature::Secrets;
-use super::{Delivery, Hook, MOST_RECORDS, Pushed, Refusal, STREAM};
-use super::{delivery, first, read, told, unreadable, words};
 use crate::error::Failure;
 use crate::json::RecordLimits;
 use crate::record::{Record, Rejected};
 use crate::source::Definition;
+use crate::source::hook::signature::Secrets;
+use crate::source::hook::{Delivery, Hook, MOST_RECORDS, Pushed, Refusal, STREAM};
+use crate::source::hook::{delivery, first, read, told, unreadable, words};
 use crate::source::settings::missing;
 
 struct QuickBooksHook {

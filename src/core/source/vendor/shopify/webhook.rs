@@ -8,11 +8,11 @@
 
 use sha2::{Digest, Sha256};
 
-use super::signature::Secrets;
-use super::{Delivery, Hook, Pushed, Refusal, STREAM, delivery, object};
 use crate::error::Failure;
 use crate::json::RecordLimits;
 use crate::source::Definition;
+use crate::source::hook::signature::Secrets;
+use crate::source::hook::{Delivery, Hook, Pushed, Refusal, STREAM, delivery, object};
 
 const DOMAIN: &str = "x-shopify-shop-domain";
 

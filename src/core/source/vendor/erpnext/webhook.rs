@@ -1,10 +1,10 @@
 //! What the Webhook documents of a Frappe site send, of which ERPNext is an app.
 
-use super::signature::Secrets;
-use super::{Delivery, Hook, Pushed, Refusal, delivery, object, told, words};
 use crate::error::Failure;
 use crate::json::RecordLimits;
 use crate::source::Definition;
+use crate::source::hook::signature::Secrets;
+use crate::source::hook::{Delivery, Hook, Pushed, Refusal, delivery, object, told, words};
 
 /// A state of a document, where the site's administrator has put all three into the body.
 const STATE: [&str; 3] = ["doctype", "name", "modified"];

@@ -3,11 +3,11 @@
 //! Whether an event is of live mode is not compared: each mode's endpoint has a secret of its own, and what is asked
 //! afterwards is asked with the connector's own key.
 
-use super::signature::{self, Encoding, Secrets, Signature};
-use super::{Delivery, Hook, Pushed, Refusal, event};
 use crate::error::Failure;
 use crate::json::RecordLimits;
 use crate::source::Definition;
+use crate::source::hook::signature::{self, Encoding, Secrets, Signature};
+use crate::source::hook::{Delivery, Hook, Pushed, Refusal, event};
 
 /// Most signatures of one header. More: nothing that Stripe sends; while a secret is rolled there are two.
 const MOST_SIGNATURES: usize = 16;

@@ -3,11 +3,11 @@
 //! Signed is the address that they are sent to, and then the body. Behind a proxy a request does not know that address,
 //! and whoever sends could choose it: so it is a setting, to the letter.
 
-use super::signature::Secrets;
-use super::{Delivery, Hook, Pushed, Refusal, event};
 use crate::error::Failure;
 use crate::json::RecordLimits;
 use crate::source::Definition;
+use crate::source::hook::signature::Secrets;
+use crate::source::hook::{Delivery, Hook, Pushed, Refusal, event};
 use crate::source::settings::{Settings, wrong};
 
 /// The longest address. Longer: none that Square takes.

@@ -4,6 +4,8 @@
 //! locations first and goes through all of them, so its cursor moves when the pass is complete. Search requests keep
 //! their body unchanged from page to page, with the cursor in it.
 
+mod webhook;
+
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
@@ -11,21 +13,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::hook::{self, Hook};
-use super::reading::{self, Shape, strange};
-use super::request::{below, retry_after, verdict_by_status};
-use super::settings::{PACE, START_DATE, STREAMS, Settings, missing};
-use super::table::{self, Row, about, row};
-use super::token::{self, USUAL};
-use super::window::{Since, highest};
-use super::{
-    About, Account, Definition, Field, Grant, Login, Position, Reader, Request, Response, Source,
-    Start, Stream, StreamAbout, Verdict,
-};
 use crate::error::{Code, Failure};
 use crate::json::RecordLimits;
 use crate::record::{Page, Window};
 use crate::secret::Secret;
+use crate::source::hook::Hook;
+use crate::source::reading::{self, Shape, strange};
+use crate::source::request::{below, retry_after, verdict_by_status};
+use crate::source::settings::{PACE, START_DATE, STREAMS, Settings, missing};
+use crate::source::table::{self, Row, about, row};
+use crate::source::token::{self, USUAL};
+use crate::source::window::{Since, highest};
+use crate::source::{
+    About, Account, Definition, Field, Grant, Login, Position, Reader, Request, Response, Source,
+    Start, Stream, StreamAbout, Verdict,
+};
 use crate::template::parse_any;
 
 pub struct Square;
@@ -264,7 +266,7 @@ impl Source for Square {
     }
 
     fn hook(&self, connector: &Definition) -> Result<Option<Box<dyn Hook>>, Failure> {
-        hook::square::open(connector, &Settings::new(connector, CONFIG)?)
+        webhook::open(connector, &Settings::new(connector, CONFIG)?)
     }
 }
 

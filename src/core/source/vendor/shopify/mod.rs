@@ -8,6 +8,7 @@
 mod bulk;
 mod login;
 mod streams;
+mod webhook;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,20 +18,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::hook::{self, Hook};
-use super::reading::{self, Shape, strange};
-use super::request::{below, verdict_by_status};
-use super::settings::{PACE, STREAMS, Settings, missing, wrong};
-use super::table::{self, about, row};
-use super::window::{Since, highest};
-use super::{
-    About, Account, Definition, Field, Login, Position, Reader, Request, Response, Source, Start,
-    Stream, Usage, Verdict,
-};
 use crate::error::{Code, Failure};
 use crate::json::RecordLimits;
 use crate::record::{Page, Window};
 use crate::secret::Secret;
+use crate::source::hook::Hook;
+use crate::source::reading::{self, Shape, strange};
+use crate::source::request::{below, verdict_by_status};
+use crate::source::settings::{PACE, STREAMS, Settings, missing, wrong};
+use crate::source::table::{self, about, row};
+use crate::source::window::{Since, highest};
+use crate::source::{
+    About, Account, Definition, Field, Login, Position, Reader, Request, Response, Source, Start,
+    Stream, Usage, Verdict,
+};
 use crate::template::parse_any;
 use bulk::Bulk;
 use login::OAuth;
@@ -159,7 +160,7 @@ impl Source for Shopify {
         let settings = Settings::new(connector, CONFIG)?;
         let shop = settings.place(SHOP)?;
         let shop = shop.map(|shop| shop_url(&shop)).transpose()?;
-        hook::shopify::open(connector, shop.as_ref().and_then(Url::host_str))
+        webhook::open(connector, shop.as_ref().and_then(Url::host_str))
     }
 }
 
@@ -172,7 +173,8 @@ fn shop_url(text: &str) -> Result<Url, Failure> {
     } else {
         format!("https://{text}.myshopify.com")
     };
-    super::api::join(&url, "").map_err(|_| wrong("the shop is neither a name nor an address"))
+    crate::source::api::join(&url, "")
+        .map_err(|_| wrong("the shop is neither a name nor an address"))
 }
 
 struct ShopifyReader {

@@ -7,6 +7,7 @@
 //! itself.
 
 mod tables;
+mod webhook;
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::json::RecordLimits;
 use crate::record::{Page, Window};
 use crate::secret::Secret;
 use crate::source::database::{self, Make, keys};
-use crate::source::hook::{self, Hook};
+use crate::source::hook::Hook;
 use crate::source::reading::{self, Shape, strange};
 use crate::source::request::{below, verdict_by_status};
 use crate::source::settings::{PACE, START_DATE, STREAMS, Settings, missing};
@@ -200,7 +201,7 @@ impl Source for ErpNext {
     }
 
     fn hook(&self, connector: &Definition) -> Result<Option<Box<dyn Hook>>, Failure> {
-        hook::frappe::open(connector)
+        webhook::open(connector)
     }
 }
 

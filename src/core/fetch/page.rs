@@ -1,0 +1,183 @@
+//! One page: what is asked for it, and what came.
+//!
+//! A page that failed is asked for again within bounds. Credentials and all other headers are pinned to the place a
+//! stream begins at: a request to another one, which only what the vendor sent can have led to, is not made; but one
+//! without credentials may fetch a file from anywhere that the guard lets it.
+
+use serde_json::Value;
+
+use super::Budget;
+use super::bounds::Tries;
+use super::client::SMALL_BODY;
+use super::database::Database;
+use super::place::{first_url, named};
+use super::run::Run;
+use crate::error::{Class, Code, Failure};
+use crate::record::{Page, Window};
+use crate::source::database::Query;
+use crate::source::{Position, Span, Stream, Verdict};
+
+/// Where a pass stands between two pages.
+pub struct Standing {
+    pub window: Window,
+    pub next: Option<Value>,
+    pub high: Option<Value>,
+}
+
+/// A failed try, and whether another one may help.
+pub enum Trouble {
+    Again(Failure),
+    Final(Failure),
+    /// From the start of the pass, perhaps.
+    Expired(Failure),
+    /// With another token, perhaps.
+    TokenRefused,
+}
+
+impl Trouble {
+    pub fn failure(self) -> Failure {
+        match self {
+            Trouble::Again(failure) | Trouble::Final(failure) | Trouble::Expired(failure) => {
+                failure
+            }
+            Trouble::TokenRefused => Failure::new(Code::CredentialsRejected, "token refused"),
+        }
+    }
+}
+
+/// What a request brought.
+pub enum Got {
+    Page(Box<(Page, u64, Budget)>),
+    /// The stream is not there, and why.
+    Absent(String),
+}
+
+impl Run<'_> {
+    pub fn begin(&self, stream: &Stream, at: Option<&Value>) -> Result<Standing, Failure> {
+        let window = match self.start.span {
+            Some(Span { from, to, .. }) => Window {
+                from: Some(from),
+                to,
+            },
+            None => self.reader.window(stream, at, self.start)?,
+        };
+        Ok(Standing {
+            window,
+            next: None,
+            // A pass that finds only what lies within the lookback must not move the cursor back.
+            high: at.cloned().filter(|_| self.start.span.is_none()),
+        })
+    }
+
+    /// Asks for a page until it is there, the tries are used up, or the wait is too long for a run.
+    pub async fn page(&mut self, stream: &Stream, standing: &Standing) -> Result<Got, Trouble> {
+        let mut tries = Tries::new(&self.limits);
+        loop {
+            match self.try_page(stream, standing).await {
+                Err(Trouble::Again(failure)) => {
+                    self.pause(&mut tries, failure)
+                        .await
+                        .map_err(Trouble::Final)?;
+                }
+                Err(Trouble::TokenRefused) => self.access = None,
+                other => return other,
+            }
+        }
+    }
+
+    async fn try_page(&mut self, stream: &Stream, standing: &Standing) -> Result<Got, Trouble> {
+        // An account that rests is not asked for tokens either.
+        self.take_turn().await.map_err(Trouble::Final)?;
+        let is_new_token = self.log_in().await.map_err(Trouble::Final)?;
+        let access = self.access.as_ref().map(|held| &held.access);
+        let at = &Position {
+            stream,
+            window: standing.window,
+            start: self.start,
+            next: standing.next.as_ref(),
+            high: standing.high.as_ref(),
+            access,
+        };
+        if let Some(query) = self.reader.query(at).map_err(Trouble::Final)? {
+            return self.batch(&query, at).await;
+        }
+        let request = self.reader.request(at).map_err(Trouble::Final)?;
+        let reader = self.reader.as_ref();
+        let home = first_url(reader, stream, standing.window, self.start, access);
+        let home = home.map_err(Trouble::Final)?.origin();
+        let url = &request.url;
+        // A user name would become a header of the client's own making.
+        let is_foreign = url.origin() != home && !request.is_bare;
+        if is_foreign || !url.username().is_empty() || url.password().is_some() {
+            return Err(Trouble::Final(Failure::new(
+                Code::ForeignNextPage,
+                "the next page's address lies on another host",
+            )));
+        }
+        let named = |failure| named(url, failure);
+        let again = |failure: Failure| match failure.code.class() {
+            Class::Transient => Trouble::Again(named(failure)),
+            Class::Mend => Trouble::Final(named(failure)),
+        };
+        let (response, budget) = self
+            .client
+            .exchange(&request, &self.limits, &self.allowed)
+            .await
+            .map_err(again)?;
+        let verdict = self.reader.verdict(at, &response);
+        self.note_usage(&response, &verdict, url).await;
+        match verdict {
+            Verdict::Read => {}
+            // A token may be over before its time; a new one that is refused, too, is not a matter of time.
+            Verdict::Fail(_) if response.status == 401 && access.is_some() && !is_new_token => {
+                return Err(Trouble::TokenRefused);
+            }
+            Verdict::Retry(failure) => return Err(Trouble::Again(named(failure))),
+            Verdict::Fail(failure) => return Err(Trouble::Final(named(failure))),
+            Verdict::Expired(failure) => return Err(Trouble::Expired(named(failure))),
+            Verdict::Absent(why) => return Ok(Got::Absent(why)),
+        }
+        let read = || self.reader.page(at, &response);
+        // A long computation would keep this thread's other runs waiting.
+        let page = if response.body.len() > SMALL_BODY {
+            tokio::task::block_in_place(read)
+        } else {
+            read()
+        };
+        let bytes = response.body.len() as u64;
+        Ok(Got::Page(Box::new((page.map_err(again)?, bytes, budget))))
+    }
+
+    /// A page of a database: over the run's connection, or over a new one where it has none or lost it.
+    async fn batch(&self, query: &Query, at: &Position<'_>) -> Result<Got, Trouble> {
+        let again = |failure: Failure| {
+            let failure = named(&query.server.place, failure);
+            match failure.code.class() {
+                Class::Transient => Trouble::Again(failure),
+                Class::Mend => Trouble::Final(failure),
+            }
+        };
+        let mut held = self.database.lock().await;
+        // Whatever goes wrong, the connection is not used again.
+        let mut database = match held.take() {
+            Some(database) => database,
+            None => {
+                let open = Database::open(&query.server, self.client, &self.limits, &self.allowed);
+                open.await.map_err(again)?
+            }
+        };
+        let response = match database.exchange(query, &self.limits).await {
+            Ok(response) => response,
+            Err(failure) => match self.reader.absent(at, &failure) {
+                Some(why) => return Ok(Got::Absent(why)),
+                None => return Err(again(failure)),
+            },
+        };
+        if !database.is_spent() {
+            *held = Some(database);
+        }
+        let bytes = response.body.len() as u64;
+        let page = self.reader.page(at, &response).map_err(again)?;
+        Ok(Got::Page(Box::new((page, bytes, Budget::default()))))
+    }
+}

@@ -1,0 +1,56 @@
+//! A stream of a database: a table or a query, and what tells its rows and their changes.
+
+use crate::source::Stream;
+
+/// One stream: what is read, and what tells its rows and their changes.
+pub struct Table {
+    pub name: String,
+    pub from: From,
+    /// Columns to read; empty: all.
+    pub columns: Vec<String>,
+    pub key: Vec<String>,
+    pub cursor: Option<String>,
+    /// Seconds, or numbers.
+    pub lookback: Option<f64>,
+    /// Whether every key is read after what changed, so that what is gone shows.
+    pub deletes: bool,
+    /// Columns whose text is JSON, and becomes a part of the record.
+    pub nested: Vec<String>,
+    /// What finds the keys that are gone: a statement whose one value is where the pass began.
+    pub gone: Option<String>,
+    /// Whether it is no failure that the table is not there, or may not be read.
+    pub optional: bool,
+}
+
+#[derive(Clone)]
+pub enum From {
+    /// Schema and name, or a name alone.
+    Table(Vec<String>),
+    Query(String),
+}
+
+impl Table {
+    pub fn stream(&self) -> Stream {
+        Stream {
+            name: self.name.clone(),
+            ordered: self.cursor.is_some(),
+            whole: self.cursor.is_none() || self.deletes,
+        }
+    }
+
+    /// Its keys alone, in their order.
+    pub fn keys(&self) -> Table {
+        Table {
+            name: self.name.clone(),
+            from: self.from.clone(),
+            columns: self.key.clone(),
+            key: self.key.clone(),
+            cursor: None,
+            lookback: None,
+            deletes: false,
+            nested: Vec::new(),
+            gone: None,
+            optional: false,
+        }
+    }
+}
