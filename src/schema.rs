@@ -2,6 +2,11 @@
 
 use pgrx::prelude::*;
 
+/// The schema of internal functions, for `schema = "_connector_service"`. The guard creates it: what pgrx writes would take a
+/// schema that is there already.
+#[pg_schema]
+mod _connector_service {}
+
 extension_sql_file!("../sql/install/00_guard.sql", name = "guard", bootstrap);
 extension_sql_file!(
     "../sql/install/10_connector.sql",
@@ -33,8 +38,7 @@ extension_sql_file!(
         connector_service_day,
         connector_service_hours,
         connector_service_judge_paths,
-        connector_service_lock,
-        connector_service_lock_own
+        connector_service_lock
     ]
 );
 extension_sql_file!(
@@ -45,7 +49,7 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/install/50_metric.sql",
     name = "metric",
-    requires = ["fact"]
+    requires = ["mapping"]
 );
 extension_sql_file!(
     "../sql/install/60_alert.sql",
@@ -84,6 +88,7 @@ extension_sql_file!(
         connector_service_preview_upload,
         connector_service_upload,
         connector_service_check_config,
+        connector_service_check_type,
         connector_service_key_file,
         connector_service_key_ids,
         connector_service_new_key,

@@ -156,7 +156,7 @@ impl Stage {
         let mut transaction = self.client.transaction().expect("BEGIN");
         // So that it is this session, and not the worker, that derives and sums.
         transaction
-            .batch_execute("SELECT connector_service_lock(NULL)")
+            .batch_execute("SELECT _connector_service.connector_service_lock(NULL)")
             .expect("the lock");
         let started = Instant::now();
         let sql = "UPDATE raw_connector_data SET data = jsonb_set(data, '{total}', to_jsonb((data->>'total')::numeric + 1))
@@ -243,7 +243,7 @@ fn load(facts: usize, tenants: usize) -> String {
          SET session_replication_role = origin;
          INSERT INTO metric_days_touched SELECT DISTINCT tenant_id, 'revenue', day FROM record;
          DROP TABLE record;
-         SELECT connector_service_settle();
+         SELECT _connector_service.connector_service_settle();
          CREATE MATERIALIZED VIEW sums AS
          SELECT tenant_id, metric_type, metric_date, sum(value) AS total, count(*) AS facts FROM metric_facts GROUP BY 1, 2, 3;"
     )

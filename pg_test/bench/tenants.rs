@@ -83,7 +83,7 @@ fn both(
     wait_until(90, "as many workers", || {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'connector_service sync worker'";
         client
-            .batch_execute("SELECT connector_service_wake()")
+            .batch_execute("SELECT _connector_service.connector_service_wake()")
             .ok()?;
         let there: i64 = client.query_one(sql, &[]).ok()?.get(0);
         (there == workers as i64).then_some(())

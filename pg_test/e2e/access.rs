@@ -185,13 +185,33 @@ fn a_tenant_gets_past_nothing() {
         ("SELECT connector_service_process()".into(), "42501"),
         ("SELECT connector_service_adopt()".into(), "42501"),
         ("SELECT connector_service_keys()".into(), "42501"),
-        (format!("SELECT connector_service_derive('{connector}', NULL, '{{}}', false)"), "42501"),
-        (format!("SELECT connector_service_reprocess_records('{connector}')"), "42501"),
-        (format!("SELECT connector_service_reseal('{B}', '{connector}', '{{}}')"), "42501"),
+        (format!("SELECT connector_service_reseal('{{{connector}}}')"), "42501"),
+        ("SELECT _connector_service.connector_service_types()".into(), "42501"),
     ] {
         assert_eq!(code(&mut tenant, &sql), expected, "{sql}");
         tenant.batch_execute("ROLLBACK").unwrap();
     }
+    // Internal functions are not within reach, and not to be called where they are.
+    let mut root = stage.cluster.client("app");
+    for may_use in [false, true] {
+        if may_use {
+            let sql = "GRANT USAGE ON SCHEMA _connector_service TO shop_a";
+            root.batch_execute(sql).unwrap();
+        }
+        for call in [
+            format!("derive('{connector}', NULL, '{{}}', false)"),
+            format!("reprocess_records('{connector}')"),
+            format!("reseal('{B}', '{connector}', '{{}}')"),
+            format!("settle(NULL, '{B}')"),
+            format!("lock('{B}')"),
+            "status()".into(),
+        ] {
+            let sql = format!("SELECT _connector_service.connector_service_{call}");
+            assert_eq!(code(&mut tenant, &sql), "42501", "{sql}");
+        }
+    }
+    root.batch_execute("REVOKE USAGE ON SCHEMA _connector_service FROM shop_a")
+        .unwrap();
     // What answers as if there were nobody else.
     for (sql, expected) in [
         (format!("SELECT connector_service_sync('{connector}')::text"), ""),
@@ -704,6 +724,29 @@ fn nothing_that_was_there_before_becomes_a_part_of_it() {
         };
         early.batch_execute(&format!("DROP {name}")).unwrap();
     }
+    // The schema of the internal functions, and what is in it.
+    for table in ["", " CREATE TABLE tenants (a int)"] {
+        let sql = format!("CREATE SCHEMA _connector_service{table}");
+        early.batch_execute(&sql).unwrap();
+        let members = "SELECT count(*)::text FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'";
+        let before = [text(&mut root, objects), text(&mut root, members)];
+        for schema in ["public", "_connector_service"] {
+            let error = root
+                .batch_execute(&format!(
+                    "CREATE EXTENSION connector_service SCHEMA {schema}"
+                ))
+                .expect_err(schema);
+            let error = error.as_db_error().unwrap();
+            assert_eq!(error.code().code(), "42P06");
+            assert_eq!(error.message(), "schema _connector_service exists already");
+            assert!(error.hint().unwrap().contains("drop or rename"));
+        }
+        let after = [text(&mut root, objects), text(&mut root, members)];
+        assert_eq!(after, before);
+        early
+            .batch_execute("DROP SCHEMA _connector_service CASCADE")
+            .unwrap();
+    }
     // Roles that somebody prepared.
     for (role, tidy) in [
         (
@@ -735,6 +778,7 @@ fn nothing_that_was_there_before_becomes_a_part_of_it() {
     root.batch_execute(
         "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO early; ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC;
          ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO early; ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO early;
+         ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO early; ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO PUBLIC;
          CREATE EXTENSION connector_service",
     )
     .unwrap();
@@ -742,8 +786,15 @@ fn nothing_that_was_there_before_becomes_a_part_of_it() {
                FROM pg_depend d LEFT JOIN pg_class c ON c.oid = d.objid AND d.classid = 'pg_class'::regclass LEFT JOIN pg_proc p ON p.oid = d.objid AND d.classid = 'pg_proc'::regclass
                    CROSS JOIN LATERAL aclexplode(coalesce(c.relacl, p.proacl, acldefault('f', p.proowner))) a
                WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'connector_service') AND d.deptype = 'e' AND (a.grantee = 'early'::regrole OR a.grantee = 0)";
-    let everybodys = "function connector_service_lock_own(), function connector_service_tenant()";
-    assert_eq!(text(&mut root, sql), everybodys);
+    assert_eq!(text(&mut root, sql), "function connector_service_tenant()");
+    let sql = "SELECT string_agg(a.grantee::regrole::text, ', ') FROM pg_namespace n CROSS JOIN aclexplode(n.nspacl) a
+               WHERE n.nspname = '_connector_service' AND a.grantee <> n.nspowner";
+    assert_eq!(text(&mut root, sql), "connector_service_engine");
+    // It goes with the extension.
+    root.batch_execute("DROP EXTENSION connector_service")
+        .unwrap();
+    let sql = "SELECT count(*)::text FROM pg_namespace WHERE nspname = '_connector_service'";
+    assert_eq!(text(&mut root, sql), "0");
 }
 
 #[test]
@@ -851,7 +902,7 @@ fn nothing_hostile_is_ever_called() {
         format!("CALL public.connector_service_sync_wait({b})"),
         "SELECT public.connector_service_sync_due()".into(),
         "SELECT public.connector_service_process()".into(),
-        "SELECT public.connector_service_settle()".into(),
+        "SELECT _connector_service.connector_service_settle()".into(),
         "SELECT public.connector_service_verify()".into(),
         "SELECT public.check_missing_data()".into(),
         "SELECT public.connector_service_check_quality()".into(),

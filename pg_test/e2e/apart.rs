@@ -387,9 +387,9 @@ fn nobody_can_take_the_locks_of_facts_of_alerts_or_of_a_worker() {
         .batch_execute("SELECT pg_advisory_lock(x'636f6e6e66616374'::bigint), pg_advisory_lock(x'636f6e6e6563746f'::bigint), pg_advisory_lock(x'616c6572'::integer, i) FROM generate_series(0, 1023) i")
         .unwrap();
     for call in [
-        "connector_service_lock(NULL)",
-        &format!("connector_service_lock('{ORDINARY}')"),
-        &format!("connector_service_lock_alerts('{ORDINARY}')"),
+        "_connector_service.connector_service_lock(NULL)",
+        &format!("_connector_service.connector_service_lock('{ORDINARY}')"),
+        &format!("_connector_service.connector_service_lock_alerts('{ORDINARY}')"),
     ] {
         assert_eq!(
             code(stage.hostile.execute(&format!("SELECT {call}"), &[])),
@@ -397,7 +397,7 @@ fn nobody_can_take_the_locks_of_facts_of_alerts_or_of_a_worker() {
             "{call}"
         );
     }
-    // What is open to all locks what is theirs: of an outsider, and of a tenant that is not there, nothing.
+    // Who deletes locks what is theirs: a tenant that is not there, nothing; an outsider deletes nothing.
     stage
         .client
         .batch_execute(
@@ -405,15 +405,18 @@ fn nobody_can_take_the_locks_of_facts_of_alerts_or_of_a_worker() {
              INSERT INTO tenant_roles VALUES ('nobody_s', gen_random_uuid())",
         )
         .unwrap();
-    let mut others = ["outsider", "nobody_s"].map(|role| stage.cluster.client_as(role, "app"));
-    for other in &mut others {
-        other
-            .batch_execute("BEGIN; SELECT connector_service_lock_own()")
-            .unwrap();
-    }
+    let mut outsider = stage.cluster.client_as("outsider", "app");
+    assert_eq!(
+        code(outsider.execute("DELETE FROM raw_connector_data WHERE false", &[])),
+        "42501"
+    );
+    let mut nobody_s = stage.cluster.client_as("nobody_s", "app");
+    nobody_s
+        .batch_execute("BEGIN; DELETE FROM raw_connector_data WHERE false")
+        .unwrap();
     stage
         .hostile
-        .batch_execute("BEGIN; SELECT connector_service_lock_own(); DELETE FROM raw_connector_data")
+        .batch_execute("BEGIN; DELETE FROM raw_connector_data")
         .unwrap();
     let ordinary_shop = shop(150);
     let ordinary = stage.connector(ORDINARY, "ordinary", &api(&ordinary_shop.url(), "orders"));

@@ -395,9 +395,9 @@ const REFUSED: [&str; 35] = [
     "INSERT INTO connectors (tenant_id, name, type, config) VALUES (T, 'a', 'api', '{\"manifest\": {\"streams\": [{\"api_token\": \"canary\"}]}}')",
     "INSERT INTO connectors (tenant_id, name, type, config, credentials) VALUES (T, 'a', 'stripe', (repeat('[', 200) || repeat(']', 200))::jsonb, '{\"api_key\": \"canary\"}')",
     "UPDATE connectors SET connector_id = gen_random_uuid(), credentials = '{\"api_key\": \"canary\"}'",
-    "SELECT connector_service_seal(T, NULL, 'stripe', '{}', '{\"api_key\": \"canary\"}', NULL, NULL)",
-    "SELECT connector_service_seal(T, T, 'stripe', (repeat('[', 200) || repeat(']', 200))::jsonb, '{\"api_key\": \"canary\"}', NULL, NULL)",
-    "SELECT connector_service_reseal(T, T, '{\"api_key\": \"canary\"}')",
+    "SELECT _connector_service.connector_service_seal(T, NULL, 'stripe', '{}', '{\"api_key\": \"canary\"}', NULL, NULL)",
+    "SELECT _connector_service.connector_service_seal(T, T, 'stripe', (repeat('[', 200) || repeat(']', 200))::jsonb, '{\"api_key\": \"canary\"}', NULL, NULL)",
+    "SELECT _connector_service.connector_service_reseal(T, T, '{\"api_key\": \"canary\"}')",
     "SELECT connector_service_retire_key('canary')",
     // By constraints, when the credentials are sealed.
     "INSERT INTO connectors (tenant_id, name, type, credentials, failures) VALUES (T, 'a', 'stripe', '{\"api_key\": \"canary\"}', -1)",

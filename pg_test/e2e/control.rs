@@ -656,7 +656,7 @@ fn several_workers_share_the_tenants_of_a_database() {
         .unwrap();
     client.batch_execute("SELECT pg_reload_conf()").unwrap();
     client
-        .batch_execute("SELECT connector_service_wake()")
+        .batch_execute("SELECT _connector_service.connector_service_wake()")
         .unwrap();
     wait_until(90, "one worker runs", || {
         (workers(&mut client) == 1).then_some(())
@@ -710,7 +710,7 @@ fn windows_that_are_asked_for_while_others_end_are_not_forgotten() {
     stage.client.execute(sql, &[&first]).unwrap();
     stage
         .client
-        .batch_execute("SELECT connector_service_wake()")
+        .batch_execute("SELECT _connector_service.connector_service_wake()")
         .unwrap();
     let ended = |client: &mut Client, run: &str| {
         wait_until(60, "the window has been read", || {
@@ -778,7 +778,7 @@ fn what_a_worker_left_behind_is_found_whenever_one_looks() {
         .batch_execute(
             "INSERT INTO sync_runs (connector_id, tenant_id, state, token, attempt, started_at, worker)
              SELECT connector_id, tenant_id, 'running', gen_random_uuid(), 1, now(), CASE name WHEN 'of its own number' THEN 1 WHEN 'of a dump' THEN NULL ELSE 7 END FROM connectors;
-             SELECT connector_service_wake()",
+             SELECT _connector_service.connector_service_wake()",
         )
         .unwrap();
     wait_until(30, "all of them are taken up again", || {
@@ -825,15 +825,14 @@ fn what_a_window_waited_for_is_no_failure_of_it() {
     // Many pauses of the vendor's and days without a server: still one failure.
     let sql =
         "UPDATE sync_runs SET waits = 50, started_at = now() - interval '3 days', retry_at = now();
-        SELECT connector_service_wake()";
+        SELECT _connector_service.connector_service_wake()";
     client.batch_execute(sql).unwrap();
     let again = wait_until(30, "it was tried again", || {
         Some(run_of(&mut client, &run)).filter(|run| run["failures"] == 2)
     });
     assert_eq!(again["state"], "queued", "{again}");
     // It does not go on for ever.
-    let sql =
-        "UPDATE sync_runs SET failures = 8, retry_at = now(); SELECT connector_service_wake()";
+    let sql = "UPDATE sync_runs SET failures = 8, retry_at = now(); SELECT _connector_service.connector_service_wake()";
     client.batch_execute(sql).unwrap();
     let over = wait_until(30, "it has failed", || {
         Some(run_of(&mut client, &run)).filter(|run| run["state"] == "failed")

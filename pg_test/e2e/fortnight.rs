@@ -273,7 +273,7 @@ impl Database {
             return;
         }
         self.client
-            .batch_execute("SELECT connector_service_wake()")
+            .batch_execute("SELECT _connector_service.connector_service_wake()")
             .unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
         while !done(self) {
@@ -323,7 +323,7 @@ fn set_up(cluster: &Cluster, vendor: &Vendor, name: &'static str, asks: Asks) ->
     if asks == Asks::PgCron {
         client.batch_execute("CREATE EXTENSION pg_cron").unwrap();
         // pg_cron itself does not follow a clock that jumps, so its jobs are not installed but played.
-        let sql = "SELECT schedule, command FROM connector_service_jobs()";
+        let sql = "SELECT schedule, command FROM _connector_service.connector_service_jobs()";
         let rows = client.query(sql, &[]).unwrap();
         jobs = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
         assert!(!jobs.is_empty());

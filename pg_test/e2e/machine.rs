@@ -365,7 +365,7 @@ fn an_end_that_cannot_be_written_is_told_once_and_written_when_it_can() {
     // Many looks later the log has it once, with the database's name.
     for _ in 0..40 {
         client
-            .batch_execute("SELECT connector_service_wake()")
+            .batch_execute("SELECT _connector_service.connector_service_wake()")
             .unwrap();
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -398,7 +398,7 @@ fn what_one_connector_is_refused_keeps_no_schedule_and_no_orphan_of_others() {
         &format!("NEW.connector_id = '{victim}'"),
     );
     client
-        .batch_execute("UPDATE connectors SET sync_frequency = 'hourly', next_sync_at = now() WHERE type = 'api'; SELECT connector_service_wake()")
+        .batch_execute("UPDATE connectors SET sync_frequency = 'hourly', next_sync_at = now() WHERE type = 'api'; SELECT _connector_service.connector_service_wake()")
         .unwrap();
     let synced = |client: &mut Client| {
         count(
@@ -451,7 +451,7 @@ fn what_one_connector_is_refused_keeps_no_schedule_and_no_orphan_of_others() {
     }
     allow(&mut client, "sync_runs");
     client
-        .batch_execute("SELECT connector_service_wake()")
+        .batch_execute("SELECT _connector_service.connector_service_wake()")
         .unwrap();
     assert_eq!(wait_for_run(&mut client, &run)["state"], "succeeded");
     assert_eq!((doctor(&mut client), stage.worker()), (None, worker));
@@ -1129,7 +1129,7 @@ fn users_that_take_every_connection_keep_no_sync_and_no_webhook_away() {
     let mut client = stage.client();
     let worker = stage.worker();
     client
-        .batch_execute("UPDATE connectors SET sync_frequency = 'hourly', next_sync_at = now() + interval '2 s' WHERE type = 'api'; SELECT connector_service_wake()")
+        .batch_execute("UPDATE connectors SET sync_frequency = 'hourly', next_sync_at = now() + interval '2 s' WHERE type = 'api'; SELECT _connector_service.connector_service_wake()")
         .unwrap();
     let mut taken = Vec::new();
     let refused = loop {
@@ -1171,7 +1171,7 @@ fn a_gateway_without_a_slot_is_named_and_comes_when_there_is_one() {
     let until = Instant::now() + Duration::from_secs(6);
     while Instant::now() < until {
         client
-            .batch_execute("SELECT connector_service_wake()")
+            .batch_execute("SELECT _connector_service.connector_service_wake()")
             .unwrap();
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -1404,7 +1404,7 @@ fn a_clock_that_jumps_by_hours_in_a_run_or_in_a_pause_loses_nothing() {
         let failed = count(&mut client, &sql);
         clock.set(chrono::Utc::now() + chrono::TimeDelta::hours(hours));
         client
-            .batch_execute("SELECT connector_service_wake()")
+            .batch_execute("SELECT _connector_service.connector_service_wake()")
             .unwrap();
         match hours > 0 {
             true => wait_until(20, "it is tried again", || {

@@ -457,9 +457,12 @@ fn what_is_more_than_every_run_should_read_is_refused_when_it_is_saved() {
         ),
         ("SELECT connector_service_create_token(NULL, NULL)", "22004"),
         ("SELECT connector_service_act_for(NULL, NULL)", "22004"),
-        ("SELECT connector_service_check_config(NULL)", "22004"),
         (
-            "SELECT connector_service_seal(NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+            "SELECT _connector_service.connector_service_check_config(NULL)",
+            "22004",
+        ),
+        (
+            "SELECT _connector_service.connector_service_seal(NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
             "22004",
         ),
     ] {

@@ -78,6 +78,7 @@ WITH member AS (
 relation AS (SELECT c.* FROM member m JOIN pg_class c ON c.oid = m.objid AND m.classid = 'pg_class'::regclass)
 SELECT string_agg(translate(line, E'\\n', ' '), E'\\n' ORDER BY line COLLATE \"C\") FROM (
     SELECT format('%s: %s', pg_describe_object(m.classid, m.objid, 0), obj_description(m.objid, m.classid::regclass::name)) FROM member m
+    UNION ALL SELECT format('schema %s: %s', n.nspname, n.nspacl) FROM member m JOIN pg_namespace n ON n.oid = m.objid AND m.classid = 'pg_namespace'::regclass
     UNION ALL SELECT format('%s owned by %s, %s, %s %s %s', r.oid::regclass, r.relowner::regrole, r.relacl, r.reloptions, r.relrowsecurity, r.relforcerowsecurity) FROM relation r
     UNION ALL SELECT format('%s.%s %s %s %s %s %s %s', r.oid::regclass, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attacl,
             pg_get_expr(f.adbin, f.adrelid), col_description(r.oid, a.attnum))
@@ -235,7 +236,7 @@ fn an_update_that_forgets_something_is_seen() {
         ),
         ("DROP POLICY own ON sync_runs", "sync_runs own"),
         (
-            "ALTER FUNCTION connector_service_settle(integer, uuid) SECURITY INVOKER",
+            "ALTER FUNCTION _connector_service.connector_service_settle(integer, uuid) SECURITY INVOKER",
             "connector_service_settle",
         ),
         ("COMMENT ON COLUMN metrics.data IS 'x'", "metrics.data"),

@@ -19,5 +19,18 @@ BEGIN
             MESSAGE = 'schema @extschema@ holds a function with the name of one of this extension''s',
             HINT = E'Look at what is there (\\df connector_service_*), and drop or rename it, or choose another schema.';
     END IF;
+    -- What is in it would lie among this extension's own functions.
+    IF EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) '_connector_service') THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'duplicate_schema',
+            MESSAGE = 'schema _connector_service exists already',
+            DETAIL = 'The extension makes this schema for its internal functions.',
+            HINT = E'Look at what is there (\\df _connector_service.*), and drop or rename the schema.';
+    END IF;
 END
 $guard$;
+
+-- What users call is in the schema that they chose; all other functions are here. The IF NOT EXISTS that follows in the
+-- script is pgrx's, and finds this schema.
+CREATE SCHEMA _connector_service;
+COMMENT ON SCHEMA _connector_service IS 'Internal functions of connector_service. Only connector_service_engine may use it; it may change with every version.';

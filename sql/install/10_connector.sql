@@ -56,7 +56,7 @@ COMMENT ON COLUMN @extschema@.connectors.scheduler IS 'Who asks for its syncs wh
 COMMENT ON COLUMN @extschema@.connectors.failures IS 'Failed runs since the last success.';
 COMMENT ON COLUMN @extschema@.connectors.updated_at IS 'When a person last changed the row, or its credentials were sealed anew; what a sync notes of itself does not move it.';
 
-CREATE FUNCTION @extschema@.connector_service_next_slot(p_frequency text, p_timezone text, p_after timestamptz)
+CREATE FUNCTION _connector_service.connector_service_next_slot(p_frequency text, p_timezone text, p_after timestamptz)
 RETURNS timestamptz LANGUAGE sql STABLE STRICT
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -67,9 +67,9 @@ AS $$
         WHEN 'weekly' THEN (date_trunc('week', p_after AT TIME ZONE p_timezone) + interval '1 week') AT TIME ZONE p_timezone
     END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_next_slot(text, text, timestamptz) IS 'The first full hour, day or week (Monday) of a time zone after a moment; NULL for manual.';
+COMMENT ON FUNCTION _connector_service.connector_service_next_slot(text, text, timestamptz) IS 'The first full hour, day or week (Monday) of a time zone after a moment; NULL for manual.';
 
-CREATE FUNCTION @extschema@.connector_service_tenants_before() RETURNS trigger LANGUAGE plpgsql
+CREATE FUNCTION _connector_service.connector_service_tenants_before() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -81,14 +81,14 @@ BEGIN
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_tenants_before() IS 'Trigger of tenants: refuses a time zone that PostgreSQL does not know.';
+COMMENT ON FUNCTION _connector_service.connector_service_tenants_before() IS 'Trigger of tenants: refuses a time zone that PostgreSQL does not know.';
 -- The default is not looked up: reading all zone files costs 100 ms, once for each tenant.
 CREATE TRIGGER tenants_before_insert BEFORE INSERT ON @extschema@.tenants
-    FOR EACH ROW WHEN (NEW.timezone <> 'UTC') EXECUTE FUNCTION @extschema@.connector_service_tenants_before();
+    FOR EACH ROW WHEN (NEW.timezone <> 'UTC') EXECUTE FUNCTION _connector_service.connector_service_tenants_before();
 CREATE TRIGGER tenants_before_update BEFORE UPDATE OF timezone ON @extschema@.tenants
-    FOR EACH ROW WHEN (NEW.timezone <> OLD.timezone) EXECUTE FUNCTION @extschema@.connector_service_tenants_before();
+    FOR EACH ROW WHEN (NEW.timezone <> OLD.timezone) EXECUTE FUNCTION _connector_service.connector_service_tenants_before();
 
-CREATE FUNCTION @extschema@.connector_service_connectors_before() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION _connector_service.connector_service_connectors_before() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -113,7 +113,7 @@ BEGIN
     END IF;
     IF TG_OP = 'INSERT' OR NEW.config IS DISTINCT FROM OLD.config THEN
         -- Assigned, and not selected, as below.
-        v_is_within_bounds := @extschema@.connector_service_check_config(NEW.config);
+        v_is_within_bounds := _connector_service.connector_service_check_config(NEW.config);
     END IF;
     NEW.type := lower(btrim(NEW.type));
     NEW.status := lower(btrim(NEW.status));
@@ -146,7 +146,7 @@ BEGIN
 
     IF TG_OP = 'INSERT' THEN
         -- Assigned, and not selected: a statement inside of a function may be logged with its parameters.
-        NEW.credentials := @extschema@.connector_service_seal(NEW.tenant_id, NEW.connector_id, NEW.type, NEW.config, NEW.credentials, NULL, NULL);
+        NEW.credentials := _connector_service.connector_service_seal(NEW.tenant_id, NEW.connector_id, NEW.type, NEW.config, NEW.credentials, NULL, NULL);
         INSERT INTO @extschema@.tenants (tenant_id) VALUES (NEW.tenant_id) ON CONFLICT DO NOTHING;
     ELSE
         IF NEW.connector_id <> OLD.connector_id THEN
@@ -155,7 +155,7 @@ BEGIN
                 DETAIL = 'Its credentials are sealed to it.';
         END IF;
         IF (NEW.tenant_id, NEW.type, NEW.config, NEW.credentials) IS DISTINCT FROM (OLD.tenant_id, OLD.type, OLD.config, OLD.credentials) THEN
-            NEW.credentials := @extschema@.connector_service_seal(NEW.tenant_id, NEW.connector_id, NEW.type, NEW.config, NEW.credentials, OLD.tenant_id, OLD.credentials);
+            NEW.credentials := _connector_service.connector_service_seal(NEW.tenant_id, NEW.connector_id, NEW.type, NEW.config, NEW.credentials, OLD.tenant_id, OLD.credentials);
         END IF;
         was_active := OLD.status = 'active' AND OLD.sync_frequency <> 'manual';
         -- Written only by a person: what a sync records about itself is no change of the connector.
@@ -172,7 +172,7 @@ BEGIN
 
     IF NEW.status = 'active' AND NEW.sync_frequency <> 'manual' AND NEW.next_sync_at IS NULL THEN
         NEW.next_sync_at := CASE
-            WHEN was_active THEN @extschema@.connector_service_next_slot(
+            WHEN was_active THEN _connector_service.connector_service_next_slot(
                 NEW.sync_frequency, (SELECT t.timezone FROM @extschema@.tenants t WHERE t.tenant_id = NEW.tenant_id), now())
             ELSE now()
         END;
@@ -180,13 +180,13 @@ BEGIN
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_connectors_before() IS 'Trigger of connectors: normalises and checks type, status, frequency and definition; seals the credentials; registers the tenant; makes a new or resumed connector due.';
+COMMENT ON FUNCTION _connector_service.connector_service_connectors_before() IS 'Trigger of connectors: normalises and checks type, status, frequency and definition; seals the credentials; registers the tenant; makes a new or resumed connector due.';
 -- Not of what a run writes down about itself, thousands of times in an hour.
 CREATE TRIGGER connectors_before BEFORE INSERT OR UPDATE OF connector_id, tenant_id, name, type, credentials, config, sync_frequency, status
-    ON @extschema@.connectors FOR EACH ROW EXECUTE FUNCTION @extschema@.connector_service_connectors_before();
+    ON @extschema@.connectors FOR EACH ROW EXECUTE FUNCTION _connector_service.connector_service_connectors_before();
 CREATE TRIGGER connectors_before_due BEFORE UPDATE OF next_sync_at ON @extschema@.connectors
     FOR EACH ROW WHEN (NEW.next_sync_at IS NULL AND NEW.sync_frequency <> 'manual')
-    EXECUTE FUNCTION @extschema@.connector_service_connectors_before();
+    EXECUTE FUNCTION _connector_service.connector_service_connectors_before();
 
 -- Which installation this database is. Not dumped: a copy must not pass for its source.
 CREATE TABLE @extschema@.installation (
@@ -208,7 +208,7 @@ SELECT s.system_identifier, d.oid
 FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
 WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
 
-CREATE FUNCTION @extschema@.connector_service_connectors_inserted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION _connector_service.connector_service_connectors_inserted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -229,24 +229,26 @@ BEGIN
                 HINT = format('When the restore is complete and this copy should call the vendors: SELECT %I.connector_service_adopt();', TG_TABLE_SCHEMA);
         END IF;
     END IF;
-    PERFORM @extschema@.connector_service_wake();
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_connectors_inserted() IS 'Trigger of connectors: wakes the worker at COMMIT, and holds syncing while a dump is being restored.';
+COMMENT ON FUNCTION _connector_service.connector_service_connectors_inserted() IS 'Trigger of connectors: holds syncing while a dump is being restored.';
 CREATE TRIGGER connectors_inserted AFTER INSERT ON @extschema@.connectors
-    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_connectors_inserted();
+    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_connectors_inserted();
 
-CREATE FUNCTION @extschema@.connector_service_connectors_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION _connector_service.connector_service_wake_after() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM @extschema@.connector_service_wake();
+    PERFORM _connector_service.connector_service_wake();
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_connectors_changed() IS 'Trigger of connectors: wakes the worker at COMMIT.';
-CREATE FUNCTION @extschema@.connector_service_connectors_paused() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+COMMENT ON FUNCTION _connector_service.connector_service_wake_after() IS 'Trigger: wakes the worker at COMMIT.';
+CREATE TRIGGER connectors_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.connectors
+    FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_wake_after();
+
+CREATE FUNCTION _connector_service.connector_service_connectors_paused() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -257,11 +259,9 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_connectors_paused() IS 'Trigger of connectors: a pause ends the sync that is queued. Of one that is going the worker ends the fetching, and a backfill goes on when the connector is resumed.';
+COMMENT ON FUNCTION _connector_service.connector_service_connectors_paused() IS 'Trigger of connectors: a pause ends the sync that is queued. Of one that is going the worker ends the fetching, and a backfill goes on when the connector is resumed.';
 CREATE TRIGGER connectors_paused AFTER UPDATE OF status ON @extschema@.connectors
-    FOR EACH ROW WHEN (NEW.status = 'paused' AND OLD.status <> 'paused') EXECUTE FUNCTION @extschema@.connector_service_connectors_paused();
-CREATE TRIGGER connectors_changed AFTER UPDATE OR DELETE ON @extschema@.connectors
-    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_connectors_changed();
+    FOR EACH ROW WHEN (NEW.status = 'paused' AND OLD.status <> 'paused') EXECUTE FUNCTION _connector_service.connector_service_connectors_paused();
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.tenants', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.connectors', '');

@@ -98,15 +98,15 @@ COMMENT ON COLUMN @extschema@.sync_runs.progress IS 'Of a backfill that is not o
 
 COMMENT ON COLUMN @extschema@.sync_runs.asked_again IS 'Whether a webhook told of a change while the run was going: another one follows it.';
 
-CREATE FUNCTION @extschema@.connector_service_queued() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION _connector_service.connector_service_queued() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     NEW.queued_at := pg_catalog.clock_timestamp();
     RETURN NEW;
 END $$;
-COMMENT ON FUNCTION @extschema@.connector_service_queued() IS 'Trigger: a run that comes back into the queue has come into it now.';
+COMMENT ON FUNCTION _connector_service.connector_service_queued() IS 'Trigger: a run that comes back into the queue has come into it now.';
 CREATE TRIGGER sync_runs_before_queued BEFORE UPDATE OF state, retry_at ON @extschema@.sync_runs
     FOR EACH ROW WHEN (NEW.state = 'queued' AND NEW.retry_at IS NULL AND (OLD.state <> 'queued' OR OLD.retry_at IS NOT NULL))
-    EXECUTE FUNCTION @extschema@.connector_service_queued();
+    EXECUTE FUNCTION _connector_service.connector_service_queued();
 COMMENT ON TRIGGER sync_runs_before_queued ON @extschema@.sync_runs IS 'A run that comes back into the queue is found by workers that know what was in it before.';
 
 CREATE TABLE @extschema@.rate_budgets (

@@ -76,7 +76,7 @@ COMMENT ON COLUMN @extschema@.quarantine.raw_id IS 'The stored record that a map
 COMMENT ON COLUMN @extschema@.quarantine.mapping_id IS 'The mapping that could not read it.';
 COMMENT ON COLUMN @extschema@.quarantine.retry_on IS 'The future day that the record names: then it is tried again by itself.';
 
-CREATE FUNCTION @extschema@.connector_service_refusals(p_tenant_id uuid, p_connector_id uuid, p_type text, p_stream text, p_run_id uuid, p_ids text[], p_records text[])
+CREATE FUNCTION _connector_service.connector_service_refusals(p_tenant_id uuid, p_connector_id uuid, p_type text, p_stream text, p_run_id uuid, p_ids text[], p_records text[])
 RETURNS TABLE (place integer, why text) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -103,7 +103,7 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_refusals(uuid, uuid, text, text, uuid, text[], text[]) IS 'For the worker, which rolls back what it does: stores records one by one and returns which of them PostgreSQL refuses, and its words.';
+COMMENT ON FUNCTION _connector_service.connector_service_refusals(uuid, uuid, text, text, uuid, text[], text[]) IS 'For the worker, which rolls back what it does: stores records one by one and returns which of them PostgreSQL refuses, and its words.';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.raw_connector_data', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.quarantine', '');

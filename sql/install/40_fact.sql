@@ -8,8 +8,7 @@
 -- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
-COMMENT ON FUNCTION @extschema@.connector_service_lock(uuid) IS 'Takes the lock of a tenant''s facts and metrics until the end of the transaction, NULL: of all tenants''; waits for it. No SQL function takes a lock of this kind. Raises 25001 in a REPEATABLE READ or SERIALIZABLE transaction.';
-COMMENT ON FUNCTION @extschema@.connector_service_lock_own() IS 'The same for every tenant whose rows the caller sees.';
+COMMENT ON FUNCTION _connector_service.connector_service_lock(uuid) IS 'Takes the lock of a tenant''s facts and metrics until the end of the transaction, NULL: of all tenants''; waits for it. No SQL function takes a lock of this kind. Raises 25001 in a REPEATABLE READ or SERIALIZABLE transaction.';
 
 -- Mappings.
 
@@ -81,11 +80,11 @@ COMMENT ON COLUMN @extschema@.metric_mappings.builtin IS 'Ships with the extensi
 COMMENT ON COLUMN @extschema@.metric_mappings.note IS 'For people; never interpreted.';
 COMMENT ON COLUMN @extschema@.metric_mappings.updated_at IS 'When this version was made.';
 
-CREATE FUNCTION @extschema@.connector_service_bare_path(p_path text) RETURNS text LANGUAGE sql IMMUTABLE
+CREATE FUNCTION _connector_service.connector_service_bare_path(p_path text) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN pg_catalog.regexp_replace(p_path::jsonpath::text, E'"(?:\\\\.|[^"\\\\])*"', '""', 'g');
-COMMENT ON FUNCTION @extschema@.connector_service_bare_path(text) IS 'A jsonpath in its own spelling, with every key and string emptied: what is left is syntax.';
+COMMENT ON FUNCTION _connector_service.connector_service_bare_path(text) IS 'A jsonpath in its own spelling, with every key and string emptied: what is left is syntax.';
 
-CREATE FUNCTION @extschema@.connector_service_check_path(p_column text, p_path text, p_variables text[]) RETURNS void LANGUAGE plpgsql IMMUTABLE
+CREATE FUNCTION _connector_service.connector_service_check_path(p_column text, p_path text, p_variables text[]) RETURNS void LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -97,7 +96,7 @@ BEGIN
             DETAIL = format('It has %s.', length(p_path)),
             HINT = 'Shorten the path.';
     END IF;
-    IF p_column IN ('items_path', 'value_path') AND @extschema@.connector_service_bare_path(p_path) LIKE '%.double()%' THEN
+    IF p_column IN ('items_path', 'value_path') AND _connector_service.connector_service_bare_path(p_path) LIKE '%.double()%' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('%s takes amounts through a binary float', p_column),
             DETAIL = 'double() changes amounts of more than 15 digits.',
@@ -123,11 +122,11 @@ EXCEPTION WHEN syntax_error OR data_exception OR feature_not_supported THEN
         HINT = 'Write it like $.total_price or $.line_items[*].price; text stands in double quotes.';
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_check_path(text, text, text[]) IS 'Raises 22023 with a hint for a text that is no jsonpath, that is longer than 4,000 characters, or that uses a variable other than the given ones (each in double quotes).';
+COMMENT ON FUNCTION _connector_service.connector_service_check_path(text, text, text[]) IS 'Raises 22023 with a hint for a text that is no jsonpath, that is longer than 4,000 characters, or that uses a variable other than the given ones (each in double quotes).';
 
-COMMENT ON FUNCTION @extschema@.connector_service_judge_paths(text, text[]) IS 'Raises 22023 for a path with more than one .** (one in items_path counts with each of the others), or with a regular expression that refers back to what it matched. True: there is neither .** nor a regular expression.';
+COMMENT ON FUNCTION _connector_service.connector_service_judge_paths(text, text[]) IS 'Raises 22023 for a path with more than one .** (one in items_path counts with each of the others), or with a regular expression that refers back to what it matched. True: there is neither .** nor a regular expression.';
 
-CREATE FUNCTION @extschema@.connector_service_mapping_before() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION _connector_service.connector_service_mapping_before() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -161,24 +160,24 @@ BEGIN
     END IF;
     IF NEW.connector_type IS NOT NULL THEN
         NEW.connector_type := lower(btrim(NEW.connector_type));
-        PERFORM @extschema@.connector_service_check_type(NEW.connector_type);
+        PERFORM _connector_service.connector_service_check_type(NEW.connector_type);
     ELSIF NEW.connector_id IS NOT NULL THEN
         NEW.tenant_id := (SELECT c.tenant_id FROM @extschema@.connectors c WHERE c.connector_id = NEW.connector_id);
     END IF;
-    PERFORM @extschema@.connector_service_check_path(path.name, path.text, path.variables)
+    PERFORM _connector_service.connector_service_check_path(path.name, path.text, path.variables)
     FROM (VALUES
         ('items_path', NEW.items_path, '{}'),
         ('value_path', NEW.value_path, v_variables), ('until_path', NEW.until_path, v_variables), ('date_path', NEW.date_path, v_variables),
         ('category_path', NEW.category_path, v_variables), ('currency_path', NEW.currency_path, v_variables),
         ('filter', NEW.filter, v_variables)) AS path(name, text, variables)
     WHERE path.text IS NOT NULL;
-    NEW.is_plain := @extschema@.connector_service_judge_paths(NEW.items_path::jsonpath::text,
+    NEW.is_plain := _connector_service.connector_service_judge_paths(NEW.items_path::jsonpath::text,
         ARRAY[NEW.value_path::jsonpath::text, NEW.until_path::jsonpath::text, NEW.date_path::jsonpath::text, NEW.category_path::jsonpath::text,
             NEW.currency_path::jsonpath::text, NEW.filter::jsonpath::text]);
 
-    PERFORM @extschema@.connector_service_lock(NEW.tenant_id);
+    PERFORM _connector_service.connector_service_lock(NEW.tenant_id);
     IF TG_OP = 'UPDATE' AND OLD.tenant_id IS DISTINCT FROM NEW.tenant_id THEN
-        PERFORM @extschema@.connector_service_lock(OLD.tenant_id);
+        PERFORM _connector_service.connector_service_lock(OLD.tenant_id);
     END IF;
     -- Every record of the stream goes through all of them.
     IF NEW.tenant_id IS NOT NULL AND NEW.active AND (
@@ -209,11 +208,11 @@ BEGIN
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_mapping_before() IS 'Trigger of metric_mappings: refuses with 22023 and a hint what could not be evaluated, and keeps every version.';
+COMMENT ON FUNCTION _connector_service.connector_service_mapping_before() IS 'Trigger of metric_mappings: refuses with 22023 and a hint what could not be evaluated, and keeps every version.';
 CREATE TRIGGER metric_mappings_before BEFORE INSERT OR UPDATE ON @extschema@.metric_mappings
-    FOR EACH ROW EXECUTE FUNCTION @extschema@.connector_service_mapping_before();
+    FOR EACH ROW EXECUTE FUNCTION _connector_service.connector_service_mapping_before();
 
-CREATE FUNCTION @extschema@.connector_service_mapping_after() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION _connector_service.connector_service_mapping_after() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -226,7 +225,7 @@ BEGIN
                 MESSAGE = format('mapping %s is built in and cannot be deleted', OLD.mapping_id),
                 HINT = 'INSERT a mapping of your own for the same stream and metric type with active = false: it takes the place of this one.';
         END IF;
-        PERFORM @extschema@.connector_service_lock(OLD.tenant_id);
+        PERFORM _connector_service.connector_service_lock(OLD.tenant_id);
     END IF;
     SELECT array_agg(c.connector_id) INTO v_connectors FROM @extschema@.connectors c
     WHERE (c.connector_id = v_row.connector_id OR c.type = v_row.connector_type AND (v_row.tenant_id IS NULL OR c.tenant_id = v_row.tenant_id))
@@ -243,11 +242,11 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_mapping_after() IS 'Trigger of metric_mappings: says how stored records are brought after a change; protects the built-in mappings.';
+COMMENT ON FUNCTION _connector_service.connector_service_mapping_after() IS 'Trigger of metric_mappings: says how stored records are brought after a change; protects the built-in mappings.';
 CREATE TRIGGER metric_mappings_after AFTER INSERT OR UPDATE OR DELETE ON @extschema@.metric_mappings
-    FOR EACH ROW EXECUTE FUNCTION @extschema@.connector_service_mapping_after();
+    FOR EACH ROW EXECUTE FUNCTION _connector_service.connector_service_mapping_after();
 
-CREATE FUNCTION @extschema@.connector_service_mappings_truncated() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION _connector_service.connector_service_mappings_truncated() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -258,11 +257,11 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_mappings_truncated() IS 'Trigger of metric_mappings: TRUNCATE connectors CASCADE comes by here, and the built-in mappings stay.';
+COMMENT ON FUNCTION _connector_service.connector_service_mappings_truncated() IS 'Trigger of metric_mappings: TRUNCATE connectors CASCADE comes by here, and the built-in mappings stay.';
 CREATE TRIGGER metric_mappings_truncated AFTER TRUNCATE ON @extschema@.metric_mappings
-    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_mappings_truncated();
+    FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_mappings_truncated();
 
-CREATE FUNCTION @extschema@.connector_service_mappings_of(p_connector_id uuid) RETURNS SETOF @extschema@.metric_mappings LANGUAGE sql STABLE
+CREATE FUNCTION _connector_service.connector_service_mappings_of(p_connector_id uuid) RETURNS SETOF @extschema@.metric_mappings LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT (ranked.m).*
     FROM (
@@ -274,11 +273,11 @@ BEGIN ATOMIC
             WHERE c.connector_id = p_connector_id) AS found) AS ranked
     WHERE ranked.rank = ranked.best AND (ranked.m).active;
 END;
-COMMENT ON FUNCTION @extschema@.connector_service_mappings_of(uuid) IS 'The mappings that count for a connector.';
+COMMENT ON FUNCTION _connector_service.connector_service_mappings_of(uuid) IS 'The mappings that count for a connector.';
 
 -- Money.
 
-CREATE FUNCTION @extschema@.connector_service_scale(p_unit text, p_currency text) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE FUNCTION _connector_service.connector_service_scale(p_unit text, p_currency text) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
     WHEN p_unit = 'major' THEN 1
     -- Stripe sends these two in hundredths although they have no minor unit, and MGA whole although it has one.
@@ -289,7 +288,7 @@ RETURN CASE
     WHEN p_currency IN ('CLF', 'UYW') THEN 0.0001
     ELSE 0.01
 END;
-COMMENT ON FUNCTION @extschema@.connector_service_scale(text, text) IS 'What an amount in a mapping''s unit is multiplied by to be in units of its currency; exponents of ISO 4217.';
+COMMENT ON FUNCTION _connector_service.connector_service_scale(text, text) IS 'What an amount in a mapping''s unit is multiplied by to be in units of its currency; exponents of ISO 4217.';
 
 CREATE TABLE @extschema@.fx_rates (
     from_currency text CONSTRAINT fx_rates_from_is_iso_code CHECK (from_currency ~ '^[A-Z]{3}$'),
@@ -340,7 +339,7 @@ COMMENT ON TABLE @extschema@.metric_days_touched IS 'Days whose facts changed si
 -- once for a record, and each stage carries on only what a later one needs: this runs for every record. OFFSET 0
 -- keeps the stages apart, and a record one probe of the index, whatever the planner knows of a table that is
 -- growing. The functions whose name ends in _tz are those that raise no error over time zones.
-CREATE FUNCTION @extschema@.connector_service_extract(p_connector_id uuid, p_raw_ids uuid[], p_first uuid DEFAULT NULL, p_last uuid DEFAULT NULL)
+CREATE FUNCTION _connector_service.connector_service_extract(p_connector_id uuid, p_raw_ids uuid[], p_first uuid DEFAULT NULL, p_last uuid DEFAULT NULL)
 RETURNS TABLE (raw_id uuid, mapping_id integer, item integer, version integer, tenant_id uuid, connector_id uuid,
     metric_type text, metric_date date, category text, currency text, value numeric, problem text, sample text)
 LANGUAGE sql STABLE
@@ -353,10 +352,10 @@ BEGIN ATOMIC
             m.until_path::jsonpath AS until_path, m.date_path::jsonpath AS date_path,
             m.category_path::jsonpath AS category_path, m.currency_path::jsonpath AS currency_path, m.filter::jsonpath AS filter,
             -- A path that can fail after it has found something must say so: silence would count the half that it found.
-            @extschema@.connector_service_bare_path(m.items_path) !~ E'^strict|\\.[a-z]+\\(|[-+]' AS is_items_silent,
-            @extschema@.connector_service_bare_path(m.value_path) !~ E'^strict|\\.[a-z]+\\(|[-+]' AS is_value_silent
+            _connector_service.connector_service_bare_path(m.items_path) !~ E'^strict|\\.[a-z]+\\(|[-+]' AS is_items_silent,
+            _connector_service.connector_service_bare_path(m.value_path) !~ E'^strict|\\.[a-z]+\\(|[-+]' AS is_value_silent
         FROM @extschema@.connectors c JOIN @extschema@.tenants t ON t.tenant_id = c.tenant_id,
-            @extschema@.connector_service_mappings_of(p_connector_id) m
+            _connector_service.connector_service_mappings_of(p_connector_id) m
         WHERE c.connector_id = p_connector_id),
     record AS NOT MATERIALIZED (
         SELECT r.raw_id, r.stream, r.data
@@ -406,11 +405,11 @@ BEGIN ATOMIC
         FROM (
             SELECT found.raw_id, found.mapping_id, found.item, found.version, found.tenant_id, found.connector_id, found.metric_type,
                 found.passes, found.negative, found.home_currency, found.today, found.found, found.date_text, found.category, found.currency,
-                CASE WHEN found.is_span THEN @extschema@.connector_service_hours(found.found ->> 0, found.until_text) * found.factor
-                    WHEN found.is_plain THEN @extschema@.connector_service_amount(found.found ->> 0)
-                    ELSE @extschema@.connector_service_amount(found.found ->> 0) * found.factor
-                        * @extschema@.connector_service_scale(found.unit, found.currency) END AS value,
-                @extschema@.connector_service_day(found.date_text, found.timezone) AS day
+                CASE WHEN found.is_span THEN _connector_service.connector_service_hours(found.found ->> 0, found.until_text) * found.factor
+                    WHEN found.is_plain THEN _connector_service.connector_service_amount(found.found ->> 0)
+                    ELSE _connector_service.connector_service_amount(found.found ->> 0) * found.factor
+                        * _connector_service.connector_service_scale(found.unit, found.currency) END AS value,
+                _connector_service.connector_service_day(found.date_text, found.timezone) AS day
             FROM (
                 SELECT part.raw_id, part.item, part.passes, part.mapping_id, part.version, part.tenant_id, part.connector_id, part.metric_type,
                     part.negative, part.factor, part.unit, part.is_plain, part.timezone, part.home_currency, part.today,
@@ -444,9 +443,9 @@ BEGIN ATOMIC
             OFFSET 0) AS read
         OFFSET 0) AS judged;
 END;
-COMMENT ON FUNCTION @extschema@.connector_service_extract(uuid, uuid[], uuid, uuid) IS 'What the mappings make of some records of a connector, those of p_raw_ids and those from p_first to p_last, one row for each contribution. problem says why it cannot count (the reason_code of quarantine) and sample what was found; then nothing of that record by that mapping counts.';
+COMMENT ON FUNCTION _connector_service.connector_service_extract(uuid, uuid[], uuid, uuid) IS 'What the mappings make of some records of a connector, those of p_raw_ids and those from p_first to p_last, one row for each contribution. problem says why it cannot count (the reason_code of quarantine) and sample what was found; then nothing of that record by that mapping counts.';
 
-CREATE FUNCTION @extschema@.connector_service_problem(p_problem text, p_mapping jsonb, p_sample text) RETURNS text LANGUAGE sql IMMUTABLE
+CREATE FUNCTION _connector_service.connector_service_problem(p_problem text, p_mapping jsonb, p_sample text) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN pg_catalog.format(
     CASE p_problem
         WHEN 'filter_unknown' THEN 'the filter %s compares values of different kinds, or cannot be evaluated'
@@ -467,23 +466,23 @@ RETURN pg_catalog.format(
     p_mapping ->> CASE pg_catalog.split_part(p_problem, '_', 1)
         WHEN 'date' THEN 'date_path' WHEN 'category' THEN 'category_path' WHEN 'currency' THEN 'currency_path' WHEN 'filter' THEN 'filter' ELSE 'value_path' END,
     pg_catalog.left(p_sample, 100));
-COMMENT ON FUNCTION @extschema@.connector_service_problem(text, jsonb, text) IS 'A problem of connector_service_extract() in words.';
+COMMENT ON FUNCTION _connector_service.connector_service_problem(text, jsonb, text) IS 'A problem of connector_service_extract() in words.';
 
-CREATE FUNCTION @extschema@.connector_service_reject(p_connector_id uuid, p_run_id uuid, p_raw_ids uuid[], p_failure text DEFAULT NULL, p_problem text DEFAULT 'mapping_failed')
+CREATE FUNCTION _connector_service.connector_service_reject(p_connector_id uuid, p_run_id uuid, p_raw_ids uuid[], p_failure text DEFAULT NULL, p_problem text DEFAULT 'mapping_failed')
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 BEGIN
     WITH bad AS MATERIALIZED (
         SELECT DISTINCT ON (x.raw_id) x.raw_id, x.mapping_id, x.version, x.problem, x.metric_date,
-            @extschema@.connector_service_problem(x.problem, v.definition, x.sample) AS reason
-        FROM @extschema@.connector_service_extract(p_connector_id, CASE WHEN p_failure IS NULL THEN p_raw_ids END) x
+            _connector_service.connector_service_problem(x.problem, v.definition, x.sample) AS reason
+        FROM _connector_service.connector_service_extract(p_connector_id, CASE WHEN p_failure IS NULL THEN p_raw_ids END) x
             JOIN @extschema@.metric_mapping_versions v ON v.mapping_id = x.mapping_id AND v.version = x.version
         WHERE x.problem IS NOT NULL
         ORDER BY x.raw_id, x.mapping_id, x.item),
     rejected AS MATERIALIZED (
         SELECT r.*, bad.mapping_id, bad.version, coalesce(bad.problem, p_problem) AS problem,
-            coalesce(bad.reason, @extschema@.connector_service_problem('mapping_failed', NULL, p_failure)) AS reason,
+            coalesce(bad.reason, _connector_service.connector_service_problem('mapping_failed', NULL, p_failure)) AS reason,
             CASE WHEN bad.problem = 'date_in_future' THEN bad.metric_date END AS retry_on
         FROM unnest(p_raw_ids) AS wanted(raw_id)
             JOIN @extschema@.raw_connector_data r ON r.raw_id = wanted.raw_id
@@ -509,9 +508,9 @@ BEGIN
     GROUP BY r.tenant_id, r.connector_id, r.stream, r.mapping_id, r.version, r.problem;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_reject(uuid, uuid, uuid[], text, text) IS 'Puts records that a mapping cannot read into quarantine, with an alert for each kind of trouble. p_failure: what PostgreSQL raised over them, and p_problem the reason_code for it.';
+COMMENT ON FUNCTION _connector_service.connector_service_reject(uuid, uuid, uuid[], text, text) IS 'Puts records that a mapping cannot read into quarantine, with an alert for each kind of trouble. p_failure: what PostgreSQL raised over them, and p_problem the reason_code for it.';
 
-CREATE FUNCTION @extschema@.connector_service_derive_batch(p_connector_id uuid, p_run_id uuid, p_raw_ids uuid[], p_fresh boolean) RETURNS bigint LANGUAGE plpgsql
+CREATE FUNCTION _connector_service.connector_service_derive_batch(p_connector_id uuid, p_run_id uuid, p_raw_ids uuid[], p_fresh boolean) RETURNS bigint LANGUAGE plpgsql
 -- To compile a statement takes longer than to run it, and the estimates of paths are far too high. To plan these
 -- for every page would take longer than a page of a hundred records. And every record is looked up by its key: a plan that
 -- was made while a table was empty would read all of it for each batch.
@@ -524,7 +523,7 @@ BEGIN
     IF p_fresh THEN
         WITH extracted AS MATERIALIZED (
             -- Side by side in the index: to read them so is quicker than to look each up.
-            SELECT x.* FROM @extschema@.connector_service_extract(p_connector_id, NULL, p_raw_ids[1], p_raw_ids[cardinality(p_raw_ids)]) x),
+            SELECT x.* FROM _connector_service.connector_service_extract(p_connector_id, NULL, p_raw_ids[1], p_raw_ids[cardinality(p_raw_ids)]) x),
         -- A record of which a part is wrong counts with no part: half an order is a wrong number.
         wrong AS MATERIALIZED (SELECT DISTINCT x.raw_id, x.mapping_id FROM extracted x WHERE x.problem IS NOT NULL),
         stored AS (
@@ -542,7 +541,7 @@ BEGIN
         -- Before anything is read: who changes one of these records from here on waits, and has it processed again.
         UPDATE @extschema@.raw_connector_data SET processed = true WHERE raw_id = ANY (p_raw_ids) AND NOT processed;
         -- What is stored and should not be goes, what should be and is not comes; the rest is not written.
-        WITH extracted AS MATERIALIZED (SELECT x.* FROM @extschema@.connector_service_extract(p_connector_id, p_raw_ids) x),
+        WITH extracted AS MATERIALIZED (SELECT x.* FROM _connector_service.connector_service_extract(p_connector_id, p_raw_ids) x),
         wrong AS MATERIALIZED (SELECT DISTINCT x.raw_id, x.mapping_id FROM extracted x WHERE x.problem IS NOT NULL),
         wanted AS MATERIALIZED (
             SELECT x.raw_id, x.mapping_id, x.item, x.version, x.tenant_id, x.connector_id, x.metric_type, x.metric_date, x.category, x.currency, x.value
@@ -579,17 +578,17 @@ BEGIN
                 OR NOT EXISTS (SELECT FROM @extschema@.raw_connector_data r WHERE r.raw_id = q.raw_id AND r.stream = q.stream AND r.connector_id = q.connector_id));
     END IF;
     IF v_rejected IS NOT NULL THEN
-        PERFORM @extschema@.connector_service_reject(p_connector_id, p_run_id, v_rejected);
+        PERFORM _connector_service.connector_service_reject(p_connector_id, p_run_id, v_rejected);
     END IF;
     IF NOT p_fresh THEN
-        PERFORM @extschema@.connector_service_close_schema_alerts(p_connector_id);
+        PERFORM _connector_service.connector_service_close_schema_alerts(p_connector_id);
     END IF;
     RETURN coalesce(cardinality(v_rejected), 0);
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_derive_batch(uuid, uuid, uuid[], boolean) IS 'The work of connector_service_derive(), without its care for errors.';
+COMMENT ON FUNCTION _connector_service.connector_service_derive_batch(uuid, uuid, uuid[], boolean) IS 'The work of connector_service_derive(), without its care for errors.';
 
-CREATE FUNCTION @extschema@.connector_service_refuse(p_connector_id uuid, p_run_id uuid, p_raw_ids uuid[], p_failure text, p_problem text) RETURNS void LANGUAGE plpgsql
+CREATE FUNCTION _connector_service.connector_service_refuse(p_connector_id uuid, p_run_id uuid, p_raw_ids uuid[], p_failure text, p_problem text) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -597,36 +596,36 @@ BEGIN
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT DISTINCT gone.tenant_id, gone.metric_type, gone.metric_date FROM gone;
     UPDATE @extschema@.raw_connector_data SET processed = true WHERE raw_id = ANY (p_raw_ids) AND NOT processed;
-    PERFORM @extschema@.connector_service_reject(p_connector_id, p_run_id, p_raw_ids, p_failure, p_problem);
+    PERFORM _connector_service.connector_service_reject(p_connector_id, p_run_id, p_raw_ids, p_failure, p_problem);
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_refuse(uuid, uuid, uuid[], text, text) IS 'Records whose paths could not be evaluated, or cost too much (too_costly), count nothing and go to quarantine.';
+COMMENT ON FUNCTION _connector_service.connector_service_refuse(uuid, uuid, uuid[], text, text) IS 'Records whose paths could not be evaluated, or cost too much (too_costly), count nothing and go to quarantine.';
 
-CREATE FUNCTION @extschema@.connector_service_derive(p_connector_id uuid, p_run_id uuid, p_raw_ids uuid[], p_fresh boolean) RETURNS bigint LANGUAGE plpgsql
+CREATE FUNCTION _connector_service.connector_service_derive(p_connector_id uuid, p_run_id uuid, p_raw_ids uuid[], p_fresh boolean) RETURNS bigint LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_middle integer := cardinality(p_raw_ids) / 2;
 BEGIN
-    IF p_fresh AND NOT EXISTS (SELECT FROM @extschema@.connector_service_mappings_of(p_connector_id)) THEN
+    IF p_fresh AND NOT EXISTS (SELECT FROM _connector_service.connector_service_mappings_of(p_connector_id)) THEN
         RETURN 0;
     END IF;
-    RETURN @extschema@.connector_service_derive_batch(p_connector_id, p_run_id, p_raw_ids, p_fresh);
+    RETURN _connector_service.connector_service_derive_batch(p_connector_id, p_run_id, p_raw_ids, p_fresh);
 EXCEPTION WHEN data_exception OR program_limit_exceeded OR undefined_object OR feature_not_supported OR statement_too_complex THEN
     -- A record that a path cannot even be evaluated on costs that record alone: it is looked for by halves.
     IF v_middle > 0 THEN
-        RETURN @extschema@.connector_service_derive(p_connector_id, p_run_id, p_raw_ids[:v_middle], p_fresh)
-            + @extschema@.connector_service_derive(p_connector_id, p_run_id, p_raw_ids[v_middle + 1:], p_fresh);
+        RETURN _connector_service.connector_service_derive(p_connector_id, p_run_id, p_raw_ids[:v_middle], p_fresh)
+            + _connector_service.connector_service_derive(p_connector_id, p_run_id, p_raw_ids[v_middle + 1:], p_fresh);
     END IF;
-    PERFORM @extschema@.connector_service_refuse(p_connector_id, p_run_id, p_raw_ids, SQLERRM, 'mapping_failed'::text);
+    PERFORM _connector_service.connector_service_refuse(p_connector_id, p_run_id, p_raw_ids, SQLERRM, 'mapping_failed'::text);
     RETURN 1;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_derive(uuid, uuid, uuid[], boolean) IS 'Writes the facts of some records of a connector, marks the days they touch, and puts records that a mapping cannot read into quarantine; returns how many those are. p_fresh: the records were inserted in this transaction, in the order of their raw_id and no other of the connector between them, so they have no facts yet. The caller holds the lock of the tenant''s facts.';
+COMMENT ON FUNCTION _connector_service.connector_service_derive(uuid, uuid, uuid[], boolean) IS 'Writes the facts of some records of a connector, marks the days they touch, and puts records that a mapping cannot read into quarantine; returns how many those are. p_fresh: the records were inserted in this transaction, in the order of their raw_id and no other of the connector between them, so they have no facts yet. The caller holds the lock of the tenant''s facts.';
 
 -- Raw records that change otherwise than by a sync.
 
-CREATE FUNCTION @extschema@.connector_service_raw_before_update() RETURNS trigger LANGUAGE plpgsql
+CREATE FUNCTION _connector_service.connector_service_raw_before_update() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -643,31 +642,23 @@ BEGIN
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_raw_before_update() IS 'Trigger of raw_connector_data: a record that is changed by hand is to be processed again.';
+COMMENT ON FUNCTION _connector_service.connector_service_raw_before_update() IS 'Trigger of raw_connector_data: a record that is changed by hand is to be processed again.';
 -- A sync that changes a record names its run, and writes the facts itself.
 CREATE TRIGGER raw_connector_data_before_update BEFORE UPDATE ON @extschema@.raw_connector_data
     FOR EACH ROW WHEN (NEW.run_id IS NOT DISTINCT FROM OLD.run_id
         AND (NEW.raw_id <> OLD.raw_id OR NEW.connector_id <> OLD.connector_id OR NEW.stream <> OLD.stream
             OR NEW.deleted <> OLD.deleted OR NEW.data IS DISTINCT FROM OLD.data))
-    EXECUTE FUNCTION @extschema@.connector_service_raw_before_update();
+    EXECUTE FUNCTION _connector_service.connector_service_raw_before_update();
 
-CREATE FUNCTION @extschema@.connector_service_raw_unprocessed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    PERFORM @extschema@.connector_service_wake();
-    RETURN NULL;
-END
-$$;
-COMMENT ON FUNCTION @extschema@.connector_service_raw_unprocessed() IS 'Trigger of raw_connector_data: has the worker process what is not processed.';
+-- What is not processed wakes the worker.
 -- Who stores for a run tells the worker of it himself, when it is time. Rows that somebody copies with a run_id are found at
 -- the worker's next look, within a minute.
 CREATE TRIGGER raw_connector_data_unprocessed AFTER INSERT ON @extschema@.raw_connector_data
-    FOR EACH ROW WHEN (NOT NEW.processed AND NEW.run_id IS NULL) EXECUTE FUNCTION @extschema@.connector_service_raw_unprocessed();
+    FOR EACH ROW WHEN (NOT NEW.processed AND NEW.run_id IS NULL) EXECUTE FUNCTION _connector_service.connector_service_wake_after();
 CREATE TRIGGER raw_connector_data_changed AFTER UPDATE ON @extschema@.raw_connector_data
-    FOR EACH ROW WHEN (NOT NEW.processed) EXECUTE FUNCTION @extschema@.connector_service_raw_unprocessed();
+    FOR EACH ROW WHEN (NOT NEW.processed) EXECUTE FUNCTION _connector_service.connector_service_wake_after();
 
-CREATE FUNCTION @extschema@.connector_service_type_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION _connector_service.connector_service_type_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -675,27 +666,22 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_type_changed() IS 'Trigger of connectors: with another type other mappings count.';
+COMMENT ON FUNCTION _connector_service.connector_service_type_changed() IS 'Trigger of connectors: with another type other mappings count.';
 CREATE TRIGGER connectors_type_changed AFTER UPDATE OF type ON @extschema@.connectors
-    FOR EACH ROW WHEN (NEW.type <> OLD.type) EXECUTE FUNCTION @extschema@.connector_service_type_changed();
+    FOR EACH ROW WHEN (NEW.type <> OLD.type) EXECUTE FUNCTION _connector_service.connector_service_type_changed();
 
-CREATE FUNCTION @extschema@.connector_service_lock_first() RETURNS trigger LANGUAGE plpgsql
+CREATE FUNCTION _connector_service.connector_service_lock_first() RETURNS trigger LANGUAGE c
 SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    PERFORM @extschema@.connector_service_lock_own();
-    RETURN NULL;
-END
-$$;
-COMMENT ON FUNCTION @extschema@.connector_service_lock_first() IS 'Trigger: takes the locks of facts before the rows that are deleted, in the order in which everybody else takes them.';
+AS 'MODULE_PATHNAME', 'connector_service_lock_first_wrapper';
+COMMENT ON FUNCTION _connector_service.connector_service_lock_first() IS 'Trigger: takes the locks of facts before the rows that are deleted, in the order in which everybody else takes them.';
 CREATE TRIGGER raw_connector_data_before_delete BEFORE DELETE ON @extschema@.raw_connector_data
-    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_lock_first();
+    FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_lock_first();
 CREATE TRIGGER connectors_before_delete BEFORE DELETE ON @extschema@.connectors
-    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_lock_first();
+    FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_lock_first();
 CREATE TRIGGER tenants_before_delete BEFORE DELETE ON @extschema@.tenants
-    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_lock_first();
+    FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_lock_first();
 
-CREATE FUNCTION @extschema@.connector_service_raw_deleted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION _connector_service.connector_service_raw_deleted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -709,30 +695,30 @@ BEGIN
     SELECT DISTINCT gone.tenant_id, gone.metric_type, gone.metric_date FROM gone;
     -- What was deleted on purpose, personal data perhaps, is not kept in quarantine either.
     DELETE FROM @extschema@.quarantine q USING deleted_raw d WHERE q.raw_id = d.raw_id;
-    PERFORM @extschema@.connector_service_settle(NULL::integer, d.tenant_id) FROM (SELECT DISTINCT deleted_raw.tenant_id FROM deleted_raw) AS d;
+    PERFORM _connector_service.connector_service_settle(NULL::integer, d.tenant_id) FROM (SELECT DISTINCT deleted_raw.tenant_id FROM deleted_raw) AS d;
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_raw_deleted() IS 'Trigger of raw_connector_data: takes the facts of deleted records away and sums their days again.';
+COMMENT ON FUNCTION _connector_service.connector_service_raw_deleted() IS 'Trigger of raw_connector_data: takes the facts of deleted records away and sums their days again.';
 CREATE TRIGGER raw_connector_data_deleted AFTER DELETE ON @extschema@.raw_connector_data
-    REFERENCING OLD TABLE AS deleted_raw FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_raw_deleted();
+    REFERENCING OLD TABLE AS deleted_raw FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_raw_deleted();
 
-CREATE FUNCTION @extschema@.connector_service_raw_truncated() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION _connector_service.connector_service_raw_truncated() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM @extschema@.connector_service_lock(NULL::uuid);
+    PERFORM _connector_service.connector_service_lock(NULL::uuid);
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT DISTINCT f.tenant_id, f.metric_type, f.metric_date FROM @extschema@.metric_facts f;
     DELETE FROM @extschema@.metric_facts;
     DELETE FROM @extschema@.quarantine q WHERE q.raw_id IS NOT NULL;
-    PERFORM @extschema@.connector_service_settle();
+    PERFORM _connector_service.connector_service_settle();
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_raw_truncated() IS 'Trigger of raw_connector_data: without records there are no facts.';
+COMMENT ON FUNCTION _connector_service.connector_service_raw_truncated() IS 'Trigger of raw_connector_data: without records there are no facts.';
 CREATE TRIGGER raw_connector_data_truncated AFTER TRUNCATE ON @extschema@.raw_connector_data
-    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_raw_truncated();
+    FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_raw_truncated();
 
 -- The user's own mappings only: the built-in ones come with CREATE EXTENSION.
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.metric_mapping_versions', 'WHERE mapping_id >= 1000');

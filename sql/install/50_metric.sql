@@ -45,7 +45,7 @@ CREATE TABLE @extschema@.metric_sources (
 );
 COMMENT ON TABLE @extschema@.metric_sources IS 'Which connectors contribute to which metrics, and since which day: no day before it can be missing. Neither refunds nor inventory count: nobody misses a day on which nothing was refunded or no stock changed.';
 
-CREATE FUNCTION @extschema@.connector_service_sums(p_tenant_ids uuid[], p_metric_types text[], p_metric_dates date[])
+CREATE FUNCTION _connector_service.connector_service_sums(p_tenant_ids uuid[], p_metric_types text[], p_metric_dates date[])
 RETURNS TABLE (tenant_id uuid, metric_type text, metric_date date, total numeric, data jsonb, sources uuid[], unconverted jsonb)
 LANGUAGE sql STABLE
 BEGIN ATOMIC
@@ -101,9 +101,9 @@ BEGIN ATOMIC
     FROM summed JOIN named
         ON named.tenant_id = summed.tenant_id AND named.metric_type = summed.metric_type AND named.metric_date = summed.metric_date;
 END;
-COMMENT ON FUNCTION @extschema@.connector_service_sums(uuid[], text[], date[]) IS 'What the facts of some days sum up to; no row for a day without facts. total is NULL where no fact could be converted into the tenant''s currency; sources are the connectors that contribute more than refunds.';
+COMMENT ON FUNCTION _connector_service.connector_service_sums(uuid[], text[], date[]) IS 'What the facts of some days sum up to; no row for a day without facts. total is NULL where no fact could be converted into the tenant''s currency; sources are the connectors that contribute more than refunds.';
 
-CREATE FUNCTION @extschema@.connector_service_settle(p_days integer DEFAULT NULL, p_tenant_id uuid DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION _connector_service.connector_service_settle(p_days integer DEFAULT NULL, p_tenant_id uuid DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 -- The worker's session goes by key everywhere else; here many days are joined with each other.
 SET enable_hashjoin = on SET jit = off SET DateStyle = 'ISO'
@@ -118,7 +118,7 @@ BEGIN
     IF NOT EXISTS (SELECT FROM @extschema@.metric_days_touched t WHERE p_tenant_id IS NULL OR t.tenant_id = p_tenant_id) THEN
         RETURN 0;
     END IF;
-    PERFORM @extschema@.connector_service_lock(p_tenant_id);
+    PERFORM _connector_service.connector_service_lock(p_tenant_id);
     WITH day AS MATERIALIZED (
         SELECT DISTINCT t.tenant_id, t.metric_type, t.metric_date FROM @extschema@.metric_days_touched t
         WHERE p_tenant_id IS NULL OR t.tenant_id = p_tenant_id LIMIT p_days),
@@ -127,7 +127,7 @@ BEGIN
         WHERE t.tenant_id = day.tenant_id AND t.metric_type = day.metric_type AND t.metric_date = day.metric_date)
     SELECT array_agg(day.tenant_id), array_agg(day.metric_type), array_agg(day.metric_date) INTO v_tenants, v_types, v_dates FROM day;
 
-    WITH summed AS MATERIALIZED (SELECT s.* FROM @extschema@.connector_service_sums(v_tenants, v_types, v_dates) s),
+    WITH summed AS MATERIALIZED (SELECT s.* FROM _connector_service.connector_service_sums(v_tenants, v_types, v_dates) s),
     stored AS (
         INSERT INTO @extschema@.metrics AS m (tenant_id, metric_type, metric_date, metric_value, derived_value, data, by_hand, settled_at)
         SELECT s.tenant_id, s.metric_type, s.metric_date, s.total, s.total, s.data, false, clock_timestamp() FROM summed s WHERE s.total >= 0
@@ -162,13 +162,13 @@ BEGIN
         DELETE FROM @extschema@.metrics m WHERE m.metric_id = ANY (v_empty);
     END IF;
 
-    PERFORM @extschema@.connector_service_alert_days(v_tenants, v_types, v_dates, v_trouble);
+    PERFORM _connector_service.connector_service_alert_days(v_tenants, v_types, v_dates, v_trouble);
     RETURN cardinality(v_dates);
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_settle(integer, uuid) IS 'Sums the days of a tenant, or of all, whose facts changed, at most p_days of them, writes metrics and alerts; returns how many days it settled. Takes the lock of facts. The worker calls it at the end of every run.';
+COMMENT ON FUNCTION _connector_service.connector_service_settle(integer, uuid) IS 'Sums the days of a tenant, or of all, whose facts changed, at most p_days of them, writes metrics and alerts; returns how many days it settled. Takes the lock of facts. The worker calls it at the end of every run.';
 
-CREATE FUNCTION @extschema@.connector_service_come_due(p_tenant_id uuid DEFAULT NULL) RETURNS void LANGUAGE sql
+CREATE FUNCTION _connector_service.connector_service_come_due(p_tenant_id uuid DEFAULT NULL) RETURNS void LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     UPDATE @extschema@.raw_connector_data r SET processed = false
@@ -176,9 +176,9 @@ BEGIN ATOMIC
     WHERE q.retry_on <= (now() AT TIME ZONE t.timezone)::date AND q.replayed_at IS NULL AND r.raw_id = q.raw_id AND r.processed
         AND (p_tenant_id IS NULL OR q.tenant_id = p_tenant_id);
 END;
-COMMENT ON FUNCTION @extschema@.connector_service_come_due(uuid) IS 'Has records processed whose day was still to come and has come.';
+COMMENT ON FUNCTION _connector_service.connector_service_come_due(uuid) IS 'Has records processed whose day was still to come and has come.';
 
-CREATE FUNCTION @extschema@.connector_service_process_connector(p_connector_id uuid, p_records bigint) RETURNS bigint LANGUAGE plpgsql
+CREATE FUNCTION _connector_service.connector_service_process_connector(p_connector_id uuid, p_records bigint) RETURNS bigint LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS $$
 DECLARE
@@ -197,13 +197,13 @@ BEGIN
                 ORDER BY u.ingested_at LIMIT p_records FOR NO KEY UPDATE SKIP LOCKED) AS r) AS waiting
         GROUP BY waiting.batch
     LOOP
-        PERFORM @extschema@.connector_service_derive(p_connector_id, NULL::uuid, v_raw_ids, false);
+        PERFORM _connector_service.connector_service_derive(p_connector_id, NULL::uuid, v_raw_ids, false);
         v_count := v_count + cardinality(v_raw_ids);
     END LOOP;
     RETURN v_count;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_process_connector(uuid, bigint) IS 'Writes the facts of a connector''s records that are not processed yet, at most p_records of them; returns how many it took. The caller holds the lock of the tenant''s facts.';
+COMMENT ON FUNCTION _connector_service.connector_service_process_connector(uuid, bigint) IS 'Writes the facts of a connector''s records that are not processed yet, at most p_records of them; returns how many it took. The caller holds the lock of the tenant''s facts.';
 
 CREATE FUNCTION @extschema@.connector_service_process(p_records bigint DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -212,19 +212,19 @@ DECLARE
     v_connector_id uuid;
     v_count bigint := 0;
 BEGIN
-    PERFORM @extschema@.connector_service_lock(NULL::uuid);
-    PERFORM @extschema@.connector_service_come_due();
+    PERFORM _connector_service.connector_service_lock(NULL::uuid);
+    PERFORM _connector_service.connector_service_come_due();
     FOR v_connector_id IN SELECT c.connector_id FROM @extschema@.connectors c ORDER BY c.connector_id LOOP
         EXIT WHEN v_count >= p_records;
-        v_count := v_count + @extschema@.connector_service_process_connector(v_connector_id, p_records - v_count);
+        v_count := v_count + _connector_service.connector_service_process_connector(v_connector_id, p_records - v_count);
     END LOOP;
-    PERFORM @extschema@.connector_service_settle();
+    PERFORM _connector_service.connector_service_settle();
     RETURN v_count;
 END
 $$;
 COMMENT ON FUNCTION @extschema@.connector_service_process(bigint) IS 'Writes the facts of raw records that are not processed yet, at most p_records of them, and settles the touched days; returns how many records it took. The upkeep process does this by itself; call it to have it done now.';
 
-CREATE FUNCTION @extschema@.connector_service_reprocess_records(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
+CREATE FUNCTION _connector_service.connector_service_reprocess_records(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
 -- By key, whatever the planner knows of the table.
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
 AS $$
@@ -238,7 +238,7 @@ BEGIN
     IF v_tenant_id IS NULL THEN
         RETURN 0;
     END IF;
-    PERFORM @extschema@.connector_service_lock(v_tenant_id);
+    PERFORM _connector_service.connector_service_lock(v_tenant_id);
     LOOP
         SELECT array_agg(page.raw_id), max(page.source_record_id) INTO v_raw_ids, v_last
         FROM (
@@ -246,20 +246,20 @@ BEGIN
             WHERE r.connector_id = p_connector_id AND r.source_record_id > v_last
             ORDER BY r.source_record_id LIMIT 1000) AS page;
         EXIT WHEN v_raw_ids IS NULL;
-        PERFORM @extschema@.connector_service_derive(p_connector_id, NULL::uuid, v_raw_ids, false);
+        PERFORM _connector_service.connector_service_derive(p_connector_id, NULL::uuid, v_raw_ids, false);
         v_count := v_count + cardinality(v_raw_ids);
         IF clock_timestamp() > v_shown + interval '2 s' THEN
             v_shown := clock_timestamp();
             RAISE NOTICE '% records reprocessed', v_count;
         END IF;
     END LOOP;
-    PERFORM @extschema@.connector_service_settle(NULL::integer, v_tenant_id);
+    PERFORM _connector_service.connector_service_settle(NULL::integer, v_tenant_id);
     RETURN v_count;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_reprocess_records(uuid) IS 'The work of connector_service_reprocess().';
+COMMENT ON FUNCTION _connector_service.connector_service_reprocess_records(uuid) IS 'The work of connector_service_reprocess().';
 
-CREATE FUNCTION @extschema@.connector_service_replay_records(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
+CREATE FUNCTION _connector_service.connector_service_replay_records(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -271,7 +271,7 @@ BEGIN
     IF v_tenant_id IS NULL THEN
         RETURN 0;
     END IF;
-    PERFORM @extschema@.connector_service_lock(v_tenant_id);
+    PERFORM _connector_service.connector_service_lock(v_tenant_id);
     -- Records that PostgreSQL refused, by a trigger or constraint of the user's: perhaps it is gone. All others that
     -- are not stored cannot be: their text is no JSON that jsonb could hold, or more than what was kept of it.
     FOR v_refused IN
@@ -302,17 +302,17 @@ BEGIN
             GROUP BY q.raw_id) AS open
         GROUP BY open.batch
     LOOP
-        v_count := v_count + cardinality(v_raw_ids) - @extschema@.connector_service_derive(p_connector_id, NULL::uuid, v_raw_ids, false);
+        v_count := v_count + cardinality(v_raw_ids) - _connector_service.connector_service_derive(p_connector_id, NULL::uuid, v_raw_ids, false);
     END LOOP;
     -- What was stored just now.
-    PERFORM @extschema@.connector_service_process_connector(p_connector_id, NULL::bigint);
-    PERFORM @extschema@.connector_service_settle(NULL::integer, v_tenant_id);
+    PERFORM _connector_service.connector_service_process_connector(p_connector_id, NULL::bigint);
+    PERFORM _connector_service.connector_service_settle(NULL::integer, v_tenant_id);
     RETURN v_count;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_replay_records(uuid) IS 'The work of connector_service_replay().';
+COMMENT ON FUNCTION _connector_service.connector_service_replay_records(uuid) IS 'The work of connector_service_replay().';
 
-CREATE FUNCTION @extschema@.connector_service_expected(p_connector_id uuid, p_raw_ids uuid[]) RETURNS SETOF @extschema@.metric_facts LANGUAGE plpgsql
+CREATE FUNCTION _connector_service.connector_service_expected(p_connector_id uuid, p_raw_ids uuid[]) RETURNS SETOF @extschema@.metric_facts LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -323,7 +323,7 @@ BEGIN
     p_raw_ids := ARRAY(
         SELECT wanted.id FROM unnest(p_raw_ids) AS wanted(id)
         WHERE NOT EXISTS (SELECT FROM @extschema@.quarantine q WHERE q.raw_id = wanted.id AND q.reason_code = 'too_costly' AND q.replayed_at IS NULL));
-    WITH extracted AS MATERIALIZED (SELECT x.* FROM @extschema@.connector_service_extract(p_connector_id, p_raw_ids) x)
+    WITH extracted AS MATERIALIZED (SELECT x.* FROM _connector_service.connector_service_extract(p_connector_id, p_raw_ids) x)
     SELECT array_agg(ROW(x.raw_id, x.mapping_id, x.item, x.version, x.tenant_id, x.connector_id, x.metric_type, x.metric_date, x.category,
         x.currency, x.value)::@extschema@.metric_facts) INTO v_facts
     FROM extracted x
@@ -332,12 +332,12 @@ BEGIN
 EXCEPTION WHEN data_exception OR program_limit_exceeded OR undefined_object OR feature_not_supported OR statement_too_complex THEN
     -- As connector_service_derive(): a record that a path cannot be evaluated on counts nothing.
     IF v_middle > 0 THEN
-        RETURN QUERY SELECT * FROM @extschema@.connector_service_expected(p_connector_id, p_raw_ids[:v_middle]);
-        RETURN QUERY SELECT * FROM @extschema@.connector_service_expected(p_connector_id, p_raw_ids[v_middle + 1:]);
+        RETURN QUERY SELECT * FROM _connector_service.connector_service_expected(p_connector_id, p_raw_ids[:v_middle]);
+        RETURN QUERY SELECT * FROM _connector_service.connector_service_expected(p_connector_id, p_raw_ids[v_middle + 1:]);
     END IF;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_expected(uuid, uuid[]) IS 'The facts that some records of a connector should have.';
+COMMENT ON FUNCTION _connector_service.connector_service_expected(uuid, uuid[]) IS 'The facts that some records of a connector should have.';
 
 CREATE FUNCTION @extschema@.connector_service_verify(p_tenant_id uuid DEFAULT NULL)
 RETURNS TABLE (tenant_id uuid, metric_type text, metric_date date, item text, stored text, expected text) LANGUAGE plpgsql SECURITY DEFINER
@@ -364,7 +364,7 @@ BEGIN
             RETURN QUERY
             WITH wanted AS MATERIALIZED (
                 SELECT x.raw_id, x.mapping_id, x.item, x.tenant_id, x.metric_type, x.metric_date, x.category, x.currency, x.value
-                FROM @extschema@.connector_service_expected(v_connector_id, v_raw_ids) x),
+                FROM _connector_service.connector_service_expected(v_connector_id, v_raw_ids) x),
             present AS MATERIALIZED (
                 SELECT f.raw_id, f.mapping_id, f.item, f.tenant_id, f.metric_type, f.metric_date, f.category, f.currency, f.value
                 FROM @extschema@.metric_facts f WHERE f.raw_id = ANY (v_raw_ids)),
@@ -387,7 +387,7 @@ BEGIN
         SELECT array_agg(d.tenant_id) AS tenant_ids, array_agg(d.metric_type) AS metric_types, array_agg(d.metric_date) AS metric_dates
         FROM (SELECT DISTINCT f.tenant_id, f.metric_type, f.metric_date FROM @extschema@.metric_facts f
               WHERE p_tenant_id IS NULL OR f.tenant_id = p_tenant_id) AS d),
-    summed AS (SELECT s.* FROM day, @extschema@.connector_service_sums(day.tenant_ids, day.metric_types, day.metric_dates) s WHERE s.total >= 0),
+    summed AS (SELECT s.* FROM day, _connector_service.connector_service_sums(day.tenant_ids, day.metric_types, day.metric_dates) s WHERE s.total >= 0),
     present AS (
         SELECT m.* FROM @extschema@.metrics m
         WHERE (p_tenant_id IS NULL OR m.tenant_id = p_tenant_id) AND (NOT m.by_hand OR m.derived_value IS NOT NULL))
@@ -401,7 +401,7 @@ END
 $$;
 COMMENT ON FUNCTION @extschema@.connector_service_verify(uuid) IS 'Derives every fact and sum of a tenant, or of all, again from the raw records and returns what differs from what is stored: no row, always. First does what connector_service_process() does. Holds the lock of facts meanwhile.';
 
-CREATE FUNCTION @extschema@.connector_service_metric_before() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION _connector_service.connector_service_metric_before() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -416,17 +416,17 @@ BEGIN
     NEW.updated_at := now();
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT OLD.tenant_id, OLD.metric_type, OLD.metric_date UNION SELECT NEW.tenant_id, NEW.metric_type, NEW.metric_date;
-    PERFORM @extschema@.connector_service_wake();
+    PERFORM _connector_service.connector_service_wake();
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_metric_before() IS 'Trigger of metrics: what a person changes is theirs, until they give it back with by_hand = false; the days concerned are settled again.';
+COMMENT ON FUNCTION _connector_service.connector_service_metric_before() IS 'Trigger of metrics: what a person changes is theirs, until they give it back with by_hand = false; the days concerned are settled again.';
 -- By the columns that a statement sets, and not by their values: who enters the value that is there means it.
 CREATE TRIGGER metrics_before BEFORE UPDATE OF tenant_id, metric_type, metric_date, metric_value, data, by_hand ON @extschema@.metrics
     FOR EACH ROW WHEN (NEW.settled_at IS NOT DISTINCT FROM OLD.settled_at)
-    EXECUTE FUNCTION @extschema@.connector_service_metric_before();
+    EXECUTE FUNCTION _connector_service.connector_service_metric_before();
 
-CREATE FUNCTION @extschema@.connector_service_metric_deleted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION _connector_service.connector_service_metric_deleted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -436,36 +436,36 @@ BEGIN
     WHERE (d.by_hand OR d.derived_value IS NOT NULL) AND EXISTS (SELECT FROM @extschema@.metric_facts f
                   WHERE f.tenant_id = d.tenant_id AND f.metric_type = d.metric_type AND f.metric_date = d.metric_date);
     IF FOUND THEN
-        PERFORM @extschema@.connector_service_wake();
+        PERFORM _connector_service.connector_service_wake();
     END IF;
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_metric_deleted() IS 'Trigger of metrics: a day that has facts is derived again.';
+COMMENT ON FUNCTION _connector_service.connector_service_metric_deleted() IS 'Trigger of metrics: a day that has facts is derived again.';
 CREATE TRIGGER metrics_deleted AFTER DELETE ON @extschema@.metrics
-    REFERENCING OLD TABLE AS deleted_metrics FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_metric_deleted();
+    REFERENCING OLD TABLE AS deleted_metrics FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_metric_deleted();
 
-CREATE FUNCTION @extschema@.connector_service_metrics_truncated() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION _connector_service.connector_service_metrics_truncated() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT DISTINCT f.tenant_id, f.metric_type, f.metric_date FROM @extschema@.metric_facts f;
-    PERFORM @extschema@.connector_service_wake();
+    PERFORM _connector_service.connector_service_wake();
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_metrics_truncated() IS 'Trigger of metrics: every day that has facts is derived again.';
+COMMENT ON FUNCTION _connector_service.connector_service_metrics_truncated() IS 'Trigger of metrics: every day that has facts is derived again.';
 CREATE TRIGGER metrics_truncated AFTER TRUNCATE ON @extschema@.metrics
-    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_metrics_truncated();
+    FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_metrics_truncated();
 
 -- What else the sums depend on.
 
-CREATE FUNCTION @extschema@.connector_service_rates_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION _connector_service.connector_service_rates_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM @extschema@.connector_service_lock(NULL::uuid);
+    PERFORM _connector_service.connector_service_lock(NULL::uuid);
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT t.tenant_id, type.name, c.rate_date
     FROM (SELECT DISTINCT c.to_currency, c.rate_date, c.from_currency FROM changed c) AS c
@@ -474,36 +474,36 @@ BEGIN
     WHERE EXISTS (SELECT FROM @extschema@.metric_facts f
                   WHERE f.tenant_id = t.tenant_id AND f.metric_type = type.name AND f.metric_date = c.rate_date AND f.currency = c.from_currency);
     IF FOUND THEN
-        PERFORM @extschema@.connector_service_settle();
+        PERFORM _connector_service.connector_service_settle();
     END IF;
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_rates_changed() IS 'Trigger of fx_rates: settles the days that use a changed rate.';
+COMMENT ON FUNCTION _connector_service.connector_service_rates_changed() IS 'Trigger of fx_rates: settles the days that use a changed rate.';
 CREATE TRIGGER fx_rates_inserted AFTER INSERT ON @extschema@.fx_rates
-    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_rates_changed();
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_rates_changed();
 CREATE TRIGGER fx_rates_updated_old AFTER UPDATE ON @extschema@.fx_rates
-    REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_rates_changed();
+    REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_rates_changed();
 CREATE TRIGGER fx_rates_updated_new AFTER UPDATE ON @extschema@.fx_rates
-    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_rates_changed();
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_rates_changed();
 CREATE TRIGGER fx_rates_deleted AFTER DELETE ON @extschema@.fx_rates
-    REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.connector_service_rates_changed();
+    REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_rates_changed();
 
-CREATE FUNCTION @extschema@.connector_service_tenant_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION _connector_service.connector_service_tenant_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     -- Both change facts: the zone their days, the currency what an amount without a currency means.
-    PERFORM @extschema@.connector_service_reprocess_records(c.connector_id) FROM @extschema@.connectors c WHERE c.tenant_id = NEW.tenant_id;
+    PERFORM _connector_service.connector_service_reprocess_records(c.connector_id) FROM @extschema@.connectors c WHERE c.tenant_id = NEW.tenant_id;
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT DISTINCT f.tenant_id, f.metric_type, f.metric_date FROM @extschema@.metric_facts f WHERE f.tenant_id = NEW.tenant_id;
-    PERFORM @extschema@.connector_service_settle(NULL::integer, NEW.tenant_id);
+    PERFORM _connector_service.connector_service_settle(NULL::integer, NEW.tenant_id);
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_tenant_changed() IS 'Trigger of tenants: another time zone or currency means other days and sums, derived again at once.';
+COMMENT ON FUNCTION _connector_service.connector_service_tenant_changed() IS 'Trigger of tenants: another time zone or currency means other days and sums, derived again at once.';
 CREATE TRIGGER tenants_changed AFTER UPDATE OF timezone, currency ON @extschema@.tenants
-    FOR EACH ROW WHEN (NEW.timezone <> OLD.timezone OR NEW.currency <> OLD.currency) EXECUTE FUNCTION @extschema@.connector_service_tenant_changed();
+    FOR EACH ROW WHEN (NEW.timezone <> OLD.timezone OR NEW.currency <> OLD.currency) EXECUTE FUNCTION _connector_service.connector_service_tenant_changed();
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.metrics', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.metric_sources', '');

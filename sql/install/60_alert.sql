@@ -45,7 +45,7 @@ COMMENT ON COLUMN @extschema@.data_quality_alerts.metric_date IS 'The day it is 
 COMMENT ON COLUMN @extschema@.data_quality_alerts.alert_key IS 'What makes it the same alert; of one inserted by hand, its message.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.resolved_by_data IS 'Whether it closed itself.';
 
-CREATE FUNCTION @extschema@.connector_service_alert_before() RETURNS trigger LANGUAGE plpgsql
+CREATE FUNCTION _connector_service.connector_service_alert_before() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -58,14 +58,6 @@ BEGIN
         END IF;
         RETURN NEW;
     END IF;
-    IF NEW.alert_key IS NULL THEN
-        NEW.alert_key := 'message:' || md5(concat_ws('|', NEW.connector_id, NEW.metric_id, NEW.message));
-        -- A missing day that a person's statement reports closes itself like any other, if its message says which it is.
-        IF NEW.alert_type = 'missing' THEN
-            NEW.metric_date := coalesce(NEW.metric_date, @extschema@.connector_service_day(substring(NEW.message FROM '[0-9]{4}-[0-9]{2}-[0-9]{2}'), 'UTC'));
-            NEW.metric_type := coalesce(NEW.metric_type, lower(substring(NEW.message FROM '(?i)(revenue|inventory|staffing|costs)')));
-        END IF;
-    END IF;
     UPDATE @extschema@.data_quality_alerts a
     -- It stops at the largest integer: this statement may be everybody's.
     SET occurrences = least(a.occurrences::bigint + NEW.occurrences, 2147483647)::integer, last_seen_at = now(), message = NEW.message, severity = NEW.severity,
@@ -74,23 +66,31 @@ BEGIN
     RETURN CASE WHEN FOUND THEN NULL ELSE NEW END;
 END
 $$;
-CREATE FUNCTION @extschema@.connector_service_alert_alone() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION _connector_service.connector_service_alert_alone() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     -- One lock for each tenant, and not one for each alert: a nightly statement inserts thousands.
-    PERFORM @extschema@.connector_service_lock_alerts(NEW.tenant_id);
+    PERFORM _connector_service.connector_service_lock_alerts(NEW.tenant_id);
+    IF NEW.alert_key IS NULL THEN
+        NEW.alert_key := 'message:' || md5(concat_ws('|', NEW.connector_id, NEW.metric_id, NEW.message));
+        -- A missing day that a person's statement reports closes itself like any other, if its message says which it is.
+        IF NEW.alert_type = 'missing' THEN
+            NEW.metric_date := coalesce(NEW.metric_date, _connector_service.connector_service_day(substring(NEW.message FROM '[0-9]{4}-[0-9]{2}-[0-9]{2}'), 'UTC'));
+            NEW.metric_type := coalesce(NEW.metric_type, lower(substring(NEW.message FROM '(?i)(revenue|inventory|staffing|costs)')));
+        END IF;
+    END IF;
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_alert_alone() IS 'Trigger of data_quality_alerts: two sessions that find the same trouble at once must not both insert it.';
-COMMENT ON FUNCTION @extschema@.connector_service_lock_alerts(uuid) IS 'Takes the lock of whoever inserts alerts of a tenant, until the end of the transaction.';
+COMMENT ON FUNCTION _connector_service.connector_service_alert_alone() IS 'Trigger of data_quality_alerts: two sessions that find the same trouble at once must not both insert it. Fills in what makes it the same alert.';
+COMMENT ON FUNCTION _connector_service.connector_service_lock_alerts(uuid) IS 'Takes the lock of whoever inserts alerts of a tenant, until the end of the transaction.';
 -- Before the next one: triggers fire in the order of their names.
 CREATE TRIGGER data_quality_alerts_alone BEFORE INSERT ON @extschema@.data_quality_alerts
-    FOR EACH ROW EXECUTE FUNCTION @extschema@.connector_service_alert_alone();
-COMMENT ON FUNCTION @extschema@.connector_service_alert_before() IS 'Trigger of data_quality_alerts: an alert that is there already counts an occurrence instead of being inserted again, and opens again if it had closed itself.';
+    FOR EACH ROW EXECUTE FUNCTION _connector_service.connector_service_alert_alone();
+COMMENT ON FUNCTION _connector_service.connector_service_alert_before() IS 'Trigger of data_quality_alerts: an alert that is there already counts an occurrence instead of being inserted again, and opens again if it had closed itself.';
 CREATE TRIGGER data_quality_alerts_before BEFORE INSERT OR UPDATE ON @extschema@.data_quality_alerts
-    FOR EACH ROW EXECUTE FUNCTION @extschema@.connector_service_alert_before();
+    FOR EACH ROW EXECUTE FUNCTION _connector_service.connector_service_alert_before();
 
 -- Rules.
 
@@ -121,7 +121,7 @@ COMMENT ON COLUMN @extschema@.quality_rules.freshness IS 'How long a connector m
 COMMENT ON COLUMN @extschema@.quality_rules.closed_weekdays IS 'Weekdays without business, 1 is Monday: never missing. Default: none.';
 COMMENT ON COLUMN @extschema@.quality_rules.closed_days IS 'Holidays and the like: never missing. Default: none.';
 
-CREATE FUNCTION @extschema@.connector_service_quality_rule(p_tenant_id uuid, p_metric_type text)
+CREATE FUNCTION _connector_service.connector_service_quality_rule(p_tenant_id uuid, p_metric_type text)
 RETURNS TABLE (min_value numeric, max_value numeric, outlier_factor numeric, outlier_min_history integer, completeness_ratio numeric,
     freshness interval, closed_weekdays integer[], closed_days date[]) LANGUAGE sql STABLE
 BEGIN ATOMIC
@@ -142,7 +142,7 @@ BEGIN ATOMIC
     FROM @extschema@.quality_rules r
     WHERE (r.tenant_id IS NULL OR r.tenant_id = p_tenant_id) AND (r.metric_type IS NULL OR r.metric_type = p_metric_type);
 END;
-COMMENT ON FUNCTION @extschema@.connector_service_quality_rule(uuid, text) IS 'The rules that count for a tenant and metric type, defaults filled in; one row. p_metric_type NULL: the rules for connectors.';
+COMMENT ON FUNCTION _connector_service.connector_service_quality_rule(uuid, text) IS 'The rules that count for a tenant and metric type, defaults filled in; one row. p_metric_type NULL: the rules for connectors.';
 
 -- Validation: of every metric, whoever writes it.
 
@@ -182,7 +182,7 @@ BEGIN
             -- The day is not over: it can only be too high.
             c.metric_date < (now() AT TIME ZONE t.timezone)::date AS is_over
         FROM changed c JOIN @extschema@.tenants t ON t.tenant_id = c.tenant_id
-            CROSS JOIN LATERAL @extschema@.connector_service_quality_rule(c.tenant_id, c.metric_type) AS rule
+            CROSS JOIN LATERAL _connector_service.connector_service_quality_rule(c.tenant_id, c.metric_type) AS rule
             CROSS JOIN LATERAL (
                 SELECT array_agg(h.metric_value::float8) AS values, count(*) AS days,
                     percentile_cont(0.5) WITHIN GROUP (ORDER BY h.metric_value::float8) AS median
@@ -232,7 +232,7 @@ CREATE TRIGGER validate_metric_update_trigger AFTER UPDATE ON @extschema@.metric
 
 -- What settling a day finds.
 
-CREATE FUNCTION @extschema@.connector_service_alert_days(p_tenant_ids uuid[], p_metric_types text[], p_metric_dates date[], p_trouble jsonb) RETURNS void LANGUAGE plpgsql
+CREATE FUNCTION _connector_service.connector_service_alert_days(p_tenant_ids uuid[], p_metric_types text[], p_metric_dates date[], p_trouble jsonb) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET DateStyle = 'ISO' SET jit = off
 AS $$
 BEGIN
@@ -276,9 +276,9 @@ BEGIN
         END;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_alert_days(uuid[], text[], date[], jsonb) IS 'The alerts of days that were just settled: a negative sum, amounts without an exchange rate, a clash with a metric entered by hand; closes those that are over, and those of days that are not missing any more.';
+COMMENT ON FUNCTION _connector_service.connector_service_alert_days(uuid[], text[], date[], jsonb) IS 'The alerts of days that were just settled: a negative sum, amounts without an exchange rate, a clash with a metric entered by hand; closes those that are over, and those of days that are not missing any more.';
 
-CREATE FUNCTION @extschema@.connector_service_close_schema_alerts(p_connector_id uuid) RETURNS void LANGUAGE sql
+CREATE FUNCTION _connector_service.connector_service_close_schema_alerts(p_connector_id uuid) RETURNS void LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
@@ -289,11 +289,11 @@ BEGIN ATOMIC
                 AND q.reason_code = split_part(a.alert_key, ':', 3)
                 AND a.alert_key = format('schema:%s:%s:%s:%s', q.connector_id, q.reason_code, q.mapping_id, q.stream));
 END;
-COMMENT ON FUNCTION @extschema@.connector_service_close_schema_alerts(uuid) IS 'Closes the alerts of a connector over unreadable records of which none is left in quarantine.';
+COMMENT ON FUNCTION _connector_service.connector_service_close_schema_alerts(uuid) IS 'Closes the alerts of a connector over unreadable records of which none is left in quarantine.';
 
 -- What only looking finds.
 
-CREATE FUNCTION @extschema@.connector_service_prune_sources(p_tenant_ids uuid[]) RETURNS void LANGUAGE plpgsql
+CREATE FUNCTION _connector_service.connector_service_prune_sources(p_tenant_ids uuid[]) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -312,9 +312,9 @@ BEGIN
     WHERE s.tenant_id = a.tenant_id AND s.metric_type = a.metric_type AND s.connector_id = a.connector_id AND a.first_date > s.first_date;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_prune_sources(uuid[]) IS 'Brings metric_sources of some tenants, NULL: of all, after deletions of records. The caller holds the locks of their facts.';
+COMMENT ON FUNCTION _connector_service.connector_service_prune_sources(uuid[]) IS 'Brings metric_sources of some tenants, NULL: of all, after deletions of records. The caller holds the locks of their facts.';
 
-CREATE FUNCTION @extschema@.connector_service_check_missing(p_tenant_ids uuid[], p_days integer) RETURNS bigint LANGUAGE plpgsql
+CREATE FUNCTION _connector_service.connector_service_check_missing(p_tenant_ids uuid[], p_days integer) RETURNS bigint LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET jit = off SET DateStyle = 'ISO'
 AS $$
 DECLARE
@@ -341,7 +341,7 @@ BEGIN
     missing AS MATERIALIZED (
         SELECT s.*, day.metric_date
         FROM source s
-            CROSS JOIN LATERAL @extschema@.connector_service_quality_rule(s.tenant_id, s.metric_type) AS rule
+            CROSS JOIN LATERAL _connector_service.connector_service_quality_rule(s.tenant_id, s.metric_type) AS rule
             CROSS JOIN LATERAL (
                 SELECT generate_series(greatest(s.first_date, s.today - p_days), s.last_date, interval '1 day')::date AS metric_date) AS day
         WHERE extract(isodow FROM day.metric_date)::integer <> ALL (rule.closed_weekdays) AND day.metric_date <> ALL (rule.closed_days)
@@ -378,7 +378,7 @@ BEGIN
     RETURN v_missing;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_check_missing(uuid[], integer) IS 'Looks for missing days of some tenants, NULL: of all; see check_missing_data(). What is stored meanwhile is looked at the next time.';
+COMMENT ON FUNCTION _connector_service.connector_service_check_missing(uuid[], integer) IS 'Looks for missing days of some tenants, NULL: of all; see check_missing_data(). What is stored meanwhile is looked at the next time.';
 
 CREATE FUNCTION @extschema@.check_missing_data(p_days integer DEFAULT 30) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -389,9 +389,9 @@ BEGIN
             MESSAGE = format('cannot look back %s days', coalesce(p_days::text, 'NULL')),
             HINT = 'p_days is between 1 and 3660.';
     END IF;
-    PERFORM @extschema@.connector_service_lock(NULL::uuid);
-    PERFORM @extschema@.connector_service_prune_sources(NULL::uuid[]);
-    RETURN @extschema@.connector_service_check_missing(NULL::uuid[], p_days);
+    PERFORM _connector_service.connector_service_lock(NULL::uuid);
+    PERFORM _connector_service.connector_service_prune_sources(NULL::uuid[]);
+    RETURN _connector_service.connector_service_check_missing(NULL::uuid[], p_days);
 END
 $$;
 COMMENT ON FUNCTION @extschema@.check_missing_data(integer) IS 'Looks for days without data among the last p_days (1 to 3660) of every tenant, metric type and source; alerts each once and closes the alerts of days that are not missing any more. A source is missed only from its first day on, on days that quality_rules does not call closed, and not while its connector is paused. Returns how many days are missing. Raises 22023 for a wrong p_days. The upkeep process does the same every hour.';
@@ -401,15 +401,15 @@ SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET jit = off SET
 AS $$
 BEGIN
     IF p_tenant_ids IS NULL THEN
-        PERFORM @extschema@.connector_service_lock(NULL::uuid);
-        PERFORM @extschema@.connector_service_prune_sources(NULL::uuid[]);
+        PERFORM _connector_service.connector_service_lock(NULL::uuid);
+        PERFORM _connector_service.connector_service_prune_sources(NULL::uuid[]);
     END IF;
-    PERFORM @extschema@.connector_service_check_missing(p_tenant_ids, 30);
+    PERFORM _connector_service.connector_service_check_missing(p_tenant_ids, 30);
 
     WITH stale AS MATERIALIZED (
         SELECT c.*, since.at AS since, limits.longest
         FROM @extschema@.connectors c
-            CROSS JOIN LATERAL @extschema@.connector_service_quality_rule(c.tenant_id, NULL) AS rule
+            CROSS JOIN LATERAL _connector_service.connector_service_quality_rule(c.tenant_id, NULL) AS rule
             CROSS JOIN LATERAL (SELECT coalesce(c.last_sync_at, c.created_at)) AS since(at)
             CROSS JOIN LATERAL (SELECT coalesce(rule.freshness,
                 CASE c.sync_frequency WHEN 'hourly' THEN interval '3 hours' WHEN 'daily' THEN interval '2 days' WHEN 'weekly' THEN interval '15 days' END)) AS limits(longest)
@@ -442,7 +442,7 @@ BEGIN
         FROM @extschema@.metric_sources s
             JOIN tenant ON tenant.tenant_id = s.tenant_id
             JOIN @extschema@.connectors c ON c.connector_id = s.connector_id
-            CROSS JOIN LATERAL @extschema@.connector_service_quality_rule(s.tenant_id, s.metric_type) AS rule
+            CROSS JOIN LATERAL _connector_service.connector_service_quality_rule(s.tenant_id, s.metric_type) AS rule
             JOIN @extschema@.metrics m ON m.tenant_id = s.tenant_id AND m.metric_type = s.metric_type AND NOT m.by_hand
                 AND m.metric_date BETWEEN tenant.today - 7 AND tenant.today - 1 AND m.data -> 'sources' ? s.connector_id::text
             CROSS JOIN LATERAL (SELECT (m.data #> ARRAY['sources', s.connector_id::text, 'facts'])::numeric) AS day(facts)
@@ -475,7 +475,7 @@ END
 $$;
 COMMENT ON FUNCTION @extschema@.connector_service_check_quality(uuid[]) IS 'Everything that only looking finds, for some tenants or for all: missing days, connectors that do not succeed, days with too few records. Alerts each trouble once and closes what is over. The upkeep process calls it every hour, for some tenants at a time and then without their locks, so that nobody waits.';
 
-CREATE FUNCTION @extschema@.connector_service_note_count(p_connector_id uuid, p_stream text, p_problem text) RETURNS void LANGUAGE plpgsql
+CREATE FUNCTION _connector_service.connector_service_note_count(p_connector_id uuid, p_stream text, p_problem text) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -492,7 +492,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_note_count(uuid, text, text) IS 'For the worker, after a complete pass over a stream: opens an alert where records seem to be missing, closes it where they are not.';
+COMMENT ON FUNCTION _connector_service.connector_service_note_count(uuid, text, text) IS 'For the worker, after a complete pass over a stream: opens an alert where records seem to be missing, closes it where they are not.';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.data_quality_alerts', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.quality_rules', '');

@@ -42,7 +42,7 @@ END
 $$;
 COMMENT ON FUNCTION @extschema@.refresh_monthly_revenue() IS 'Brings monthly_revenue up to date without blocking its readers, as long as connector_service_engine may make temporary tables in this database.';
 
-CREATE FUNCTION @extschema@.connector_service_check_period(p_tenant_id uuid, p_metric_type text, p_start_date date, p_end_date date) RETURNS void LANGUAGE plpgsql IMMUTABLE
+CREATE FUNCTION _connector_service.connector_service_check_period(p_tenant_id uuid, p_metric_type text, p_start_date date, p_end_date date, p_bucket text DEFAULT 'day') RETURNS void LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -59,60 +59,50 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('the period ends on %s, before it starts on %s', p_end_date, p_start_date),
             HINT = 'Both days belong to the period; swap them.';
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION @extschema@.connector_service_check_period(uuid, text, date, date) IS 'Raises 22004 or 22023 with a hint for arguments that make no sense.';
-
-CREATE FUNCTION @extschema@.get_metrics(p_tenant_id uuid, p_metric_type text, p_start_date date, p_end_date date) RETURNS jsonb LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    PERFORM @extschema@.connector_service_check_period(p_tenant_id, p_metric_type, p_start_date, p_end_date);
-    RETURN (
-        SELECT jsonb_build_object(
-            'metrics', coalesce(jsonb_agg(jsonb_build_object(
-                'metric_id', m.metric_id, 'metric_type', m.metric_type, 'metric_value', m.metric_value, 'metric_date', m.metric_date, 'data', m.data)
-                ORDER BY m.metric_date, m.metric_type), '[]'),
-            'count', count(*),
-            'period', jsonb_build_object('start', p_start_date, 'end', p_end_date))
-        FROM @extschema@.metrics m
-        WHERE m.tenant_id = p_tenant_id AND m.metric_date BETWEEN p_start_date AND p_end_date
-            AND m.metric_type = ANY (CASE WHEN p_metric_type IS NULL THEN '{revenue,inventory,staffing,costs}' ELSE ARRAY[p_metric_type] END));
-END
-$$;
-COMMENT ON FUNCTION @extschema@.get_metrics(uuid, text, date, date) IS 'A tenant''s metrics from p_start_date to p_end_date, both included, as {"metrics": [{metric_id, metric_type, metric_value, metric_date, data}], "count": n, "period": {"start", "end"}}, by date. Numbers are exact. p_metric_type NULL: all types. Raises 22004 or 22023.';
-
-CREATE FUNCTION @extschema@.aggregate_metrics(p_tenant_id uuid, p_metric_type text, p_start_date date, p_end_date date, p_bucket text)
-RETURNS TABLE (metric_type text, period_start date, period_end date, total numeric, average numeric, minimum numeric, maximum numeric, days_with_data bigint)
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_column
-DECLARE
-    v_bucket text := lower(btrim(p_bucket));
-BEGIN
-    PERFORM @extschema@.connector_service_check_period(p_tenant_id, p_metric_type, p_start_date, p_end_date);
-    IF v_bucket IS NULL OR v_bucket NOT IN ('day', 'week', 'month', 'quarter', 'year') THEN
+    ELSIF p_bucket IS NULL OR lower(btrim(p_bucket)) NOT IN ('day', 'week', 'month', 'quarter', 'year') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('bucket "%s" is not known', p_bucket),
             DETAIL = 'Known buckets: day, month, quarter, week, year.',
             HINT = 'Correct p_bucket.';
     END IF;
-    RETURN QUERY
-    SELECT b.metric_type, b.first_day,
-        (b.first_day + CASE v_bucket WHEN 'quarter' THEN interval '3 months' ELSE ('1 ' || v_bucket)::interval END - interval '1 day')::date,
-        b.total, b.average, b.minimum, b.maximum, b.days
-    FROM (
-        SELECT m.metric_type, date_trunc(v_bucket, m.metric_date::timestamp)::date AS first_day,
-            sum(m.metric_value) AS total, avg(m.metric_value) AS average, min(m.metric_value) AS minimum, max(m.metric_value) AS maximum, count(*) AS days
-        FROM @extschema@.metrics m
-        WHERE m.tenant_id = p_tenant_id AND m.metric_date BETWEEN p_start_date AND p_end_date
-            AND m.metric_type = ANY (CASE WHEN p_metric_type IS NULL THEN '{revenue,inventory,staffing,costs}' ELSE ARRAY[p_metric_type] END)
-        GROUP BY 1, 2) AS b
-    ORDER BY 1, 2;
 END
 $$;
+COMMENT ON FUNCTION _connector_service.connector_service_check_period(uuid, text, date, date, text) IS 'Raises 22004 or 22023 with a hint for arguments that make no sense.';
+
+CREATE FUNCTION @extschema@.get_metrics(p_tenant_id uuid, p_metric_type text, p_start_date date, p_end_date date) RETURNS jsonb LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT _connector_service.connector_service_check_period(p_tenant_id, p_metric_type, p_start_date, p_end_date);
+    SELECT jsonb_build_object(
+        'metrics', coalesce(jsonb_agg(jsonb_build_object(
+            'metric_id', m.metric_id, 'metric_type', m.metric_type, 'metric_value', m.metric_value, 'metric_date', m.metric_date, 'data', m.data)
+            ORDER BY m.metric_date, m.metric_type), '[]'),
+        'count', count(*),
+        'period', jsonb_build_object('start', p_start_date, 'end', p_end_date))
+    FROM @extschema@.metrics m
+    WHERE m.tenant_id = p_tenant_id AND m.metric_date BETWEEN p_start_date AND p_end_date
+        AND m.metric_type = ANY (CASE WHEN p_metric_type IS NULL THEN '{revenue,inventory,staffing,costs}' ELSE ARRAY[p_metric_type] END);
+END;
+COMMENT ON FUNCTION @extschema@.get_metrics(uuid, text, date, date) IS 'A tenant''s metrics from p_start_date to p_end_date, both included, as {"metrics": [{metric_id, metric_type, metric_value, metric_date, data}], "count": n, "period": {"start", "end"}}, by date. Numbers are exact. p_metric_type NULL: all types. Raises 22004 or 22023.';
+
+CREATE FUNCTION @extschema@.aggregate_metrics(p_tenant_id uuid, p_metric_type text, p_start_date date, p_end_date date, p_bucket text)
+RETURNS TABLE (metric_type text, period_start date, period_end date, total numeric, average numeric, minimum numeric, maximum numeric, days_with_data bigint)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT _connector_service.connector_service_check_period(p_tenant_id, p_metric_type, p_start_date, p_end_date, p_bucket);
+    SELECT b.metric_type, b.first_day,
+        (b.first_day + CASE b.bucket WHEN 'quarter' THEN interval '3 months' ELSE ('1 ' || b.bucket)::interval END - interval '1 day')::date,
+        b.total, b.average, b.minimum, b.maximum, b.days
+    FROM (
+        SELECT asked.bucket, m.metric_type, date_trunc(asked.bucket, m.metric_date::timestamp)::date AS first_day,
+            sum(m.metric_value) AS total, avg(m.metric_value) AS average, min(m.metric_value) AS minimum, max(m.metric_value) AS maximum, count(*) AS days
+        FROM (SELECT lower(btrim(p_bucket)) AS bucket) AS asked, @extschema@.metrics m
+        WHERE m.tenant_id = p_tenant_id AND m.metric_date BETWEEN p_start_date AND p_end_date
+            AND m.metric_type = ANY (CASE WHEN p_metric_type IS NULL THEN '{revenue,inventory,staffing,costs}' ELSE ARRAY[p_metric_type] END)
+        GROUP BY 1, 2, 3) AS b
+    ORDER BY 1, 2;
+END;
 COMMENT ON FUNCTION @extschema@.aggregate_metrics(uuid, text, date, date, text) IS 'A tenant''s metrics of a period, both days included, by day, week (from Monday), month, quarter or year: total, average, minimum and maximum over the days with data. period_start and period_end are the whole bucket''s, of which only days of the period count; a bucket without data has no row. p_metric_type NULL: all types. Raises 22004 or 22023.';
 
 CREATE FUNCTION @extschema@.connector_service_explain(p_metric_id uuid)

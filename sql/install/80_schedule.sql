@@ -7,7 +7,7 @@ COMMENT ON COLUMN @extschema@.installation.scheduled_by IS 'The role whose jobs 
 
 -- pg_cron 1.4 knows GMT only, and tenants live in every zone: full hours lie at a quarter and at half past as well, and
 -- 02:00 comes at any of them. So what looks for due connectors does it each quarter of an hour, and finds little.
-CREATE FUNCTION @extschema@.connector_service_jobs() RETURNS TABLE (job_name text, schedule text, command text)
+CREATE FUNCTION _connector_service.connector_service_jobs() RETURNS TABLE (job_name text, schedule text, command text)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -23,9 +23,9 @@ BEGIN ATOMIC
     (SELECT quote_ident(n.nspname) || '.' AS prefix FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
      WHERE e.extname = 'connector_service') AS s;
 END;
-COMMENT ON FUNCTION @extschema@.connector_service_jobs() IS 'The jobs that connector_service_schedule() installs, whether or not they are.';
+COMMENT ON FUNCTION _connector_service.connector_service_jobs() IS 'The jobs that connector_service_schedule() installs, whether or not they are.';
 
-CREATE FUNCTION @extschema@.connector_service_note_schedule(p_role name) RETURNS name LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION _connector_service.connector_service_note_schedule(p_role name) RETURNS name LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -36,15 +36,11 @@ BEGIN
     RETURN v_before;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_note_schedule(name) IS 'For connector_service_schedule(): notes whose jobs they are, under a lock until COMMIT; returns whose they were.';
+COMMENT ON FUNCTION _connector_service.connector_service_note_schedule(name) IS 'For connector_service_schedule(): notes whose jobs they are, under a lock until COMMIT; returns whose they were.';
 
-CREATE FUNCTION @extschema@.connector_service_schedule() RETURNS SETOF text LANGUAGE plpgsql
+CREATE FUNCTION _connector_service.connector_service_check_cron() RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    v_owner name;
-    v_job record;
-    v_others text;
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -60,30 +56,56 @@ BEGIN
             MESSAGE = format('role "%s" may not use pg_cron', current_user),
             HINT = format('As a superuser: GRANT USAGE ON SCHEMA cron TO %I;', current_user);
     END IF;
-    v_owner := @extschema@.connector_service_note_schedule(current_user);
-    IF v_owner <> current_user AND EXISTS (SELECT FROM pg_roles r WHERE r.rolname = v_owner) THEN
+END
+$$;
+COMMENT ON FUNCTION _connector_service.connector_service_check_cron() IS 'For connector_service_schedule(): raises 55000 where pg_cron is not in this database, 42501 where the caller may not use it.';
+
+-- What is in the schema of PostgreSQL's scheduler is named in a text, because it need not be there; the jobs come as
+-- arguments, because who calls may not use the schema of the function that has them.
+CREATE FUNCTION _connector_service.connector_service_put_jobs(p_owner name, p_names text[], p_schedules text[], p_commands text[]) RETURNS SETOF text LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_name text;
+    v_others text;
+BEGIN
+    IF p_owner <> current_user AND EXISTS (SELECT FROM pg_roles r WHERE r.rolname = p_owner) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
-            MESSAGE = format('the jobs are those of role "%s" already', v_owner),
+            MESSAGE = format('the jobs are those of role "%s" already', p_owner),
             DETAIL = 'Jobs of two roles would do everything twice, and each role sees only its own.',
-            HINT = format('To take them over: SET ROLE %I; SELECT %s.connector_service_unschedule(); RESET ROLE;', v_owner, '@extschema@');
+            HINT = format('To take them over: SET ROLE %I; SELECT %s.connector_service_unschedule(); RESET ROLE;', p_owner, '@extschema@');
     END IF;
-    FOR v_job IN SELECT j.job_name, j.schedule, j.command FROM @extschema@.connector_service_jobs() j LOOP
+    FOR v_place IN 1 .. cardinality(p_names) LOOP
         -- The same name and role: PostgreSQL's scheduler changes the job that is there.
-        PERFORM cron.schedule(v_job.job_name, v_job.schedule, v_job.command);
-        RETURN NEXT v_job.job_name;
+        v_name := p_names[v_place];
+        PERFORM cron.schedule(v_name, p_schedules[v_place], p_commands[v_place]);
+        RETURN NEXT v_name;
     END LOOP;
     SELECT string_agg(format('%s (%s)', j.jobid, j.command), ', ') INTO v_others
     FROM cron.job j
-    WHERE j.database = current_database() AND j.command ~ 'connector_service_sync' AND NOT EXISTS (SELECT FROM @extschema@.connector_service_jobs() o WHERE o.job_name = j.jobname);
+    WHERE j.database = current_database() AND j.command ~ 'connector_service_sync' AND NOT coalesce(j.jobname = ANY (p_names), false);
     IF v_others IS NOT NULL THEN
         RAISE NOTICE USING MESSAGE = format('there are other jobs that sync, which are not needed any more: %s', v_others),
             HINT = 'Nothing runs twice. To drop one: SELECT cron.unschedule(<its number>);';
     END IF;
 END
 $$;
+COMMENT ON FUNCTION _connector_service.connector_service_put_jobs(name, text[], text[], text[]) IS 'For connector_service_schedule(): puts jobs into pg_cron and returns their names; raises 42501 where those that are there are p_owner''s, and that is another role than the caller.';
+
+CREATE FUNCTION @extschema@.connector_service_schedule() RETURNS SETOF text LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT _connector_service.connector_service_check_cron();
+    SELECT put.job_name
+    FROM (
+        SELECT array_agg(j.job_name) AS names, array_agg(j.schedule) AS schedules, array_agg(j.command) AS commands
+        FROM _connector_service.connector_service_jobs() j) AS jobs
+        CROSS JOIN LATERAL _connector_service.connector_service_put_jobs(
+            _connector_service.connector_service_note_schedule(current_user), jobs.names, jobs.schedules, jobs.commands) AS put(job_name);
+END;
 COMMENT ON FUNCTION @extschema@.connector_service_schedule() IS 'Installs the jobs of connector_service_jobs() in pg_cron, for the role that calls, and returns their names. As often as you like: what is there is brought up to date. Hourly connectors are asked for at each full hour of their tenant''s zone, daily ones at 02:00 of it, weekly ones on Monday at 02:00. Raises 55000 where pg_cron is not in this database, 42501 where the jobs are another role''s.';
 
-CREATE FUNCTION @extschema@.connector_service_unschedule() RETURNS SETOF text LANGUAGE plpgsql
+CREATE FUNCTION _connector_service.connector_service_take_jobs(p_names text[]) RETURNS SETOF text LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -92,18 +114,24 @@ BEGIN
     -- Who may not use it has no jobs.
     IF EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') AND has_schema_privilege('cron', 'USAGE') THEN
         FOR v_job IN
-            SELECT j.jobid, j.jobname FROM cron.job j JOIN @extschema@.connector_service_jobs() o ON o.job_name = j.jobname
-            WHERE j.username = current_user ORDER BY j.jobid
+            SELECT j.jobid, j.jobname FROM cron.job j WHERE j.jobname = ANY (p_names) AND j.username = current_user ORDER BY j.jobid
         LOOP
             PERFORM cron.unschedule(v_job.jobid);
             RETURN NEXT v_job.jobname;
         END LOOP;
     END IF;
-    IF (SELECT i.scheduled_by = current_user FROM @extschema@.installation i) THEN
-        PERFORM @extschema@.connector_service_note_schedule(NULL);
-    END IF;
 END
 $$;
+COMMENT ON FUNCTION _connector_service.connector_service_take_jobs(text[]) IS 'For connector_service_unschedule(): takes the caller''s jobs of these names out of pg_cron and returns their names.';
+
+CREATE FUNCTION @extschema@.connector_service_unschedule() RETURNS SETOF text LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT _connector_service.connector_service_note_schedule(NULL)
+    FROM (SELECT i.scheduled_by FROM @extschema@.installation i) AS noted WHERE noted.scheduled_by = current_user;
+    SELECT taken.job_name
+    FROM _connector_service.connector_service_take_jobs(ARRAY(SELECT j.job_name FROM _connector_service.connector_service_jobs() j)) AS taken(job_name);
+END;
 COMMENT ON FUNCTION @extschema@.connector_service_unschedule() IS 'Takes the jobs of connector_service_schedule() out of pg_cron that are the calling role''s, and returns their names. Jobs that somebody wrote by hand stay.';
 
 SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

@@ -38,18 +38,17 @@ COMMENT ON COLUMN @extschema@.connector_health.active_run_id IS 'The run that is
 COMMENT ON COLUMN @extschema@.connector_health.unprocessed IS 'Records that wait for their facts.';
 COMMENT ON COLUMN @extschema@.connector_health.quarantined IS 'Records that could not be stored or read, and still cannot.';
 
-CREATE FUNCTION @extschema@.connector_service_doctor() RETURNS TABLE (item text, ok boolean, detail text, fix text)
+CREATE FUNCTION _connector_service.connector_service_diagnose(p_status jsonb) RETURNS TABLE (item text, ok boolean, detail text, fix text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-    v_status jsonb := @extschema@.connector_service_status();
     v_installation @extschema@.installation;
     v_version text := (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'connector_service');
     v_scheduler text := coalesce(current_setting('connector_service.scheduler', true), 'auto');
     v_has_cron boolean := EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron');
-    v_workers integer := jsonb_array_length(v_status -> 'workers');
+    v_workers integer := jsonb_array_length(p_status -> 'workers');
     v_prefix text := '@extschema@.';
     v_count bigint;
     v_waits boolean;
@@ -59,7 +58,7 @@ BEGIN
     SELECT i.* INTO v_installation FROM @extschema@.installation i;
 
     item := 'preload';
-    ok := (v_status ->> 'preloaded')::boolean;
+    ok := (p_status ->> 'preloaded')::boolean;
     detail := CASE WHEN ok THEN 'the library was loaded when the server started' ELSE 'the library was not loaded when the server started: no worker runs, nothing is synced' END;
     fix := CASE WHEN NOT ok THEN format('ALTER SYSTEM SET shared_preload_libraries = %s; -- and restart the server',
         array_to_string(ARRAY(SELECT quote_literal(btrim(l)) FROM unnest(string_to_array(current_setting('shared_preload_libraries'), ',')) AS l WHERE btrim(l) <> '')
@@ -67,20 +66,20 @@ BEGIN
     RETURN NEXT;
 
     item := 'version';
-    ok := v_version = v_status ->> 'version';
-    detail := format('the installed SQL is version %s, the library is version %s', v_version, v_status ->> 'version');
+    ok := v_version = p_status ->> 'version';
+    detail := format('the installed SQL is version %s, the library is version %s', v_version, p_status ->> 'version');
     fix := CASE WHEN NOT ok THEN 'ALTER EXTENSION connector_service UPDATE; -- and restart the server if the library was replaced' END;
     RETURN NEXT;
 
     item := 'worker';
-    ok := v_workers >= (v_status ->> 'workers_wanted')::integer;
-    detail := format('%s of %s sync workers run in this database; max_worker_processes is %s', v_workers, v_status ->> 'workers_wanted', current_setting('max_worker_processes'));
+    ok := v_workers >= (p_status ->> 'workers_wanted')::integer;
+    detail := format('%s of %s sync workers run in this database; max_worker_processes is %s', v_workers, p_status ->> 'workers_wanted', current_setting('max_worker_processes'));
     -- The launcher is one, and other libraries have theirs.
     fix := CASE WHEN ok THEN NULL
-        WHEN NOT (v_status ->> 'preloaded')::boolean THEN 'see preload'
+        WHEN NOT (p_status ->> 'preloaded')::boolean THEN 'see preload'
         WHEN pg_is_in_recovery() THEN 'none: a standby syncs nothing until it is promoted'
         ELSE format('ALTER SYSTEM SET max_worker_processes = %s; -- and restart the server; the log says why a worker did not start',
-            current_setting('max_worker_processes')::integer + 2 + (v_status ->> 'workers_wanted')::integer) END;
+            current_setting('max_worker_processes')::integer + 2 + (p_status ->> 'workers_wanted')::integer) END;
     RETURN NEXT;
 
     item := 'facts follow';
@@ -97,7 +96,7 @@ BEGIN
     IF ok THEN
         SELECT count(*) > 0 INTO v_waits FROM (
             SELECT FROM @extschema@.raw_connector_data r WHERE NOT r.processed AND r.ingested_at < now() - interval '1 minute' LIMIT 1) AS waiting;
-        ok := NOT v_waits OR (v_status ->> 'upkeep')::boolean;
+        ok := NOT v_waits OR (p_status ->> 'upkeep')::boolean;
         detail := CASE WHEN NOT v_waits THEN 'no record waits for its facts'
             WHEN ok THEN 'records wait for their facts, and the upkeep process is at them'
             ELSE 'records wait for their facts, and no upkeep process runs' END;
@@ -105,21 +104,21 @@ BEGIN
     END IF;
     RETURN NEXT;
 
-    IF v_status #>> '{gateway,address}' IS NOT NULL THEN
+    IF p_status #>> '{gateway,address}' IS NOT NULL THEN
         item := 'gateway';
-        ok := (v_status #>> '{gateway,runs}')::boolean;
-        detail := format(CASE WHEN ok THEN 'a gateway runs for %s' ELSE 'there should be a gateway at %s, and none runs' END, v_status #>> '{gateway,address}');
+        ok := (p_status #>> '{gateway,runs}')::boolean;
+        detail := format(CASE WHEN ok THEN 'a gateway runs for %s' ELSE 'there should be a gateway at %s, and none runs' END, p_status #>> '{gateway,address}');
         fix := CASE WHEN NOT ok THEN 'see worker; the server''s log says why the gateway did not start' END;
-        IF ok AND (v_status #>> '{gateway,is_readable_on_its_way}')::boolean THEN
+        IF ok AND (p_status #>> '{gateway,is_readable_on_its_way}')::boolean THEN
             ok := false;
-            detail := format('the gateway at %s can be reached from elsewhere and speaks plain HTTP: tokens and rows can be read on their way', v_status #>> '{gateway,address}');
+            detail := format('the gateway at %s can be reached from elsewhere and speaks plain HTTP: tokens and rows can be read on their way', p_status #>> '{gateway,address}');
             fix := 'ALTER SYSTEM SET connector_service.gateway_certificate = ''/path/to/fullchain.pem''; ALTER SYSTEM SET connector_service.gateway_private_key = ''/path/to/privkey.pem''; SELECT pg_reload_conf(); -- or let it listen at 127.0.0.1, behind a proxy';
         END IF;
         RETURN NEXT;
     END IF;
 
     item := 'nothing fails again and again';
-    SELECT count(*), string_agg(t.text, '; ' ORDER BY t.text) INTO v_count, v_text FROM jsonb_array_elements_text(v_status -> 'troubles') AS t (text);
+    SELECT count(*), string_agg(t.text, '; ' ORDER BY t.text) INTO v_count, v_text FROM jsonb_array_elements_text(p_status -> 'troubles') AS t (text);
     ok := v_count = 0;
     detail := CASE WHEN ok THEN 'whatever the workers and the gateway try succeeds' ELSE v_text END;
     -- What others hung on our tables is what refuses most often.
@@ -148,14 +147,14 @@ BEGIN
     RETURN NEXT;
 
     item := 'key';
-    ok := v_status ->> 'key_problem' IS NULL AND NOT coalesce((v_status ->> 'key_is_in_data_directory')::boolean, false);
+    ok := p_status ->> 'key_problem' IS NULL AND NOT coalesce((p_status ->> 'key_is_in_data_directory')::boolean, false);
     detail := CASE
-        WHEN v_status ->> 'key_problem' IS NOT NULL THEN v_status ->> 'key_problem'
+        WHEN p_status ->> 'key_problem' IS NOT NULL THEN p_status ->> 'key_problem'
         WHEN NOT ok THEN 'the key file is inside of the data directory: a base backup carries the key along with what it seals'
         ELSE 'the keys that credentials are sealed with can be read' END;
     fix := CASE
         WHEN ok THEN NULL
-        WHEN v_status ->> 'key_problem' IS NOT NULL THEN 'none in SQL: put the key file back, from the backup that is kept apart from the database''s; see connector_service.key_file'
+        WHEN p_status ->> 'key_problem' IS NOT NULL THEN 'none in SQL: put the key file back, from the backup that is kept apart from the database''s; see connector_service.key_file'
         ELSE 'ALTER SYSTEM SET connector_service.key_file = ''/a/folder/elsewhere/connector_service.key''; -- move the file there, if there is one yet, and restart the server' END;
     RETURN NEXT;
 
@@ -279,7 +278,7 @@ BEGIN
     item := 'statements that fail';
     -- From this level on a message is logged with the statement that it is about.
     v_text := current_setting('log_min_error_statement');
-    ok := (v_status ->> 'preloaded')::boolean OR v_text IN ('fatal', 'panic');
+    ok := (p_status ->> 'preloaded')::boolean OR v_text IN ('fatal', 'panic');
     detail := CASE
         WHEN NOT ok THEN format('log_min_error_statement = %s logs a statement that fails; it is hidden, where it may hold credentials, only if the library was loaded when the server started', v_text)
         WHEN v_text IN ('fatal', 'panic') THEN format('log_min_error_statement = %s: statements that fail are not logged', v_text)
@@ -320,57 +319,60 @@ BEGIN
     RETURN NEXT;
 END
 $$;
+COMMENT ON FUNCTION _connector_service.connector_service_diagnose(jsonb) IS 'The work of connector_service_doctor(), given what connector_service_status() says.';
+
+CREATE FUNCTION @extschema@.connector_service_doctor() RETURNS TABLE (item text, ok boolean, detail text, fix text) LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT d.item, d.ok, d.detail, d.fix FROM _connector_service.connector_service_diagnose(_connector_service.connector_service_status()) d;
+END;
 COMMENT ON FUNCTION @extschema@.connector_service_doctor() IS 'What is wrong with the set-up: one row for each thing that is looked at, with the statement that mends it. Changes nothing. Of pg_cron''s jobs a role sees its own, and a superuser all.';
 
-CREATE FUNCTION @extschema@.connector_service_prometheus() RETURNS text LANGUAGE plpgsql
+CREATE FUNCTION @extschema@.connector_service_prometheus() RETURNS text LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    v_status jsonb := @extschema@.connector_service_status();
-BEGIN
-    RETURN (
-        WITH connector AS MATERIALIZED (
-            SELECT h.*, format('{connector_id="%s",tenant_id="%s",type="%s",name="%s"}', h.connector_id, h.tenant_id, h.type,
-                replace(replace(replace(h.name, E'\\', E'\\\\'), '"', E'\\"'), E'\n', E'\\n')) AS labels
-            FROM @extschema@.connector_health h),
-        lately AS MATERIALIZED (
-            SELECT r.* FROM @extschema@.sync_runs r WHERE r.requested_at > now() - interval '2 days' AND r.finished_at > now() - interval '1 hour'),
-        sample (metric, help, labels, value) AS (
-            SELECT 'workers', 'Sync workers that run in this database.', '', jsonb_array_length(v_status -> 'workers')::numeric
-            UNION ALL SELECT 'workers_wanted', 'Sync workers that should run in this database.', '', (v_status ->> 'workers_wanted')::numeric
-            -- What there is none of is zero, and not nothing: alerts are made of the difference.
-            UNION ALL SELECT 'connectors', 'Connectors, by how they are.', format('{health="%s"}', k.health), count(c.connector_id)
-                FROM unnest('{paused,waiting,syncing,error,failing,queued,late,new,ok}'::text[]) AS k (health) LEFT JOIN connector c ON c.health = k.health GROUP BY k.health
-            UNION ALL SELECT 'runs_active', 'Runs that are queued or running.', format('{kind="%s",state="%s"}', k.kind, k.state), count(r.kind)
-                -- Each arm has its index.
-                FROM (SELECT kind, state FROM unnest('{sync,backfill,upload,check,preview}'::text[]) AS kind, unnest('{queued,running}'::text[]) AS state) AS k LEFT JOIN (
-                    SELECT q.kind, q.state FROM @extschema@.sync_runs q WHERE q.state = 'queued' AND q.retry_at IS NULL
-                    UNION ALL SELECT q.kind, q.state FROM @extschema@.sync_runs q WHERE q.state = 'queued' AND q.retry_at IS NOT NULL
-                    UNION ALL SELECT q.kind, q.state FROM @extschema@.sync_runs q WHERE q.state = 'running') AS r ON r.kind = k.kind AND r.state = k.state GROUP BY k.kind, k.state
-            UNION ALL SELECT 'oldest_queued_seconds', 'How long the run waits that waits longest and could begin.', '',
-                coalesce(extract(epoch FROM now() - min(r.requested_at)), 0) FROM @extschema@.sync_runs r WHERE r.state = 'queued' AND r.retry_at IS NULL
-            UNION ALL SELECT 'runs_last_hour', 'Runs that ended within the last hour.', format('{kind="%s",state="%s"}', k.kind, k.state), count(l.run_id)
-                FROM (SELECT kind, state FROM unnest('{sync,backfill,upload,webhook,check,preview}'::text[]) AS kind, unnest('{succeeded,failed,cancelled}'::text[]) AS state) AS k
-                    LEFT JOIN lately l ON l.kind = k.kind AND l.state = k.state GROUP BY k.kind, k.state
-            UNION ALL SELECT 'records_last_hour', 'Records of runs that ended within the last hour.', format('{result="%s"}', result), count
-                FROM (SELECT coalesce(sum(inserted), 0) AS inserted, coalesce(sum(updated), 0) AS updated, coalesce(sum(unchanged), 0) AS unchanged,
-                        coalesce(sum(quarantined), 0) AS quarantined, coalesce(sum(deleted), 0) AS deleted FROM lately) AS l,
-                    LATERAL (VALUES ('inserted', inserted), ('updated', updated), ('unchanged', unchanged), ('quarantined', quarantined), ('deleted', deleted)) AS v (result, count)
-            UNION ALL SELECT 'open_alerts', 'Data quality alerts that are open.', format('{severity="%s"}', k.severity), count(a.alert_id)
-                FROM unnest('{info,warning,critical}'::text[]) AS k (severity)
-                    LEFT JOIN @extschema@.data_quality_alerts a ON a.severity = k.severity AND NOT a.resolved GROUP BY k.severity
-            UNION ALL SELECT 'connector_up', 'Whether a connector needs nobody and fails nowhere: 1 or 0.', labels, (health NOT IN ('error', 'failing', 'late'))::integer FROM connector
-            UNION ALL SELECT 'connector_lag_seconds', 'How old the data of a connector may be.', labels, extract(epoch FROM lag) FROM connector WHERE lag IS NOT NULL
-            UNION ALL SELECT 'connector_failures', 'Failed runs of a connector since the last success.', labels, failures FROM connector
-            UNION ALL SELECT 'connector_unprocessed', 'Records of a connector that wait for their facts.', labels, unprocessed FROM connector
-            UNION ALL SELECT 'connector_quarantined', 'Records of a connector in quarantine.', labels, quarantined FROM connector),
-        family AS (
-            SELECT metric, help, string_agg(format('connector_service_%s%s %s', metric, labels, trim_scale(value)), E'\n' ORDER BY labels) AS lines
-            FROM sample GROUP BY metric, help)
-        SELECT string_agg(format(E'# HELP connector_service_%s %s\n# TYPE connector_service_%s gauge\n%s\n', metric, help, metric, lines), '' ORDER BY metric)
-        FROM family);
-END
-$$;
+BEGIN ATOMIC
+    WITH status AS MATERIALIZED (SELECT _connector_service.connector_service_status() AS found),
+    connector AS MATERIALIZED (
+        SELECT h.*, format('{connector_id="%s",tenant_id="%s",type="%s",name="%s"}', h.connector_id, h.tenant_id, h.type,
+            replace(replace(replace(h.name, E'\\', E'\\\\'), '"', E'\\"'), E'\n', E'\\n')) AS labels
+        FROM @extschema@.connector_health h),
+    lately AS MATERIALIZED (
+        SELECT r.* FROM @extschema@.sync_runs r WHERE r.requested_at > now() - interval '2 days' AND r.finished_at > now() - interval '1 hour'),
+    sample (metric, help, labels, value) AS (
+        SELECT 'workers', 'Sync workers that run in this database.', '', jsonb_array_length(found -> 'workers')::numeric FROM status
+        UNION ALL SELECT 'workers_wanted', 'Sync workers that should run in this database.', '', (found ->> 'workers_wanted')::numeric FROM status
+        -- What there is none of is zero, and not nothing: alerts are made of the difference.
+        UNION ALL SELECT 'connectors', 'Connectors, by how they are.', format('{health="%s"}', k.health), count(c.connector_id)
+            FROM unnest('{paused,waiting,syncing,error,failing,queued,late,new,ok}'::text[]) AS k (health) LEFT JOIN connector c ON c.health = k.health GROUP BY k.health
+        UNION ALL SELECT 'runs_active', 'Runs that are queued or running.', format('{kind="%s",state="%s"}', k.kind, k.state), count(r.kind)
+            -- Each arm has its index.
+            FROM (SELECT kind, state FROM unnest('{sync,backfill,upload,check,preview}'::text[]) AS kind, unnest('{queued,running}'::text[]) AS state) AS k LEFT JOIN (
+                SELECT q.kind, q.state FROM @extschema@.sync_runs q WHERE q.state = 'queued' AND q.retry_at IS NULL
+                UNION ALL SELECT q.kind, q.state FROM @extschema@.sync_runs q WHERE q.state = 'queued' AND q.retry_at IS NOT NULL
+                UNION ALL SELECT q.kind, q.state FROM @extschema@.sync_runs q WHERE q.state = 'running') AS r ON r.kind = k.kind AND r.state = k.state GROUP BY k.kind, k.state
+        UNION ALL SELECT 'oldest_queued_seconds', 'How long the run waits that waits longest and could begin.', '',
+            coalesce(extract(epoch FROM now() - min(r.requested_at)), 0) FROM @extschema@.sync_runs r WHERE r.state = 'queued' AND r.retry_at IS NULL
+        UNION ALL SELECT 'runs_last_hour', 'Runs that ended within the last hour.', format('{kind="%s",state="%s"}', k.kind, k.state), count(l.run_id)
+            FROM (SELECT kind, state FROM unnest('{sync,backfill,upload,webhook,check,preview}'::text[]) AS kind, unnest('{succeeded,failed,cancelled}'::text[]) AS state) AS k
+                LEFT JOIN lately l ON l.kind = k.kind AND l.state = k.state GROUP BY k.kind, k.state
+        UNION ALL SELECT 'records_last_hour', 'Records of runs that ended within the last hour.', format('{result="%s"}', result), count
+            FROM (SELECT coalesce(sum(inserted), 0) AS inserted, coalesce(sum(updated), 0) AS updated, coalesce(sum(unchanged), 0) AS unchanged,
+                    coalesce(sum(quarantined), 0) AS quarantined, coalesce(sum(deleted), 0) AS deleted FROM lately) AS l,
+                LATERAL (VALUES ('inserted', inserted), ('updated', updated), ('unchanged', unchanged), ('quarantined', quarantined), ('deleted', deleted)) AS v (result, count)
+        UNION ALL SELECT 'open_alerts', 'Data quality alerts that are open.', format('{severity="%s"}', k.severity), count(a.alert_id)
+            FROM unnest('{info,warning,critical}'::text[]) AS k (severity)
+                LEFT JOIN @extschema@.data_quality_alerts a ON a.severity = k.severity AND NOT a.resolved GROUP BY k.severity
+        UNION ALL SELECT 'connector_up', 'Whether a connector needs nobody and fails nowhere: 1 or 0.', labels, (health NOT IN ('error', 'failing', 'late'))::integer FROM connector
+        UNION ALL SELECT 'connector_lag_seconds', 'How old the data of a connector may be.', labels, extract(epoch FROM lag) FROM connector WHERE lag IS NOT NULL
+        UNION ALL SELECT 'connector_failures', 'Failed runs of a connector since the last success.', labels, failures FROM connector
+        UNION ALL SELECT 'connector_unprocessed', 'Records of a connector that wait for their facts.', labels, unprocessed FROM connector
+        UNION ALL SELECT 'connector_quarantined', 'Records of a connector in quarantine.', labels, quarantined FROM connector),
+    family AS (
+        SELECT metric, help, string_agg(format('connector_service_%s%s %s', metric, labels, trim_scale(value)), E'\n' ORDER BY labels) AS lines
+        FROM sample GROUP BY metric, help)
+    SELECT string_agg(format(E'# HELP connector_service_%s %s\n# TYPE connector_service_%s gauge\n%s\n', metric, help, metric, lines), '' ORDER BY metric)
+    FROM family;
+END;
 COMMENT ON FUNCTION @extschema@.connector_service_prometheus() IS 'How it goes, in the text format that Prometheus reads: gauges for the database, and for each connector that the caller may see. Counts of the last hour stand for counters, because history is deleted after a while.';
 
 SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

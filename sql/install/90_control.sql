@@ -10,7 +10,7 @@ BEGIN ATOMIC
     WHERE d.datname = pg_catalog.current_database()
     ON CONFLICT (only_row) DO UPDATE
     SET system_identifier = excluded.system_identifier, database_oid = excluded.database_oid, held_since = NULL, held_because = NULL;
-    SELECT @extschema@.connector_service_wake();
+    SELECT _connector_service.connector_service_wake();
 END;
 COMMENT ON FUNCTION @extschema@.connector_service_adopt() IS 'Says that this copy of an installation (restored, cloned, made from a template) may call the vendors; the worker starts at COMMIT.';
 
@@ -20,7 +20,7 @@ LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT t.type_name, t.available, t.kind, t.default_frequency, t.default_streams, t.streams, t.credentials, t.config
-    FROM @extschema@.connector_service_types() t ORDER BY t.type_name;
+    FROM _connector_service.connector_service_types() t ORDER BY t.type_name;
 END;
 
 CREATE PROCEDURE @extschema@.connector_service_wait(p_run_id uuid, p_timeout interval DEFAULT '10 min')
@@ -130,34 +130,49 @@ COMMENT ON FUNCTION @extschema@.connector_service_sync_due() IS 'Queues every co
 COMMENT ON FUNCTION @extschema@.connector_service_sync_due(text) IS 'The same for connectors of one frequency: hourly, daily or weekly; those that are daily or weekly from 02:00 of their tenant''s zone on. Raises 22023 for another frequency.';
 COMMENT ON FUNCTION @extschema@.connector_service_backfill(uuid, timestamptz, timestamptz, interval) IS 'Queues a run for each window of p_step from p_from to p_to (not included; at most now), and returns their ids, the oldest window first. The windows are read one after the other, behind what is due, of the streams that are asked by date; a stream whose source takes no end is read from p_from on by the first of them. Cursors stay where they are. A window that was interrupted goes on where it was; one whose credentials or config are wrong ends those behind it. connector_service_cancel() ends one window. Raises 42704 for a connector that is unknown, or not the caller''s tenant''s, 22023 for a span that makes no sense, 53400 for more than 10000 windows, 55000 if the library was not preloaded.';
 COMMENT ON FUNCTION @extschema@.connector_service_refresh(uuid, text) IS 'Has a stream read from the start (config''s start_date, or 30 days ago): forgets where it stands, and queues a sync, whose id it returns. What is stored stays, and is updated where it differs. Raises 42704 for a connector or stream that is unknown, 55000 while the connector is being synced.';
-COMMENT ON FUNCTION @extschema@.connector_service_status() IS 'For connector_service_doctor(): whether the library was preloaded, its version, the workers of this database, what they and the gateway try in vain again and again, and what is wrong with the key file.';
+COMMENT ON FUNCTION _connector_service.connector_service_status() IS 'For connector_service_doctor(): whether the library was preloaded, its version, the workers of this database, what they and the gateway try in vain again and again, and what is wrong with the key file.';
 COMMENT ON FUNCTION @extschema@.connector_service_check(uuid) IS 'Queues a check and returns its run id: it logs in, reads one page of each stream and stores nothing. What it found is in sync_runs.report; CALL connector_service_wait(run id) shows it. A check of a paused connector is fine; its outcome changes nothing about the connector. Raises 42704 for a connector that is unknown, or not the caller''s tenant''s, 55000 if the library was not preloaded.';
 COMMENT ON FUNCTION @extschema@.connector_service_preview(uuid) IS 'Queues a preview and returns its run id: like a check, and what each page holds goes through its mappings and every constraint, is reported in sync_runs.report, and rolled back. Raises 42704 and 55000 like connector_service_check().';
 COMMENT ON FUNCTION @extschema@.connector_service_upload(uuid, text, bytea) IS 'Keeps a file for a connector of type csv or excel and returns the id of the run that stores its rows as records. A file that cannot be read to its end stores nothing. A file of the same name is taken for a correction: rows that it does not show any more are gone; see config''s "replaces" in connector_service_catalog(). Raises 42704 for a connector that is unknown, or not the caller''s tenant''s, 22023 for a connector that takes no files or a file that is none of its kind, 53400 above connector_service.max_upload_size, 55000 for a paused connector or if the library was not preloaded.';
 COMMENT ON FUNCTION @extschema@.connector_service_preview_upload(uuid, text, bytea) IS 'Queues a preview of a file and returns its run id: the file is read to its end, and what was understood of it (encoding, delimiter, headings, what columns look like) and what its first records would bring is in sync_runs.report. Stores nothing, and forgets the file. Raises what connector_service_upload() does, but takes files of a paused connector.';
 COMMENT ON FUNCTION @extschema@.connector_service_catalog() IS 'What kinds of connectors there are: their streams (those of default_streams are read where config.streams does not choose), and the keys of credentials and config with their meaning.';
-COMMENT ON FUNCTION @extschema@.connector_service_types() IS 'The rows of connector_service_catalog().';
+COMMENT ON FUNCTION _connector_service.connector_service_types() IS 'The rows of connector_service_catalog().';
 COMMENT ON FUNCTION @extschema@.connector_service_cancel(uuid) IS 'Ends a queued or running sync; what it has stored stays. The schedule asks again at the connector''s next slot. False if it had ended already or is not known.';
 COMMENT ON FUNCTION @extschema@.connector_service_reprocess(uuid) IS 'Derives facts and metrics of a connector again from its raw records, by the mappings as they are; fetches nothing. Only what differs is written. Returns the number of records. Raises 42704 for a connector that is unknown, or not the caller''s tenant''s.';
 COMMENT ON FUNCTION @extschema@.connector_service_replay(uuid) IS 'Tries the quarantined records of a connector again: those a mapping could not read, and those PostgreSQL refused. Returns how many are out of quarantine now. Raises 42704 for a connector that is unknown, or not the caller''s tenant''s.';
-COMMENT ON FUNCTION @extschema@.connector_service_wake() IS 'Wakes this database''s sync worker at COMMIT, or has one started.';
-COMMENT ON FUNCTION @extschema@.connector_service_seal(uuid, uuid, text, jsonb, jsonb, uuid, jsonb) IS 'For the trigger of connectors: credentials sealed for their place. What is sealed already is kept, if it belongs there. Raises 22023 with a hint for a type, config or credentials that make no sense, 42501 for credentials of another connector, 55000 where the key file is missing or another one; warns of a type that this version cannot sync, of a host that may not be called, and of credentials whose key is not here.';
-COMMENT ON FUNCTION @extschema@.connector_service_check_config(jsonb) IS 'For the trigger of connectors: raises 22023 for a config that is larger than a run should read, or nested deeper.';
+COMMENT ON FUNCTION _connector_service.connector_service_wake() IS 'Wakes this database''s sync worker at COMMIT, or has one started.';
+COMMENT ON FUNCTION _connector_service.connector_service_seal(uuid, uuid, text, jsonb, jsonb, uuid, jsonb) IS 'For the trigger of connectors: credentials sealed for their place. What is sealed already is kept, if it belongs there. Raises 22023 with a hint for a type, config or credentials that make no sense, 42501 for credentials of another connector, 55000 where the key file is missing or another one; warns of a type that this version cannot sync, of a host that may not be called, and of credentials whose key is not here.';
+COMMENT ON FUNCTION _connector_service.connector_service_check_config(jsonb) IS 'For the trigger of connectors: raises 22023 for a config that is larger than a run should read, or nested deeper.';
 COMMENT ON FUNCTION @extschema@.connector_service_key_file() IS 'Where the key file is, or will be once there is a credential; for superusers. NULL if the library was not preloaded.';
 COMMENT ON FUNCTION @extschema@.connector_service_seal_key() IS 'Public key (X25519, base64) for sealed boxes, crypto_box_seal of libsodium: a secret that is encrypted with it can be written into connectors.credentials as {"$box": base64}, and never appears in SQL. Creates the key file where there is none. Raises 55000.';
 COMMENT ON FUNCTION @extschema@.connector_service_new_key() IS 'Puts a new key in front of the key file, which seals from then on; returns its id. CALL connector_service_rotate_key() does this and seals everything again. Raises 55000.';
 COMMENT ON FUNCTION @extschema@.connector_service_retire_key(text) IS 'Drops a key from the key file. Raises 55000 while credentials of this database are sealed with it, 22023 for what is no key id; other databases of the server are not looked at.';
-COMMENT ON FUNCTION @extschema@.connector_service_reseal(uuid, uuid, jsonb) IS 'Sealed credentials of a tenant''s connector, sealed with the current key. Raises 42501 for credentials of another connector, 55000 where their key is not here.';
-COMMENT ON FUNCTION @extschema@.connector_service_key_ids(jsonb) IS 'The ids of the keys that credentials are sealed with.';
+COMMENT ON FUNCTION _connector_service.connector_service_reseal(uuid, uuid, jsonb) IS 'Sealed credentials of a tenant''s connector, sealed with the current key. Raises 42501 for credentials of another connector, 55000 where their key is not here.';
+COMMENT ON FUNCTION _connector_service.connector_service_key_ids(jsonb) IS 'The ids of the keys that credentials are sealed with.';
 
 CREATE FUNCTION @extschema@.connector_service_keys() RETURNS TABLE (key_id text, connectors bigint) LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT key.id, count(*)
-    FROM @extschema@.connectors c CROSS JOIN LATERAL unnest(@extschema@.connector_service_key_ids(c.credentials)) AS key(id)
+    FROM @extschema@.connectors c CROSS JOIN LATERAL unnest(_connector_service.connector_service_key_ids(c.credentials)) AS key(id)
     GROUP BY key.id ORDER BY key.id;
 END;
 COMMENT ON FUNCTION @extschema@.connector_service_keys() IS 'The keys that credentials of this database are sealed with, and those of how many connectors.';
+
+CREATE FUNCTION @extschema@.connector_service_reseal(p_connector_ids uuid[]) RETURNS bigint LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    WITH resealed AS MATERIALIZED (
+        SELECT c.connector_id, _connector_service.connector_service_reseal(c.tenant_id, c.connector_id, c.credentials) AS credentials
+        FROM @extschema@.connectors c WHERE c.connector_id = ANY (p_connector_ids) FOR NO KEY UPDATE),
+    -- What is sealed with the current key already is not written.
+    written AS (
+        UPDATE @extschema@.connectors c SET credentials = r.credentials FROM resealed r
+        WHERE c.connector_id = r.connector_id AND c.credentials <> r.credentials
+        RETURNING c.connector_id)
+    SELECT count(*) FROM written;
+END;
+COMMENT ON FUNCTION @extschema@.connector_service_reseal(uuid[]) IS 'Seals the credentials of connectors again with the current key; returns how many connectors were sealed with another one. CALL connector_service_rotate_key(false) does this for all of them. Raises 55000 where a key is not here.';
 
 CREATE PROCEDURE @extschema@.connector_service_rotate_key(p_new_key boolean DEFAULT true)
 LANGUAGE plpgsql
@@ -166,7 +181,6 @@ AS $$
 DECLARE
     v_current pg_catalog.text;
     v_connectors pg_catalog.uuid[];
-    v_batch bigint;
     v_count bigint := 0;
 BEGIN
     IF p_new_key THEN
@@ -176,16 +190,8 @@ BEGIN
     END IF;
     v_connectors := ARRAY(SELECT c.connector_id FROM @extschema@.connectors c ORDER BY c.connector_id);
     FOR v_first IN 1 .. pg_catalog.cardinality(v_connectors) BY 100 LOOP
-        -- What is sealed with the current key already is not written. A run that is going has opened its own.
-        UPDATE @extschema@.connectors c SET credentials = resealed.credentials
-        FROM (
-            SELECT o.connector_id, @extschema@.connector_service_reseal(o.tenant_id, o.connector_id, o.credentials) AS credentials
-            FROM @extschema@.connectors o
-            WHERE o.connector_id OPERATOR(pg_catalog.=) ANY (v_connectors[v_first : v_first OPERATOR(pg_catalog.+) 99])
-            FOR NO KEY UPDATE) AS resealed
-        WHERE c.connector_id OPERATOR(pg_catalog.=) resealed.connector_id AND c.credentials OPERATOR(pg_catalog.<>) resealed.credentials;
-        GET DIAGNOSTICS v_batch = ROW_COUNT;
-        v_count := v_count OPERATOR(pg_catalog.+) v_batch;
+        -- A run that is going has opened its own.
+        v_count := v_count OPERATOR(pg_catalog.+) @extschema@.connector_service_reseal(v_connectors[v_first : v_first OPERATOR(pg_catalog.+) 99]);
         COMMIT;
     END LOOP;
     RAISE NOTICE 'credentials of % connectors were sealed again', v_count;
@@ -193,12 +199,12 @@ END
 $$;
 COMMENT ON PROCEDURE @extschema@.connector_service_rotate_key(boolean) IS 'Makes a new key and seals all credentials with it, a hundred connectors in a transaction; the older keys stay in the key file until connector_service_retire_key(). Where it was interrupted, or for another database of the server: CALL connector_service_rotate_key(false) seals with the key that is there. Raises 55000.';
 
-COMMENT ON FUNCTION @extschema@.connector_service_check_type(text) IS 'Raises 22023 for a connector type that is not known.';
-COMMENT ON FUNCTION @extschema@.connector_service_amount(text) IS 'The amount that a text stands for, exactly; NULL for anything but a plain decimal number: no thousands marks, decimal comma, currency sign, NaN or Infinity.';
-COMMENT ON FUNCTION @extschema@.connector_service_day(text, text) IS 'The day that a text stands for in a time zone; NULL for what is ambiguous or no date. ISO 8601 with an offset, or a count of (milli-, micro-)seconds since 1970, is a moment; a plain date or a time without offset is that day.';
-COMMENT ON FUNCTION @extschema@.connector_service_hours(text, text) IS 'The hours between two times of ISO 8601, rounded to six decimals; NULL for what is no time, or where one has an offset and the other has none.';
+COMMENT ON FUNCTION _connector_service.connector_service_check_type(text) IS 'Raises 22023 for a connector type that is not known.';
+COMMENT ON FUNCTION _connector_service.connector_service_amount(text) IS 'The amount that a text stands for, exactly; NULL for anything but a plain decimal number: no thousands marks, decimal comma, currency sign, NaN or Infinity.';
+COMMENT ON FUNCTION _connector_service.connector_service_day(text, text) IS 'The day that a text stands for in a time zone; NULL for what is ambiguous or no date. ISO 8601 with an offset, or a count of (milli-, micro-)seconds since 1970, is a moment; a plain date or a time without offset is that day.';
+COMMENT ON FUNCTION _connector_service.connector_service_hours(text, text) IS 'The hours between two times of ISO 8601, rounded to six decimals; NULL for what is no time, or where one has an offset and the other has none.';
 COMMENT ON FUNCTION @extschema@.connector_service_hint(text) IS 'What to do about an error_code of sync_runs; NULL for an unknown code.';
 
-SELECT @extschema@.connector_service_wake();
+SELECT _connector_service.connector_service_wake();
 
 SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

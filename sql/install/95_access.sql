@@ -151,6 +151,8 @@ BEGIN
         SELECT 'ROUTINE', d.objid::regprocedure::text, coalesce(p.proacl, acldefault('f', p.proowner)), CASE WHEN p.prosecdef THEN 'ROUTINE' END
         FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'connector_service' JOIN pg_proc p ON p.oid = d.objid
         WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass
+        UNION ALL
+        SELECT 'SCHEMA', n.nspname::text, n.nspacl, NULL FROM pg_namespace n WHERE n.nspname = '_connector_service'
     LOOP
         IF v_object.owned_as IS NOT NULL THEN
             EXECUTE format('ALTER %s %s OWNER TO connector_service_engine', v_object.owned_as, v_object.name);
@@ -168,6 +170,10 @@ BEGIN
 END
 $owner$;
 
+-- Everybody else reaches an internal function through what holds its OID: policies, views, triggers and bodies in standard
+-- SQL, for which who calls needs EXECUTE at most.
+GRANT USAGE ON SCHEMA _connector_service TO connector_service_engine;
+
 -- The lists. Administrators:
 
 GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON
@@ -184,15 +190,22 @@ TO connector_service_admin;
 GRANT EXECUTE ON FUNCTION
     @extschema@.connector_service_act_for(uuid, boolean), @extschema@.connector_service_adopt(),
     @extschema@.connector_service_sync_due(), @extschema@.connector_service_sync_due(text),
-    @extschema@.connector_service_jobs(), @extschema@.connector_service_schedule(), @extschema@.connector_service_unschedule(),
-    @extschema@.connector_service_note_schedule(name), @extschema@.connector_service_doctor(), @extschema@.connector_service_status(),
+    @extschema@.connector_service_schedule(), @extschema@.connector_service_unschedule(), @extschema@.connector_service_doctor(),
     @extschema@.connector_service_prometheus(), @extschema@.connector_service_create_token(text, uuid, text, interval),
-    @extschema@.connector_service_process(bigint), @extschema@.connector_service_settle(integer, uuid), @extschema@.connector_service_verify(uuid),
+    @extschema@.connector_service_process(bigint), @extschema@.connector_service_verify(uuid),
     @extschema@.connector_service_check_quality(uuid[]), @extschema@.check_missing_data(integer), @extschema@.refresh_monthly_revenue(),
     @extschema@.connector_service_new_key(), @extschema@.connector_service_retire_key(text),
-    @extschema@.connector_service_reseal(uuid, uuid, jsonb), @extschema@.connector_service_keys(), @extschema@.connector_service_key_ids(jsonb)
+    @extschema@.connector_service_reseal(uuid[]), @extschema@.connector_service_keys()
 TO connector_service_admin;
 GRANT EXECUTE ON PROCEDURE @extschema@.connector_service_rotate_key(boolean) TO connector_service_admin;
+
+-- What these call for them.
+GRANT EXECUTE ON FUNCTION
+    _connector_service.connector_service_check_cron(), _connector_service.connector_service_jobs(), _connector_service.connector_service_note_schedule(name),
+    _connector_service.connector_service_put_jobs(name, text[], text[], text[]), _connector_service.connector_service_take_jobs(text[]),
+    _connector_service.connector_service_status(), _connector_service.connector_service_diagnose(jsonb),
+    _connector_service.connector_service_reseal(uuid, uuid, jsonb), _connector_service.connector_service_key_ids(jsonb)
+TO connector_service_admin;
 
 -- To end a pause by hand.
 GRANT DELETE ON @extschema@.rate_budgets TO connector_service_admin;
@@ -246,28 +259,26 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.connector_service_sync(uuid), @extschema@.connector_service_refresh(uuid, text),
     @extschema@.connector_service_backfill(uuid, timestamptz, timestamptz, interval), @extschema@.connector_service_check(uuid), @extschema@.connector_service_preview(uuid),
     @extschema@.connector_service_upload(uuid, text, bytea), @extschema@.connector_service_preview_upload(uuid, text, bytea),
-    @extschema@.connector_service_catalog(), @extschema@.connector_service_types(), @extschema@.connector_service_cancel(uuid), @extschema@.connector_service_reprocess(uuid),
+    @extschema@.connector_service_catalog(), @extschema@.connector_service_cancel(uuid), @extschema@.connector_service_reprocess(uuid),
     @extschema@.connector_service_replay(uuid), @extschema@.connector_service_seal_key(), @extschema@.connector_service_explain(uuid),
-    @extschema@.get_metrics(uuid, text, date, date), @extschema@.connector_service_metrics_page(uuid, text, date, date, date, text, integer), @extschema@.connector_service_overview(uuid),
-    @extschema@.aggregate_metrics(uuid, text, date, date, text),
-    @extschema@.connector_service_check_period(uuid, text, date, date), @extschema@.connector_service_hint(text),
-    @extschema@.connector_service_next_slot(text, text, timestamptz), @extschema@.connector_service_amount(text),
-    @extschema@.connector_service_day(text, text), @extschema@.connector_service_hours(text, text)
+    @extschema@.get_metrics(uuid, text, date, date), @extschema@.aggregate_metrics(uuid, text, date, date, text), @extschema@.connector_service_hint(text)
 TO connector_service_admin, connector_service_app, connector_service_tenant;
 GRANT EXECUTE ON PROCEDURE @extschema@.connector_service_sync_wait(uuid, interval), @extschema@.connector_service_wait(uuid, interval) TO connector_service_admin, connector_service_app, connector_service_tenant;
+-- What these call for them.
+GRANT EXECUTE ON FUNCTION
+    _connector_service.connector_service_check_period(uuid, text, date, date, text), _connector_service.connector_service_types()
+TO connector_service_admin, connector_service_app, connector_service_tenant;
 
 -- PUBLIC: whoever an administrator lets read a table has to be told that he is no tenant.
 
 GRANT EXECUTE ON FUNCTION @extschema@.connector_service_tenant() TO PUBLIC;
--- Whoever deletes records, connectors or tenants takes the locks of the tenants that they see.
-GRANT EXECUTE ON FUNCTION @extschema@.connector_service_lock_own() TO PUBLIC;
 
 -- Said once, to who installs it: whoever loses this file has lost every credential.
 
 DO $key$
 DECLARE
     v_file text := @extschema@.connector_service_key_file();
-    v_status jsonb := @extschema@.connector_service_status();
+    v_status jsonb := _connector_service.connector_service_status();
 BEGIN
     IF v_status ->> 'key_problem' IS NOT NULL THEN
         RAISE WARNING USING

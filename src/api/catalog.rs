@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 use serde_json::{Map, Value};
 
 /// One row for each type that `connectors.type` may hold; `connector_service_catalog()` gives its columns their names.
-#[pg_extern(immutable, parallel_safe)]
+#[pg_extern(schema = "_connector_service", immutable, parallel_safe)]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::type_complexity)]
 fn connector_service_types() -> TableIterator<

@@ -8,21 +8,21 @@ use crate::store::{self, lock, read_uuid};
 
 /// Waits for the lock of a tenant's facts and metrics, and holds it until the end of the transaction. NULL: of every
 /// tenant's.
-#[pg_extern(volatile, parallel_unsafe)]
+#[pg_extern(schema = "_connector_service", volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_lock(p_tenant_id: Option<pgrx::Uuid>) -> Result<(), ErrorReport> {
     Ok(lock::facts(p_tenant_id.map(read_uuid))?)
 }
 
-/// The same for every tenant whose rows the caller sees.
-#[pg_extern(volatile, parallel_unsafe)]
-#[search_path(pg_catalog, pg_temp)]
-fn connector_service_lock_own() -> Result<(), ErrorReport> {
+/// The same for every tenant whose rows the caller sees. A trigger, which 40_fact.sql declares: it looks at no row, and a
+/// statement's trigger returns none.
+#[pg_extern(sql = false)]
+fn connector_service_lock_first() -> Result<(), ErrorReport> {
     Ok(store::as_caller(lock::callers_facts)?)
 }
 
 /// Waits until nobody else inserts alerts of a tenant.
-#[pg_extern(volatile, parallel_unsafe, strict)]
+#[pg_extern(schema = "_connector_service", volatile, parallel_unsafe, strict)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_lock_alerts(p_tenant_id: pgrx::Uuid) {
     lock::alerts(read_uuid(p_tenant_id));

@@ -17,14 +17,14 @@ use pgrx::prelude::*;
 use crate::error::Error;
 
 /// The amount that a text stands for, exactly; NULL for anything but a plain decimal number.
-#[pg_extern(immutable, parallel_safe, strict)]
+#[pg_extern(schema = "_connector_service", immutable, parallel_safe, strict)]
 fn connector_service_amount(p_text: &str) -> Option<AnyNumeric> {
     AnyNumeric::try_from(mapping::amount(p_text)?).ok()
 }
 
 /// The hours between two times, to the microhour; NULL for what is no time, or where one has an offset and the other
 /// has none.
-#[pg_extern(immutable, parallel_safe, strict)]
+#[pg_extern(schema = "_connector_service", immutable, parallel_safe, strict)]
 fn connector_service_hours(p_from: &str, p_until: &str) -> Option<AnyNumeric> {
     let seconds = mapping::seconds_between(p_from, p_until)?;
     // Rounded half away from zero, as PostgreSQL's numeric does.
@@ -34,7 +34,7 @@ fn connector_service_hours(p_from: &str, p_until: &str) -> Option<AnyNumeric> {
 }
 
 /// The day that a text stands for, in a time zone; NULL for what is ambiguous or no date.
-#[pg_extern(immutable, parallel_safe, strict)]
+#[pg_extern(schema = "_connector_service", immutable, parallel_safe, strict)]
 fn connector_service_day(p_text: &str, p_timezone: &str) -> Option<Date> {
     let (year, month, day) = match mapping::when(p_text)? {
         When::Day(day) => (day.year(), day.month(), day.day()),
@@ -71,7 +71,7 @@ fn local(seconds: i64, timezone: &str) -> Option<(i32, u32, u32)> {
 /// Called by the trigger of `metric_mappings`: raises for paths that may cost more than a record is worth. The paths are in
 /// PostgreSQL's own spelling; each of the others starts at what the first one finds. True: what they cost is plainly in
 /// proportion to the record.
-#[pg_extern(immutable, parallel_safe)]
+#[pg_extern(schema = "_connector_service", immutable, parallel_safe)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_judge_paths(
     p_items_path: Option<&str>,
@@ -97,7 +97,7 @@ fn connector_service_judge_paths(
 }
 
 /// Called by the trigger of `metric_mappings`: raises for a type that is not known.
-#[pg_extern(immutable, parallel_safe, strict)]
+#[pg_extern(schema = "_connector_service", immutable, parallel_safe, strict)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_check_type(p_type: &str) -> Result<(), ErrorReport> {
     if TYPES.contains(&p_type) {

@@ -299,7 +299,7 @@ fn connector_service_cancel(p_run_id: pgrx::Uuid) -> Result<bool, ErrorReport> {
 }
 
 /// Wakes this database's worker at COMMIT, or has one started; nothing on ROLLBACK.
-#[pg_extern(volatile, parallel_unsafe)]
+#[pg_extern(schema = "_connector_service", volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_wake() {
     board::wake_at_commit();

@@ -18,7 +18,7 @@ use crate::guc;
 use crate::store::{self, key, read_uuid};
 
 /// Called by the trigger of `connectors` for a config that is new: raises where it is more than a run should read.
-#[pg_extern(immutable, parallel_safe)]
+#[pg_extern(schema = "_connector_service", immutable, parallel_safe)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_check_config(p_config: Option<Document>) -> Result<bool, ErrorReport> {
     let config = p_config.ok_or(Error::Null("p_config"))?;
@@ -29,7 +29,7 @@ fn connector_service_check_config(p_config: Option<Document>) -> Result<bool, Er
 
 /// Called by the trigger of `connectors`: seals what is not sealed yet, and raises what is wrong with the
 /// definition. `p_old_credentials` is what the row held.
-#[pg_extern(volatile, parallel_unsafe)]
+#[pg_extern(schema = "_connector_service", volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_seal(
     p_tenant_id: Option<pgrx::Uuid>,
@@ -169,7 +169,7 @@ fn connector_service_retire_key(p_key_id: &str) -> Result<(), ErrorReport> {
 }
 
 /// The same credentials sealed with the current key.
-#[pg_extern(volatile, parallel_unsafe, strict)]
+#[pg_extern(schema = "_connector_service", volatile, parallel_unsafe, strict)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_reseal(
     p_tenant_id: pgrx::Uuid,
@@ -189,7 +189,7 @@ fn connector_service_reseal(
 }
 
 /// The ids of the keys that credentials are sealed with.
-#[pg_extern(immutable, parallel_safe, strict)]
+#[pg_extern(schema = "_connector_service", immutable, parallel_safe, strict)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_key_ids(p_credentials: Document) -> Vec<String> {
     let ids = p_credentials

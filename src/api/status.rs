@@ -9,7 +9,7 @@ use crate::{board, guc, trouble};
 
 /// Whether the library was preloaded, which workers run in this database, how many should, and what is wrong with the
 /// key file, for `connector_service_doctor()`.
-#[pg_extern(volatile, parallel_unsafe)]
+#[pg_extern(schema = "_connector_service", volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_status() -> JsonB {
     let is_preloaded = board::is_installed();

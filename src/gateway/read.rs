@@ -31,6 +31,7 @@ pub fn answer(what: &Ask) -> Answer {
             let after = asked.after.as_ref();
             let after = after.map(|(day, kind)| (*day, kind.as_str()));
             let days = (asked.from, asked.to);
+            read::check_period(db, asked.tenant, kind, days)?;
             let page = access::acting_for(asked.tenant, || {
                 read::metrics(db, asked.tenant, kind, days, after, asked.limit)
             })?;

@@ -156,7 +156,7 @@ pub fn queue_due(
             RETURNING run_id, connector_id),
          taken AS (
             UPDATE @extschema@.connectors c
-            SET next_sync_at = @extschema@.connector_service_next_slot(due.sync_frequency, t.timezone, now())
+            SET next_sync_at = _connector_service.connector_service_next_slot(due.sync_frequency, t.timezone, now())
             FROM due, @extschema@.tenants t
             WHERE c.connector_id = due.connector_id AND t.tenant_id = due.tenant_id)
          SELECT queued.run_id FROM due LEFT JOIN queued USING (connector_id)",
@@ -241,7 +241,7 @@ fn has_text(value: &Value, text: &Secret) -> bool {
 pub fn take_slot(db: &mut Db, connector: Uuid) -> Result<()> {
     db.run(
         "UPDATE @extschema@.connectors c
-         SET next_sync_at = @extschema@.connector_service_next_slot(c.sync_frequency, t.timezone, now())
+         SET next_sync_at = _connector_service.connector_service_next_slot(c.sync_frequency, t.timezone, now())
          FROM @extschema@.tenants t
          WHERE c.connector_id = $1 AND t.tenant_id = c.tenant_id AND c.next_sync_at <= now()",
         &[uuid(connector).into()],
@@ -275,7 +275,7 @@ pub fn succeeded(db: &mut Db, connector: Uuid, run: Uuid) -> Result<()> {
     db.run(
         "UPDATE @extschema@.connectors c
          SET last_sync_at = r.started_at, failures = 0, error_message = NULL,
-             next_sync_at = @extschema@.connector_service_next_slot(c.sync_frequency, t.timezone, greatest(now(), r.requested_at))
+             next_sync_at = _connector_service.connector_service_next_slot(c.sync_frequency, t.timezone, greatest(now(), r.requested_at))
          FROM @extschema@.sync_runs r, @extschema@.tenants t
          WHERE c.connector_id = $1 AND r.run_id = $2 AND t.tenant_id = c.tenant_id",
         &[uuid(connector).into(), uuid(run).into()],

@@ -12,7 +12,7 @@ const RECORDS_AT_ONCE: usize = 2_000;
 /// Whether what the mappings of a connector cost is plainly in proportion to its records. `None`: nothing maps.
 pub fn is_plain(db: &mut Db, connector: Uuid) -> Result<Option<bool>> {
     db.run(
-        "SELECT bool_and(m.is_plain) FROM @extschema@.connector_service_mappings_of($1) m",
+        "SELECT bool_and(m.is_plain) FROM _connector_service.connector_service_mappings_of($1) m",
         &[uuid(connector).into()],
     )?
     .get(0, 1)
@@ -25,7 +25,7 @@ pub fn derive(db: &mut Db, connector: Uuid, run: Uuid, written: &Written) -> Res
     for (raw_ids, fresh) in [(&written.new, true), (&written.changed, false)] {
         for raw_ids in raw_ids.chunks(RECORDS_AT_ONCE) {
             let rows = db.run(
-                "SELECT @extschema@.connector_service_derive($1, $2, $3, $4)",
+                "SELECT _connector_service.connector_service_derive($1, $2, $3, $4)",
                 &[
                     uuid(connector).into(),
                     uuid(run).into(),
@@ -42,7 +42,7 @@ pub fn derive(db: &mut Db, connector: Uuid, run: Uuid, written: &Written) -> Res
 /// Derives everything of a connector again; returns the number of its records.
 pub fn reprocess(db: &mut Db, connector: Uuid) -> Result<i64> {
     db.run(
-        "SELECT @extschema@.connector_service_reprocess_records($1)",
+        "SELECT _connector_service.connector_service_reprocess_records($1)",
         &[uuid(connector).into()],
     )?
     .need(0, 1)
@@ -51,7 +51,7 @@ pub fn reprocess(db: &mut Db, connector: Uuid) -> Result<i64> {
 /// Tries the quarantined records of a connector again; returns how many are out of quarantine now.
 pub fn replay(db: &mut Db, connector: Uuid) -> Result<i64> {
     db.run(
-        "SELECT @extschema@.connector_service_replay_records($1)",
+        "SELECT _connector_service.connector_service_replay_records($1)",
         &[uuid(connector).into()],
     )?
     .need(0, 1)
@@ -107,7 +107,10 @@ pub fn is_any_due(db: &mut Db) -> Result<bool> {
 
 /// Has records processed whose day was still to come and has come.
 pub fn come_due(db: &mut Db) -> Result<()> {
-    db.run("SELECT @extschema@.connector_service_come_due()", &[])?;
+    db.run(
+        "SELECT _connector_service.connector_service_come_due()",
+        &[],
+    )?;
     Ok(())
 }
 
@@ -126,7 +129,7 @@ pub fn oldest_waiting(db: &mut Db, connector: Uuid, most: i64) -> Result<Vec<pgr
 /// Writes the facts of such records. Needs the lock of the tenant's facts.
 pub fn derive_waiting(db: &mut Db, connector: Uuid, raw_ids: Vec<pgrx::Uuid>) -> Result<()> {
     db.run(
-        "SELECT @extschema@.connector_service_derive($1, NULL::uuid, $2, false)",
+        "SELECT _connector_service.connector_service_derive($1, NULL::uuid, $2, false)",
         &[uuid(connector).into(), raw_ids.into()],
     )?;
     Ok(())
@@ -135,7 +138,7 @@ pub fn derive_waiting(db: &mut Db, connector: Uuid, raw_ids: Vec<pgrx::Uuid>) ->
 /// Puts records into quarantine that cost too much, with the reason. Needs the lock of the tenant's facts.
 pub fn refuse(db: &mut Db, connector: Uuid, raw_ids: Vec<pgrx::Uuid>, why: &str) -> Result<()> {
     db.run(
-        "SELECT @extschema@.connector_service_refuse($1, NULL::uuid, $2, $3, 'too_costly'::text)",
+        "SELECT _connector_service.connector_service_refuse($1, NULL::uuid, $2, $3, 'too_costly'::text)",
         &[uuid(connector).into(), raw_ids.into(), why.into()],
     )?;
     Ok(())

@@ -83,7 +83,7 @@ pub fn facts(tenant: Option<Uuid>) -> Result<()> {
     Ok(())
 }
 
-/// The same for every tenant whose rows the caller sees. Anybody may call it, so it locks nothing for who could delete nothing.
+/// The same for every tenant whose rows the caller sees. It locks nothing for a caller who could delete nothing.
 pub fn callers_facts(db: &mut Db) -> Result<()> {
     let may = db.run(
         "SELECT pg_catalog.has_table_privilege('@extschema@.tenants', 'SELECT'),

@@ -49,7 +49,7 @@ pub fn settle(db: &mut Db, tenant: Uuid, most: i32) -> Result<Option<u64>> {
         return Ok(None);
     }
     let rows = db.run(
-        "SELECT @extschema@.connector_service_settle($1, $2)",
+        "SELECT _connector_service.connector_service_settle($1, $2)",
         &[most.into(), uuid(tenant).into()],
     )?;
     Ok(Some(rows.need::<i64>(0, 1)?.unsigned_abs()))
@@ -58,7 +58,7 @@ pub fn settle(db: &mut Db, tenant: Uuid, most: i32) -> Result<Option<u64>> {
 /// Brings `metric_sources` of a tenant after deletions. Needs the lock of its facts.
 pub fn prune_sources(db: &mut Db, tenant: Uuid) -> Result<()> {
     db.run(
-        "SELECT @extschema@.connector_service_prune_sources($1)",
+        "SELECT _connector_service.connector_service_prune_sources($1)",
         &[vec![uuid(tenant)].into()],
     )?;
     Ok(())
@@ -94,7 +94,7 @@ pub fn refresh_monthly(db: &mut Db) -> Result<()> {
 /// Opens an alert where records of a stream seem to be missing, closes it where they are not.
 pub fn note_count(db: &mut Db, connector: Uuid, stream: &str, problem: Option<&str>) -> Result<()> {
     db.run(
-        "SELECT @extschema@.connector_service_note_count($1, $2, $3)",
+        "SELECT _connector_service.connector_service_note_count($1, $2, $3)",
         &[uuid(connector).into(), stream.into(), problem.into()],
     )?;
     Ok(())

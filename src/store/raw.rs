@@ -327,7 +327,7 @@ pub fn refusals(
             .map(|r| std::str::from_utf8(&r.json).unwrap_or_default())
             .collect();
         let rows = db.run(
-            "SELECT r.place, r.why FROM @extschema@.connector_service_refusals($1, $2, $3, $4, $5, $6, $7) r ORDER BY r.place",
+            "SELECT r.place, r.why FROM _connector_service.connector_service_refusals($1, $2, $3, $4, $5, $6, $7) r ORDER BY r.place",
             &[
                 uuid(claimed.tenant).into(),
                 uuid(claimed.connector).into(),

@@ -243,7 +243,7 @@ impl Stage {
     fn hold_the_lock(&mut self, during: During) {
         let mut holder = self.cluster.client("app");
         holder
-            .batch_execute("BEGIN; SELECT connector_service_lock(NULL)")
+            .batch_execute("BEGIN; SELECT _connector_service.connector_service_lock(NULL)")
             .unwrap();
         let open = "SELECT count(*) FROM raw_connector_data WHERE NOT processed";
         wait_until(60, "pages are stored although the lock is taken", || {

@@ -360,7 +360,7 @@ impl<F: Fake> Stage<F> {
         self.client = self.cluster.wait_ready_in("app");
         self.client
             .batch_execute(
-                "UPDATE sync_runs SET retry_at = now() WHERE state = 'queued'; SELECT connector_service_wake()",
+                "UPDATE sync_runs SET retry_at = now() WHERE state = 'queued'; SELECT _connector_service.connector_service_wake()",
             )
             .unwrap();
     }

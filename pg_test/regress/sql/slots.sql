@@ -14,7 +14,7 @@ ROLLBACK;
 UPDATE connectors SET credentials = '"not_a_real_key"';
 UPDATE connectors SET config = '[]';
 -- Slots are the tenant's, also when clocks change.
-SELECT frequency, zone, to_char(connector_service_next_slot(frequency, zone, after) AT TIME ZONE zone, 'Dy YYYY-MM-DD HH24:MI') AS slot
+SELECT frequency, zone, to_char(_connector_service.connector_service_next_slot(frequency, zone, after) AT TIME ZONE zone, 'Dy YYYY-MM-DD HH24:MI') AS slot
 FROM (VALUES
     ('hourly', 'Asia/Kolkata', timestamptz '2026-03-01 10:10+00'),
     ('hourly', 'Europe/Berlin', '2026-03-29 00:30+00'),
