@@ -36,21 +36,22 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// What a script of ours printed, which ended well. One at a time: two would make the same folder.
-fn prepare(script: &str) -> String {
+/// Runs `prepare.sh`, and returns what it printed. It runs once at a time: two would make the same folder.
+fn prepare(purpose: &[&str]) -> String {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock();
-    let output = Command::new(root().join(script))
+    let output = Command::new(root().join("pg_test/prepare.sh"))
+        .args(purpose)
         .stderr(Stdio::inherit())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{script}");
+    assert!(output.status.success(), "{purpose:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// Runs promtool with this as its input; what it says, and whether it is content.
 fn promtool(arguments: &[&str], input: &str) -> (bool, String) {
-    let mut child = Command::new(prepare("pg_test/grafana/prepare.sh").trim())
+    let mut child = Command::new(prepare(&["promtool"]).trim())
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -877,7 +878,7 @@ struct Package {
 
 impl Package {
     fn start() -> Package {
-        prepare("pg_test/stripe/prepare.sh");
+        prepare(&["python", "stripe"]);
         let mut child = Command::new(root().join("target/stripe/bin/python"))
             .arg(root().join("pg_test/stripe/sign.py"))
             .stdin(Stdio::piped())

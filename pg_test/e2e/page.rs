@@ -59,8 +59,9 @@ impl Browser {
         // Two at once would both install.
         static PREPARED: OnceLock<bool> = OnceLock::new();
         let is_prepared = PREPARED.get_or_init(|| {
-            let prepare = Path::new(env!("CARGO_MANIFEST_DIR")).join("page/prepare.sh");
-            Command::new(prepare).status().unwrap().success()
+            let prepare = Path::new(env!("CARGO_MANIFEST_DIR")).join("prepare.sh");
+            let prepared = Command::new(prepare).arg("browser").status();
+            prepared.unwrap().success()
         });
         assert!(is_prepared, "a browser");
         std::fs::create_dir(home).unwrap();
