@@ -386,7 +386,7 @@ fn counts<const N: usize>(counts: [(&str, usize); N]) -> BTreeMap<String, usize>
 }
 
 #[test]
-fn airflow_syncs_three_databases_tries_again_what_fails_and_backfills() {
+fn airflow_syncs_three_databases_retries_failures_and_backfills() {
     let began = Instant::now();
     let cluster = Cluster::start(
         "max_worker_processes = 16

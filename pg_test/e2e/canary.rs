@@ -192,7 +192,7 @@ fn insert(
 }
 
 #[test]
-fn a_boxed_secret_is_nowhere_but_at_the_vendor() {
+fn a_sealed_secret_appears_nowhere_but_at_the_vendor() {
     let cluster = Cluster::start(SHOUT);
     let mut client = cluster.database("app");
     for sql in [
@@ -428,7 +428,7 @@ const BY_US: usize = 21;
 const WORD: &str = "canary";
 
 #[test]
-fn a_secret_in_a_statement_that_fails_is_not_in_the_log() {
+fn a_secret_in_a_failing_statement_is_not_logged() {
     let cluster = Cluster::start(DEFAULTS);
     let mut client = cluster.database("app");
     client

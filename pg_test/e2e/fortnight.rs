@@ -187,7 +187,7 @@ fn is_asked_from_outside(at: &Moment) -> bool {
 }
 
 #[test]
-fn the_model_knows_hours_that_are_skipped_or_come_twice() {
+fn the_model_handles_hours_that_are_skipped_or_repeated() {
     let between = |zone, frequency, asks, from: &str, to: &str| -> Vec<String> {
         let slots = model::slots(zone, frequency, asks).into_iter();
         slots
@@ -351,7 +351,7 @@ fn set_up(cluster: &Cluster, vendor: &Vendor, name: &'static str, asks: Asks) ->
 }
 
 #[test]
-fn through_a_fortnight_of_trouble_each_connector_runs_when_its_zone_says() {
+fn through_a_fortnight_of_failures_each_connector_runs_at_its_slots() {
     let began = Instant::now();
     let held = Arc::new(AtomicBool::new(false));
     let failing = Arc::new(AtomicBool::new(false));

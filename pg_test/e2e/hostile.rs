@@ -82,7 +82,7 @@ fn again(
 }
 
 #[test]
-fn twenty_ordinary_tenants_hardly_notice_one_that_does_everything_at_once() {
+fn one_hostile_tenant_hardly_slows_twenty_ordinary_ones() {
     let how_long = Duration::from_secs(setting("HOSTILE_SECONDS", 15));
     let hanging = setting("HOSTILE_CONNECTORS", 300) as i32;
     let cluster = Cluster::start(&format!(

@@ -172,7 +172,7 @@ impl Stage {
 }
 
 #[test]
-fn a_hundred_kills_lose_nothing_and_double_nothing() {
+fn a_hundred_kills_lose_and_duplicate_no_record() {
     let mut stage = stage();
     for place in PLACES {
         for round in 0..ROUNDS_A_PLACE {

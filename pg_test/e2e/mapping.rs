@@ -108,7 +108,7 @@ fn sorted(facts: &Value) -> Value {
 }
 
 #[test]
-fn every_case_of_every_vendor_comes_to_its_facts_or_its_reason() {
+fn every_case_of_every_vendor_gives_its_facts_or_its_reason() {
     let streams = streams();
     let cluster = Cluster::start("");
     let mut client = processed(&cluster, &streams);

@@ -235,7 +235,7 @@ fn rows(transaction: &mut Transaction, panel: &Value, sql: &str) -> Vec<Value> {
 }
 
 #[test]
-fn each_panel_of_the_dashboard_shows_what_there_is_to_a_reader_of_all_and_to_a_tenant() {
+fn each_dashboard_panel_shows_the_right_rows_to_a_reader_of_all_and_to_a_tenant() {
     let vendor = vendor();
     let mut stage = Gateway::start(SETTINGS);
     populate(&mut stage, &vendor);
@@ -410,7 +410,7 @@ fn each_panel_of_the_dashboard_shows_what_there_is_to_a_reader_of_all_and_to_a_t
 }
 
 #[test]
-fn promtool_has_nothing_to_say_of_the_samples_and_the_dashboard_asks_for_no_others() {
+fn promtool_accepts_the_samples_and_the_dashboard_uses_no_others() {
     let vendor = vendor();
     let mut stage = Gateway::start(SETTINGS);
     // What there is before there is anything.
@@ -627,7 +627,7 @@ impl Reader {
 }
 
 #[test]
-fn every_answer_of_the_gateway_is_one_that_its_description_has() {
+fn every_response_of_the_gateway_matches_its_openapi_description() {
     let vendor = vendor();
     let mut stage = Gateway::start(SETTINGS);
     populate(&mut stage, &vendor);
@@ -964,7 +964,7 @@ fn events() -> BTreeMap<String, String> {
 }
 
 #[test]
-fn what_stripes_own_package_signs_is_stored_once_and_what_we_sign_it_takes() {
+fn events_signed_by_stripes_package_are_stored_once_and_it_accepts_our_signatures() {
     let mut package = Package::start();
     let mut stage = Gateway::start("");
     let vendor = account();
@@ -1231,7 +1231,7 @@ fn forge(kind: &str, number: usize, random: &mut Random) -> Forgery {
 }
 
 #[test]
-fn ten_thousand_forgeries_open_nothing_and_leave_nothing() {
+fn ten_thousand_forged_requests_are_refused_and_store_nothing() {
     const FORGERIES: usize = 10_000;
     const THREADS: usize = 4;
     let mut package = Package::start();

@@ -314,7 +314,7 @@ fn vendor_of(orders: usize) -> Vendor {
 }
 
 #[test]
-fn a_person_with_only_a_keyboard_signs_in_and_sees_how_it_goes() {
+fn a_person_with_only_a_keyboard_can_sign_in_sync_and_sign_out() {
     let mut stage = stage();
     let vendor = vendor_of(250);
     let locked = Vendor::start(|_| Reply::status(401));
@@ -351,7 +351,7 @@ fn a_person_with_only_a_keyboard_signs_in_and_sees_how_it_goes() {
     browser.until("it is refused", refused);
     assert_eq!(
         browser.value(refused),
-        "The token is not valid, or not any more. Sign in with another one."
+        "This token is unknown, expired or deleted. Sign in with another one."
     );
     browser.until("the form waits for another", focused);
     let stored = "[sessionStorage.length, localStorage.length, document.cookie]";
@@ -444,7 +444,7 @@ fn a_person_with_only_a_keyboard_signs_in_and_sees_how_it_goes() {
 }
 
 #[test]
-fn a_sync_is_watched_to_its_end_and_what_it_brought_is_drawn() {
+fn the_page_shows_a_running_sync_and_a_chart_of_the_metrics() {
     let mut stage = stage();
     // Three pages at once; the last one when it is let go.
     let shop = Mutex::new(Shop::new(400, 100));
@@ -496,7 +496,7 @@ fn a_sync_is_watched_to_its_end_and_what_it_brought_is_drawn() {
         "the connector is well",
         "document.querySelector('#connectors-list .badge').textContent === 'OK'",
     );
-    let said = browser.text("#said");
+    let said = browser.text("#announcement");
     assert!(
         said.contains("Sync of shop succeeded, 400 records."),
         "{said}"
@@ -555,7 +555,7 @@ fn a_sync_is_watched_to_its_end_and_what_it_brought_is_drawn() {
 }
 
 #[test]
-fn alerts_are_resolved_and_records_are_replayed() {
+fn the_buttons_resolve_alerts_and_replay_records() {
     let mut stage = stage();
     let vendor = vendor_of(200);
     let connector = insert_connector(
@@ -593,7 +593,7 @@ fn alerts_are_resolved_and_records_are_replayed() {
         ["Critical", "Info"],
         "the one that was meant"
     );
-    assert_eq!(browser.text("#said"), "The alert is resolved.");
+    assert_eq!(browser.text("#announcement"), "The alert is resolved.");
     // The focus is on the next one.
     assert_eq!(
         browser.value("document.activeElement.getAttribute('aria-label')"),
@@ -630,7 +630,7 @@ fn alerts_are_resolved_and_records_are_replayed() {
     browser.click("[aria-label='Replay shop']");
     browser.until(
         "it says that it helped nothing",
-        "document.getElementById('said').textContent === 'No record of shop can be read yet.'",
+        "document.getElementById('announcement').textContent === 'No record of shop left the quarantine: the cause is still there.'",
     );
     let lift = "ALTER TABLE raw_connector_data DROP CONSTRAINT mine";
     stage.gateway.client.batch_execute(lift).unwrap();
@@ -644,7 +644,7 @@ fn alerts_are_resolved_and_records_are_replayed() {
         "nothing is left",
         "!document.querySelector('#quarantine .none').hidden",
     );
-    assert_eq!(browser.text("#said"), "2 records of shop could be read.");
+    assert_eq!(browser.text("#announcement"), "2 records of shop left the quarantine.");
     assert_eq!(browser.complaints(), [""; 0]);
     let sql = "SELECT count(*) FROM raw_connector_data";
     assert_eq!(stage.gateway.count(sql), 200);
@@ -652,7 +652,7 @@ fn alerts_are_resolved_and_records_are_replayed() {
 }
 
 #[test]
-fn a_token_shows_its_own_tenant_and_one_that_only_reads_shows_no_buttons() {
+fn a_token_shows_only_its_tenant_and_a_read_token_shows_no_buttons() {
     let mut stage = stage();
     let vendor = vendor_of(10);
     let shop = insert_connector(
@@ -729,7 +729,7 @@ fn a_token_shows_its_own_tenant_and_one_that_only_reads_shows_no_buttons() {
     browser.run("document.dispatchEvent(new Event('visibilitychange'))");
     browser.until(
         "it says that nobody answers",
-        "/does not answer.*may be old/.test(document.getElementById('trouble').innerText)",
+        "/does not answer.*may be out of date/.test(document.getElementById('trouble').innerText)",
     );
     assert_eq!(browser.texts("#connectors-list strong"), ["shop"]);
     stage.gateway.cluster.run();
@@ -763,7 +763,7 @@ const FAINT: &str = r"
 ";
 
 #[test]
-fn it_fits_a_small_phone_and_can_be_read_in_the_light_and_in_the_dark() {
+fn the_page_fits_a_small_phone_and_has_contrast_in_light_and_dark() {
     let mut stage = stage();
     let vendor = vendor_of(1_200);
     let locked = Vendor::start(|_| Reply::status(401));

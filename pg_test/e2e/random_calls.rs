@@ -654,7 +654,7 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn no_call_ends_a_process_or_in_an_internal_error() {
+fn no_random_call_crashes_a_process_or_raises_an_internal_error() {
     let calls = setting("CALLS").unwrap_or(DEFAULT_CALLS);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let seed = setting("SEED").unwrap_or(now.as_nanos() as u64);

@@ -9,7 +9,7 @@ use std::process::Command;
 use connector_service_test::*;
 
 #[test]
-fn what_psql_shows_is_what_is_expected() {
+fn psql_shows_the_expected_output() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("regress");
     let mut names: Vec<String> = std::fs::read_dir(cases.join("sql"))
         .unwrap()

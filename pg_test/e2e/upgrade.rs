@@ -184,7 +184,7 @@ fn update(cluster: &Cluster, version: &str, vendor: &Vendor) -> String {
 }
 
 #[test]
-fn every_released_version_becomes_what_a_fresh_install_is() {
+fn an_update_from_every_released_version_equals_a_fresh_install() {
     let mut scripts = Scripts::new();
     let own = scripts.of_this_version();
     let cluster = Cluster::start("");
@@ -213,7 +213,7 @@ fn every_released_version_becomes_what_a_fresh_install_is() {
 }
 
 #[test]
-fn an_update_that_forgets_something_is_seen() {
+fn an_incomplete_update_script_is_detected() {
     let mut scripts = Scripts::new();
     let own = scripts.of_this_version();
     let cluster = Cluster::start("max_worker_processes = 20");
