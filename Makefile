@@ -39,7 +39,7 @@ install: prepare ## build the extension and install it into the server of PG_CON
 demo: ## from an empty server to the first numbers, step by step, in a server of its own; ends with the page
 	@echo "Step 1 of 10: install what this machine lacks (a minute or two the first time, a second later on)"
 	@pg_test/prepare.sh demo
-	@echo "Step 2 of 10: build the extension and install it (about 5 minutes the first time, seconds later on)"
+	@echo "Step 2 of 10: build the extension and install it (5 to 10 minutes the first time, seconds later on)"
 	@$(INSTALL)
 	@echo "Step 3 of 10: build the program that shows the rest (about 2 minutes the first time, a second later on)"
 	@cargo build -p connector_service_test --bin demo

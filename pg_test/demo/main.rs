@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         "about 5 seconds",
     );
     println!(
-        "The server is private: it has a temporary folder and a port of its own, and is gone afterwards. The web shop is a\nsmall HTTP API in this program, with {ORDERS} orders of the last {DAYS} days."
+        "The server is private: it has a temporary folder and a port of its own, and is deleted at the end. The web shop is a\nsmall HTTP API in this program, with {ORDERS} orders of the last {DAYS} days."
     );
     let cluster = Cluster::create();
     let port = free_port();
@@ -164,7 +164,7 @@ fn gateway(cluster: &Cluster, client: &mut Client, port: u16, vendor: &str) -> E
     };
     let (till, token) = (printed("connector: "), printed("token: "));
     println!(
-        "The till sends {} sales. Each request is signed with the connector's secret. Status 200 says that the sale is stored.\n",
+        "\nThe till sends {} sales. Each request is signed with the connector's secret. Status 200 says that the sale is stored.\n",
         SALES.len()
     );
     let today: String = client

@@ -1,5 +1,5 @@
-//! Who may do what, tried: by a tenant, an application, an administrator, the owner of a database, and whoever was
-//! there before the extension.
+//! Tests who may do what: a tenant, an application, an administrator, the owner of a database, and a role that created
+//! objects before the extension came.
 
 use connector_service_test::*;
 use postgres::Client;

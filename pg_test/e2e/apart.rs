@@ -1,4 +1,4 @@
-//! What one tenant does costs only them: their records, their mappings, their locks, their open transactions.
+//! Tests that a tenant's records, mappings, locks and open transactions affect only that tenant.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! A dump holds everything, and a copy made from it keeps quiet until somebody says that it may speak.
+//! Tests that a dump holds every row, and that a copy of a database calls no vendor until somebody adopts it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! A secret that is given in a box, and everything that could give it away: every failure of a vendor who shouts it
-//! back, with everything logged that PostgreSQL can log; then every place where it could lie is searched for it.
-//! And one that is given in plain SQL, in every kind of statement that fails, with what PostgreSQL logs by default.
+//! Tests that secrets do not leak. One is given sealed: a vendor sends it back in every failure, PostgreSQL logs
+//! everything that it can, and then every place where the secret could be is searched. Another is given in plain SQL,
+//! in every kind of statement that fails, with PostgreSQL's default logging.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! What people do with connectors and runs: pause, resume, cancel, backfill, read anew; and that none of it, and nobody
-//! with thousands of connectors, is at the cost of others.
+//! Tests what people do with connectors and runs: pause, resume, cancel, backfill and refresh. None of it may delay
+//! other tenants, even if one of them has thousands of connectors.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::sync::{Arc, Barrier};

@@ -1,4 +1,4 @@
-//! Databases as sources: a PostgreSQL beside the one that has the extension, with rows that tie, change and go.
+//! Tests a PostgreSQL database as a source: rows with equal cursors, rows that change, and rows that are deleted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

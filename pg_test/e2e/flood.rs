@@ -1,5 +1,5 @@
-//! The gateway under more than it can take: what it acknowledged is there, what it cannot take it refuses, and nobody is
-//! kept out by who only takes up room.
+//! Tests the gateway under overload: acknowledged events are stored, excess requests are refused, and connections that
+//! send nothing do not block other clients.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::io::Write;

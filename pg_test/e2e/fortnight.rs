@@ -1,6 +1,6 @@
-//! A fortnight in a few minutes: the server's wall clock is moved from quarter of an hour to quarter of an hour, through
-//! changes of clocks in both directions, days without a server, a pause, a vendor that is down, and a clock that is set
-//! back. Which runs there should be is worked out from time zones alone, by another library than the server's.
+//! Tests a fortnight in a few minutes. The server's wall clock is moved on by a quarter of an hour at a time, through
+//! daylight saving changes in both directions, days without a server, a pause, a vendor that is down, and a clock that
+//! is set back. Another library than the server's computes from time zones alone which runs there should be.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;

@@ -1,4 +1,5 @@
-//! The gateway: who is let in, what is pushed and when it is acknowledged, and that it stands in nobody's way.
+//! Tests the gateway: which tokens are accepted, when webhook events are acknowledged and stored, and that the gateway
+//! blocks no other session.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;

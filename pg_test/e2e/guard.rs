@@ -1,4 +1,5 @@
-//! The address guard with a real worker: whom it refuses gets no packet, counted where it would arrive.
+//! Tests the address guard with a real worker. A listener at the refused address counts the connections: there must be
+//! none.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};

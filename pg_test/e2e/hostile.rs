@@ -1,4 +1,4 @@
-//! A tenant that does all at once what a tenant can do, beside twenty ordinary ones.
+//! Tests that one tenant that does everything at once that a tenant can do hardly slows twenty ordinary tenants.
 //!
 //! `HOSTILE_SECONDS` (15) is how long it is watched alone and beside, `HOSTILE_CONNECTORS` (300) how many of its connectors
 //! hang. Before a release: 600 and 9900.

@@ -1,4 +1,4 @@
-//! The worker's life beside the rest of the server: when it comes and goes, and that it stands in nobody's way.
+//! Tests when the worker starts and ends, and that it blocks no command of the rest of the server.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

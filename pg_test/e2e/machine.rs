@@ -1,6 +1,6 @@
-//! Faults of the machine, of its administrators and of what else lives in the database: full disks, crashes, a failover,
-//! settings, maintenance, other people's triggers, no name service, a clock that jumps. Whatever happens, nothing is lost,
-//! nothing is doubled, no run stays as it was, and a worker whose server did not crash is the same process afterwards.
+//! Tests failures around the extension: full disks, crashes, a failover, settings, maintenance, other people's
+//! triggers, no name service, and a clock that jumps. No record may be lost or stored twice, no run may stay
+//! unfinished, and a worker whose server did not crash must be the same process afterwards.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! MySQL's side of databases as sources, with a real MariaDB: its types, tables as ERPNext has them, and servers that
-//! ask for more than they should get.
+//! Tests MySQL as a source, with a real MariaDB: its types, tables as ERPNext has them, and servers that ask for more
+//! than they should get.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

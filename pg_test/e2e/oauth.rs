@@ -1,4 +1,4 @@
-//! Tokens that are asked for, run out, and are replaced: a vendor who takes every refresh token once.
+//! Tests access tokens that expire and refresh tokens that rotate, with a vendor that accepts each refresh token once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,5 @@
-//! What other programs see of it: a dashboard of Grafana, Prometheus, whoever reads the description of the gateway, and
-//! Stripe's own package, which signs what is pushed here and judges what our tests sign.
+//! Tests what other programs read: Grafana the dashboard, Prometheus the samples, and API clients the gateway's
+//! description. Stripe's own package signs events for the gateway, and checks the signatures that our tests make.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,5 @@
-//! The gateway's page, in a real browser: who may see what, what the buttons do, and who can read and use it.
+//! Tests the gateway's page in a real browser: what each token shows, what the buttons do, and whether the page works
+//! on a phone, by keyboard, and in light and dark.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -388,6 +389,18 @@ fn a_person_with_only_a_keyboard_can_sign_in_sync_and_sign_out() {
         0
     );
     assert_eq!(browser.text("#only"), "Roastery Nord");
+    // One is "1 connector", and none is "0 syncs".
+    let tiles = browser.texts("#tiles a");
+    let tiles: Vec<String> = tiles.iter().map(|tile| tile.replace('\n', " ")).collect();
+    assert_eq!(
+        tiles,
+        [
+            "3 connectors 1 needs attention",
+            "0 syncs running none queued",
+            "1 open alert 1 critical",
+            "0 records in quarantine every record was read"
+        ]
+    );
     let states = browser.texts("#runs-list .badge");
     assert_eq!(states, ["Failed", "Succeeded"]);
     // What went wrong, and what to do about it.
@@ -418,6 +431,17 @@ fn a_person_with_only_a_keyboard_can_sign_in_sync_and_sign_out() {
         browser.value("document.activeElement.getAttribute('aria-label')"),
         "Sync shop"
     );
+    // A failure that is retried says when.
+    let sql = "UPDATE connectors SET failures = 1, error_message = 'no connection to 127.0.0.1:5433', next_sync_at = now() + interval '10 minutes'
+        WHERE connector_id = $1::text::uuid";
+    stage.gateway.client.execute(sql, &[&shop]).unwrap();
+    let browser = &stage.browser;
+    browser.run("document.dispatchEvent(new Event('visibilitychange'))");
+    browser.until(
+        "the failure and its retry",
+        "/Failing\\s+retrying at .*\\d:\\d\\d.*: no connection to 127.0.0.1:5433/.test(document.getElementById('connectors-list').innerText)",
+    );
+    browser.picture("failing.png");
     // The paused one is not asked for.
     browser.run("document.querySelector('[aria-label^=\"Sync <img\"]').click()");
     // Out, and nothing stays.
@@ -644,7 +668,10 @@ fn the_buttons_resolve_alerts_and_replay_records() {
         "nothing is left",
         "!document.querySelector('#quarantine .none').hidden",
     );
-    assert_eq!(browser.text("#announcement"), "2 records of shop left the quarantine.");
+    assert_eq!(
+        browser.text("#announcement"),
+        "2 records of shop left the quarantine."
+    );
     assert_eq!(browser.complaints(), [""; 0]);
     let sql = "SELECT count(*) FROM raw_connector_data";
     assert_eq!(stage.gateway.count(sql), 200);

@@ -1,5 +1,6 @@
-//! Every function of the extension and every way to write its tables, called at random as each kind of role: whatever is
-//! given, a statement ends well or with an error that its user can act on. No process ends, and no error is an internal one.
+//! Calls every function of the extension, and writes its tables in every way, at random and as each kind of role. A
+//! statement must succeed, or fail with an error that its user can act on. No process may end, and no error may be an
+//! internal one.
 //!
 //! `CALLS=1000000` calls that often (default 40000, a minute), `SEED=...` repeats a run: what is called is then the same, what
 //! several sessions do at the same time is not.

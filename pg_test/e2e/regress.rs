@@ -1,4 +1,4 @@
-//! What a psql user types and sees: PostgreSQL's own pg_regress over `pg_test/regress`.
+//! Tests what a psql user types and sees, with PostgreSQL's own pg_regress over `pg_test/regress`.
 //!
 //! A case is a file in `sql` and one of the same name in `expected`. With `ACCEPT=1` what came becomes what is
 //! expected.

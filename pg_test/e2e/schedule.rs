@@ -1,5 +1,5 @@
-//! Who asks for what is due: the real pg_cron, pasted jobs, the worker, an outside scheduler; and what watches over it:
-//! the doctor, the health view, the text for Prometheus.
+//! Tests the schedulers, which are pg_cron, pasted jobs, the worker and an external scheduler, and what watches them:
+//! the doctor, the health view and the text for Prometheus.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::{BTreeMap, HashSet};

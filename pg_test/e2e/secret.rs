@@ -1,4 +1,4 @@
-//! Credentials: sealed before they are stored, opened for a run, and never anywhere else.
+//! Tests that credentials are sealed before they are stored, opened only for a run, and appear nowhere else.
 
 use std::path::{Path, PathBuf};
 

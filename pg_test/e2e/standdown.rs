@@ -1,5 +1,5 @@
-//! Commands on whole databases: what fails fails as on a server that does not know the extension, and nobody's process
-//! ends by it; what they wait for is given back however they end.
+//! Tests commands on whole databases. A command that fails must fail as on a server without the extension and end no
+//! process, and what it waited for must be released however it ends.
 
 use connector_service_test::*;
 use postgres::Client;

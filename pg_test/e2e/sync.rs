@@ -1,4 +1,4 @@
-//! A connector is synced: everything once, nothing twice, and only what changed is written again.
+//! Tests how a connector is synced: every record is stored once, and later syncs write only what changed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What one tenant gets to see of a database that others share with it, against an oracle: a copy of the database
-//! in which there is nobody else.
+//! Tests what one tenant sees of a database that others share with it. The oracle is a copy of the database with that
+//! tenant alone.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! From every released version to this one: the same objects as a fresh install, the same rows, and no sync between a
-//! new library and old SQL.
+//! Tests the update from every released version to this one: the same objects as a fresh install, the same rows, and no
+//! sync while a new library meets old SQL.
 //!
 //! A released version is its whole install script, frozen in `sql/released`; the way from it is in `sql`. Version 0.0.0
 //! is made here, out of this version's own script: it shows that what is compared would be seen to differ.

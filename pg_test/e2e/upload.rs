@@ -1,4 +1,4 @@
-//! Files: stored once, corrected, refused whole, looked at, and gone on with after a kill.
+//! Tests files: each is stored once, corrected, refused whole, previewed, and continued after a kill.
 
 use std::collections::BTreeMap;
 use std::io::Write;

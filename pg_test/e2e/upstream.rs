@@ -1,4 +1,4 @@
-//! Vendors that misbehave: each fault ends in a code of its own, and costs nobody else anything.
+//! Tests vendors that misbehave: each failure has its own error code and affects only its own connector.
 
 use std::collections::BTreeMap;
 use std::io::Write;

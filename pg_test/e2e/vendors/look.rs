@@ -1,4 +1,4 @@
-//! Checks and previews: what they tell, and that nothing of them stays.
+//! Tests checks and previews: what they report, and that they store nothing.
 
 use connector_service_test::*;
 use serde_json::{Value, json};
