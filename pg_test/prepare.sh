@@ -1,80 +1,176 @@
 #!/usr/bin/env bash
-# Sees to it that this machine can build the extension and run it: installs what is missing, and nothing when
-# nothing is. Packages are Debian's; on another system install their like by hand. With the argument `nginx`
-# also what `make bench` serves pages with.
+# Installs what this machine lacks for one purpose. Installs nothing where nothing is missing.
+#
+#   prepare.sh build         the extension: PostgreSQL and its headers, compilers, cargo-pgrx
+#   prepare.sh lint          build, and the linters of pg_test/lint/requirements.txt
+#   prepare.sh demo          build, and pg_cron
+#   prepare.sh test          build, pg_cron, MariaDB and openssl
+#   prepare.sh bench         build, MariaDB and nginx
+#   prepare.sh python NAME   target/NAME: a Python environment with exactly what pg_test/NAME/requirements.txt names
+#   prepare.sh browser       Chromium and its driver, for the test of the gateway's page
+#   prepare.sh promtool      Prometheus' own checker; prints where it is
+#
+# Packages are Debian's. Root installs them; any other user is told their names. On another system, install their
+# like by hand: this script looks for files and programs, so they may come from anywhere.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+purpose=${1:-build}
 pg_config=${PG_CONFIG:-pg_config}
+tools=$PWD/target/tools
 
 missing=()
-# What one package brings is looked for as a file, so that it may come from anywhere else as well.
 need() { # PACKAGE FILE
     [ -e "$2" ] || missing+=("$1")
 }
 where() { # OPTION
     "$pg_config" "$1" 2>/dev/null || echo /nonexistent
 }
-major=$("$pg_config" --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p') || true
-major=${major:-15}
-case $major in
-1[4-8]) ;;
+# The index of packages is fetched only if a package is missing. What apt says goes to stderr: stdout is for promtool's
+# path.
+install_missing() {
+    if [ ${#missing[@]} = 0 ]; then return; fi
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        echo "missing: ${missing[*]}" >&2
+        echo "Install these packages (as root: apt-get install ${missing[*]}), then run this again." >&2
+        exit 2
+    fi
+    echo "installing ${missing[*]}" >&2
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq >&2
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+    missing=()
+}
+# Unpacks one program of a package into target/tools. The package itself would start a server.
+unpack() { # PACKAGE PROGRAM
+    local program=$tools/$2 folder=$tools/$1.part
+    if [ -x "$program" ]; then return; fi
+    if ! command -v apt-get >/dev/null; then
+        echo "missing: $(basename "$program") (Debian: apt-get install $1)" >&2
+        exit 2
+    fi
+    echo "unpacking $1 into $tools" >&2
+    [ "$(id -u)" != 0 ] || apt-get update -qq >&2
+    rm -rf "$folder"
+    mkdir -p "$folder" "$(dirname "$program")"
+    (cd "$folder" && apt-get download -qq "$1" >&2 && dpkg -x "$1"_*.deb .)
+    # The program is moved when it is whole. Nothing else of the package is kept.
+    mv "$folder/$2" "$program"
+    rm -r "$folder"
+}
+
+# What each purpose needs of Debian's packages.
+
+build() {
+    local major
+    major=$("$pg_config" --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p') || true
+    major=${major:-15}
+    case $major in
+    1[4-8]) ;;
+    *)
+        echo "connector_service runs on PostgreSQL 14 to 18; $pg_config belongs to $major. Set PG_CONFIG to another one." >&2
+        exit 2
+        ;;
+    esac
+    need "postgresql-$major" "$(where --bindir)/postgres"
+    need "postgresql-server-dev-$major" "$(where --includedir-server)/postgres.h"
+    need gcc "$(command -v cc || true)"
+    need libc6-dev /usr/include/stdio.h
+    need clang "$(command -v clang || true)"
+    local file libclang=
+    for file in /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* /usr/lib*/libclang.so* \
+        "${LIBCLANG_PATH:-/nonexistent}"/libclang*; do
+        if [ -e "$file" ]; then libclang=$file; fi
+    done
+    need libclang-dev "$libclang"
+    need pkg-config "$(command -v pkg-config || true)"
+    case $purpose in demo | test) need "postgresql-$major-cron" "$(where --sharedir)/extension/pg_cron.control" ;; esac
+}
+# A server to read from. The core packages hold no service, so that no server is started.
+mariadb() {
+    need mariadb-server-core /usr/sbin/mariadbd
+    need mariadb-client-core /usr/bin/my_print_defaults
+}
+# Debian's python3 has the module venv without its package, and then makes an environment without pip.
+venv() {
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+}
+
+# What does not come as a package.
+
+rust() {
+    if [ ! -w "$(where --pkglibdir)" ]; then
+        echo "note: $(id -un) may not write to $(where --pkglibdir): the extension can be built but not installed; root can" >&2
+    fi
+    if ! command -v cargo >/dev/null; then
+        echo "missing: cargo; install it with rustup, see https://rustup.rs" >&2
+        exit 2
+    fi
+    cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+    cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+    # Exactly the version that the library is built with, in a folder of ours: nobody's own cargo-pgrx is replaced.
+    local wanted
+    wanted=$(sed -n 's/^pgrx = { version = "=\([0-9.]*\)".*/\1/p' Cargo.toml)
+    if [ "$(cargo pgrx --version 2>/dev/null)" != "cargo-pgrx $wanted" ]; then
+        cargo install cargo-pgrx --version "=$wanted" --locked --debug --root "$tools"
+    fi
+}
+python() { # NAME
+    local wanted=pg_test/$1/requirements.txt folder=target/$1
+    # The copy is written after everything is installed: an installation that ended early has none.
+    if cmp -s "$wanted" "$folder/requirements.txt"; then return; fi
+    echo "installing $wanted into $folder" >&2
+    python3 -m venv --clear "$folder"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: --requirement "$wanted" >&2
+    "$folder/bin/pip" check --quiet >&2
+    cp "$wanted" "$folder/requirements.txt"
+}
+
+case $purpose in
+build | demo)
+    build
+    install_missing
+    rust
+    ;;
+lint)
+    build
+    venv
+    install_missing
+    rust
+    python lint
+    ;;
+test)
+    build
+    mariadb
+    need openssl "$(command -v openssl || true)"
+    install_missing
+    rust
+    ;;
+bench)
+    build
+    mariadb
+    install_missing
+    rust
+    if [ ! -x /usr/sbin/nginx ]; then unpack nginx usr/sbin/nginx; fi
+    ;;
+python)
+    venv
+    install_missing
+    python "$2"
+    ;;
+browser)
+    need chromium "$(command -v chromium || true)"
+    need chromium-driver "$(command -v chromedriver || true)"
+    # Without fonts a page has no text.
+    if [ ${#missing[@]} -gt 0 ]; then missing+=(fonts-dejavu-core); fi
+    install_missing
+    ;;
+promtool)
+    if command -v promtool; then exit; fi
+    unpack prometheus usr/bin/promtool
+    echo "$tools/usr/bin/promtool"
+    ;;
 *)
-    echo "connector_service runs on PostgreSQL 14 to 18; $pg_config belongs to $major. Set PG_CONFIG to another one." >&2
+    sed -n 's/^#   //p' "$0" >&2
     exit 2
     ;;
 esac
-need "postgresql-$major" "$(where --bindir)/postgres"
-need "postgresql-server-dev-$major" "$(where --includedir-server)/postgres.h"
-need "postgresql-$major-cron" "$(where --sharedir)/extension/pg_cron.control"
-need gcc "$(command -v cc || true)"
-need libc6-dev /usr/include/stdio.h
-need clang "$(command -v clang || true)"
-libclang=(/usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* /usr/lib*/libclang.so* "${LIBCLANG_PATH:-/nonexistent}"/libclang*)
-found=
-for file in "${libclang[@]}"; do
-    if [ -e "$file" ]; then found=$file; fi
-done
-need libclang-dev "$found"
-need pkg-config "$(command -v pkg-config || true)"
-# A server to read from. The core package holds no service, so that none is started.
-need mariadb-server-core /usr/sbin/mariadbd
-need mariadb-client-core /usr/bin/my_print_defaults
-# Makes the key of a test's login.
-need openssl "$(command -v openssl || true)"
-
-if [ ${#missing[@]} -gt 0 ]; then
-    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-        echo "missing: ${missing[*]}" >&2
-        echo "Install these packages (as root: apt-get install ${missing[*]}), then run make again." >&2
-        exit 2
-    fi
-    echo "installing ${missing[*]}"
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq
-    apt-get install -y -qq --no-install-recommends "${missing[@]}"
-fi
-
-if [ ! -w "$(where --pkglibdir)" ]; then
-    echo "note: $(id -un) may not write to $(where --pkglibdir), so the extension can be built but not installed; root can" >&2
-fi
-tools=target/tools
-if [ "${1:-}" = nginx ] && [ ! -x /usr/sbin/nginx ] && [ ! -x $tools/usr/sbin/nginx ]; then
-    # Unpacked, not installed: the package would start a web server.
-    mkdir -p $tools
-    [ "$(id -u)" != 0 ] || apt-get update -qq
-    (cd $tools && apt-get download -qq nginx && dpkg -x nginx_*.deb . && rm nginx_*.deb)
-fi
-
-if ! command -v cargo >/dev/null; then
-    echo "missing: cargo; install it with rustup, see https://rustup.rs" >&2
-    exit 2
-fi
-for component in rustfmt clippy; do
-    case $component in rustfmt) tool=fmt ;; *) tool=clippy ;; esac
-    cargo "$tool" --version >/dev/null 2>&1 || rustup component add "$component"
-done
-# Of exactly the version that the library is built with; in a folder of ours, so that nobody's own is replaced.
-wanted=$(sed -n 's/^pgrx = { version = "=\([0-9.]*\)".*/\1/p' Cargo.toml)
-if [ "$(cargo pgrx --version 2>/dev/null)" != "cargo-pgrx $wanted" ]; then
-    cargo install cargo-pgrx --version "=$wanted" --locked --debug --root $tools
-fi

@@ -1,8 +1,9 @@
-//! `make demo`: a private server, a vendor over HTTP, and a connector that is synced, once by hand and once by
-//! pg_cron; then the metrics that come of it, an alert, and the records behind one number; and the gateway, with what a
-//! till pushes and an application reads. The SQL is shown as it is typed; the numbers are checked. `SERVE=1` keeps it
-//! going, with its page, until Enter is typed.
+//! The steps of `make demo` from the fourth on: a private server, a shop with an API, and a connector that is synced by
+//! hand and then by pg_cron; the metrics, an alert, and the records behind one number; the gateway, its API and its page.
+//! Each step shows its SQL and the output, and checks the numbers. The page stays up until Enter is typed: in a terminal, or
+//! with `SERVE=1`.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -24,9 +25,22 @@ const QUIET: usize = 17;
 /// The order of which one amount cannot be read.
 const BROKEN: usize = ORDERS + 7;
 
+/// The Makefile has the first three.
+const STEPS: usize = 10;
+
+/// Says what comes next, and how long it takes.
+fn step(number: usize, what: &str, duration: &str) {
+    println!("\nStep {number} of {STEPS}: {what} ({duration})\n");
+}
+
 fn main() -> ExitCode {
+    step(
+        4,
+        "start a PostgreSQL server and a web shop",
+        "about 5 seconds",
+    );
     println!(
-        "Starting a PostgreSQL server of our own, with pg_cron, and a shop with {ORDERS} orders ..."
+        "The server is private: it has a temporary folder and a port of its own, and is deleted at the end. The web shop is a\nsmall HTTP API in this program, with {ORDERS} orders of the last {DAYS} days."
     );
     let cluster = Cluster::create();
     let port = free_port();
@@ -55,19 +69,26 @@ fn main() -> ExitCode {
     let serving = shop.clone();
     let vendor = Vendor::start(move |asked| serving.answer(asked));
 
-    psql(&cluster, "1_first_sync.sql", &vendor.url());
+    step(5, "create the extension and a connector", "1 second");
+    psql(&cluster, "1_connector.sql", &vendor.url());
 
-    println!(
-        "\n-- Meanwhile in the shop: {REFUNDED} orders are refunded, {ADDED} new ones come in."
+    step(6, "load all orders of the shop", "about 3 seconds");
+    psql(&cluster, "2_first_sync.sql", &vendor.url());
+
+    step(
+        7,
+        "sync on a schedule, and load changes only",
+        "up to 1 minute",
     );
+    println!("Meanwhile, the shop refunds {REFUNDED} orders and takes {ADDED} new ones.\n");
     put(&shop, 0..REFUNDED, |id| {
         order(&days, id * 100, "refunded", DAYS - 1)
     });
     put(&shop, ORDERS..ORDERS + ADDED, |id| {
         order(&days, id, "paid", DAYS - 1)
     });
-    psql(&cluster, "2_schedule.sql", &vendor.url());
-    println!("\n-- Waiting for the minute to be full ...");
+    psql(&cluster, "3_schedule.sql", &vendor.url());
+    println!("\nWaiting for pg_cron, which runs its jobs when a new minute begins ...\n");
     let mut client = cluster.client("shop");
     let runs = "SELECT count(*) FROM sync_runs WHERE state = 'succeeded'";
     wait_until(90, "pg_cron's job has made the worker sync", || {
@@ -80,8 +101,15 @@ fn main() -> ExitCode {
         let count: i64 = client.query_one(done, &[]).ok()?.get(0);
         (count > 0).then_some(())
     });
-    psql(&cluster, "3_result.sql", &vendor.url());
-    psql(&cluster, "4_metrics.sql", &vendor.url());
+    psql(&cluster, "4_changes.sql", &vendor.url());
+    step(8, "read the metrics", "1 second");
+    psql(&cluster, "5_metrics.sql", &vendor.url());
+    step(
+        9,
+        "check the data, and trace a number to its records",
+        "1 second",
+    );
+    psql(&cluster, "6_trust.sql", &vendor.url());
 
     let sql = "SELECT jsonb_agg(jsonb_build_array(inserted, updated, quarantined) ORDER BY requested_at) FROM sync_runs";
     let counted: serde_json::Value = client.query_one(sql, &[]).expect("sync_runs").get(0);
@@ -113,10 +141,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     println!(
-        "Revenue is {revenue} EUR, which is what the shop sold, without the one order that cannot be read."
-    );
-    println!(
-        "Every order of the shop is stored as it came, {} in all, after {} requests.",
+        "\nThis program compared the database with the shop: all {} orders are stored as the shop sent them, after {} requests.\nThe revenue is {revenue} EUR; that is what the shop sold, without the one order that has no readable price.",
         ORDERS + ADDED,
         vendor.asked().len()
     );
@@ -127,12 +152,21 @@ fn main() -> ExitCode {
 const SALES: [&str; 3] = ["12.50", "4.90", "31.10"];
 
 fn gateway(cluster: &Cluster, client: &mut Client, port: u16, vendor: &str) -> ExitCode {
-    let shown = psql(cluster, "5_gateway.sql", vendor);
-    let told = |name: &str| {
+    step(
+        10,
+        "receive sales over HTTP, read metrics over HTTP, and open the page",
+        "about 2 seconds",
+    );
+    let shown = psql(cluster, "7_gateway.sql", vendor);
+    let printed = |name: &str| {
         let line = shown.lines().find_map(|line| line.strip_prefix(name));
         line.expect("a line of the script").to_owned()
     };
-    let (till, token) = (told("till "), told("token "));
+    let (till, token) = (printed("connector: "), printed("token: "));
+    println!(
+        "\nThe till sends {} sales. Each request is signed with the connector's secret. Status 200 says that the sale is stored.\n",
+        SALES.len()
+    );
     let today: String = client
         .query_one("SELECT current_date::text", &[])
         .expect("the day")
@@ -145,7 +179,7 @@ fn gateway(cluster: &Cluster, client: &mut Client, port: u16, vendor: &str) -> E
             answered.status, answered.body
         );
     }
-    wait_until(30, "its metrics are there", || {
+    wait_until(30, "the till's sales are in the metrics", || {
         let sql =
             "SELECT count(*) FROM metrics WHERE metric_type = 'revenue' AND metric_value = 48.50";
         let count: i64 = client.query_one(sql, &[]).ok()?.get(0);
@@ -156,16 +190,25 @@ fn gateway(cluster: &Cluster, client: &mut Client, port: u16, vendor: &str) -> E
     );
     let bearer = format!("Bearer {token}");
     let read = ask(port, "GET", &path, &[("Authorization", &bearer)], b"");
-    println!("GET {path}\n    {} {}", read.status, read.body);
+    println!(
+        "\nAn application reads today's revenue with the token. Look at metric_value: it is the sum of the sales above.\n\nGET {path}\n    {} {}",
+        read.status, read.body
+    );
     if !read.body.contains("48.50") {
-        println!("The till sold for 48.50.");
+        println!("The sum should be 48.50.");
         return ExitCode::FAILURE;
     }
-    if std::env::var_os("SERVE").is_some() {
-        println!(
-            "\nThe page is at http://127.0.0.1:{port}/, and the token opens it. Enter ends the demonstration."
-        );
+    let is_serving = match std::env::var("SERVE") {
+        Ok(set) => set != "0",
+        Err(_) => std::io::stdin().is_terminal(),
+    };
+    println!("\nDone. The page shows all of this in a browser:");
+    println!("\n    address  http://127.0.0.1:{port}/\n    token    {token}\n");
+    if is_serving {
+        println!("Press Enter to stop the server and to delete it.");
         let _ = std::io::stdin().read_line(&mut String::new());
+    } else {
+        println!("The server stops now. To keep the page up, run: SERVE=1 make demo");
     }
     ExitCode::SUCCESS
 }
@@ -193,8 +236,16 @@ fn psql(cluster: &Cluster, script: &str, vendor: &str) -> String {
             file.to_str().expect("a path in UTF-8"),
         ],
     );
-    // Where psql found the statement says nothing to a reader.
-    let shown = shown.replace(&format!("psql:{}:", file.display()), "line ");
+    // Notices come with the script's path and a line, which say nothing to a reader.
+    let prefix = format!("psql:{}:", file.display());
+    let shown: Vec<&str> = shown
+        .lines()
+        .map(|line| match line.strip_prefix(&prefix) {
+            Some(rest) => rest.split_once(": ").map_or(rest, |(_, notice)| notice),
+            None => line,
+        })
+        .collect();
+    let shown = shown.join("\n");
     println!("{shown}");
     shown
 }

@@ -1,5 +1,5 @@
-//! Who may do what, tried: by a tenant, an application, an administrator, the owner of a database, and whoever was
-//! there before the extension.
+//! Tests who may do what: a tenant, an application, an administrator, the owner of a database, and a role that created
+//! objects before the extension came.
 
 use connector_service_test::*;
 use postgres::Client;
@@ -117,7 +117,7 @@ fn of_b(root: &mut Client) -> String {
 }
 
 #[test]
-fn a_tenant_gets_past_nothing() {
+fn a_tenant_cannot_reach_the_rows_of_another_one() {
     let mut stage = stage();
     let before = of_b(&mut stage.root);
     let mut tenant = stage.client("shop_a");
@@ -389,7 +389,7 @@ fn a_tenant_does_its_own_work() {
 
 /// What one tenant writes into its own rows must not end the statements in which the worker takes care of all.
 #[test]
-fn no_row_of_one_tenant_holds_up_the_others() {
+fn extreme_values_of_one_tenant_do_not_delay_the_others() {
     let mut stage = stage();
     let mut tenant = stage.client("shop_a");
     let connector = connector_of(&mut tenant, A, &stage.vendor);
@@ -467,7 +467,7 @@ fn no_row_of_one_tenant_holds_up_the_others() {
 }
 
 #[test]
-fn an_application_acts_for_whom_it_says_and_no_longer() {
+fn an_application_acts_for_the_tenant_that_it_sets_and_only_while_it_is_set() {
     let mut stage = stage();
     let mut web = stage.client("web");
     let seen = "SELECT string_agg(data ->> 'note', ',') FROM metrics WHERE metric_type = 'costs'";
@@ -561,7 +561,7 @@ fn an_application_acts_for_whom_it_says_and_no_longer() {
 }
 
 #[test]
-fn an_administrator_runs_it_without_being_a_superuser() {
+fn an_administrator_needs_no_superuser_rights() {
     let mut stage = stage();
     let mut boss = stage.client("boss");
     for sql in [
@@ -613,7 +613,7 @@ fn an_administrator_runs_it_without_being_a_superuser() {
 }
 
 #[test]
-fn what_the_owner_of_a_database_hangs_on_a_table_runs_with_no_superuser_s_rights() {
+fn a_trigger_of_a_database_owner_never_runs_as_a_superuser() {
     let mut stage = stage();
     stage
         .root
@@ -680,7 +680,7 @@ fn what_the_owner_of_a_database_hangs_on_a_table_runs_with_no_superuser_s_rights
 }
 
 #[test]
-fn nothing_that_was_there_before_becomes_a_part_of_it() {
+fn objects_that_existed_before_do_not_become_part_of_the_extension() {
     let cluster = Cluster::start("");
     let mut root = cluster.client("postgres");
     root.batch_execute("CREATE ROLE early LOGIN").unwrap();
@@ -868,7 +868,7 @@ CREATE TABLE hostile.connectors (); CREATE TABLE hostile.metrics (); CREATE TABL
 CREATE TYPE hostile.uuid AS (a int); CREATE TYPE hostile.jsonb AS (a int); CREATE DOMAIN hostile.numeric AS int;";
 
 #[test]
-fn nothing_hostile_is_ever_called() {
+fn hostile_functions_and_operators_are_never_called() {
     let mut stage = stage();
     stage.root.batch_execute(HOSTILE).unwrap();
     stage

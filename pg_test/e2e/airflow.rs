@@ -76,8 +76,10 @@ impl Airflow {
     /// Installed where it is not yet; its database is made, and nothing runs.
     fn create(cluster: &Cluster) -> Airflow {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let prepare = root.join("pg_test/airflow/prepare.sh");
-        assert!(Command::new(prepare).status().unwrap().success());
+        let prepared = Command::new(root.join("pg_test/prepare.sh"))
+            .args(["python", "airflow"])
+            .status();
+        assert!(prepared.unwrap().success());
         let home = cluster.dir.join("airflow");
         let dag = root.join("pg_test/airflow/connector_service_dag.py");
         // As its docstring says: a DAG out of one folder, and what a triggerer imports out of the other one.
@@ -384,7 +386,7 @@ fn counts<const N: usize>(counts: [(&str, usize); N]) -> BTreeMap<String, usize>
 }
 
 #[test]
-fn airflow_syncs_three_databases_tries_again_what_fails_and_backfills() {
+fn airflow_syncs_three_databases_retries_failures_and_backfills() {
     let began = Instant::now();
     let cluster = Cluster::start(
         "max_worker_processes = 16

@@ -1,4 +1,4 @@
-//! What one tenant does costs only them: their records, their mappings, their locks, their open transactions.
+//! Tests that a tenant's records, mappings, locks and open transactions affect only that tenant.
 
 use std::time::{Duration, Instant};
 
@@ -100,7 +100,7 @@ fn code(result: Result<u64, postgres::Error>) -> String {
 }
 
 #[test]
-fn one_refused_record_costs_itself_also_when_it_is_stored_already() {
+fn a_refused_record_affects_no_other_record_even_if_it_is_stored_already() {
     let mut stage = Stage::new("");
     let version = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let shown = version.clone();
@@ -147,7 +147,7 @@ fn one_refused_record_costs_itself_also_when_it_is_stored_already() {
 }
 
 #[test]
-fn paths_that_could_cost_more_than_a_record_is_worth_are_refused_when_saved() {
+fn mapping_paths_that_could_take_too_long_are_refused_when_saved() {
     let mut stage = Stage::new("");
     let config = api("http://127.0.0.1:1", "orders");
     let connector = stage.connector(HOSTILE, "shop", &config);
@@ -201,7 +201,7 @@ fn paths_that_could_cost_more_than_a_record_is_worth_are_refused_when_saved() {
 
 /// A mapping that was saved before there was a check, or whose cost no check foresees.
 #[test]
-fn a_record_that_costs_too_much_goes_to_quarantine_and_nobody_else_waits() {
+fn a_record_that_takes_too_long_is_quarantined_and_no_other_tenant_waits() {
     let mut stage = Stage::new("");
     let ordinary_shop = shop(150);
     let ordinary = stage.connector(ORDINARY, "ordinary", &api(&ordinary_shop.url(), "orders"));
@@ -271,7 +271,7 @@ fn a_record_that_costs_too_much_goes_to_quarantine_and_nobody_else_waits() {
 }
 
 #[test]
-fn memory_that_a_mapping_takes_is_an_error_of_one_record() {
+fn a_mapping_that_needs_too_much_memory_fails_only_one_record() {
     let mut stage = Stage::new("");
     // One value, a hundred levels deep, in lists of lists.
     let mut deep = json!(1);
@@ -320,7 +320,7 @@ fn memory_that_a_mapping_takes_is_an_error_of_one_record() {
 }
 
 #[test]
-fn records_that_are_all_refused_cost_in_proportion_to_their_number() {
+fn the_time_for_refused_records_grows_in_proportion_to_their_number() {
     let mut stage = Stage::new("connector_service.retry_pause = '10ms'");
     // Each is a list of records, of which some cannot be stored.
     let mut took = Vec::new();
@@ -373,7 +373,7 @@ fn records_that_are_all_refused_cost_in_proportion_to_their_number() {
 }
 
 #[test]
-fn nobody_can_take_the_locks_of_facts_of_alerts_or_of_a_worker() {
+fn a_tenant_cannot_take_the_locks_of_facts_of_alerts_or_of_a_worker() {
     let mut stage = Stage::new("");
     // Every key of the locks that there are in SQL, as far as anybody could guess ours.
     let held: i64 = {
@@ -439,7 +439,7 @@ fn nobody_can_take_the_locks_of_facts_of_alerts_or_of_a_worker() {
 }
 
 #[test]
-fn an_idle_transaction_of_a_tenant_holds_up_their_own_syncs_alone() {
+fn an_idle_transaction_of_a_tenant_delays_only_the_syncs_of_that_tenant() {
     let mut stage = Stage::new("");
     let ordinary_shop = shop(150);
     let slow = Shop::new(150, 100);
@@ -488,7 +488,7 @@ fn an_idle_transaction_of_a_tenant_holds_up_their_own_syncs_alone() {
 }
 
 #[test]
-fn two_tenants_with_two_workers_are_written_once_and_settled() {
+fn two_workers_store_the_records_of_two_tenants_once() {
     let mut stage = Stage::new("");
     for command in [
         "ALTER SYSTEM SET connector_service.sync_workers = 2",
@@ -533,7 +533,7 @@ fn two_tenants_with_two_workers_are_written_once_and_settled() {
 }
 
 #[test]
-fn reprocessing_goes_by_key_whatever_the_planner_knows() {
+fn reprocessing_uses_the_key_whatever_the_statistics_say() {
     let mut stage = Stage::new("autovacuum = off");
     let connector = stage.connector(ORDINARY, "shop", &api("http://127.0.0.1:1", "orders"));
     let mut took = Vec::new();

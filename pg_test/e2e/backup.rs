@@ -1,4 +1,4 @@
-//! A dump holds everything, and a copy made from it keeps quiet until somebody says that it may speak.
+//! Tests that a dump holds every row, and that a copy of a database calls no vendor until somebody adopts it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ fn content(client: &mut Client) -> BTreeMap<String, Vec<Value>> {
 }
 
 #[test]
-fn a_dump_restored_into_an_empty_cluster_holds_every_row_and_calls_nobody_until_adopted() {
+fn a_restored_dump_holds_every_row_and_calls_no_vendor_until_it_is_adopted() {
     let source = Cluster::start("");
     let mut client = source.database("app");
     let shop = Arc::new(Shop::new(500, 100));
@@ -179,7 +179,7 @@ fn a_dump_restored_into_an_empty_cluster_holds_every_row_and_calls_nobody_until_
 }
 
 #[test]
-fn an_installation_that_does_not_know_itself_is_held_until_it_is_adopted() {
+fn a_database_without_its_installation_row_syncs_only_after_it_is_adopted() {
     let cluster = Cluster::start("");
     let mut client = cluster.database("app");
     cluster.wait_worker("app");

@@ -1,6 +1,6 @@
-//! A secret that is given in a box, and everything that could give it away: every failure of a vendor who shouts it
-//! back, with everything logged that PostgreSQL can log; then every place where it could lie is searched for it.
-//! And one that is given in plain SQL, in every kind of statement that fails, with what PostgreSQL logs by default.
+//! Tests that secrets do not leak. One is given sealed: a vendor sends it back in every failure, PostgreSQL logs
+//! everything that it can, and then every place where the secret could be is searched. Another is given in plain SQL,
+//! in every kind of statement that fails, with PostgreSQL's default logging.
 
 use std::path::Path;
 
@@ -192,7 +192,7 @@ fn insert(
 }
 
 #[test]
-fn a_boxed_secret_is_nowhere_but_at_the_vendor() {
+fn a_sealed_secret_appears_nowhere_but_at_the_vendor() {
     let cluster = Cluster::start(SHOUT);
     let mut client = cluster.database("app");
     for sql in [
@@ -428,7 +428,7 @@ const BY_US: usize = 21;
 const WORD: &str = "canary";
 
 #[test]
-fn a_secret_in_a_statement_that_fails_is_not_in_the_log() {
+fn a_secret_in_a_failing_statement_is_not_logged() {
     let cluster = Cluster::start(DEFAULTS);
     let mut client = cluster.database("app");
     client

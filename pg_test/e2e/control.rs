@@ -1,5 +1,5 @@
-//! What people do with connectors and runs: pause, resume, cancel, backfill, read anew; and that none of it, and nobody
-//! with thousands of connectors, is at the cost of others.
+//! Tests what people do with connectors and runs: pause, resume, cancel, backfill and refresh. None of it may delay
+//! other tenants, even if one of them has thousands of connectors.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::sync::{Arc, Barrier};
@@ -94,7 +94,7 @@ fn refused(client: &mut Client, sql: &str) -> (String, String) {
 }
 
 #[test]
-fn a_backfill_reads_its_windows_in_turn_and_leaves_the_cursor_alone() {
+fn a_backfill_reads_its_windows_in_order_and_does_not_move_the_cursor() {
     let mut stage = stage("", 280, 20);
     let run = sync(&mut stage.client, &stage.connector);
     assert_eq!(wait_for_run(&mut stage.client, &run)["received"], 0);
@@ -164,7 +164,7 @@ fn order_of(stage: &Stage, id: usize) -> String {
 }
 
 #[test]
-fn of_a_stream_without_an_end_to_be_set_the_first_window_brings_all() {
+fn a_stream_without_an_end_parameter_is_read_whole_by_the_first_window() {
     let mut stage = stage("", 50, 10);
     let config = Shop::config(&stage.vendor.url());
     let sql = "UPDATE connectors SET config = $1";
@@ -178,7 +178,7 @@ fn of_a_stream_without_an_end_to_be_set_the_first_window_brings_all() {
 }
 
 #[test]
-fn a_window_that_is_interrupted_goes_on_where_it_was() {
+fn an_interrupted_window_continues_where_it_stopped() {
     let mut stage = stage("", 280, 10);
     stage.cluster.arm("after_commit", 5);
     let worker = stage.cluster.wait_worker("app");
@@ -206,7 +206,7 @@ fn a_window_that_is_interrupted_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_backfill_waits_for_what_is_due_and_ends_where_it_would_fail_again() {
+fn a_backfill_waits_for_due_syncs_and_stops_at_a_failure_that_would_repeat() {
     let mut stage = stage("connector_service.max_concurrent_syncs = 1", 280, 70);
     let sql = "SELECT connector_service_backfill(connector_id, '2026-01-01', '2026-01-29', '1 day') FROM connectors";
     stage.client.batch_execute(sql).unwrap();
@@ -275,7 +275,7 @@ fn a_backfill_waits_for_what_is_due_and_ends_where_it_would_fail_again() {
 }
 
 #[test]
-fn a_span_that_makes_no_sense_is_refused() {
+fn a_backfill_of_an_invalid_time_span_is_refused() {
     let mut stage = stage("", 1, 1);
     for (arguments, code, says) in [
         (
@@ -319,7 +319,7 @@ fn a_span_that_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn one_stream_is_read_anew() {
+fn a_refresh_reads_one_stream_again_from_its_start() {
     let mut stage = stage("", 30, 10);
     let config = Shop::config(&stage.vendor.url());
     stage
@@ -348,7 +348,7 @@ fn one_stream_is_read_anew() {
 }
 
 #[test]
-fn a_pause_ends_what_is_going_and_a_resume_asks_at_once() {
+fn a_pause_stops_the_running_sync_and_a_resume_starts_one_at_once() {
     let cluster = Cluster::start("connector_service.read_timeout = '10min'");
     let mut client = cluster.database("app");
     let vendor = Vendor::start(|_| Reply::Hang);
@@ -408,7 +408,7 @@ const PASTED: &str = "SELECT connector_service_sync(connector_id) FROM connector
     WHERE status = 'active' AND sync_frequency = 'hourly' AND next_sync_at <= now()";
 
 #[test]
-fn however_many_ask_a_slot_has_one_run() {
+fn many_requests_for_one_slot_make_one_run() {
     let cluster = Cluster::start("max_connections = 120");
     let mut client = cluster.database("app");
     let vendor = Vendor::start(|_| Reply::Json(r#"{"data": [{"id": 1}], "next": null}"#.into()));
@@ -472,7 +472,7 @@ fn however_many_ask_a_slot_has_one_run() {
 }
 
 #[test]
-fn a_tenant_with_thousands_of_hanging_connectors_delays_nobody_else() {
+fn a_tenant_with_thousands_of_hanging_connectors_delays_no_other_tenant() {
     let cluster = Cluster::start("connector_service.max_syncs_per_account = 1000");
     let mut client = cluster.database("app");
     let hanging = Vendor::start(|_| Reply::Hang);
@@ -522,7 +522,7 @@ fn a_tenant_with_thousands_of_hanging_connectors_delays_nobody_else() {
 }
 
 #[test]
-fn an_account_has_few_syncs_at_once_and_others_have_theirs() {
+fn the_syncs_of_one_account_are_limited_and_those_of_others_are_not_delayed() {
     let cluster = Cluster::start("connector_service.max_syncs_per_account = 2");
     let mut client = cluster.database("app");
     let hanging = Vendor::start(|_| Reply::Hang);
@@ -548,7 +548,7 @@ fn an_account_has_few_syncs_at_once_and_others_have_theirs() {
 }
 
 #[test]
-fn history_goes_when_it_is_old_enough() {
+fn old_history_is_deleted() {
     let cluster = Cluster::start(
         "connector_service.run_retention = '30d'\nconnector_service.quarantine_retention = '30d'\nconnector_service.alert_retention = '30d'",
     );
@@ -684,7 +684,7 @@ fn several_workers_share_the_tenants_of_a_database() {
 }
 
 #[test]
-fn windows_that_are_asked_for_while_others_end_are_not_forgotten() {
+fn windows_that_are_requested_while_others_end_are_run() {
     let mut stage = stage("", 3, 10);
     let gate = Vendor::start(|_| Reply::Hang);
     let sql = "UPDATE connectors SET config = jsonb_set(config, '{manifest,streams,0,retriever,requester,url_base}', to_jsonb($1::text))";
@@ -723,7 +723,7 @@ fn windows_that_are_asked_for_while_others_end_are_not_forgotten() {
 }
 
 #[test]
-fn an_open_transaction_of_one_tenant_holds_up_nobody_else() {
+fn an_open_transaction_of_one_tenant_delays_no_other_tenant() {
     let mut stage = stage("connector_service.request_retries = 0", 3, 10);
     let busy = Vendor::start(|_| Reply::Full {
         status: 429,
@@ -761,7 +761,7 @@ fn an_open_transaction_of_one_tenant_holds_up_nobody_else() {
 }
 
 #[test]
-fn what_a_worker_left_behind_is_found_whenever_one_looks() {
+fn the_runs_of_a_worker_that_is_gone_are_taken_up_at_any_time() {
     let cluster = Cluster::start("connector_service.scheduler = 'pg_cron'");
     let mut client = cluster.database("app");
     let vendor = Vendor::start(|_| Reply::Json(r#"{"data": [{"id": 1}], "next": null}"#.into()));
@@ -789,7 +789,7 @@ fn what_a_worker_left_behind_is_found_whenever_one_looks() {
 }
 
 #[test]
-fn the_last_of_all_tenants_is_one_like_any_other() {
+fn the_tenant_with_the_greatest_id_is_served_like_any_other() {
     let mut stage = stage("", 3, 10);
     // Its run cannot be taken up.
     let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials, sync_frequency)
@@ -809,7 +809,7 @@ fn the_last_of_all_tenants_is_one_like_any_other() {
 }
 
 #[test]
-fn what_a_window_waited_for_is_no_failure_of_it() {
+fn a_window_that_waited_for_a_rate_limit_has_not_failed() {
     let cluster = Cluster::start("connector_service.request_retries = 0");
     let mut client = cluster.database("app");
     let vendor = Vendor::start(|_| Reply::status(503));

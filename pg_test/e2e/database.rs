@@ -1,4 +1,4 @@
-//! Databases as sources: a PostgreSQL beside the one that has the extension, with rows that tie, change and go.
+//! Tests a PostgreSQL database as a source: rows with equal cursors, rows that change, and rows that are deleted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ impl Stage {
 }
 
 #[test]
-fn every_type_arrives_as_it_is() {
+fn every_column_type_is_stored_exactly() {
     let mut stage = stage(
         "",
         r#"CREATE TYPE mood AS ENUM ('fine', 'so-so');
@@ -130,7 +130,7 @@ fn orders_agree(stage: &mut Stage) {
 }
 
 #[test]
-fn rows_that_tie_come_once_and_later_syncs_read_what_changed() {
+fn rows_with_equal_cursors_are_stored_once_and_later_syncs_read_the_changes() {
     let mut stage = stage("", ORDERS, orders());
     let config = "UPDATE connectors SET config = config || '{\"batch\": 7}'";
     stage.client.batch_execute(config).unwrap();
@@ -176,7 +176,7 @@ fn rows_that_tie_come_once_and_later_syncs_read_what_changed() {
 }
 
 #[test]
-fn what_is_edited_while_it_is_read_is_there_after_the_next_sync() {
+fn rows_that_change_during_a_read_are_current_after_the_next_sync() {
     let mut stage = stage("", ORDERS, orders());
     let config = "UPDATE connectors SET config = config || '{\"batch\": 20}'";
     stage.client.batch_execute(config).unwrap();
@@ -214,7 +214,7 @@ fn what_is_edited_while_it_is_read_is_there_after_the_next_sync() {
 }
 
 #[test]
-fn a_query_without_a_cursor_is_read_whole_and_what_is_gone_is_found() {
+fn a_query_without_a_cursor_is_read_whole_and_deleted_rows_are_found() {
     let mut stage = stage(
         "",
         "CREATE TABLE items (id int PRIMARY KEY, name text, stock int);
@@ -238,7 +238,7 @@ fn a_query_without_a_cursor_is_read_whole_and_what_is_gone_is_found() {
 }
 
 #[test]
-fn of_a_table_with_a_cursor_what_is_gone_is_found_on_request() {
+fn deleted_rows_of_a_table_with_a_cursor_are_found_on_request() {
     let streams = json!([{"table": "public.orders", "key": ["shop", "id"], "cursor": "updated_at", "deletes": true}]);
     let mut stage = stage("", ORDERS, streams);
     let config = "UPDATE connectors SET config = config || '{\"batch\": 700}'";
@@ -299,7 +299,7 @@ fn a_serial_is_a_cursor_and_rows_that_commit_late_are_not_lost() {
 }
 
 #[test]
-fn each_trouble_has_its_code_and_says_what_to_do() {
+fn each_failure_has_a_code_and_says_what_to_do() {
     let mut stage = stage(
         "connector_service.request_retries = 0",
         "CREATE TABLE t (id int, at timestamptz, secret text); INSERT INTO t VALUES (1, now(), 'not_a_real_secret'), (NULL, now(), '');
@@ -405,7 +405,7 @@ fn each_trouble_has_its_code_and_says_what_to_do() {
 }
 
 #[test]
-fn large_rows_come_in_parts_and_one_without_end_is_refused_before_it_is_in_memory() {
+fn large_rows_are_read_in_parts_and_a_huge_row_is_refused_before_it_is_in_memory() {
     let mut stage = stage(
         "connector_service.max_response_size = '8MB'\nconnector_service.request_retries = 0",
         "CREATE VIEW wide AS SELECT i AS id, repeat('x', 300000) AS words FROM generate_series(1, 200) AS i",
@@ -425,7 +425,7 @@ fn large_rows_come_in_parts_and_one_without_end_is_refused_before_it_is_in_memor
 }
 
 #[test]
-fn a_server_s_certificate_is_verified_unless_an_administrator_let_its_host_go_plain() {
+fn a_certificate_is_verified_unless_an_administrator_allowed_plain_text_for_the_host() {
     let mut stage = stage("connector_service.request_retries = 0", ORDERS, orders());
     let (_, certificate) = stage.cluster.certificate();
     let pem = std::fs::read_to_string(&certificate).unwrap();
@@ -517,7 +517,7 @@ fn a_host_that_is_not_public_or_not_encrypted_needs_an_administrator() {
 }
 
 #[test]
-fn a_check_looks_at_a_database_too() {
+fn a_check_tests_a_database_too() {
     let mut stage = stage("", ORDERS, orders());
     let sql = "SELECT connector_service_check($1::text::uuid)::text";
     let run: String = stage

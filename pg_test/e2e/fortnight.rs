@@ -1,6 +1,6 @@
-//! A fortnight in a few minutes: the server's wall clock is moved from quarter of an hour to quarter of an hour, through
-//! changes of clocks in both directions, days without a server, a pause, a vendor that is down, and a clock that is set
-//! back. Which runs there should be is worked out from time zones alone, by another library than the server's.
+//! Tests a fortnight in a few minutes. The server's wall clock is moved on by a quarter of an hour at a time, through
+//! daylight saving changes in both directions, days without a server, a pause, a vendor that is down, and a clock that
+//! is set back. Another library than the server's computes from time zones alone which runs there should be.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
@@ -187,7 +187,7 @@ fn is_asked_from_outside(at: &Moment) -> bool {
 }
 
 #[test]
-fn the_model_knows_hours_that_are_skipped_or_come_twice() {
+fn the_model_handles_hours_that_are_skipped_or_repeated() {
     let between = |zone, frequency, asks, from: &str, to: &str| -> Vec<String> {
         let slots = model::slots(zone, frequency, asks).into_iter();
         slots
@@ -351,7 +351,7 @@ fn set_up(cluster: &Cluster, vendor: &Vendor, name: &'static str, asks: Asks) ->
 }
 
 #[test]
-fn through_a_fortnight_of_trouble_each_connector_runs_when_its_zone_says() {
+fn through_a_fortnight_of_failures_each_connector_runs_at_its_slots() {
     let began = Instant::now();
     let held = Arc::new(AtomicBool::new(false));
     let failing = Arc::new(AtomicBool::new(false));

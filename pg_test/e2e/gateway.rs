@@ -1,4 +1,5 @@
-//! The gateway: who is let in, what is pushed and when it is acknowledged, and that it stands in nobody's way.
+//! Tests the gateway: which tokens are accepted, when webhook events are acknowledged and stored, and that the gateway
+//! blocks no other session.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 const OTHER: &str = "00000000-0000-4000-8000-000000000002";
 
 #[test]
-fn metrics_are_read_with_a_token_and_no_further_than_it_opens() {
+fn a_token_reads_only_the_metrics_of_its_tenant() {
     let mut stage = Gateway::start("");
     stage
         .client
@@ -115,7 +116,7 @@ fn metrics_are_read_with_a_token_and_no_further_than_it_opens() {
 }
 
 #[test]
-fn an_application_asks_for_syncs_and_sends_files() {
+fn an_application_can_request_syncs_and_upload_files() {
     let mut stage = Gateway::start("");
     let vendor = Vendor::start(|_| Reply::Json(r#"{"data": [{"id": 1}], "next": null}"#.into()));
     let connector = insert_connector(&mut stage.client, "shop", &api(&vendor.url(), "orders"));
@@ -188,7 +189,7 @@ fn an_application_asks_for_syncs_and_sends_files() {
 }
 
 #[test]
-fn what_is_pushed_is_stored_once_and_counts() {
+fn webhook_events_are_stored_once_and_counted() {
     let mut stage = Gateway::start("");
     let connector =
         stage.webhook(&json!({"stream": "orders", "key": "id", "updated_at": "updated_at"}));
@@ -306,7 +307,7 @@ fn what_is_pushed_is_stored_once_and_counts() {
 }
 
 #[test]
-fn the_same_content_with_a_time_that_is_told_first_keeps_older_states_away() {
+fn an_event_older_than_the_stored_record_does_not_overwrite_it() {
     let mut stage = Gateway::start("");
     let till = stage.webhook(&json!({"key": "id"}));
     let state = |minute: u32| {
@@ -328,7 +329,7 @@ fn the_same_content_with_a_time_that_is_told_first_keeps_older_states_away() {
 }
 
 #[test]
-fn a_connector_that_somebody_holds_is_not_at_the_cost_of_others() {
+fn a_locked_connector_does_not_delay_the_webhooks_of_others() {
     let mut stage = Gateway::start("");
     let held = stage.webhook(&json!({"key": "id"}));
     let free = stage.webhook(&json!({"key": "id"}));
@@ -398,7 +399,7 @@ fn a_connector_that_somebody_holds_is_not_at_the_cost_of_others() {
 }
 
 #[test]
-fn an_event_of_a_vendor_has_its_account_asked_and_a_burst_of_them_once_or_twice() {
+fn a_vendor_s_event_starts_a_sync_and_a_burst_of_events_starts_one_or_two() {
     let mut stage = Gateway::start("");
     let vendor = Vendor::start(|asked| {
         let pause = if asked.path.contains("charges") {
@@ -483,7 +484,7 @@ fn an_event_of_a_vendor_has_its_account_asked_and_a_burst_of_them_once_or_twice(
 }
 
 #[test]
-fn what_was_acknowledged_survives_a_kill_and_what_was_not_is_not_there() {
+fn acknowledged_events_survive_a_kill_and_no_others_are_stored() {
     let mut stage = Gateway::start("");
     let connector = stage.webhook(&json!({"key": "id"}));
     let mut acknowledged = Vec::new();
@@ -531,7 +532,7 @@ fn what_was_acknowledged_survives_a_kill_and_what_was_not_is_not_there() {
 }
 
 #[test]
-fn it_is_off_until_a_setting_names_an_address_and_follows_it() {
+fn the_gateway_is_off_until_a_setting_names_an_address_and_follows_its_changes() {
     let cluster = Cluster::start("");
     let mut client = cluster.database("app");
     cluster.wait_worker("app");
@@ -626,7 +627,7 @@ fn it_is_off_until_a_setting_names_an_address_and_follows_it() {
 }
 
 #[test]
-fn with_a_certificate_it_speaks_tls_and_takes_a_renewed_one_over() {
+fn the_gateway_speaks_tls_and_loads_a_renewed_certificate() {
     let port = free_port();
     let cluster = Cluster::create();
     let (key, certificate) = cluster.certificate();

@@ -1,4 +1,5 @@
-//! The address guard with a real worker: whom it refuses gets no packet, counted where it would arrive.
+//! Tests the address guard with a real worker. A listener at the refused address counts the connections: there must be
+//! none.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -77,7 +78,7 @@ fn try_insert(client: &mut Client, name: &str, base: &str) -> Result<String, Str
 }
 
 #[test]
-fn no_spelling_of_this_host_gets_a_packet() {
+fn no_spelling_of_this_host_is_connected_to() {
     let cluster = Cluster::start(NOBODY);
     let mut client = cluster.database("app");
     cluster.wait_worker("app");
@@ -189,7 +190,7 @@ fn reload_with(client: &mut Client, list: &str) {
 }
 
 #[test]
-fn a_vendor_leads_nobody_to_another_port() {
+fn a_vendor_cannot_send_a_request_to_another_port() {
     // The address is listed, so that only the vendor's own origin stands in the way.
     let cluster = Cluster::start("connector_service.request_retries = 0");
     let mut client = cluster.database("app");
@@ -262,7 +263,7 @@ fn a_vendor_leads_nobody_to_another_port() {
 }
 
 #[test]
-fn whoever_saves_or_lists_what_cannot_be_called_is_told() {
+fn an_address_that_cannot_be_called_is_reported_when_it_is_saved_or_listed() {
     let cluster = Cluster::start(NOBODY);
     let mut client = cluster.database("app");
     for (base, said) in [

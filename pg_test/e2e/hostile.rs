@@ -1,4 +1,4 @@
-//! A tenant that does all at once what a tenant can do, beside twenty ordinary ones.
+//! Tests that one tenant that does everything at once that a tenant can do hardly slows twenty ordinary tenants.
 //!
 //! `HOSTILE_SECONDS` (15) is how long it is watched alone and beside, `HOSTILE_CONNECTORS` (300) how many of its connectors
 //! hang. Before a release: 600 and 9900.
@@ -82,7 +82,7 @@ fn again(
 }
 
 #[test]
-fn twenty_ordinary_tenants_hardly_notice_one_that_does_everything_at_once() {
+fn one_hostile_tenant_hardly_slows_twenty_ordinary_ones() {
     let how_long = Duration::from_secs(setting("HOSTILE_SECONDS", 15));
     let hanging = setting("HOSTILE_CONNECTORS", 300) as i32;
     let cluster = Cluster::start(&format!(

@@ -1,4 +1,4 @@
-//! The worker is killed with SIGKILL, which restarts the whole server: nothing is lost, nothing is doubled.
+//! Kills the worker with SIGKILL, which restarts the whole server. No record may be lost or stored twice.
 //!
 //! Every round changes the shop by a known number of orders, so what each run must count is known exactly,
 //! however often it was interrupted.
@@ -172,7 +172,7 @@ impl Stage {
 }
 
 #[test]
-fn a_hundred_kills_lose_nothing_and_double_nothing() {
+fn a_hundred_kills_lose_and_duplicate_no_record() {
     let mut stage = stage();
     for place in PLACES {
         for round in 0..ROUNDS_A_PLACE {

@@ -1,4 +1,4 @@
-//! The worker's life beside the rest of the server: when it comes and goes, and that it stands in nobody's way.
+//! Tests when the worker starts and ends, and that it blocks no command of the rest of the server.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ fn timed(step: impl FnOnce()) -> Duration {
 }
 
 #[test]
-fn a_worker_comes_with_create_extension_and_goes_with_drop_extension() {
+fn create_extension_starts_a_worker_and_drop_extension_ends_it() {
     let cluster = Cluster::start("");
     let mut first = cluster.database("first");
     let mut second = cluster.database("second");
@@ -111,7 +111,7 @@ fn a_worker_comes_with_create_extension_and_goes_with_drop_extension() {
 }
 
 #[test]
-fn while_fetches_hang_databases_come_and_go_and_no_transaction_is_open() {
+fn a_worker_holds_no_transaction_while_fetches_hang_and_databases_come_and_go() {
     let mut hanging = hanging("", AT_ONCE);
     // Requests are on their way before the look that handed them out has ended: it looks the data over first.
     wait_until(20, "the worker has nothing to do", || {
@@ -156,7 +156,7 @@ fn while_fetches_hang_databases_come_and_go_and_no_transaction_is_open() {
 }
 
 #[test]
-fn commands_on_the_worker_s_own_database_find_it_gone() {
+fn a_database_can_be_copied_renamed_and_dropped_while_its_worker_runs() {
     let Hanging {
         cluster,
         client,
@@ -202,7 +202,7 @@ fn commands_on_the_worker_s_own_database_find_it_gone() {
 }
 
 #[test]
-fn a_terminated_worker_is_gone_within_a_second_and_its_successor_takes_the_runs_up() {
+fn a_terminated_worker_ends_within_a_second_and_its_successor_continues_the_runs() {
     let mut hanging = hanging("", 8);
     let asked = hanging.vendor.asked().len();
     let mut admin = hanging.cluster.client("postgres");
@@ -243,7 +243,7 @@ fn a_terminated_worker_is_gone_within_a_second_and_its_successor_takes_the_runs_
 }
 
 #[test]
-fn a_reload_of_the_settings_takes_effect() {
+fn changed_settings_take_effect_at_a_reload() {
     let mut hanging = hanging("connector_service.max_concurrent_syncs = 1", 1);
     for i in 0..5 {
         insert_connector(

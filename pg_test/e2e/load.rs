@@ -1,4 +1,4 @@
-//! Many connectors at once: the server waits for vendors, and not for itself.
+//! Tests many connectors at once: the server may wait for vendors, but not for itself.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
-//! Faults of the machine, of its administrators and of what else lives in the database: full disks, crashes, a failover,
-//! settings, maintenance, other people's triggers, no name service, a clock that jumps. Whatever happens, nothing is lost,
-//! nothing is doubled, no run stays as it was, and a worker whose server did not crash is the same process afterwards.
+//! Tests failures around the extension: full disks, crashes, a failover, settings, maintenance, other people's
+//! triggers, no name service, and a clock that jumps. No record may be lost or stored twice, no run may stay
+//! unfinished, and a worker whose server did not crash must be the same process afterwards.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
@@ -261,7 +261,7 @@ fn allow(client: &mut Client, table: &str) {
 }
 
 #[test]
-fn a_trigger_that_raises_fails_its_run_with_its_words_and_others_go_on() {
+fn a_trigger_that_raises_fails_its_run_with_its_message_and_other_runs_continue() {
     let mut stage = start("");
     stage.sync();
     let mut client = stage.client();
@@ -340,7 +340,7 @@ fn a_trigger_that_raises_fails_its_run_with_its_words_and_others_go_on() {
 }
 
 #[test]
-fn an_end_that_cannot_be_written_is_told_once_and_written_when_it_can() {
+fn the_end_of_a_run_that_cannot_be_written_is_reported_once_and_written_later() {
     let mut stage = start("");
     stage.sync();
     stage.change_orders();
@@ -384,7 +384,7 @@ fn an_end_that_cannot_be_written_is_told_once_and_written_when_it_can() {
 }
 
 #[test]
-fn what_one_connector_is_refused_keeps_no_schedule_and_no_orphan_of_others() {
+fn a_connector_whose_rows_are_refused_delays_no_other_connector() {
     let mut stage = start("");
     stage.sync();
     let mut client = stage.client();
@@ -459,7 +459,7 @@ fn what_one_connector_is_refused_keeps_no_schedule_and_no_orphan_of_others() {
 }
 
 #[test]
-fn what_fails_each_second_is_said_once_and_its_end_too() {
+fn a_failure_that_repeats_each_second_is_logged_once_and_so_is_its_end() {
     let mut stage = start("");
     let mut client = stage.client();
     let worker = stage.worker();
@@ -518,7 +518,7 @@ fn what_fails_each_second_is_said_once_and_its_end_too() {
 }
 
 #[test]
-fn pg_stat_activity_says_what_the_worker_does() {
+fn pg_stat_activity_shows_what_the_worker_does() {
     let mut stage = start("");
     stage.sync();
     stage.change_orders();
@@ -713,7 +713,7 @@ fn a_full_tablespace_fails_runs_and_refuses_webhooks_until_there_is_space() {
 }
 
 #[test]
-fn a_full_disk_for_the_log_of_writes_loses_and_doubles_nothing() {
+fn a_full_disk_for_the_write_ahead_log_loses_and_duplicates_no_record() {
     let port = free_port();
     let cluster = Cluster::create();
     cluster.configure(&with_gateway(
@@ -777,7 +777,7 @@ fn a_full_disk_for_the_log_of_writes_loses_and_doubles_nothing() {
 // Servers that crash, and one that takes another's place.
 
 #[test]
-fn a_crash_at_any_time_loses_and_doubles_nothing() {
+fn a_crash_at_any_time_loses_and_duplicates_no_record() {
     let mut stage = start("fsync = off");
     stage.sync();
     let mut kills = 0;
@@ -832,7 +832,7 @@ fn a_crash_at_any_time_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn a_standby_that_is_promoted_goes_on_where_the_primary_was() {
+fn a_promoted_standby_continues_where_the_primary_was() {
     let stage = {
         let mut stage = start(
             "wal_level = replica\nmax_wal_senders = 4\nwal_keep_size = '512MB'\nwal_log_hints = on\nconnector_service.read_timeout = '10min'",
@@ -977,7 +977,7 @@ const SETTINGS: [(&str, &str); 31] = [
 ];
 
 #[test]
-fn whatever_is_set_for_database_role_and_server_the_numbers_are_right() {
+fn no_setting_of_database_role_or_server_changes_the_numbers() {
     let mut stage = start("");
     let elsewhere = stage.cluster.dir.join("elsewhere");
     stage
@@ -1122,7 +1122,7 @@ fn reset_in(stage: &Stage, database: &str) -> Client {
 }
 
 #[test]
-fn users_that_take_every_connection_keep_no_sync_and_no_webhook_away() {
+fn syncs_and_webhooks_work_while_users_take_every_connection() {
     let mut stage = start("max_connections = 12\nsuperuser_reserved_connections = 0");
     stage.sync();
     stage.change_orders();
@@ -1153,7 +1153,7 @@ fn users_that_take_every_connection_keep_no_sync_and_no_webhook_away() {
 }
 
 #[test]
-fn a_gateway_without_a_slot_is_named_and_comes_when_there_is_one() {
+fn a_gateway_without_a_worker_slot_is_reported_and_starts_once_there_is_one() {
     // One slot for the launcher, one for the worker of each of two databases.
     let port = free_port();
     let settings = "max_worker_processes = 3\nmax_logical_replication_workers = 0";
@@ -1189,7 +1189,7 @@ fn a_gateway_without_a_slot_is_named_and_comes_when_there_is_one() {
 // What owners and others do to the tables meanwhile.
 
 #[test]
-fn maintenance_by_an_owner_while_it_syncs_changes_nothing() {
+fn maintenance_during_syncs_changes_no_result() {
     let mut stage = start("");
     stage.sync();
     let worker = stage.worker();
@@ -1276,7 +1276,7 @@ fn maintenance_by_an_owner_while_it_syncs_changes_nothing() {
 }
 
 #[test]
-fn event_triggers_of_others_that_log_or_raise_stop_no_sync() {
+fn event_triggers_that_log_or_raise_stop_no_sync() {
     let mut stage = start("");
     stage.sync();
     let worker = stage.worker();
@@ -1331,7 +1331,7 @@ fn event_triggers_of_others_that_log_or_raise_stop_no_sync() {
 // No name service, and a clock that jumps.
 
 #[test]
-fn a_name_that_nobody_knows_fails_its_own_runs() {
+fn an_unknown_host_name_fails_only_its_own_runs() {
     let mut stage = start(
         "connector_service.allowed_private_hosts = '127.0.0.1, shop.invalid'\nconnector_service.request_retries = 0",
     );
@@ -1359,7 +1359,7 @@ fn a_name_that_nobody_knows_fails_its_own_runs() {
 }
 
 #[test]
-fn a_clock_that_jumps_by_hours_in_a_run_or_in_a_pause_loses_nothing() {
+fn a_clock_that_jumps_by_hours_loses_no_record() {
     let port = free_port();
     let cluster = Cluster::create();
     cluster.configure(&with_gateway(

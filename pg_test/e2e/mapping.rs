@@ -1,4 +1,5 @@
-//! Mappings: what a vendor's record contributes, case by case, and what becomes of one that cannot be read.
+//! Tests mappings: the facts of each vendor's records, case by case, and what happens to a record that a mapping cannot
+//! read.
 //!
 //! A file of `vendors/<type>/<stream>.json` holds the cases of one stream: a record, the facts that come of it,
 //! and the reason where it is rejected.
@@ -108,7 +109,7 @@ fn sorted(facts: &Value) -> Value {
 }
 
 #[test]
-fn every_case_of_every_vendor_comes_to_its_facts_or_its_reason() {
+fn every_case_of_every_vendor_gives_its_facts_or_its_reason() {
     let streams = streams();
     let cluster = Cluster::start("");
     let mut client = processed(&cluster, &streams);

@@ -1,5 +1,5 @@
-//! MySQL's side of databases as sources, with a real MariaDB: its types, tables as ERPNext has them, and servers that
-//! ask for more than they should get.
+//! Tests MySQL as a source, with a real MariaDB: its types, tables as ERPNext has them, and servers that ask for more
+//! than they should get.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -97,7 +97,7 @@ impl Stage {
 }
 
 #[test]
-fn every_type_arrives_as_it_is() {
+fn every_column_type_is_stored_exactly() {
     let mut stage = stage(
         "",
         r#"SET SESSION sql_mode = 'NO_ENGINE_SUBSTITUTION';
@@ -154,7 +154,7 @@ fn invoices() -> Value {
 }
 
 #[test]
-fn rows_that_tie_come_once_and_later_syncs_read_what_changed() {
+fn rows_with_equal_cursors_are_stored_once_and_later_syncs_read_the_changes() {
     let mut stage = stage("", INVOICES, invoices());
     let config = "UPDATE connectors SET config = config || '{\"batch\": 7}'";
     stage.client.batch_execute(config).unwrap();
@@ -189,7 +189,7 @@ INSERT INTO `tabSales Invoice` (name, modified, base_grand_total) VALUES ('new',
 }
 
 #[test]
-fn what_is_edited_while_it_is_read_is_there_after_the_next_sync() {
+fn rows_that_change_during_a_read_are_current_after_the_next_sync() {
     let mut stage = stage("", INVOICES, invoices());
     let config = "UPDATE connectors SET config = config || '{\"batch\": 20}'";
     stage.client.batch_execute(config).unwrap();
@@ -222,7 +222,7 @@ fn what_is_edited_while_it_is_read_is_there_after_the_next_sync() {
 }
 
 #[test]
-fn a_table_without_a_cursor_is_read_whole_by_all_of_its_key_and_what_is_gone_is_found() {
+fn a_table_without_a_cursor_is_read_whole_by_its_key_and_deleted_rows_are_found() {
     let mut stage = stage(
         "",
         "CREATE TABLE stock (shop int, sku varchar(20), quantity int, PRIMARY KEY (shop, sku));
@@ -243,7 +243,7 @@ INSERT INTO stock SELECT seq % 5, concat('s', seq), seq FROM seq_1_to_500",
 }
 
 #[test]
-fn of_a_table_with_a_cursor_what_is_gone_is_found_on_request() {
+fn deleted_rows_of_a_table_with_a_cursor_are_found_on_request() {
     let mut streams = invoices();
     streams[0]["deletes"] = json!(true);
     let mut stage = stage("", INVOICES, streams);
@@ -257,7 +257,7 @@ fn of_a_table_with_a_cursor_what_is_gone_is_found_on_request() {
 }
 
 #[test]
-fn times_without_a_zone_are_of_the_one_that_is_declared() {
+fn times_without_a_zone_are_in_the_declared_zone() {
     let mut stage = stage(
         "",
         "CREATE TABLE shifts (id int PRIMARY KEY, began datetime, day date, at timestamp NULL);
@@ -292,7 +292,7 @@ fn times_without_a_zone_are_of_the_one_that_is_declared() {
 }
 
 #[test]
-fn each_trouble_has_its_code_and_says_what_to_do() {
+fn each_failure_has_a_code_and_says_what_to_do() {
     let mut stage = stage(
         "connector_service.request_retries = 0",
         "CREATE TABLE t (id int, secret text);
@@ -374,7 +374,7 @@ GRANT INSERT ON shop.t TO guest@'127.0.0.1'",
 }
 
 #[test]
-fn large_rows_come_in_parts_and_one_without_end_is_refused() {
+fn large_rows_are_read_in_parts_and_a_huge_row_is_refused() {
     let mut stage = stage(
         "connector_service.max_response_size = '8MB'\nconnector_service.request_retries = 0",
         "CREATE TABLE wide (id int PRIMARY KEY, words longtext);
@@ -524,7 +524,7 @@ fn go_on(stream: &mut TcpStream, _: &[u8]) {
 }
 
 #[test]
-fn a_server_that_announces_more_than_it_may_costs_its_own_connector_only() {
+fn a_server_that_announces_too_much_data_fails_only_its_own_connector() {
     let cluster = Cluster::start(
         "connector_service.max_response_size = '40MB'\nconnector_service.request_retries = 0",
     );
@@ -550,7 +550,7 @@ fn a_server_that_announces_more_than_it_may_costs_its_own_connector_only() {
 }
 
 #[test]
-fn a_password_lets_in_and_the_connection_is_ended_well() {
+fn a_login_with_a_password_works_and_the_connection_is_closed_properly() {
     let cluster = Cluster::start("connector_service.request_retries = 0");
     let mut client = cluster.database("app");
     let server = MariaDb::start(cluster.dir.clone(), &[]);
@@ -579,7 +579,7 @@ GRANT SELECT ON shop.t TO guest@'127.0.0.1'",
 }
 
 #[test]
-fn a_certificate_is_verified() {
+fn the_server_s_certificate_is_verified() {
     let mut stage = stage(
         "connector_service.request_retries = 0",
         INVOICES,
@@ -663,7 +663,7 @@ impl Stage {
 }
 
 #[test]
-fn erpnext_s_own_tables_give_the_numbers_of_its_rest_way() {
+fn reading_erpnext_s_tables_gives_the_same_numbers_as_its_rest_api() {
     let invoices = INVOICES
         .replace("base_grand_total", "grand_total")
         .replace("`group`", "cost_center");

@@ -1,4 +1,4 @@
-//! Tokens that are asked for, run out, and are replaced: a vendor who takes every refresh token once.
+//! Tests access tokens that expire and refresh tokens that rotate, with a vendor that accepts each refresh token once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -159,7 +159,7 @@ impl Stage {
 }
 
 #[test]
-fn a_replaced_refresh_token_is_stored_sealed_before_anything_is_done_with_it() {
+fn a_rotated_refresh_token_is_stored_sealed_before_it_is_used() {
     let mut stage = stage(QUICK);
     for given in 1..=4 {
         let run = stage.sync();
@@ -193,7 +193,7 @@ fn a_replaced_refresh_token_is_stored_sealed_before_anything_is_done_with_it() {
 }
 
 #[test]
-fn a_token_that_is_refused_on_the_way_is_asked_for_again_once() {
+fn a_token_that_is_refused_during_a_run_is_renewed_once() {
     let mut stage = stage(Shape {
         pages: 6,
         revoke_after: Some(4),
@@ -221,7 +221,7 @@ fn a_token_that_is_refused_on_the_way_is_asked_for_again_once() {
 }
 
 #[test]
-fn a_token_is_renewed_before_it_is_over() {
+fn a_token_is_renewed_before_it_expires() {
     let mut stage = stage(Shape {
         pages: 8,
         expires_in: json!("1"),
@@ -242,7 +242,7 @@ fn a_token_is_renewed_before_it_is_over() {
 }
 
 #[test]
-fn a_login_that_fails_is_the_vendor_s_to_explain_and_is_not_repeated() {
+fn a_failed_login_fails_the_run_and_is_not_repeated() {
     let mut stage = stage(QUICK);
     stage.tokens.lock().unwrap().given = 5;
     let run = stage.sync();
@@ -521,7 +521,7 @@ const BECOMES: [(&str, &str); 6] = [
 ];
 
 #[test]
-fn a_login_is_kept_whatever_becomes_of_its_run_and_the_next_run_waits_for_it() {
+fn a_login_outlives_its_run_and_the_next_run_waits_for_it() {
     // Long enough for everything that is to happen within the logins, on a busy machine too.
     let mut shops = Shops::start("", (4_000, 4_000));
     for kind in KINDS {
@@ -558,7 +558,7 @@ fn a_login_is_kept_whatever_becomes_of_its_run_and_the_next_run_waits_for_it() {
 }
 
 #[test]
-fn a_worker_that_is_told_to_end_waits_for_its_logins_and_for_nothing_else() {
+fn a_worker_that_is_told_to_end_waits_only_for_its_logins() {
     let mut shops = Shops::start("", (1_500, 1_500));
     for kind in KINDS {
         shops.add(kind, kind);
@@ -592,7 +592,7 @@ fn a_worker_that_is_told_to_end_waits_for_its_logins_and_for_nothing_else() {
 }
 
 #[test]
-fn a_login_that_is_never_answered_holds_the_end_up_for_no_longer_than_its_grace() {
+fn a_login_without_an_answer_delays_the_end_of_a_worker_only_for_its_grace_period() {
     let mut shops = Shops::start("", (1_500, 1_500));
     shops.add("api", "answers");
     shops.add("square", "hangs");
@@ -663,7 +663,7 @@ fn logins_survive_a_restart_and_a_new_name_of_the_database() {
 }
 
 #[test]
-fn a_token_that_cannot_be_stored_is_stored_as_soon_as_it_can() {
+fn a_token_that_cannot_be_stored_at_once_is_stored_later() {
     let mut shops = Shops::start("", (300, 300));
     for (kind, name) in [
         ("api", "locked"),
@@ -730,7 +730,7 @@ fn a_token_that_cannot_be_stored_is_stored_as_soon_as_it_can() {
 }
 
 #[test]
-fn a_token_never_takes_the_place_of_one_that_a_person_gave_meanwhile() {
+fn a_rotated_token_never_replaces_one_that_a_person_entered_meanwhile() {
     let mut shops = Shops::start("", (600, 600));
     for kind in KINDS {
         shops.add(kind, kind);
@@ -784,7 +784,7 @@ fn a_cancel_that_finds_no_statement_does_not_end_the_worker() {
 }
 
 #[test]
-fn a_worker_that_takes_a_tenant_over_waits_for_the_logins_of_the_one_before() {
+fn a_worker_that_takes_over_a_tenant_waits_for_the_logins_of_its_predecessor() {
     let mut shops = Shops::start("", (6_000, 6_000));
     shops.add("api", "api");
     shops.add("square", "square");

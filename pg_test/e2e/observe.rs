@@ -1,5 +1,5 @@
-//! What other programs see of it: a dashboard of Grafana, Prometheus, whoever reads the description of the gateway, and
-//! Stripe's own package, which signs what is pushed here and judges what our tests sign.
+//! Tests what other programs read: Grafana the dashboard, Prometheus the samples, and API clients the gateway's
+//! description. Stripe's own package signs events for the gateway, and checks the signatures that our tests make.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,21 +36,22 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// What a script of ours printed, which ended well. One at a time: two would make the same folder.
-fn prepare(script: &str) -> String {
+/// Runs `prepare.sh`, and returns what it printed. It runs once at a time: two would make the same folder.
+fn prepare(purpose: &[&str]) -> String {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock();
-    let output = Command::new(root().join(script))
+    let output = Command::new(root().join("pg_test/prepare.sh"))
+        .args(purpose)
         .stderr(Stdio::inherit())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{script}");
+    assert!(output.status.success(), "{purpose:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// Runs promtool with this as its input; what it says, and whether it is content.
 fn promtool(arguments: &[&str], input: &str) -> (bool, String) {
-    let mut child = Command::new(prepare("pg_test/grafana/prepare.sh").trim())
+    let mut child = Command::new(prepare(&["promtool"]).trim())
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -234,7 +235,7 @@ fn rows(transaction: &mut Transaction, panel: &Value, sql: &str) -> Vec<Value> {
 }
 
 #[test]
-fn each_panel_of_the_dashboard_shows_what_there_is_to_a_reader_of_all_and_to_a_tenant() {
+fn each_dashboard_panel_shows_the_right_rows_to_a_reader_of_all_and_to_a_tenant() {
     let vendor = vendor();
     let mut stage = Gateway::start(SETTINGS);
     populate(&mut stage, &vendor);
@@ -409,7 +410,7 @@ fn each_panel_of_the_dashboard_shows_what_there_is_to_a_reader_of_all_and_to_a_t
 }
 
 #[test]
-fn promtool_has_nothing_to_say_of_the_samples_and_the_dashboard_asks_for_no_others() {
+fn promtool_accepts_the_samples_and_the_dashboard_uses_no_others() {
     let vendor = vendor();
     let mut stage = Gateway::start(SETTINGS);
     // What there is before there is anything.
@@ -626,7 +627,7 @@ impl Reader {
 }
 
 #[test]
-fn every_answer_of_the_gateway_is_one_that_its_description_has() {
+fn every_response_of_the_gateway_matches_its_openapi_description() {
     let vendor = vendor();
     let mut stage = Gateway::start(SETTINGS);
     populate(&mut stage, &vendor);
@@ -877,7 +878,7 @@ struct Package {
 
 impl Package {
     fn start() -> Package {
-        prepare("pg_test/stripe/prepare.sh");
+        prepare(&["python", "stripe"]);
         let mut child = Command::new(root().join("target/stripe/bin/python"))
             .arg(root().join("pg_test/stripe/sign.py"))
             .stdin(Stdio::piped())
@@ -963,7 +964,7 @@ fn events() -> BTreeMap<String, String> {
 }
 
 #[test]
-fn what_stripes_own_package_signs_is_stored_once_and_what_we_sign_it_takes() {
+fn events_signed_by_stripes_package_are_stored_once_and_it_accepts_our_signatures() {
     let mut package = Package::start();
     let mut stage = Gateway::start("");
     let vendor = account();
@@ -1230,7 +1231,7 @@ fn forge(kind: &str, number: usize, random: &mut Random) -> Forgery {
 }
 
 #[test]
-fn ten_thousand_forgeries_open_nothing_and_leave_nothing() {
+fn ten_thousand_forged_requests_are_refused_and_store_nothing() {
     const FORGERIES: usize = 10_000;
     const THREADS: usize = 4;
     let mut package = Package::start();

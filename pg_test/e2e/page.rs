@@ -1,4 +1,5 @@
-//! The gateway's page, in a real browser: who may see what, what the buttons do, and who can read and use it.
+//! Tests the gateway's page in a real browser: what each token shows, what the buttons do, and whether the page works
+//! on a phone, by keyboard, and in light and dark.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -59,8 +60,9 @@ impl Browser {
         // Two at once would both install.
         static PREPARED: OnceLock<bool> = OnceLock::new();
         let is_prepared = PREPARED.get_or_init(|| {
-            let prepare = Path::new(env!("CARGO_MANIFEST_DIR")).join("page/prepare.sh");
-            Command::new(prepare).status().unwrap().success()
+            let prepare = Path::new(env!("CARGO_MANIFEST_DIR")).join("prepare.sh");
+            let prepared = Command::new(prepare).arg("browser").status();
+            prepared.unwrap().success()
         });
         assert!(is_prepared, "a browser");
         std::fs::create_dir(home).unwrap();
@@ -313,7 +315,7 @@ fn vendor_of(orders: usize) -> Vendor {
 }
 
 #[test]
-fn a_person_with_only_a_keyboard_signs_in_and_sees_how_it_goes() {
+fn a_person_with_only_a_keyboard_can_sign_in_sync_and_sign_out() {
     let mut stage = stage();
     let vendor = vendor_of(250);
     let locked = Vendor::start(|_| Reply::status(401));
@@ -350,7 +352,7 @@ fn a_person_with_only_a_keyboard_signs_in_and_sees_how_it_goes() {
     browser.until("it is refused", refused);
     assert_eq!(
         browser.value(refused),
-        "The token is not valid, or not any more. Sign in with another one."
+        "This token is unknown, expired or deleted. Sign in with another one."
     );
     browser.until("the form waits for another", focused);
     let stored = "[sessionStorage.length, localStorage.length, document.cookie]";
@@ -387,6 +389,18 @@ fn a_person_with_only_a_keyboard_signs_in_and_sees_how_it_goes() {
         0
     );
     assert_eq!(browser.text("#only"), "Roastery Nord");
+    // One is "1 connector", and none is "0 syncs".
+    let tiles = browser.texts("#tiles a");
+    let tiles: Vec<String> = tiles.iter().map(|tile| tile.replace('\n', " ")).collect();
+    assert_eq!(
+        tiles,
+        [
+            "3 connectors 1 needs attention",
+            "0 syncs running none queued",
+            "1 open alert 1 critical",
+            "0 records in quarantine every record was read"
+        ]
+    );
     let states = browser.texts("#runs-list .badge");
     assert_eq!(states, ["Failed", "Succeeded"]);
     // What went wrong, and what to do about it.
@@ -417,6 +431,17 @@ fn a_person_with_only_a_keyboard_signs_in_and_sees_how_it_goes() {
         browser.value("document.activeElement.getAttribute('aria-label')"),
         "Sync shop"
     );
+    // A failure that is retried says when.
+    let sql = "UPDATE connectors SET failures = 1, error_message = 'no connection to 127.0.0.1:5433', next_sync_at = now() + interval '10 minutes'
+        WHERE connector_id = $1::text::uuid";
+    stage.gateway.client.execute(sql, &[&shop]).unwrap();
+    let browser = &stage.browser;
+    browser.run("document.dispatchEvent(new Event('visibilitychange'))");
+    browser.until(
+        "the failure and its retry",
+        "/Failing\\s+retrying at .*\\d:\\d\\d.*: no connection to 127.0.0.1:5433/.test(document.getElementById('connectors-list').innerText)",
+    );
+    browser.picture("failing.png");
     // The paused one is not asked for.
     browser.run("document.querySelector('[aria-label^=\"Sync <img\"]').click()");
     // Out, and nothing stays.
@@ -443,7 +468,7 @@ fn a_person_with_only_a_keyboard_signs_in_and_sees_how_it_goes() {
 }
 
 #[test]
-fn a_sync_is_watched_to_its_end_and_what_it_brought_is_drawn() {
+fn the_page_shows_a_running_sync_and_a_chart_of_the_metrics() {
     let mut stage = stage();
     // Three pages at once; the last one when it is let go.
     let shop = Mutex::new(Shop::new(400, 100));
@@ -495,7 +520,7 @@ fn a_sync_is_watched_to_its_end_and_what_it_brought_is_drawn() {
         "the connector is well",
         "document.querySelector('#connectors-list .badge').textContent === 'OK'",
     );
-    let said = browser.text("#said");
+    let said = browser.text("#announcement");
     assert!(
         said.contains("Sync of shop succeeded, 400 records."),
         "{said}"
@@ -554,7 +579,7 @@ fn a_sync_is_watched_to_its_end_and_what_it_brought_is_drawn() {
 }
 
 #[test]
-fn alerts_are_resolved_and_records_are_replayed() {
+fn the_buttons_resolve_alerts_and_replay_records() {
     let mut stage = stage();
     let vendor = vendor_of(200);
     let connector = insert_connector(
@@ -592,7 +617,7 @@ fn alerts_are_resolved_and_records_are_replayed() {
         ["Critical", "Info"],
         "the one that was meant"
     );
-    assert_eq!(browser.text("#said"), "The alert is resolved.");
+    assert_eq!(browser.text("#announcement"), "The alert is resolved.");
     // The focus is on the next one.
     assert_eq!(
         browser.value("document.activeElement.getAttribute('aria-label')"),
@@ -629,7 +654,7 @@ fn alerts_are_resolved_and_records_are_replayed() {
     browser.click("[aria-label='Replay shop']");
     browser.until(
         "it says that it helped nothing",
-        "document.getElementById('said').textContent === 'No record of shop can be read yet.'",
+        "document.getElementById('announcement').textContent === 'No record of shop left the quarantine: the cause is still there.'",
     );
     let lift = "ALTER TABLE raw_connector_data DROP CONSTRAINT mine";
     stage.gateway.client.batch_execute(lift).unwrap();
@@ -643,7 +668,10 @@ fn alerts_are_resolved_and_records_are_replayed() {
         "nothing is left",
         "!document.querySelector('#quarantine .none').hidden",
     );
-    assert_eq!(browser.text("#said"), "2 records of shop could be read.");
+    assert_eq!(
+        browser.text("#announcement"),
+        "2 records of shop left the quarantine."
+    );
     assert_eq!(browser.complaints(), [""; 0]);
     let sql = "SELECT count(*) FROM raw_connector_data";
     assert_eq!(stage.gateway.count(sql), 200);
@@ -651,7 +679,7 @@ fn alerts_are_resolved_and_records_are_replayed() {
 }
 
 #[test]
-fn a_token_shows_its_own_tenant_and_one_that_only_reads_shows_no_buttons() {
+fn a_token_shows_only_its_tenant_and_a_read_token_shows_no_buttons() {
     let mut stage = stage();
     let vendor = vendor_of(10);
     let shop = insert_connector(
@@ -728,7 +756,7 @@ fn a_token_shows_its_own_tenant_and_one_that_only_reads_shows_no_buttons() {
     browser.run("document.dispatchEvent(new Event('visibilitychange'))");
     browser.until(
         "it says that nobody answers",
-        "/does not answer.*may be old/.test(document.getElementById('trouble').innerText)",
+        "/does not answer.*may be out of date/.test(document.getElementById('trouble').innerText)",
     );
     assert_eq!(browser.texts("#connectors-list strong"), ["shop"]);
     stage.gateway.cluster.run();
@@ -762,7 +790,7 @@ const FAINT: &str = r"
 ";
 
 #[test]
-fn it_fits_a_small_phone_and_can_be_read_in_the_light_and_in_the_dark() {
+fn the_page_fits_a_small_phone_and_has_contrast_in_light_and_dark() {
     let mut stage = stage();
     let vendor = vendor_of(1_200);
     let locked = Vendor::start(|_| Reply::status(401));

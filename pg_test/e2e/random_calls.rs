@@ -1,5 +1,6 @@
-//! Every function of the extension and every way to write its tables, called at random as each kind of role: whatever is
-//! given, a statement ends well or with an error that its user can act on. No process ends, and no error is an internal one.
+//! Calls every function of the extension, and writes its tables in every way, at random and as each kind of role. A
+//! statement must succeed, or fail with an error that its user can act on. No process may end, and no error may be an
+//! internal one.
 //!
 //! `CALLS=1000000` calls that often (default 40000, a minute), `SEED=...` repeats a run: what is called is then the same, what
 //! several sessions do at the same time is not.
@@ -656,7 +657,7 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn no_call_ends_a_process_or_in_an_internal_error() {
+fn no_random_call_crashes_a_process_or_raises_an_internal_error() {
     let calls = setting("CALLS").unwrap_or(DEFAULT_CALLS);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let seed = setting("SEED").unwrap_or(now.as_nanos() as u64);

@@ -1,4 +1,4 @@
-//! What a psql user types and sees: PostgreSQL's own pg_regress over `pg_test/regress`.
+//! Tests what a psql user types and sees, with PostgreSQL's own pg_regress over `pg_test/regress`.
 //!
 //! A case is a file in `sql` and one of the same name in `expected`. With `ACCEPT=1` what came becomes what is
 //! expected.
@@ -9,7 +9,7 @@ use std::process::Command;
 use connector_service_test::*;
 
 #[test]
-fn what_psql_shows_is_what_is_expected() {
+fn psql_shows_the_expected_output() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("regress");
     let mut names: Vec<String> = std::fs::read_dir(cases.join("sql"))
         .unwrap()

@@ -1,5 +1,5 @@
-//! Who asks for what is due: the real pg_cron, pasted jobs, the worker, an outside scheduler; and what watches over it:
-//! the doctor, the health view, the text for Prometheus.
+//! Tests the schedulers, which are pg_cron, pasted jobs, the worker and an external scheduler, and what watches them:
+//! the doctor, the health view and the text for Prometheus.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::{BTreeMap, HashSet};
@@ -133,7 +133,7 @@ fn the_jobs_are_installed_once_and_belong_to_one_role() {
 }
 
 #[test]
-fn pg_cron_s_jobs_and_pasted_ones_together_make_one_run_for_each_slot() {
+fn installed_and_pasted_pg_cron_jobs_together_make_one_run_for_each_slot() {
     let (_cluster, mut client) = with_cron("");
     let vendor = vendor();
     for i in 0..12 {
@@ -170,7 +170,7 @@ fn pg_cron_s_jobs_and_pasted_ones_together_make_one_run_for_each_slot() {
 }
 
 #[test]
-fn what_is_daily_or_weekly_begins_at_two_in_the_tenant_s_zone() {
+fn daily_and_weekly_syncs_start_at_two_in_the_tenant_s_zone() {
     let (_cluster, mut client) = with_cron("");
     let vendor = vendor();
     let sql = "SELECT name, extract(hour FROM now() AT TIME ZONE name)::integer FROM pg_timezone_names WHERE name ~ '^Etc/GMT[+-][1-9]'";
@@ -209,7 +209,7 @@ fn what_is_daily_or_weekly_begins_at_two_in_the_tenant_s_zone() {
 }
 
 #[test]
-fn what_an_outside_scheduler_asks_for_nobody_else_does() {
+fn connectors_of_an_external_scheduler_are_synced_by_no_other() {
     let cluster = Cluster::start("");
     let mut client = cluster.database("app");
     let vendor = vendor();
@@ -253,7 +253,7 @@ fn mends(client: &mut Client, item: &str, says: &str) {
 }
 
 #[test]
-fn the_doctor_finds_what_is_wrong_and_its_statements_mend_it() {
+fn the_doctor_finds_problems_and_its_statements_fix_them() {
     let (cluster, mut client) = with_cron("");
     let vendor = vendor();
     cluster.wait_worker("app");
@@ -415,7 +415,7 @@ fn the_doctor_finds_what_is_wrong_and_its_statements_mend_it() {
 }
 
 #[test]
-fn the_doctor_says_that_nothing_runs() {
+fn the_doctor_reports_that_no_worker_runs() {
     let cluster = Cluster::start("max_worker_processes = 1");
     let mut client = cluster.database("app");
     // The one slot is the launcher's, or that of PostgreSQL's own.
@@ -454,7 +454,7 @@ fn the_doctor_says_that_nothing_runs() {
 }
 
 #[test]
-fn health_says_how_each_connector_is_and_prometheus_can_read_it() {
+fn the_health_of_each_connector_is_right_in_sql_and_for_prometheus() {
     let cluster = Cluster::start(
         "connector_service.request_retries = 0\nconnector_service.scheduler = 'pg_cron'",
     );

@@ -1,4 +1,4 @@
-//! Credentials: sealed before they are stored, opened for a run, and never anywhere else.
+//! Tests that credentials are sealed before they are stored, opened only for a run, and appear nowhere else.
 
 use std::path::{Path, PathBuf};
 
@@ -118,7 +118,7 @@ fn credentials_are_stored_sealed_and_reach_the_vendor() {
 }
 
 #[test]
-fn a_box_that_a_client_made_is_accepted() {
+fn credentials_that_a_client_sealed_are_accepted() {
     let mut stage = stage();
     let sql = "SELECT connector_service_seal_key()";
     let key: String = stage.client.query_one(sql, &[]).unwrap().get(0);
@@ -185,7 +185,7 @@ fn credentials_of_another_connector_are_refused() {
 }
 
 #[test]
-fn a_missing_or_other_key_is_one_error_and_the_right_one_heals_it() {
+fn a_missing_or_wrong_key_is_one_error_and_the_right_key_clears_it() {
     let mut stage = stage();
     let stored = stage.credentials();
     let (file, kept) = (stage.key_file(), stage.cluster.dir.join("kept"));
@@ -275,7 +275,7 @@ fn a_key_file_that_others_could_use_is_refused_without_its_path_or_content() {
 }
 
 #[test]
-fn a_rotation_that_was_killed_goes_on_and_every_credential_opens_all_the_time() {
+fn a_killed_key_rotation_continues_and_every_credential_stays_readable() {
     let mut stage = stage();
     // The last ones by their ids: what is held up here is not what is synced.
     let fill = "INSERT INTO connectors (connector_id, tenant_id, name, type, credentials, status)
@@ -330,7 +330,7 @@ fn a_rotation_that_was_killed_goes_on_and_every_credential_opens_all_the_time() 
 }
 
 #[test]
-fn a_server_that_may_not_write_beside_its_data_has_its_key_elsewhere_and_says_where() {
+fn a_server_that_cannot_write_beside_its_data_keeps_its_key_elsewhere_and_says_where() {
     let cluster = Cluster::create();
     cluster.configure("shared_preload_libraries = 'connector_service'");
     let (folder, log) = (cluster.dir.clone(), cluster.dir.join("log"));
@@ -389,7 +389,7 @@ fn a_server_that_may_not_write_beside_its_data_has_its_key_elsewhere_and_says_wh
 }
 
 #[test]
-fn what_is_more_than_every_run_should_read_is_refused_when_it_is_saved() {
+fn a_config_that_is_too_large_is_refused_when_saved() {
     let mut stage = stage();
     let set = |client: &mut Client, what: &str| {
         let sql = format!("UPDATE connectors SET {what}");

@@ -1,5 +1,5 @@
-//! Commands on whole databases: what fails fails as on a server that does not know the extension, and nobody's process
-//! ends by it; what they wait for is given back however they end.
+//! Tests commands on whole databases. A command that fails must fail as on a server without the extension and end no
+//! process, and what it waited for must be released however it ends.
 
 use connector_service_test::*;
 use postgres::Client;
@@ -131,7 +131,7 @@ fn what_is_said(cluster: &Cluster, with_extension: bool) -> Vec<(&'static str, S
 }
 
 #[test]
-fn a_command_that_fails_fails_as_without_the_extension_and_ends_no_process() {
+fn a_failing_command_fails_as_without_the_extension_and_ends_no_process() {
     let bare = Cluster::create();
     bare.run();
     let [preloading, serving] = [Cluster::start(""), Cluster::start("")];
@@ -178,7 +178,7 @@ impl Drop for Stopped {
 }
 
 #[test]
-fn a_command_whose_wait_is_cancelled_keeps_nobody_away() {
+fn a_command_whose_wait_is_cancelled_blocks_no_other_session() {
     let cluster = Cluster::start("");
     drop(cluster.database("h1"));
     let mut session = cluster.client("postgres");
@@ -231,7 +231,7 @@ fn a_command_whose_wait_is_cancelled_keeps_nobody_away() {
 }
 
 #[test]
-fn a_database_without_the_extension_has_no_process_started_for_what_is_dropped_in_it() {
+fn a_drop_in_a_database_without_the_extension_starts_no_process() {
     let cluster = Cluster::start("log_min_messages = debug1\n");
     let mut client = cluster.client("postgres");
     client.batch_execute("CREATE DATABASE plain").unwrap();

@@ -1,4 +1,4 @@
-//! A connector is synced: everything once, nothing twice, and only what changed is written again.
+//! Tests how a connector is synced: every record is stored once, and later syncs write only what changed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ fn counters(run: &Value) -> [i64; 6] {
 }
 
 #[test]
-fn a_first_sync_stores_everything_and_a_second_one_rewrites_nothing() {
+fn a_first_sync_stores_every_record_and_a_second_one_rewrites_none() {
     let mut stage = stage(2_500, 100);
     assert_eq!(counters(&stage.sync()), [25, 2_500, 2_500, 0, 0, 0]);
     let before = stage.rows();
@@ -131,7 +131,7 @@ fn only_changed_records_are_rewritten() {
 }
 
 #[test]
-fn data_changed_by_hand_is_put_right_by_the_next_sync() {
+fn data_changed_by_hand_is_corrected_by_the_next_sync() {
     let mut stage = stage(10, 10);
     stage.sync();
     stage
@@ -153,7 +153,7 @@ fn data_changed_by_hand_is_put_right_by_the_next_sync() {
 }
 
 #[test]
-fn the_cursor_is_the_source_s_greatest_value_and_credentials_go_along() {
+fn the_cursor_is_the_source_s_greatest_value_and_requests_carry_credentials() {
     let mut stage = stage(300, 100);
     let run = stage.sync();
     let mut cursor: Value = stage
@@ -222,7 +222,7 @@ fn a_queued_sync_starts_at_commit_and_never_after_a_rollback() {
 }
 
 #[test]
-fn a_long_sync_does_not_keep_another_one_waiting() {
+fn a_long_sync_does_not_delay_another_one() {
     let cluster = Cluster::start("");
     let mut client = cluster.database("app");
     let vendor = Vendor::start(|asked| {
@@ -260,7 +260,7 @@ fn a_long_sync_does_not_keep_another_one_waiting() {
 }
 
 #[test]
-fn a_worker_with_nothing_to_do_does_nothing() {
+fn an_idle_worker_runs_hardly_any_transactions() {
     let mut stage = stage(100, 50);
     stage.sync();
     let transactions = |client: &mut Client| -> i64 {
@@ -278,7 +278,7 @@ fn a_worker_with_nothing_to_do_does_nothing() {
 }
 
 #[test]
-fn many_askers_get_one_run() {
+fn many_sessions_that_request_a_sync_get_the_same_run() {
     let cluster = Cluster::start("");
     let mut client = cluster.database("app");
     let vendor = Vendor::start(|_| Reply::Hang);
@@ -318,7 +318,7 @@ fn many_askers_get_one_run() {
 }
 
 #[test]
-fn what_cannot_be_queued_is_said_and_raises_nothing() {
+fn a_sync_that_cannot_be_queued_gives_a_notice_and_no_error() {
     let mut stage = stage(1, 1);
     let nothing = "SELECT connector_service_sync('00000000-0000-4000-8000-00000000dead') IS NULL";
     assert!(
@@ -371,7 +371,7 @@ fn what_cannot_be_queued_is_said_and_raises_nothing() {
 }
 
 #[test]
-fn a_new_connector_is_due_at_once_and_then_at_its_slot() {
+fn a_new_connector_is_due_at_once_and_then_at_its_slots() {
     let mut stage = stage(10, 10);
     stage
         .client
@@ -428,7 +428,7 @@ fn pg_cron_s_job_syncs_what_is_due() {
 }
 
 #[test]
-fn one_bad_record_costs_one_record() {
+fn one_bad_record_is_quarantined_and_the_others_are_stored() {
     let cluster = Cluster::start("");
     let mut client = cluster.database("app");
     let bad = [
@@ -528,7 +528,7 @@ fn a_record_that_only_the_database_refuses_is_quarantined_alone() {
 }
 
 #[test]
-fn jsonb_takes_everything_that_the_inspection_lets_pass_and_keeps_it_exactly() {
+fn jsonb_stores_every_record_that_passes_inspection_exactly() {
     let values = [
         "1e-300",
         "1e300",

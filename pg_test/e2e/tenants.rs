@@ -1,5 +1,5 @@
-//! What one tenant gets to see of a database that others share with it, against an oracle: a copy of the database
-//! in which there is nobody else.
+//! Tests what one tenant sees of a database that others share with it. The oracle is a copy of the database with that
+//! tenant alone.
 
 use std::collections::BTreeMap;
 
@@ -304,7 +304,7 @@ fn outcome(client: &mut Client, query: &str) -> Result<Vec<String>, String> {
 }
 
 #[test]
-fn whatever_a_tenant_asks_it_sees_what_it_would_see_alone() {
+fn every_query_of_a_tenant_returns_what_it_would_return_without_other_tenants() {
     let seed = std::env::var("TENANTS_SEED").map_or(20_261_123, |seed| seed.parse().unwrap());
     println!("TENANTS_SEED={seed}");
     let cluster = Cluster::start("");

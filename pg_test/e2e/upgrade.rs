@@ -1,5 +1,5 @@
-//! From every released version to this one: the same objects as a fresh install, the same rows, and no sync between a
-//! new library and old SQL.
+//! Tests the update from every released version to this one: the same objects as a fresh install, the same rows, and no
+//! sync while a new library meets old SQL.
 //!
 //! A released version is its whole install script, frozen in `sql/released`; the way from it is in `sql`. Version 0.0.0
 //! is made here, out of this version's own script: it shows that what is compared would be seen to differ.
@@ -185,7 +185,7 @@ fn update(cluster: &Cluster, version: &str, vendor: &Vendor) -> String {
 }
 
 #[test]
-fn every_released_version_becomes_what_a_fresh_install_is() {
+fn an_update_from_every_released_version_equals_a_fresh_install() {
     let mut scripts = Scripts::new();
     let own = scripts.of_this_version();
     let cluster = Cluster::start("");
@@ -214,7 +214,7 @@ fn every_released_version_becomes_what_a_fresh_install_is() {
 }
 
 #[test]
-fn an_update_that_forgets_something_is_seen() {
+fn an_incomplete_update_script_is_detected() {
     let mut scripts = Scripts::new();
     let own = scripts.of_this_version();
     let cluster = Cluster::start("max_worker_processes = 20");

@@ -1,4 +1,4 @@
-//! Files: stored once, corrected, refused whole, looked at, and gone on with after a kill.
+//! Tests files: each is stored once, corrected, refused whole, previewed, and continued after a kill.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -116,7 +116,7 @@ fn counts(run: &Value) -> [i64; 5] {
 }
 
 #[test]
-fn a_file_is_stored_once_and_a_corrected_one_changes_what_differs() {
+fn a_file_is_stored_once_and_a_corrected_file_changes_only_the_differences() {
     let mut stage = stage("csv", json!({"columns": {"amount": "number"}}));
     stage.map_revenue();
     let sql = "SELECT sync_frequency || ' ' || coalesce(next_sync_at::text, '-') FROM connectors";
@@ -181,7 +181,7 @@ fn a_file_is_stored_once_and_a_corrected_one_changes_what_differs() {
 }
 
 #[test]
-fn what_a_file_takes_the_place_of_is_as_declared() {
+fn a_file_replaces_the_rows_that_its_config_declares() {
     let rows = |days: std::ops::Range<u32>| {
         let rows: String = days.map(|day| format!("{day},{}\n", day * 2)).collect();
         format!("id,amount\n{rows}")
@@ -232,7 +232,7 @@ fn what_a_file_takes_the_place_of_is_as_declared() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_stores_nothing_and_is_read_once_config_says_how() {
+fn a_file_that_cannot_be_read_stores_nothing_until_the_config_says_how() {
     let mut stage = stage("csv", json!({}));
     let mut text = "Name;Betrag\n".to_owned() + &"Ada;1\n".repeat(5_000);
     text.push_str("Jürgen;2\n");
@@ -287,7 +287,7 @@ fn a_file_that_cannot_be_read_stores_nothing_and_is_read_once_config_says_how() 
 }
 
 #[test]
-fn a_preview_says_what_it_understood_and_stores_nothing() {
+fn a_preview_reports_how_a_file_is_read_and_stores_nothing() {
     let mut stage = stage(
         "csv",
         json!({"columns": {"amount": {"type": "number", "decimal": ","}}}),
@@ -346,7 +346,7 @@ fn a_preview_says_what_it_understood_and_stores_nothing() {
 }
 
 #[test]
-fn what_is_no_file_for_the_connector_is_refused_at_once() {
+fn a_file_that_does_not_fit_its_connector_is_refused_at_once() {
     let mut stage = stage("csv", json!({}));
     let excel = connect(&mut stage.client, "excel", &json!({}));
     let api = insert_connector(
@@ -498,7 +498,7 @@ fn sales_of(shop: &str, rows: usize) -> String {
 }
 
 #[test]
-fn killed_anywhere_a_file_is_stored_once() {
+fn a_file_is_stored_once_wherever_the_worker_is_killed() {
     let mut stage = stage(
         "csv",
         json!({"columns": {"amount": "number"}, "replaces": "file"}),
@@ -575,7 +575,7 @@ fn killed_anywhere_a_file_is_stored_once() {
 }
 
 #[test]
-fn a_cancelled_upload_ends_at_once_and_can_be_taken_up() {
+fn a_cancelled_upload_stops_at_once_and_can_be_resumed() {
     let mut stage = stage("csv", json!({}));
     let text = sales(300_000);
     let run = try_upload(
@@ -675,7 +675,7 @@ fn bomb(name: &str, start: &str, piece: &str, megabytes: usize) -> Vec<u8> {
 }
 
 #[test]
-fn files_that_hurt_are_refused_and_the_worker_lives_on() {
+fn hostile_files_are_refused_and_the_worker_keeps_running() {
     let mut stage = stage("csv", json!({}));
     let excel = connect(&mut stage.client, "excel", &json!({}));
     // What is used anyway.

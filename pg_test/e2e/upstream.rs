@@ -1,4 +1,4 @@
-//! Vendors that misbehave: each fault ends in a code of its own, and costs nobody else anything.
+//! Tests vendors that misbehave: each failure has its own error code and affects only its own connector.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -179,7 +179,7 @@ fn stage() -> Stage {
 }
 
 #[test]
-fn every_fault_has_its_own_code_and_costs_only_its_own_connector() {
+fn every_failure_has_its_own_code_and_affects_only_its_own_connector() {
     let mut stage = stage();
     let bomb = bomb();
     let shop = std::sync::Arc::new(Shop::new(2_000, 100));
@@ -285,7 +285,7 @@ fn every_fault_has_its_own_code_and_costs_only_its_own_connector() {
 }
 
 #[test]
-fn what_passes_within_the_retries_is_no_failure() {
+fn a_failure_that_ends_within_the_retries_does_not_fail_the_run() {
     let mut stage = stage();
     let tries = std::sync::Mutex::new(BTreeMap::<String, usize>::new());
     let vendor = Vendor::start(move |asked| {
@@ -320,7 +320,7 @@ fn what_passes_within_the_retries_is_no_failure() {
 }
 
 #[test]
-fn a_pass_that_was_cut_off_goes_on_at_the_page_that_failed() {
+fn an_interrupted_sync_continues_at_the_page_that_failed() {
     let mut stage = stage();
     let shop = std::sync::Arc::new(Shop::new(500, 100));
     let broken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
@@ -357,7 +357,7 @@ fn a_pass_that_was_cut_off_goes_on_at_the_page_that_failed() {
 }
 
 #[test]
-fn an_address_where_nobody_answers_is_told_apart() {
+fn an_address_without_an_answer_has_its_own_error_code() {
     let mut stage = stage();
     // Bound and dropped: a port of ours that refuses.
     let closed = std::net::TcpListener::bind("127.0.0.1:0")
@@ -404,7 +404,7 @@ fn an_address_where_nobody_answers_is_told_apart() {
 }
 
 #[test]
-fn credentials_are_not_taken_to_another_host() {
+fn credentials_are_not_sent_to_another_host() {
     let mut stage = stage();
     let other = Vendor::start(|_| Reply::status(400));
     let elsewhere = other.url().replace("127.0.0.1", "localhost");

@@ -1,5 +1,4 @@
-//! What may happen to a history: each change is made in the model at once, and told in SQL where it is not the
-//! vendor who makes it.
+//! The changes of a history. Each change is made in the model at once, and in SQL unless the vendor makes it.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What the database holds, in the shape of the model's outcome.
+//! Reads what the database holds, in the shape of the model's outcome.
 
 use std::collections::BTreeMap;
 

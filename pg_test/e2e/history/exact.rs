@@ -1,5 +1,5 @@
-//! Exact amounts, days and time zones, written down once more: what the pipeline leaves to PostgreSQL and chrono
-//! is here by hand, so that a mistake of theirs or of ours shows as a difference.
+//! Exact amounts, days and time zones, implemented by hand. The pipeline leaves them to PostgreSQL and chrono, so a
+//! mistake of theirs or of ours shows as a difference.
 
 use std::fmt;
 

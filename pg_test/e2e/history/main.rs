@@ -1,5 +1,5 @@
-//! The property of the pipeline: whatever happens, in whatever order, metrics are what the records, mappings and
-//! rates come to, by a model that is written independently in [`model`] and by the extension's own recomputation.
+//! Tests the property of the pipeline: after any changes in any order, the metrics equal those that an independent
+//! model ([`model`]) and the extension's own recomputation derive from the records, mappings and rates.
 //!
 //! One history is one tenant. All advance together, in rounds: changes, then syncs during which more changes are
 //! made, the worker is killed, or the lock of facts is held; then everything is compared.

@@ -1,4 +1,4 @@
-//! The pipeline as one function: from what the raw table holds, the mappings and the rates to metrics.
+//! The pipeline as one function: the raw table, the mappings and the rates go in, metrics come out.
 //!
 //! It follows the comments of the tables and of `metric_mappings`' columns, and shares no code with them.
 

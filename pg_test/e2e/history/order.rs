@@ -1,4 +1,4 @@
-//! A record as the vendor shows it: what it says as JSON, and what that means.
+//! A record: the JSON that the vendor shows, and its meaning.
 
 use crate::exact::{Day, Exact};
 use connector_service_test::Random;

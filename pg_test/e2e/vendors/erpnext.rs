@@ -371,7 +371,7 @@ fn erpnext_misses_nothing_that_changes_while_it_reads() {
 }
 
 #[test]
-fn erpnext_pages_over_more_documents_than_one_page_holds_and_over_equal_stamps() {
+fn erpnext_reads_many_pages_also_where_timestamps_are_equal() {
     let mut fake = ErpNext::new();
     let mut random = Random(43);
     for _ in 0..1_300 {
@@ -389,7 +389,7 @@ fn erpnext_pages_over_more_documents_than_one_page_holds_and_over_equal_stamps()
 }
 
 #[test]
-fn erpnext_s_troubles_are_told_apart() {
+fn erpnext_s_failures_have_different_error_codes() {
     let mut stage = stage(ErpNext::new());
     stage.changes(40, &mut Random(44));
     stage.sync();
@@ -441,7 +441,7 @@ fn erpnext_s_troubles_are_told_apart() {
 }
 
 #[test]
-fn erpnext_s_objects_of_another_shape_are_stored_as_they_come() {
+fn erpnext_s_objects_of_an_unexpected_shape_are_stored_unchanged() {
     stage(ErpNext::new()).stores_objects_of_another_shape(
         47,
         |object| {
@@ -455,7 +455,7 @@ fn erpnext_s_objects_of_another_shape_are_stored_as_they_come() {
 }
 
 #[test]
-fn erpnext_s_pause_is_the_account_s_and_outlives_the_server() {
+fn erpnext_s_rate_limit_pauses_the_account_even_after_a_restart() {
     let mut stage = stage(ErpNext::new());
     stage.changes(20, &mut Random(46));
     stage.waits_when_throttled(

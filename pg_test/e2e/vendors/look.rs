@@ -1,4 +1,4 @@
-//! Checks and previews: what they tell, and that nothing of them stays.
+//! Tests checks and previews: what they report, and that they store nothing.
 
 use connector_service_test::*;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ fn of<'a>(run: &'a Value, stream: &str) -> &'a Value {
 }
 
 #[test]
-fn a_check_reads_one_page_of_each_stream_and_leaves_nothing() {
+fn a_check_reads_one_page_of_each_stream_and_stores_nothing() {
     let mut stage = square::stage(Square::new());
     stage.changes(80, &mut Random(61));
     let run = stage.look("connector_service_check");
@@ -110,7 +110,7 @@ fn a_check_reads_one_page_of_each_stream_and_leaves_nothing() {
 }
 
 #[test]
-fn a_preview_tells_what_a_page_would_come_to_and_leaves_nothing() {
+fn a_preview_reports_the_metrics_of_one_page_and_stores_nothing() {
     let mut stage = Stage::new(Stripe::new());
     stage.changes(40, &mut Random(62));
     // One amount that is none: the mapping says so.
@@ -224,7 +224,7 @@ fn psql_shows_what_a_check_found_and_the_catalog_says_what_each_type_needs() {
 }
 
 #[test]
-fn an_unknown_connector_cannot_be_looked_at() {
+fn an_unknown_connector_cannot_be_checked_or_previewed() {
     let stage = Stage::new(Stripe::new());
     let mut client = stage.client;
     for function in ["connector_service_check", "connector_service_preview"] {

@@ -1,6 +1,6 @@
-//! Each vendor, as its documentation describes it: a fake that answers by the vendor's rules, refuses what the vendor
-//! would refuse, changes while it is read, and keeps books of its own. After every sync the day's numbers must be
-//! what the books say, to the cent and in the tenant's time zone.
+//! Tests each vendor with a fake that follows the vendor's documentation. The fake refuses what the vendor would
+//! refuse, changes while it is read, and keeps its own books. After every sync, each day's numbers must equal the
+//! books, to the cent and in the tenant's time zone.
 
 mod erpnext;
 mod look;

@@ -402,7 +402,7 @@ fn quickbooks_misses_nothing_that_changes_while_it_reads() {
 }
 
 #[test]
-fn quickbooks_records_of_one_second_that_fill_many_pages_all_come() {
+fn quickbooks_records_of_one_second_that_fill_many_pages_are_all_read() {
     let mut fake = QuickBooks::new();
     let at = Utc::now() - TimeDelta::days(2);
     for _ in 0..40 {
@@ -418,7 +418,7 @@ fn quickbooks_records_of_one_second_that_fill_many_pages_all_come() {
 }
 
 #[test]
-fn quickbooks_s_troubles_are_told_apart() {
+fn quickbooks_s_failures_have_different_error_codes() {
     let mut stage = Stage::new(QuickBooks::new());
     stage.changes(60, &mut Random(23));
     stage.hosted().fake.tokens.left = Some(7);
@@ -494,7 +494,7 @@ fn quickbooks_s_troubles_are_told_apart() {
 }
 
 #[test]
-fn quickbooks_s_count_that_is_higher_than_what_came_is_an_alert_until_it_is_not() {
+fn quickbooks_opens_an_alert_while_fewer_records_arrive_than_it_counts() {
     let mut stage = Stage::new(QuickBooks::new());
     stage.changes(40, &mut Random(24));
     stage.hosted().fake.hidden = 3;
@@ -520,7 +520,7 @@ fn quickbooks_s_refresh_token_survives_a_kill_between_receipt_and_use() {
 }
 
 #[test]
-fn quickbooks_s_objects_of_another_shape_are_stored_as_they_come() {
+fn quickbooks_s_objects_of_an_unexpected_shape_are_stored_unchanged() {
     Stage::new(QuickBooks::new()).stores_objects_of_another_shape(
         27,
         |object| {
@@ -534,7 +534,7 @@ fn quickbooks_s_objects_of_another_shape_are_stored_as_they_come() {
 }
 
 #[test]
-fn quickbooks_s_pause_is_the_account_s_and_outlives_the_server() {
+fn quickbooks_s_rate_limit_pauses_the_account_even_after_a_restart() {
     let mut stage = Stage::new(QuickBooks::new());
     stage.changes(20, &mut Random(26));
     let fault = json!({"fault": {"error": [{"message": "ThrottleExceeded", "code": "3001"}]}});

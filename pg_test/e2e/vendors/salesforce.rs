@@ -455,7 +455,7 @@ fn salesforce_misses_nothing_that_changes_while_it_reads() {
 }
 
 #[test]
-fn salesforce_lets_in_by_assertion() {
+fn salesforce_accepts_a_login_by_assertion() {
     let mut stage = Stage::new(Salesforce::new(Way::Jwt));
     stage.changes(20, &mut Random(33));
     stage.sync();
@@ -463,7 +463,7 @@ fn salesforce_lets_in_by_assertion() {
 }
 
 #[test]
-fn salesforce_lets_in_by_the_legacy_login_which_warns_and_is_not_tried_twice() {
+fn salesforce_accepts_the_legacy_login_which_warns_and_is_tried_once() {
     let mut stage = Stage::new(Salesforce::new(Way::Soap));
     stage.changes(20, &mut Random(34));
     let run = stage.sync();
@@ -499,7 +499,7 @@ fn salesforce_lets_in_by_the_legacy_login_which_warns_and_is_not_tried_twice() {
 }
 
 #[test]
-fn salesforce_s_troubles_are_told_apart() {
+fn salesforce_s_failures_have_different_error_codes() {
     let mut stage = Stage::new(Salesforce::new(Way::ClientCredentials));
     stage.changes(60, &mut Random(35));
     stage.hosted().fake.tokens.left = Some(4);
@@ -582,7 +582,7 @@ fn salesforce_s_refresh_token_of_an_org_with_rotation_survives_a_kill_between_re
 }
 
 #[test]
-fn salesforce_s_total_that_is_higher_than_what_came_is_an_alert_until_it_is_not() {
+fn salesforce_opens_an_alert_while_fewer_records_arrive_than_it_counts() {
     let mut stage = Stage::new(Salesforce::new(Way::ClientCredentials));
     stage.changes(20, &mut Random(41));
     let open = "SELECT count(*) FROM data_quality_alerts WHERE alert_type = 'completeness' AND NOT resolved
@@ -598,7 +598,7 @@ fn salesforce_s_total_that_is_higher_than_what_came_is_an_alert_until_it_is_not(
 }
 
 #[test]
-fn salesforce_s_calls_are_left_to_others_where_the_budget_is_used_up() {
+fn salesforce_calls_stop_when_the_budget_is_used_up() {
     let mut stage = Stage::new(Salesforce::new(Way::ClientCredentials));
     stage.changes(30, &mut Random(37));
     stage.hosted().fake.used = 12_001;
@@ -620,7 +620,7 @@ fn salesforce_s_calls_are_left_to_others_where_the_budget_is_used_up() {
 }
 
 #[test]
-fn salesforce_s_limit_is_a_pause_although_it_comes_as_403() {
+fn salesforce_s_rate_limit_is_a_pause_although_its_status_is_403() {
     let mut stage = Stage::new(Salesforce::new(Way::ClientCredentials));
     stage.changes(20, &mut Random(38));
     let error = json!([{"message": "TotalRequests Limit exceeded.", "errorCode": "REQUEST_LIMIT_EXCEEDED"}]);
@@ -628,7 +628,7 @@ fn salesforce_s_limit_is_a_pause_although_it_comes_as_403() {
 }
 
 #[test]
-fn salesforce_names_an_instance_of_its_own_and_no_other() {
+fn salesforce_may_name_only_an_instance_of_its_own_domain() {
     let mut stage = Stage::new(Salesforce::new(Way::ClientCredentials));
     stage.changes(5, &mut Random(39));
     for instance in [

@@ -660,7 +660,7 @@ fn large(bulk: Operations) -> (Stage<Shopify>, Vendor) {
 }
 
 #[test]
-fn shopify_s_long_pass_ends_with_a_file_that_is_read_in_parts() {
+fn shopify_s_large_reads_use_a_bulk_file_that_is_read_in_parts() {
     let (mut stage, files) = large(Operations::default());
     let run = stage.sync();
     stage.agrees();
@@ -676,7 +676,7 @@ fn shopify_s_long_pass_ends_with_a_file_that_is_read_in_parts() {
 }
 
 #[test]
-fn shopify_s_file_is_gone_on_with_where_a_kill_left_it() {
+fn shopify_s_bulk_file_is_continued_after_a_kill() {
     let (mut stage, files) = large(Operations::default());
     // Forty pages, the beginning of the operation, two looks, and the first part.
     stage.cluster.arm("after_commit", 44);
@@ -699,7 +699,7 @@ fn shopify_s_file_is_gone_on_with_where_a_kill_left_it() {
 }
 
 #[test]
-fn shopify_s_long_pass_goes_on_by_pages_where_a_file_cannot_be_had() {
+fn shopify_s_large_reads_use_pages_if_there_is_no_bulk_file() {
     let (mut stage, files) = large(Operations {
         refuses: true,
         ..Operations::default()
@@ -722,7 +722,7 @@ fn shopify_s_long_pass_goes_on_by_pages_where_a_file_cannot_be_had() {
 }
 
 #[test]
-fn shopify_s_file_that_is_over_costs_a_new_start() {
+fn shopify_s_expired_bulk_file_is_requested_again() {
     let (mut stage, _files) = large(Operations {
         lost: 1,
         ..Operations::default()
@@ -742,7 +742,7 @@ fn shopify_s_lists_within_lists_are_read_to_their_end() {
 }
 
 #[test]
-fn shopify_s_troubles_are_told_apart() {
+fn shopify_s_failures_have_different_error_codes() {
     let mut stage = Stage::new(Shopify {
         way: Way::ClientCredentials,
         ..Shopify::new()
@@ -813,7 +813,7 @@ fn shopify_s_troubles_are_told_apart() {
 }
 
 #[test]
-fn shopify_s_queries_ask_for_less_where_they_cost_too_much_and_a_version_that_is_over_is_told() {
+fn shopify_s_queries_shrink_when_they_cost_too_much_and_an_expired_version_is_reported() {
     let mut stage = Stage::new(Shopify {
         most: 120,
         version: "2027-01",
@@ -852,7 +852,7 @@ fn shopify_s_refresh_token_of_a_public_app_survives_a_kill_between_receipt_and_u
 }
 
 #[test]
-fn shopify_s_objects_of_another_shape_are_stored_as_they_come() {
+fn shopify_s_objects_of_an_unexpected_shape_are_stored_unchanged() {
     // What is not asked for does not come; what is asked for may be null, or an object with more in it.
     Stage::new(Shopify::new()).stores_objects_of_another_shape(
         59,
@@ -867,7 +867,7 @@ fn shopify_s_objects_of_another_shape_are_stored_as_they_come() {
 }
 
 #[test]
-fn shopify_s_pause_is_the_account_s_and_outlives_the_server() {
+fn shopify_s_rate_limit_pauses_the_account_even_after_a_restart() {
     let mut stage = Stage::new(Shopify::new());
     stage.changes(20, &mut Random(57));
     stage.waits_when_throttled(

@@ -545,7 +545,7 @@ fn square_misses_nothing_that_changes_while_it_reads() {
 }
 
 #[test]
-fn square_s_troubles_are_told_apart() {
+fn square_s_failures_have_different_error_codes() {
     let mut stage = stage(Square {
         oauth: true,
         ..Square::new()
@@ -632,7 +632,7 @@ fn square_s_refresh_token_of_a_public_client_survives_a_kill_between_receipt_and
 }
 
 #[test]
-fn square_s_objects_of_another_shape_are_stored_as_they_come() {
+fn square_s_objects_of_an_unexpected_shape_are_stored_unchanged() {
     stage(Square::new()).stores_objects_of_another_shape(
         18,
         |object| {
@@ -646,7 +646,7 @@ fn square_s_objects_of_another_shape_are_stored_as_they_come() {
 }
 
 #[test]
-fn square_s_people_who_are_mostly_not_shown_any_more_are_not_believed_to_be_gone() {
+fn square_s_team_members_are_not_deleted_when_most_of_them_are_missing() {
     let mut fake = Square::new();
     for _ in 0..30 {
         let person = json!({"given_name": "Somebody", "status": "ACTIVE"});
@@ -674,7 +674,7 @@ fn square_s_people_who_are_mostly_not_shown_any_more_are_not_believed_to_be_gone
 }
 
 #[test]
-fn square_s_pause_is_the_account_s_and_outlives_the_server() {
+fn square_s_rate_limit_pauses_the_account_even_after_a_restart() {
     let mut stage = stage(Square::new());
     stage.changes(20, &mut Random(15));
     let error = json!({"errors": [{"category": "RATE_LIMIT_ERROR", "code": "RATE_LIMITED"}]});

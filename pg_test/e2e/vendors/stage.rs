@@ -1,4 +1,4 @@
-//! What the tests of all vendors share: a fake on a port, a server with a connector to it, and how they are compared.
+//! Shared by the tests of all vendors: a fake on a port, a server with a connector to it, and their comparison.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -365,7 +365,7 @@ fn stripe_misses_nothing_that_changes_while_it_reads() {
 }
 
 #[test]
-fn stripe_s_troubles_are_told_apart() {
+fn stripe_s_failures_have_different_error_codes() {
     let mut stage = Stage::new(Stripe::new());
     stage.changes(40, &mut Random(3));
     let error = |kind: &str| json!({"error": {"type": kind, "message": "sk_test_not_a_real_key"}});
@@ -435,7 +435,7 @@ fn stripe_s_troubles_are_told_apart() {
 }
 
 #[test]
-fn stripe_leaves_out_what_a_key_may_not_read_unless_it_was_chosen() {
+fn stripe_skips_streams_that_the_key_may_not_read_unless_they_were_chosen() {
     let mut stage = Stage::new(Stripe::new());
     stage.changes(5, &mut Random(8));
     let denied = || {
@@ -462,7 +462,7 @@ fn stripe_leaves_out_what_a_key_may_not_read_unless_it_was_chosen() {
 }
 
 #[test]
-fn stripe_s_pause_is_the_account_s_and_outlives_the_server() {
+fn stripe_s_rate_limit_pauses_the_account_even_after_a_restart() {
     let mut stage = Stage::new(Stripe::new());
     stage.changes(20, &mut Random(5));
     let error = json!({"error": {"type": "invalid_request_error", "code": "rate_limit"}});
@@ -470,7 +470,7 @@ fn stripe_s_pause_is_the_account_s_and_outlives_the_server() {
 }
 
 #[test]
-fn a_run_that_has_waited_for_a_day_fails_and_says_what_for() {
+fn a_run_that_has_waited_for_a_day_fails_and_names_the_reason() {
     let mut stage = Stage::new(Stripe::new());
     stage.changes(5, &mut Random(9));
     let limited = || refusal(429, &[("Retry-After", "3600")], json!({"error": {}}));
@@ -495,7 +495,7 @@ fn a_run_that_has_waited_for_a_day_fails_and_says_what_for() {
 }
 
 #[test]
-fn stripe_s_objects_that_lose_a_field_or_gain_one_are_stored_as_they_come() {
+fn stripe_s_objects_that_lose_or_gain_a_field_are_stored_unchanged() {
     let mut stage = Stage::new(Stripe::new());
     stage.changes(30, &mut Random(6));
     stage.sync();

@@ -1,16 +1,16 @@
 "use strict";
-// What is shown goes in as text, whatever it holds: names and messages are other people's data. What is shown already
-// stays the element it is, so that a refresh takes nobody's focus, selection or place away.
+// Every value is set as text, never as HTML: names and messages are other people's data. A refresh changes the elements
+// that are there and replaces none of them, so that the reader keeps the focus, the selection and the scroll position.
 (() => {
-const QUICK = 2, SLOW = 30; // seconds between two looks: while something goes on, and otherwise
-const FEW = 10; // runs that are shown at first
+const QUICK = 2, SLOW = 30; // seconds between two requests: while a run is active, and otherwise
+const FEW = 10; // runs in the list until "Show all" is pressed
 const KEY = "connector_service.token", CHOSEN = "connector_service.tenant";
 
 const $ = id => document.getElementById(id);
 let token = sessionStorage.getItem(KEY);
-let scope, tenants = [], tenant; // what the token opens, and what is looked at
-let seen, timer, looking; // the last overview, the next look, this one
-let quick = 0; // looks that are still due soon: what a run brought is counted a moment after its end
+let scope, tenants = [], tenant; // what the token may read, and the tenant on display
+let seen, timer, looking; // the last overview, the timer of the next request, the request in flight
+let quick = 0; // quick requests that are left: metrics follow a moment after the end of a run
 let ranks = new Map(), everyRun = false;
 
 // Elements.
@@ -29,7 +29,7 @@ function svg(tag, attributes, ...children) {
   return node;
 }
 
-/** Makes the content again if what it is made of has changed. */
+/** Replaces the content of a node if the data behind it has changed. */
 function fill(node, of, make) {
   const now = JSON.stringify(of);
   if (node.made === now) return;
@@ -39,7 +39,7 @@ function fill(node, of, make) {
 
 const say = (node, text) => fill(node, text, () => text);
 
-/** One element for each item, the same one for the same key. `make` gives an element and what brings it up to date. */
+/** Keeps one element per item; an item with the same key keeps its element. `make` returns {node, update}. */
 function keep(list, items, key, make) {
   const known = list.known || new Map(), now = new Map(), focused = document.activeElement;
   const keys = new Set(items.map(key));
@@ -59,7 +59,7 @@ function keep(list, items, key, make) {
   }
   list.known = now;
   if (lost >= 0) {
-    // What had the focus is done: on to the next one like it, or to what it was listed under.
+    // The element with the focus is gone: the focus moves to the next one in the list, or to the heading.
     const next = list.children[Math.min(lost, list.children.length - 1)];
     ((next && next.querySelector("button")) || list.closest("section").querySelector("h2")).focus();
   } else if (focused !== document.activeElement && list.contains(focused)) focused.focus({preventScroll: true});
@@ -72,10 +72,10 @@ const SHAPES = {
   ring: "M8 2.500a5.5 5.5 0 1 0 .01 0", info: "M8 1.5a6.5 6.5 0 1 0 .01 0M8 7.300v4M8 4.700v.1", dash: "M3 8h10",
 };
 const HEALTH = {
-  ok: ["good", "check", "OK", "the last sync succeeded"], syncing: ["busy", "turn", "Syncing", "a run is going"],
-  queued: ["busy", "dots", "Queued", "waits for its turn"], waiting: ["busy", "glass", "Waiting", "a run is going and asks for nothing at the moment"],
-  late: ["warn", "clock", "Late", "due for long, and not asked for"], failing: ["warn", "alert", "Failing", "it is tried again by itself"],
-  error: ["bad", "cross", "Error", "a person has to mend something"], paused: ["calm", "pause", "Paused", "it is not synced"], new: ["calm", "ring", "New", "never synced"],
+  ok: ["good", "check", "OK", "The last sync succeeded."], syncing: ["busy", "turn", "Syncing", "A sync is running."],
+  queued: ["busy", "dots", "Queued", "The sync starts as soon as a worker is free."], waiting: ["busy", "glass", "Waiting", "The sync is waiting, for example for a rate limit to pass."],
+  late: ["warn", "clock", "Late", "A sync is overdue, and none has been requested."], failing: ["warn", "alert", "Failing", "The last sync failed. It is retried automatically."],
+  error: ["bad", "cross", "Error", "The last sync failed. Somebody has to fix the cause."], paused: ["calm", "pause", "Paused", "Syncs are paused."], new: ["calm", "ring", "New", "The connector has never been synced."],
 };
 const STATES = {
   queued: ["busy", "dots", "Queued"], running: ["busy", "turn", "Running"], succeeded: ["good", "check", "Succeeded"],
@@ -84,7 +84,7 @@ const STATES = {
 const SEVERITIES = {critical: ["bad", "cross", "Critical"], warning: ["warn", "alert", "Warning"], info: ["busy", "info", "Info"]};
 const TROUBLE = ["error", "failing", "late"];
 
-/** A state as a word, a colour and a shape. */
+/** Shows a state as a word, a colour and a shape. */
 function badge(known, word) {
   const [tone, shape, text, meaning] = known[word] || ["calm", "ring", String(word)];
   const node = el("span", {class: "badge", "data-tone": tone, "data-shape": shape},
@@ -107,7 +107,7 @@ function spoken(seconds) {
   return ago.format(Math.trunc(seconds / length), unit);
 }
 
-/** A moment in the reader's words, with the exact one behind it. */
+/** Shows a time in the reader's format; its title is the exact time. */
 function time(text) {
   const at = new Date(text);
   if (isNaN(at)) return el("span", {}, String(text));
@@ -127,16 +127,16 @@ const capital = text => text[0].toUpperCase() + text.slice(1);
 const words = text => String(text).replaceAll("_", " ");
 
 let silence;
-/** Tells everybody, those who listen too. */
+/** Shows a message, and lets screen readers say it. */
 function announce(text) {
-  $("said").textContent = text;
+  $("announcement").textContent = text;
   clearTimeout(silence);
-  silence = setTimeout(() => $("said").textContent = "", 12000);
+  silence = setTimeout(() => $("announcement").textContent = "", 12000);
 }
 
 // The gateway.
 
-/** An answer's text; what is no success is thrown. */
+/** Returns the text of a response. Throws if the status is no success. */
 async function api(path, method = "GET", body, signal) {
   const headers = {Authorization: "Bearer " + token};
   if (body) headers["Content-Type"] = "application/json";
@@ -150,16 +150,16 @@ async function api(path, method = "GET", body, signal) {
   }
   if (mine !== token) throw new DOMException("signed out", "AbortError");
   if (response.ok) return text;
-  let told;
-  try { told = JSON.parse(text).error.message; } catch { /* not ours: a proxy's, say */ }
-  throw Object.assign(Error(told ? capital(told) + "." : `The gateway answered ${response.status}.`), {status: response.status});
+  let message;
+  try { message = JSON.parse(text).error.message; } catch { /* the body is not the gateway's: a proxy answered, for example */ }
+  throw Object.assign(Error(message ? capital(message) + "." : `The gateway answered with status ${response.status}.`), {status: response.status});
 }
 
-/** Whether it was a failure that somebody has to hear of. */
+/** Returns whether the reader has to be told about an error. */
 function failed(error) {
   if (error.name === "AbortError") return false;
   if (error.status !== 401) return true;
-  signOut("The token is not valid, or not any more. Sign in with another one.");
+  signOut("This token is unknown, expired or deleted. Sign in with another one.");
   return false;
 }
 
@@ -172,8 +172,8 @@ function signOut(why) {
   sessionStorage.removeItem(KEY);
   sessionStorage.removeItem(CHOSEN);
   $("board").hidden = $("session").hidden = true;
-  // Nothing of what one token opened is left for the next.
-  for (const id of ["connectors-list", "runs-list", "alerts-list", "quarantine-list", "tiles", "tenant", "only", "first", "total", "chart", "readout", "values", "said", "updated"]) {
+  // The next token must not see anything of this one.
+  for (const id of ["connectors-list", "runs-list", "alerts-list", "quarantine-list", "tiles", "tenant", "only", "first", "total", "chart", "readout", "values", "announcement", "updated"]) {
     $(id).replaceChildren();
     $(id).known = $(id).made = undefined;
   }
@@ -189,7 +189,7 @@ function signOut(why) {
 
 async function signIn() {
   try {
-    // No token holds anything else, and no header may.
+    // A token has no other characters, and a header must not.
     if (!/^[\x21-\x7e]+$/.test(token)) throw Object.assign(Error(), {status: 401});
     ({tenants, scope} = JSON.parse(await api("tenants")));
   } catch (error) {
@@ -245,40 +245,41 @@ async function look() {
   } catch (error) {
     if (signal.aborted || !failed(error)) return;
     wait = 5;
-    say($("trouble"), `${error.message} What is shown may be old; it is tried again every ${wait} seconds.`);
+    say($("trouble"), `${error.message} This page may be out of date. It retries every ${wait} seconds.`);
     $("trouble").hidden = false;
   }
-  // Nobody looks: nothing is asked.
+  // A hidden page sends no requests.
   if (!document.hidden) timer = setTimeout(look, wait * 1000);
 }
 
 const nameOf = id => (seen.connectors.find(c => c.connector_id === id) || {name: "a connector"}).name;
 
-/** Says what ended, and what is new. */
+/** Announces the runs that ended and the alerts that are new. */
 function compare(before, now) {
   if (!before) return;
   const going = new Set(before.runs.filter(r => !r.finished_at).map(r => r.run_id));
-  const said = now.runs.filter(r => r.finished_at && going.has(r.run_id)).map(r => {
+  const news = now.runs.filter(r => r.finished_at && going.has(r.run_id)).map(r => {
     const end = r.state === "failed" ? `failed: ${r.error_message}` : `${r.state}, ${count(r.received, "record")}`;
     return `${capital(r.kind)} of ${nameOf(r.connector_id)} ${end}.`;
   });
   const known = new Set(before.alerts.map(a => a.alert_id));
   const fresh = now.alerts.filter(a => !known.has(a.alert_id)).length;
-  if (fresh && before.alerts.length < 100) said.push(count(fresh, "new alert") + ".");
-  if (said.length) announce(said.slice(0, 3).join(" "));
+  if (fresh && before.alerts.length < 100) news.push(count(fresh, "new alert") + ".");
+  if (news.length) announce(news.slice(0, 3).join(" "));
 }
 
 function show() {
   const {connectors, runs, alerts, quarantine} = seen;
-  const going = connectors.filter(c => c.active_run_id).length, trouble = connectors.filter(c => TROUBLE.includes(c.health));
+  const active = connectors.filter(c => c.active_run_id).length, queued = connectors.filter(c => c.health === "queued").length;
+  const running = active - queued, trouble = connectors.filter(c => TROUBLE.includes(c.health));
   const critical = alerts.filter(a => a.severity === "critical").length;
   const kept = connectors.reduce((sum, c) => sum + c.quarantined, 0);
   const tone = trouble.some(c => c.health === "error") ? "bad" : "warn";
   keep($("tiles"), [
-    ["connectors", connectors.length, 1000, connectors.length === 1 ? "connector" : "connectors", trouble.length ? [count(trouble.length, "needs", "need") + " attention", tone] : [connectors.length ? "all well" : "none yet"]],
-    ["runs", going, Infinity, going === 1 ? "run going" : "runs going", going ? ["live", "busy"] : ["nothing waits"]],
-    ["alerts", alerts.length, 100, alerts.length === 1 ? "open alert" : "open alerts", alerts.length ? [critical ? `${critical} critical` : "to look at", critical ? "bad" : "warn"] : ["none open"]],
-    ["quarantine", kept, Infinity, "in quarantine", kept ? ["cannot be read yet", "warn"] : ["every record read"]],
+    ["connectors", connectors.length, 1000, connectors.length === 1 ? "connector" : "connectors", trouble.length ? [count(trouble.length, "needs", "need") + " attention", tone] : [connectors.length ? "all are well" : "none yet"]],
+    ["runs", running, Infinity, running === 1 ? "sync running" : "syncs running", queued ? [`${number.format(queued)} queued`, "busy"] : running ? ["live", "busy"] : ["none queued"]],
+    ["alerts", alerts.length, 100, alerts.length === 1 ? "open alert" : "open alerts", alerts.length ? [critical ? `${critical} critical` : "none critical", critical ? "bad" : "warn"] : ["all resolved"]],
+    ["quarantine", kept, Infinity, kept === 1 ? "record in quarantine" : "records in quarantine", kept ? ["cannot be used yet", "warn"] : ["every record was read"]],
   ], tile => tile[0], ([id]) => {
     const a = el("a", {href: "#" + id});
     return {node: el("li", {}, a), update: ([, n, most, what, [note, tone]]) => fill(a, [n, what, note, tone], () => {
@@ -286,17 +287,17 @@ function show() {
       return [el("b", {}, number.format(n) + (n >= most ? "+" : "")), " " + what, el("small", {}, note)];
     })};
   });
-  // In trouble first, but nothing moves while somebody looks.
+  // Connectors in trouble come first. The order stays while the page is open, so that no row moves under the reader.
   const rank = c => ranks.get(c.connector_id);
   for (const c of [...trouble, ...connectors]) if (!ranks.has(c.connector_id)) ranks.set(c.connector_id, ranks.size);
   list("connectors", [...connectors].sort((a, b) => rank(a) - rank(b)), c => c.connector_id, connectorRow);
   $("sift").hidden = connectors.length < 8;
   sift();
-  fill($("first"), tenant.tenant_id, () => `INSERT INTO connectors (tenant_id, name, type, config, credentials)\nVALUES ('${tenant.tenant_id}', 'shop', 'shopify', '{…}', '{…}');\n\nSELECT * FROM connector_service_catalog();  -- the types and their keys`);
+  fill($("first"), tenant.tenant_id, () => `INSERT INTO connectors (tenant_id, name, type, config, credentials)\nVALUES ('${tenant.tenant_id}', 'shop', 'shopify', '{…}', '{…}');\n\nSELECT * FROM connector_service_catalog();  -- lists the types and their keys`);
   list("runs", everyRun ? runs : runs.slice(0, FEW), r => r.run_id, runRow);
   $("more").hidden = runs.length <= FEW;
   $("more").setAttribute("aria-expanded", everyRun);
-  say($("more"), everyRun ? "Show fewer" : `Show all ${runs.length}`);
+  say($("more"), everyRun ? "Show fewer" : `Show all ${runs.length} runs`);
   list("alerts", alerts, a => a.alert_id, alertItem);
   const groups = new Map();
   for (const q of quarantine) groups.set(q.connector_id, [...(groups.get(q.connector_id) || []), q]);
@@ -304,7 +305,7 @@ function show() {
   document.querySelector("#quarantine .lead").hidden = !quarantine.length;
 }
 
-/** A section's list, or what it says instead. */
+/** Fills a section's list, or shows the text for an empty one. */
 function list(id, items, key, make) {
   const section = $(id), body = $(id + "-list");
   (section.querySelector("[role=table]") || body).hidden = !items.length;
@@ -312,7 +313,7 @@ function list(id, items, key, make) {
   keep(body, items, key, make);
 }
 
-/** A row of cells; `cells` gives for each what it is made of and how. */
+/** Makes a table row; `cells` returns the data of each cell and a function that makes its content. */
 function row(labels, cells) {
   const tds = labels.map(label => el("td", {role: "cell", "data-label": label}));
   return {node: el("tr", {role: "row"}, ...tds), tds, update: item => cells(item).forEach(([of, make], i) => {
@@ -321,7 +322,7 @@ function row(labels, cells) {
   })};
 }
 
-/** A button that does one thing at a time; it is never taken from who has it in focus. */
+/** Makes a button that runs one action at a time. It is never disabled, because that would take the focus from it. */
 function button(text, label, act) {
   const node = el("button", {type: "button", "aria-label": label}, text);
   node.addEventListener("click", async () => {
@@ -334,26 +335,34 @@ function button(text, label, act) {
   return node;
 }
 
+/** What stands before the message of a failure that is retried. */
+function retry(c) {
+  if (c.health !== "failing" || !c.next_sync_at) return [];
+  return isDue(c) ? ["retrying now: "] : ["retrying at ", time(c.next_sync_at), ": "];
+}
+
+const isDue = c => new Date(c.next_sync_at) <= new Date(seen.now);
+
 function connectorRow({connector_id: id, name, type}) {
-  const isGiven = ["csv", "excel", "webhook"].includes(type); // files and events come by themselves
-  const parts = row(["Connector", "Health", "Last sync", "Next", "Waiting"], c => [
+  const isGiven = ["csv", "excel", "webhook"].includes(type); // files and events are sent to us: there is nothing to request
+  const parts = row(["Connector", "Health", "Last sync", "Next sync", "Open items"], c => [
     [[c.name, c.type, c.sync_frequency], () => [el("strong", {}, c.name), el("small", {}, `${c.type}, ${c.sync_frequency}`)]],
-    [[c.health, c.error_message, c.waiting_for, c.active_pages, c.active_received], () => el("div", {}, badge(HEALTH, c.health), ...[
+    [[c.health, c.error_message, c.waiting_for, c.active_pages, c.active_received, c.next_sync_at, isDue(c)], () => el("div", {}, badge(HEALTH, c.health), ...[
       c.waiting_for && el("small", {}, c.waiting_for),
       c.active_received > 0 && el("small", {}, `${count(c.active_received, "record")}, ${count(c.active_pages, "page")}`),
-      c.error_message && TROUBLE.includes(c.health) && el("small", {class: "wrong"}, c.error_message),
+      c.error_message && TROUBLE.includes(c.health) && el("small", {class: "wrong"}, ...retry(c), c.error_message),
     ].filter(Boolean))],
     [[c.last_sync_at, c.last_sync_at && spoken(-c.lag_seconds)], () => c.last_sync_at ? el("div", {}, time(c.last_sync_at), el("small", {}, spoken(-c.lag_seconds))) : "never"],
-    [[c.status, c.next_sync_at, c.sync_frequency], () => {
+    [[c.status, c.next_sync_at, c.sync_frequency, isDue(c)], () => {
       if (c.status === "paused") return "paused";
-      if (isGiven) return type === "webhook" ? "when it is pushed" : "with a file";
-      if (c.sync_frequency === "manual") return "on request";
-      if (!c.next_sync_at) return "not planned";
-      return new Date(c.next_sync_at) <= new Date(seen.now) ? "now" : time(c.next_sync_at);
+      if (isGiven) return type === "webhook" ? "when events arrive" : "when a file is uploaded";
+      if (c.sync_frequency === "manual") return "only on request";
+      if (!c.next_sync_at) return "not scheduled";
+      return isDue(c) ? "now" : time(c.next_sync_at);
     }],
     [[c.quarantined, c.open_alerts, c.unprocessed, c.backfill_windows_left], () => {
       const waits = [c.open_alerts && count(c.open_alerts, "alert"), c.quarantined && `${number.format(c.quarantined)} in quarantine`,
-        c.unprocessed && count(c.unprocessed, "record") + " to count", c.backfill_windows_left && count(c.backfill_windows_left, "window") + " of a backfill"].filter(Boolean);
+        c.unprocessed && count(c.unprocessed, "record") + " not in metrics yet", c.backfill_windows_left && count(c.backfill_windows_left, "backfill window") + " left"].filter(Boolean);
       return waits.map(text => el("div", {}, text));
     }],
   ]);
@@ -365,7 +374,7 @@ function connectorRow({connector_id: id, name, type}) {
   }
   const sync = button("Sync", `Sync ${name}`, async () => {
     await api("internal/sync-connector", "POST", JSON.stringify({connector_id: id}));
-    return `A sync of ${name} is asked for.`;
+    return `Sync of ${name} requested.`;
   });
   act.append(sync);
   return {node: parts.node, update: c => {
@@ -373,25 +382,25 @@ function connectorRow({connector_id: id, name, type}) {
     const run = seen.runs.find(r => r.run_id === c.active_run_id);
     const isGoing = c.active_run_id && (!run || run.kind === "sync");
     sync.setAttribute("aria-disabled", String(Boolean(isGoing || c.status === "paused")));
-    sync.title = c.status === "paused" ? "It is paused." : isGoing ? "It is on its way." : "";
+    sync.title = c.status === "paused" ? "The connector is paused." : isGoing ? "A sync is already queued or running." : "";
   }};
 }
 
 function runRow() {
-  return row(["Connector", "State", "Started", "Took", "Records", "Result"], r => {
+  return row(["Connector", "State", "Started", "Duration", "Records", "Result"], r => {
     const name = nameOf(r.connector_id), isOver = Boolean(r.finished_at);
     const seconds = r.started_at && (new Date(r.finished_at || seen.now) - new Date(r.started_at)) / 1000;
     const rate = seconds >= 1 ? r.received / seconds : 0;
     return [
-      [[name, r.kind, r.requested_by], () => el("div", {}, el("strong", {}, name), el("small", {}, `${r.kind}, asked for by ${r.requested_by}`))],
+      [[name, r.kind, r.requested_by], () => el("div", {}, el("strong", {}, name), el("small", {}, `${r.kind}, requested by ${r.requested_by}`))],
       [r.state, () => badge(STATES, r.state)],
-      [[r.started_at, r.requested_at], () => r.started_at ? time(r.started_at) : el("div", {}, time(r.requested_at), el("small", {}, "asked for"))],
+      [[r.started_at, r.requested_at], () => r.started_at ? time(r.started_at) : el("div", {}, time(r.requested_at), el("small", {}, "requested"))],
       [seconds, () => r.started_at ? duration(seconds) : ""],
       [[r.received, rate], () => r.received ? el("div", {}, number.format(r.received), rate ? el("small", {}, `${rate < 10 ? digit.format(rate) : number.format(Math.round(rate))}/s`) : "") : isOver ? "0" : ""],
       [r, () => {
         const parts = [["new", r.inserted], ["changed", r.updated], ["unchanged", r.unchanged], ["deleted", r.deleted], ["in quarantine", r.quarantined]];
         const text = parts.filter(([, n]) => n).map(([what, n]) => `${number.format(n)} ${what}`).join(", ");
-        const made = el("div", {}, text || (r.state === "succeeded" ? "nothing new" : ""));
+        const made = el("div", {}, text || (r.state === "succeeded" ? "no new records" : ""));
         if (r.state === "running") made.append(el("div", {}, count(r.pages, "page")), el("div", {class: "going"}));
         if (r.error_message && (r.state !== "succeeded")) made.append(el("div", {class: "wrong"}, r.error_message));
         if (r.hint && r.state !== "succeeded") made.append(el("small", {}, r.hint));
@@ -418,7 +427,7 @@ function quarantineGroup([id]) {
   const name = nameOf(id), title = el("h3"), reasons = el("ul"), head = el("div", {class: "head"}, title);
   if (scope === "app") head.append(button("Replay", `Replay ${name}`, async () => {
     const {replayed} = JSON.parse(await api(`connectors/${id}/replay`, "POST"));
-    return replayed ? `${count(replayed, "record")} of ${name} could be read.` : `No record of ${name} can be read yet.`;
+    return replayed ? `${count(replayed, "record")} of ${name} left the quarantine.` : `No record of ${name} left the quarantine: the cause is still there.`;
   }));
   return {node: el("div", {class: "group"}, head, reasons), update: ([, groups]) => {
     say(title, nameOf(id));
@@ -441,7 +450,7 @@ function sift() {
 
 // Metrics.
 
-let chart; // what is drawn: what was asked and answered, its days, and the day that is pointed at
+let chart; // the chart on display: its request and response, its days, and the selected day
 const picked = name => document.querySelector(`[name=${name}]:checked`).value;
 const day = new Intl.DateTimeFormat(undefined, {day: "numeric", month: "short", year: "numeric", timeZone: "UTC"});
 const shortDay = new Intl.DateTimeFormat(undefined, {day: "numeric", month: "short", timeZone: "UTC"});
@@ -453,7 +462,7 @@ function today() {
   try { return of(tenant.timezone); } catch { return of("UTC"); } // PostgreSQL knows zones that browsers do not
 }
 
-/** The exact sum of numbers as they are written. */
+/** Adds decimal numbers exactly, as text. */
 function total(texts) {
   const places = Math.max(0, ...texts.map(text => (text.split(".")[1] || "").length));
   const units = texts.reduce((sum, text) => {
@@ -469,7 +478,7 @@ async function measure(signal, isDue) {
   if (!isDue && chart && chart.path === path) return;
   const text = await api(path, "GET", undefined, signal);
   if (chart && chart.path === path && chart.text === text) return;
-  // A number can have more digits than a double: it stays the text that came. Within a string the quotes are escaped.
+  // A number can have more digits than a double, so it stays text. Quotes within a string are escaped, and do not match.
   const {metrics} = JSON.parse(text.replace(/"metric_value": ?(-?[\d.]+)/g, '"metric_value":"$1"'));
   const byDay = new Map(metrics.map(m => [m.metric_date, m]));
   const isMoney = type !== "inventory", label = capital(type);
@@ -482,10 +491,11 @@ async function measure(signal, isDue) {
   say($("empty"), `No ${type} in the last ${days} days.`);
   const exact = metrics.map(m => m.metric_value).filter(v => /^[\d.]+$/.test(v));
   say($("total"), isMoney ? show(total(exact)) : exact.length ? show(exact[exact.length - 1]) : "");
-  say($("basis"), isMoney ? `on ${count(metrics.length, "day")}` : `pieces on ${metrics.length ? day.format(date(metrics[metrics.length - 1].metric_date)) : ""}`);
+  const pieces = Number(exact[exact.length - 1]) === 1 ? "piece" : "pieces";
+  say($("basis"), isMoney ? `on ${count(metrics.length, "day")}` : `${pieces} on ${metrics.length ? day.format(date(metrics[metrics.length - 1].metric_date)) : ""}`);
   const left = metrics.filter(m => m.data && m.data.unconverted && Object.keys(m.data.unconverted).length).length;
   $("unconverted").hidden = !left;
-  say($("unconverted"), `On ${count(left, "day")} some amounts do not count: their exchange rate is missing.`);
+  say($("unconverted"), `On ${count(left, "day")}, amounts in another currency are left out: their exchange rate is missing.`);
   say($("caption"), `${label} by day, ${shortDay.format(date(first))} to ${shortDay.format(date(last))}`);
   say($("unit"), isMoney ? `${label} (${tenant.currency})` : `${label} (pieces)`);
   keep($("values"), [...metrics].reverse(), m => m.metric_date, m => {
@@ -518,7 +528,7 @@ function draw() {
   const bars = days.map((d, i) => {
     if (d.value == null) return null;
     const tall = Math.max(bottom - y(values[i]), 1);
-    // The tenant's day that is not over yet is drawn as open.
+    // The bar of today is drawn as an outline, because the day is not over yet.
     return picture.appendChild(svg("rect", {class: d.day === last ? "bar open" : "bar", "data-day": d.day, x: x(i) + (each - bar) / 2, y: bottom - tall, width: bar, height: tall, rx: bar > 6 ? 2 : 0}));
   });
   box.replaceChildren(picture);
@@ -559,7 +569,7 @@ function radios(id, name, options) {
 }
 
 radios("types", "type", ["revenue", "costs", "inventory", "staffing"].map(type => [type, capital(type)]));
-radios("periods", "period", [30, 90, 365].map(days => [days, `${days} d`]));
+radios("periods", "period", [30, 90, 365].map(days => [days, `${days} days`]));
 $("door").addEventListener("submit", event => {
   event.preventDefault();
   token = $("token").value.trim();

@@ -1,13 +1,18 @@
+\echo 'Create the extension. pg_cron is a second extension: it runs SQL at set times, and step 7 uses it.'
 \echo
-\echo == 1. A database with the extension ==
 CREATE EXTENSION pg_cron;
 CREATE EXTENSION connector_service;
 
 \echo
-\echo == 2. A tenant, and a connector to its shop: no more than a row ==
+\echo 'Register a tenant: the business whose data is loaded. Its time zone decides which day a sale belongs to.'
+\echo
 INSERT INTO tenants (tenant_id, name, timezone, currency)
 VALUES ('6f1c2a52-0f0e-4b0e-9d0c-3a8f5e1b7c11', 'Roastery Nord', 'Europe/Berlin', 'EUR');
 
+\echo
+\echo 'Add a connector to the tenant''s web shop. A connector is one row. Its manifest describes the shop''s API: the'
+\echo 'address, how to sign in, where the records are, how to get the next page, and how to ask for changes only.'
+\echo
 INSERT INTO connectors (tenant_id, name, type, credentials, config)
 VALUES ('6f1c2a52-0f0e-4b0e-9d0c-3a8f5e1b7c11', 'web shop', 'api', '{"api_key": "demo"}',
     jsonb_build_object('base_url', :'base_url', 'manifest', $${
@@ -34,23 +39,15 @@ VALUES ('6f1c2a52-0f0e-4b0e-9d0c-3a8f5e1b7c11', 'web shop', 'api', '{"api_key": 
             }
         }]
     }$$::jsonb))
-RETURNING connector_id, status, sync_frequency, next_sync_at <= now() AS is_due \gset
-\echo connector :connector_id: :status, :sync_frequency, due: :is_due
-SELECT credentials AS "credentials, as they are stored" FROM connectors;
+RETURNING connector_id \gset
+SELECT name, status, sync_frequency, next_sync_at <= now() AS is_due, credentials FROM connectors;
+\echo 'Look at is_due: a new connector is due at once. Look at credentials: the API key is stored encrypted only.'
 
 \echo
-\echo == 3. What its orders mean: each line is revenue of its article, a refund is a cost of its own day ==
+\echo 'Say what the orders mean. Each line of an order is revenue of its article. A refunded order is a cost on the day of'
+\echo 'its refund. The paths are SQL/JSON paths into the record.'
+\echo
 INSERT INTO metric_mappings (connector_id, stream, metric_type, items_path, value_path, category_path, date_path, currency_path)
 VALUES (:'connector_id', 'orders', 'revenue', '$.lines[*]', '$.quantity * $.price', '$.article', '$record.created_at', '$record.currency');
 INSERT INTO metric_mappings (connector_id, stream, metric_type, value_path, category_path, date_path, currency_path, filter)
 VALUES (:'connector_id', 'orders', 'costs', '$.total', '"refunds"', '$.updated_at', '$.currency', '$.status == "refunded"');
-
-\echo
-\echo == 4. The first sync, watched ==
-CALL connector_service_sync_wait(:'connector_id');
-
-SELECT count(*) AS orders, count(DISTINCT data->>'city') AS cities, sum((data->>'total')::numeric) AS total
-FROM raw_connector_data;
-
-SELECT data->>'city' AS city, count(*) AS orders, sum((data->>'total')::numeric) AS total
-FROM raw_connector_data GROUP BY 1 ORDER BY total DESC;

@@ -1,15 +1,12 @@
 #!/usr/bin/env bash
 # Reads the install script as an attacker would, with pgspot (from PyPI, into target/): objects that could be taken for
-# others', functions that could be led astray. Needs python3 with venv; no part of `make test`.
+# others', functions that could be led astray. It is no part of `make test`.
 #
-#   pg_test/pgspot.sh SCRIPT
+#   pg_test/pgspot/pgspot.sh SCRIPT
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 tools=target/pgspot
-if [ ! -x $tools/bin/pgspot ]; then
-    python3 -m venv $tools
-    $tools/bin/pip install --quiet pgspot==0.9.4
-fi
+pg_test/prepare.sh python pgspot
 # pgspot reads bodies that are text. One in standard SQL is bound when it is created, under the path that the script has
 # then: it is shown to pgspot as text with that path.
 python3 - "$1" >target/pgspot.sql <<'PY'
