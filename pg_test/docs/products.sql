@@ -1,0 +1,12 @@
+-- The connector of README.md, synced once, with credentials, so that there is a key.
+INSERT INTO connectors (tenant_id, name, type, credentials, config)
+VALUES ('00000000-0000-4000-8000-000000000001', 'products', 'api', '{"api_key": "sk_test_not_a_real_key"}', '{"manifest": {"streams": [{
+    "name": "products", "primary_key": "id", "retriever": {
+        "requester": {"url_base": "https://dummyjson.com", "path": "products"},
+        "record_selector": {"extractor": {"field_path": ["products"]}},
+        "paginator": {
+            "pagination_strategy": {"type": "OffsetIncrement", "page_size": 30},
+            "page_size_option": {"inject_into": "request_parameter", "field_name": "limit"},
+            "page_token_option": {"inject_into": "request_parameter", "field_name": "skip"}}}}]}}')
+RETURNING connector_id \gset
+CALL connector_service_sync_wait(:'connector_id');
