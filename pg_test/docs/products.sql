@@ -1,4 +1,5 @@
--- The connector of README.md, synced once, with credentials, so that there is a key.
+-- The connector of README.md, synced once, with credentials, so that there is a key, and a day old, like what is
+-- in a backup.
 INSERT INTO connectors (tenant_id, name, type, credentials, config)
 VALUES ('00000000-0000-4000-8000-000000000001', 'products', 'api', '{"api_key": "sk_test_not_a_real_key"}', '{"manifest": {"streams": [{
     "name": "products", "primary_key": "id", "retriever": {
@@ -10,3 +11,4 @@ VALUES ('00000000-0000-4000-8000-000000000001', 'products', 'api', '{"api_key": 
             "page_token_option": {"inject_into": "request_parameter", "field_name": "skip"}}}}]}}')
 RETURNING connector_id \gset
 CALL connector_service_sync_wait(:'connector_id');
+UPDATE connectors SET created_at = created_at - interval '1 day';

@@ -746,8 +746,20 @@ fn nothing_that_was_there_before_becomes_a_part_of_it() {
     assert_eq!(text(&mut root, sql), everybodys);
 }
 
+const APPLICATION_AND_TENANT: &str = "
+CREATE ROLE web LOGIN IN ROLE connector_service_app;
+CREATE ROLE corner_shop LOGIN IN ROLE connector_service_tenant;
+INSERT INTO tenant_roles (role_name, tenant_id) VALUES ('corner_shop', '00000000-0000-4000-8000-000000000001');
+
+SET ROLE web;
+BEGIN;
+SELECT connector_service_act_for('00000000-0000-4000-8000-000000000001');
+SELECT name, status FROM connectors;
+COMMIT;
+";
+
 #[test]
-fn the_roles_of_the_readme_work_as_they_stand() {
+fn an_application_and_a_tenant_see_their_tenant() {
     let cluster = Cluster::start("");
     let mut root = cluster.database("app");
     let tenant = "00000000-0000-4000-8000-000000000001";
@@ -755,7 +767,7 @@ fn the_roles_of_the_readme_work_as_they_stand() {
         "INSERT INTO connectors (tenant_id, name, type, status) VALUES ('{tenant}', 'own', 'stripe', 'paused'), (gen_random_uuid(), 'another''s', 'stripe', 'paused')"
     );
     root.batch_execute(&insert).unwrap();
-    let shown = cluster.script("app", readme_sql("CREATE ROLE web LOGIN"));
+    let shown = cluster.script("app", APPLICATION_AND_TENANT);
     assert!(
         shown.contains("own|paused") && !shown.contains("another"),
         "{shown}"

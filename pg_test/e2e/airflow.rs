@@ -1,4 +1,4 @@
-//! The real Airflow as an outside scheduler of three databases: `pg_test/airflow/connector_service_dag.py`.
+//! The real Airflow as an outside scheduler of three databases: `docs/airflow/connector_service_dag.py`.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,7 +79,7 @@ impl Airflow {
         let prepare = root.join("pg_test/airflow/prepare.sh");
         assert!(Command::new(prepare).status().unwrap().success());
         let home = cluster.dir.join("airflow");
-        let dag = root.join("pg_test/airflow/connector_service_dag.py");
+        let dag = root.join("docs/airflow/connector_service_dag.py");
         // As its docstring says: a DAG out of one folder, and what a triggerer imports out of the other one.
         for folder in ["dags", "plugins"] {
             std::fs::create_dir_all(home.join(folder)).unwrap();

@@ -697,8 +697,18 @@ fn with_a_certificate_it_speaks_tls_and_takes_a_renewed_one_over() {
     });
 }
 
+const CREATE_TOKEN: &str = r"
+SELECT connector_service_create_token('the web shop''s back office', '00000000-0000-4000-8000-000000000001', 'app') AS token \gset
+";
+
+const CREATE_TILL: &str = r#"
+INSERT INTO connectors (tenant_id, name, type, credentials, config)
+VALUES ('00000000-0000-4000-8000-000000000001', 'till', 'webhook', '{"secret": "whsec_test_not_a_real_secret"}',
+        '{"stream": "orders", "key": "id", "updated_at": "updated_at", "signature_header": "x-hub-signature-256", "signature_prefix": "sha256="}');
+"#;
+
 #[test]
-fn the_gateway_of_the_readme_takes_what_a_till_pushes() {
+fn a_till_pushes_and_a_back_office_reads() {
     let mut stage = Gateway::start("");
     stage
         .client
@@ -706,9 +716,9 @@ fn the_gateway_of_the_readme_takes_what_a_till_pushes() {
             "INSERT INTO tenants (tenant_id) VALUES ('{TENANT}')"
         ))
         .unwrap();
-    let token = readme_sql("connector_service_create_token").to_owned() + "\\echo :token\n";
+    let token = CREATE_TOKEN.to_owned() + "\\echo :token\n";
     let token = stage.cluster.script("app", &token);
-    stage.cluster.script("app", readme_sql("'webhook'"));
+    stage.cluster.script("app", CREATE_TILL);
     let sql = "SELECT connector_id::text FROM connectors WHERE name = 'till'";
     let till: String = stage.client.query_one(sql, &[]).unwrap().get(0);
     let body = r#"{"id": 1, "total": 5, "updated_at": "2026-01-05T10:00:00Z"}"#;

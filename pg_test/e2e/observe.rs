@@ -140,7 +140,7 @@ fn populate(stage: &mut Gateway, vendor: &Vendor) {
 }
 
 fn dashboard() -> Value {
-    let file = root().join("pg_test/grafana/connector_service.json");
+    let file = root().join("docs/grafana/connector_service.json");
     serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
 }
 
@@ -238,7 +238,7 @@ fn each_panel_of_the_dashboard_shows_what_there_is_to_a_reader_of_all_and_to_a_t
     let vendor = vendor();
     let mut stage = Gateway::start(SETTINGS);
     populate(&mut stage, &vendor);
-    let role = std::fs::read_to_string(root().join("pg_test/grafana/role.sql")).unwrap();
+    let role = std::fs::read_to_string(root().join("docs/grafana/role.sql")).unwrap();
     stage.execute(&role);
     stage.execute(&format!(
         "CREATE ROLE corner_shop LOGIN IN ROLE connector_service_tenant;
@@ -1421,6 +1421,15 @@ fn postgrest(
     Ok(answer)
 }
 
+/// As docs/gateway.md has it.
+const SPEAK_FOR: &str = "
+CREATE ROLE web_api IN ROLE connector_service_app;
+CREATE ROLE authenticator LOGIN NOINHERIT IN ROLE web_api;
+CREATE FUNCTION speak_for() RETURNS void LANGUAGE sql AS $$
+    SELECT connector_service_act_for((nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'tenant_id')::uuid)
+$$;
+";
+
 #[test]
 fn postgrest_finds_what_it_needs() {
     let mut stage = Gateway::start(SETTINGS);
@@ -1428,7 +1437,7 @@ fn postgrest_finds_what_it_needs() {
         "INSERT INTO tenants (tenant_id) VALUES ('{TENANT}'), ('{OTHER}');
          INSERT INTO metrics (tenant_id, metric_type, metric_date, metric_value) VALUES ('{TENANT}', 'revenue', '2026-01-05', 12.50)"
     ));
-    stage.cluster.script("app", readme_sql("speak_for"));
+    stage.cluster.script("app", SPEAK_FOR);
     let vendor = Vendor::start(|_| Reply::Json(r#"{"data": [], "next": null}"#.into()));
     let shop = insert_connector(&mut stage.client, "shop", &api(&vendor.url(), "orders"));
     let tenant = "UPDATE connectors SET tenant_id = $1::text::uuid";

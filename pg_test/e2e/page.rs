@@ -244,17 +244,20 @@ impl Browser {
 
     /// Writes a picture into the folder that PICTURES names, for a person to look at.
     fn picture(&self, name: &str) {
-        let Some(folder) = std::env::var_os("PICTURES") else {
-            return;
-        };
+        if let Some(folder) = std::env::var_os("PICTURES") {
+            let bytes = self.screenshot();
+            std::fs::write(Path::new(&folder).join(name), bytes).unwrap();
+        }
+    }
+
+    /// The whole page, as PNG.
+    fn screenshot(&self) -> Vec<u8> {
         let height = self.value("document.documentElement.scrollHeight");
         let width = self.value("innerWidth");
         let clip = json!({"x": 0, "y": 0, "width": width, "height": height, "scale": 1});
         let body = json!({"cmd": "Page.captureScreenshot", "params": {"captureBeyondViewport": true, "clip": clip}});
         let taken = self.post("goog/cdp/execute", &body);
-        let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, word(&taken, "data"))
-            .unwrap();
-        std::fs::write(Path::new(&folder).join(name), bytes).unwrap();
+        base64::Engine::decode(&base64::prelude::BASE64_STANDARD, word(&taken, "data")).unwrap()
     }
 }
 
@@ -847,4 +850,45 @@ fn it_fits_a_small_phone_and_can_be_read_in_the_light_and_in_the_dark() {
     assert_eq!(browser.value(small), json!([]));
     assert_eq!(browser.complaints(), [""; 0]);
     assert!(stage.gateway.cluster.log().contains("gateway"));
+}
+
+/// A tenant with a month of revenue, four connectors, and something to look at.
+#[test]
+#[ignore = "writes docs/images/page.png: cargo test -p connector_service_test --test page the_picture -- --ignored"]
+fn the_picture_of_the_front_page_is_made() {
+    let mut stage = stage();
+    let vendor = vendor_of(1_240);
+    let locked = Vendor::start(|_| Reply::status(401));
+    let connectors = [
+        ("web shop", Shop::config(&vendor.url())),
+        ("market stall", Shop::config(&vendor.url())),
+        ("wholesale", Shop::config(&vendor.url())),
+        ("payments", api(&locked.url(), "payments")),
+    ];
+    let rule = "ALTER TABLE raw_connector_data ADD CONSTRAINT price_is_known CHECK (source_record_id <> 'orders/7')";
+    stage.gateway.execute(rule);
+    for (name, config) in &connectors {
+        let connector = insert_connector(&mut stage.gateway.client, name, config);
+        let run = sync(&mut stage.gateway.client, &connector);
+        wait_for_run(&mut stage.gateway.client, &run);
+    }
+    stage.alert(TENANT, "warning", "no revenue from market stall on Sunday");
+    stage.gateway.execute(&format!(
+        "INSERT INTO metrics (tenant_id, metric_type, metric_date, metric_value)
+         SELECT '{TENANT}', 'revenue', (now() AT TIME ZONE 'UTC')::date - n, 5000.25 + 37 * (n * n % 91) FROM generate_series(1, 29) AS n WHERE n <> 11"
+    ));
+    let token = stage.gateway.token(Some(TENANT), "app");
+    let browser = &stage.browser;
+    browser.size(1000, 700);
+    browser.prefer("light");
+    browser.sign_in(&token);
+    browser.until(
+        "the chart",
+        "document.querySelectorAll('#chart .bar').length === 28",
+    );
+    let picture = browser.screenshot();
+    assert!(picture.len() < 150_000, "{} bytes", picture.len());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/images");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("page.png"), picture).unwrap();
 }

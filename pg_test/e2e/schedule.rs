@@ -592,34 +592,3 @@ fn prometheus(text: &str) -> BTreeMap<String, f64> {
     }
     samples
 }
-
-#[test]
-fn the_session_of_the_readme_runs_as_it_stands() {
-    let (cluster, mut client) = with_cron("");
-    let vendor = vendor();
-    let shop = insert_connector(&mut client, "shop", &api(&vendor.url(), "orders"));
-    client
-        .batch_execute("UPDATE connectors SET sync_frequency = 'hourly', next_sync_at = now() + interval '1 day'")
-        .unwrap();
-    client
-        .batch_execute(readme_sql(
-            "SELECT connector_service_sync(connector_id) FROM connectors",
-        ))
-        .unwrap();
-    let shown = cluster.script("app", readme_sql("connector_service_doctor"));
-    let shown: Vec<&str> = shown.lines().collect();
-    let has = |line: &str| assert!(shown.contains(&line), "{line}: {shown:#?}");
-    has("sync|succeeded|postgres|1|1|1|0|0||");
-    has("12");
-    assert!(shown.iter().any(|line| line.ends_with("|12")), "{shown:#?}");
-    assert!(
-        shown
-            .iter()
-            .any(|line| line.starts_with("connector_service|connector_service sync worker|idle|")),
-        "{shown:#?}"
-    );
-    let sql = "SELECT count(*) FROM sync_runs WHERE kind = 'backfill' AND state NOT IN ('cancelled', 'succeeded')";
-    assert_eq!(count(&mut client, sql), 0);
-    let sql = "SELECT next_sync_at <= now() OR last_sync_at > now() - interval '1 minute' FROM connectors WHERE connector_id = $1::text::uuid";
-    assert!(client.query_one(sql, &[&shop]).unwrap().get::<_, bool>(0));
-}

@@ -781,13 +781,25 @@ fn files_that_hurt_are_refused_and_the_worker_lives_on() {
     assert_eq!(counts(&stage.upload("sound.csv", sales(20_000)))[2], 20_000);
 }
 
+const BY_BASE64: &str = r"
+\set file `base64 sales.csv`
+CALL connector_service_wait(connector_service_upload('00000000-0000-4000-8000-00000000000a', 'sales.csv', decode(:'file', 'base64')));
+";
+
+const BY_LARGE_OBJECT: &str = r"
+\lo_import sales.csv
+SELECT connector_service_upload('00000000-0000-4000-8000-00000000000a', 'sales.csv', lo_get(:LASTOID)) AS run \gset
+\lo_unlink :LASTOID
+CALL connector_service_wait(:'run');
+";
+
 #[test]
-fn the_statements_of_the_readme_send_a_local_file() {
+fn psql_sends_a_local_file_as_base64_or_as_a_large_object() {
     let mut stage = stage("csv", json!({"key": ["Order ID"]}));
     let file = stage.cluster.data().parent().unwrap().join("sales.csv");
     std::fs::write(&file, "Order ID,Total\n0042,10\n").unwrap();
-    for holds in ["`base64", "\\lo_import"] {
-        let psql = readme_sql(holds).replace("sales.csv", file.to_str().unwrap());
+    for psql in [BY_BASE64, BY_LARGE_OBJECT] {
+        let psql = psql.replace("sales.csv", file.to_str().unwrap());
         let psql = psql.replace(
             "'00000000-0000-4000-8000-00000000000a'",
             &format!("'{}'", stage.connector),

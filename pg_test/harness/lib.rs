@@ -43,15 +43,6 @@ pub fn skip(why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
-/// The SQL of the README: its first block that holds a text.
-pub fn readme_sql(holds: &str) -> &'static str {
-    let blocks = include_str!("../../README.md").split("```sql\n").skip(1);
-    let mut blocks = blocks.filter_map(|rest| rest.split("```").next());
-    blocks
-        .find(|sql| sql.contains(holds))
-        .unwrap_or_else(|| panic!("no block of the README holds {holds}"))
-}
-
 /// Kilobytes of memory a process has, by the name of a line of its status (VmRSS, VmHWM, RssAnon).
 pub fn memory_kb(pid: i32, line: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

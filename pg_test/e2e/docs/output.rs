@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use regex::Regex;
 
 /// What may differ, and how it looks. The first that fits is taken.
-const KINDS: [(&str, &str); 8] = [
+const KINDS: [(&str, &str); 9] = [
     ("uuid", r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"),
     (
         "time",
@@ -19,6 +19,7 @@ const KINDS: [(&str, &str); 8] = [
     ("duration", r"\b\d+(?:\.\d+)? (?:ms|s)\b"),
     ("token", r"\bcs_[A-Za-z0-9_-]{20,}"),
     ("key", r"\b[A-Za-z0-9+/]{43}="),
+    ("key_id", r"\bkey [0-9a-f]{16}\b"),
 ];
 
 /// Ids that begin like this are written by people, and have to be the same.

@@ -71,8 +71,8 @@ fn table(page: &mut String, head: &[&str], rows: &[Vec<String>]) {
     page.push('\n');
 }
 
-/// Functions and procedures that a user may call. What only the extension's triggers and functions call is for nobody:
-/// its comment begins with "For ", or it is a trigger's.
+/// Functions and procedures that a user may call: one of the roles may, or the comment says that a superuser does. What
+/// only the extension's own functions, triggers and policies call is left out.
 fn functions(client: &mut Client, page: &mut String) {
     let sql = format!(
         "SELECT p.proname::text, p.oid::regprocedure::text, pg_get_function_arguments(p.oid),
@@ -94,6 +94,9 @@ fn functions(client: &mut Client, page: &mut String) {
         let [name, _, arguments, result, comment, kind, roles] = &row[..] else {
             unreachable!()
         };
+        if roles.is_empty() && !comment.contains("superuser") {
+            continue;
+        }
         *page += &format!("### {name}\n\n");
         let call = match kind.as_str() {
             "p" => "CALL ",

@@ -190,7 +190,7 @@ struct Stage {
     gateway: u16,
     /// What stands in a page, and what takes its place when it runs.
     replaced: Vec<(String, String)>,
-    _fakes: Vec<Fake>,
+    fakes: Vec<Fake>,
     _another: Option<Cluster>,
     _cluster: Cluster,
 }
@@ -275,7 +275,7 @@ impl Stage {
             folder: folder.clone(),
             gateway,
             replaced,
-            _fakes: fakes,
+            fakes,
             _another: another,
             _cluster: cluster,
         };
@@ -301,9 +301,14 @@ impl Stage {
     fn shown(&self, text: &str) -> String {
         let host = |url: &str| url.split("//").last().unwrap_or_default().to_owned();
         let pairs = self.replaced.iter();
-        pairs.fold(text.to_owned(), |text, (shown, real)| {
+        let text = pairs.fold(text.to_owned(), |text, (shown, real)| {
             text.replace(real, shown).replace(&host(real), &host(shown))
-        })
+        });
+        // Messages name the host of a source without its port.
+        match &self.fakes[..] {
+            [fake] => text.replace("127.0.0.1: ", &format!("{}: ", host(&fake.url))),
+            _ => text,
+        }
     }
 
     fn sql(&mut self, block: &Block) -> Result<String, String> {
