@@ -1,7 +1,7 @@
 # `make help` lists what there is to run. On a fresh Debian 12 with rustup's cargo, `make demo` and `make test`
 # do everything: root installs the packages that are missing; anybody else is told their names.
 #
-# PG_CONFIG   the server to build for and to run, PostgreSQL 14 to 18   (default: the pg_config in PATH)
+# PG_CONFIG   the server to build for and to run, PostgreSQL 15 to 18   (default: the pg_config in PATH)
 # SERVE=1     of `make demo`: goes on until Enter is typed, so that the page can be looked at
 # KEEP=1      leaves the temporary servers' folders for a look
 # PART, ROUNDS   of `make bench`: sync (RECORDS, PAGES), settle (FACTS), read (METRICS), seal (CONNECTORS), database (ROWS),
