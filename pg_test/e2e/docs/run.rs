@@ -112,7 +112,7 @@ pub fn run(page: Page) -> (Count, Vec<String>) {
         if output::is_same(&output.text, &came) {
             continue;
         }
-        let came = output::for_page(&came);
+        let came = output::for_page(&output.text, &came);
         if accepts() {
             accepted.push((output, came));
         } else {
