@@ -1,7 +1,7 @@
 # `make help` lists what there is to run. On a fresh Debian 12 with rustup's cargo, each target installs the packages
 # that it needs and that are missing. It does so as root; any other user is told the packages' names.
 #
-# PG_CONFIG   the server to build for and to run, PostgreSQL 14 to 18   (default: the pg_config in PATH)
+# PG_CONFIG   the server to build for and to run, PostgreSQL 15 to 18   (default: the pg_config in PATH)
 # SERVE       of `make demo`: 1 keeps the page up until Enter is typed, 0 does not   (default: 1 in a terminal)
 # KEEP=1      leaves the temporary servers' folders for a look
 # PART, ROUNDS   of `make bench`: sync (RECORDS, PAGES), settle (FACTS), read (METRICS), seal (CONNECTORS), database (ROWS),

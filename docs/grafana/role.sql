@@ -1,6 +1,6 @@
--- A role for Grafana's data source: it reads, of all tenants, what the dashboard shows, and neither records, configs nor
--- credentials. Whoever may edit a dashboard can run any SQL with it. For one tenant, a role that is bound to it by
--- tenant_roles does, without any of this.
+-- A role for Grafana's data source. It reads what the dashboard shows, of all tenants, but no records, configs or
+-- credentials. A person who may edit dashboards can run any SQL as this role. For one tenant you need none of this: use a
+-- role that tenant_roles binds to that tenant.
 CREATE ROLE grafana LOGIN BYPASSRLS;
 ALTER ROLE grafana SET default_transaction_read_only = on;
 GRANT SELECT ON tenants, sync_runs, metrics, data_quality_alerts, connector_health TO grafana;

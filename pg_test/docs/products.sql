@@ -1,4 +1,4 @@
--- The connector of README.md, synced once, with credentials, so that there is a key, and a day old, like what is
+-- The connector of README.md, which the worker syncs at once, with credentials, so that there is a key, and a day old, like what is
 -- in a backup.
 INSERT INTO connectors (tenant_id, name, type, credentials, config)
 VALUES ('00000000-0000-4000-8000-000000000001', 'products', 'api', '{"api_key": "sk_test_not_a_real_key"}', '{"manifest": {"streams": [{
@@ -8,7 +8,5 @@ VALUES ('00000000-0000-4000-8000-000000000001', 'products', 'api', '{"api_key": 
         "paginator": {
             "pagination_strategy": {"type": "OffsetIncrement", "page_size": 30},
             "page_size_option": {"inject_into": "request_parameter", "field_name": "limit"},
-            "page_token_option": {"inject_into": "request_parameter", "field_name": "skip"}}}}]}}')
-RETURNING connector_id \gset
-CALL connector_service_sync_wait(:'connector_id');
+            "page_token_option": {"inject_into": "request_parameter", "field_name": "skip"}}}}]}}');
 UPDATE connectors SET created_at = created_at - interval '1 day';

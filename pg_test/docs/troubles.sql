@@ -15,5 +15,3 @@ INSERT INTO metric_mappings (connector_id, stream, metric_type, value_path, date
 VALUES (:'connector_id', 'rows', 'revenue', '$.Amount', '$.Day');
 CALL connector_service_wait(connector_service_upload(:'connector_id', 'sales.csv',
     E'Order,Day,Amount\n1,2026-01-05,19.90\n2,2026-01-05,22.10\n3,2026-01-05,ten\n4,2026-01-06,8\n'::bytea));
-\i settle.sql
-SELECT refresh_monthly_revenue();

@@ -14,7 +14,7 @@ pub struct Page {
 }
 
 pub enum Step {
-    /// `<!-- test: file -->`: a file of pg_test/docs that runs here and is not shown.
+    /// `<!-- test: file -->`: a file of pg_test/docs that runs here and is not shown; or several, with commas.
     Hidden(String),
     Block(Block),
 }
@@ -105,7 +105,7 @@ impl Page {
                 match key {
                     "not run" => not_run = Some(value.to_owned()),
                     "drawing" => is_drawing = true,
-                    "test" => self.steps.push(Step::Hidden(value.to_owned())),
+                    "test" => self.steps.extend(list(value).map(Step::Hidden)),
                     "vendor" => self.vendors.extend(list(value)),
                     "with" => self.with.extend(list(value)),
                     _ => panic!("{}:{}: unknown comment \"{key}\"", self.name, at + 1),

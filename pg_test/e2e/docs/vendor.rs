@@ -6,6 +6,7 @@ use connector_service_test::{Asked, Reply, Vendor};
 use serde_json::{Value, json};
 
 use std::path::Path;
+use std::time::Duration;
 
 pub struct Fake {
     /// Scheme and host as the page writes them.
@@ -122,10 +123,13 @@ fn dummyjson(asked: &Asked) -> Reply {
         .take(limit)
         .map(product)
         .collect();
-    Reply::Json(format!(
+    let page = Reply::Json(format!(
         r#"{{"products": [{}], "total": {}, "skip": {skip}, "limit": {}}}"#,
         products.join(", "),
         categories.len(),
         products.len()
-    ))
+    ));
+    // As if it were far away: a page that creates a connector, and asks for a sync in the next statement, waits for the
+    // sync that is going already.
+    Reply::After(Duration::from_millis(60), Box::new(page))
 }
