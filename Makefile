@@ -30,7 +30,7 @@ prepare: ## install what this machine lacks for building: packages, cargo-pgrx
 	@pg_test/prepare.sh build
 
 prepare-test: ## install what this machine lacks for the tests: pg_cron, MariaDB, openssl, and all of the above
-	@pg_test/prepare.sh test
+	@pg_test/prepare.sh $(or $(PREPARED),test)
 
 install: prepare ## build the extension and install it into the server of PG_CONFIG
 	$(INSTALL)
@@ -44,6 +44,9 @@ demo: ## from an empty server to the first numbers, step by step, in a server of
 	@echo "Step 3 of 10: build the program that shows the rest (about 2 minutes the first time, a second later on)"
 	@cargo build -p connector_service_test --bin demo
 	@cargo run --quiet -p connector_service_test --bin demo
+
+# Everything that the tests need is installed at the start, and not after half of them.
+test test-e2e: PREPARED = e2e
 
 test: install-test ## everything below; ends with a line that counts
 	@pg_test/run_tests.sh $(TESTED)

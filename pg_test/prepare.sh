@@ -5,6 +5,7 @@
 #   prepare.sh lint          build, and the linters of pg_test/lint/requirements.txt
 #   prepare.sh demo          build, and pg_cron
 #   prepare.sh test          build, pg_cron, MariaDB and openssl
+#   prepare.sh e2e           test, and what the tests ask for themselves: Python's venv, Chromium and promtool
 #   prepare.sh bench         build, MariaDB and nginx
 #   prepare.sh python NAME   target/NAME: a Python environment with exactly what pg_test/NAME/requirements.txt names
 #   prepare.sh browser       Chromium and its driver, for the test of the gateway's page
@@ -44,15 +45,15 @@ install_missing() {
 unpack() { # PACKAGE PROGRAM
     local program=$tools/$2 folder=$tools/$1.part
     if [ -x "$program" ]; then return; fi
-    if ! command -v apt-get >/dev/null; then
-        echo "missing: $(basename "$program") (Debian: apt-get install $1)" >&2
-        exit 2
-    fi
     echo "unpacking $1 into $tools" >&2
     [ "$(id -u)" != 0 ] || apt-get update -qq >&2
     rm -rf "$folder"
     mkdir -p "$folder" "$(dirname "$program")"
-    (cd "$folder" && apt-get download -qq "$1" >&2 && dpkg -x "$1"_*.deb .)
+    if ! (cd "$folder" && apt-get download -qq "$1" >&2 && dpkg -x "$1"_*.deb .); then
+        echo "missing: $1" >&2
+        echo "Install this package (as root: apt-get install $1), then run this again." >&2
+        exit 2
+    fi
     # The program is moved when it is whole. Nothing else of the package is kept.
     mv "$folder/$2" "$program"
     rm -r "$folder"
@@ -83,12 +84,22 @@ build() {
     done
     need libclang-dev "$libclang"
     need pkg-config "$(command -v pkg-config || true)"
-    case $purpose in demo | test) need "postgresql-$major-cron" "$(where --sharedir)/extension/pg_cron.control" ;; esac
+    case $purpose in demo | test | e2e) need "postgresql-$major-cron" "$(where --sharedir)/extension/pg_cron.control" ;; esac
 }
 # A server to read from. The core packages hold no service, so that no server is started.
 mariadb() {
     need mariadb-server-core /usr/sbin/mariadbd
     need mariadb-client-core /usr/bin/my_print_defaults
+}
+browser() {
+    local count=${#missing[@]}
+    need chromium "$(command -v chromium || true)"
+    need chromium-driver "$(command -v chromedriver || true)"
+    # Without fonts a page has no text.
+    if [ ${#missing[@]} -gt "$count" ]; then missing+=(fonts-dejavu-core); fi
+}
+promtool() {
+    if [ -z "$(type -P promtool)" ]; then unpack prometheus usr/bin/promtool; fi
 }
 # Debian's python3 has the module venv without its package, and then makes an environment without pip.
 venv() {
@@ -138,11 +149,16 @@ lint)
     rust
     python lint
     ;;
-test)
+test | e2e)
     build
     mariadb
     need openssl "$(command -v openssl || true)"
+    if [ "$purpose" = e2e ]; then
+        browser
+        venv
+    fi
     install_missing
+    if [ "$purpose" = e2e ]; then promtool; fi
     rust
     ;;
 bench)
@@ -158,16 +174,12 @@ python)
     python "$2"
     ;;
 browser)
-    need chromium "$(command -v chromium || true)"
-    need chromium-driver "$(command -v chromedriver || true)"
-    # Without fonts a page has no text.
-    if [ ${#missing[@]} -gt 0 ]; then missing+=(fonts-dejavu-core); fi
+    browser
     install_missing
     ;;
 promtool)
-    if command -v promtool; then exit; fi
-    unpack prometheus usr/bin/promtool
-    echo "$tools/usr/bin/promtool"
+    promtool
+    type -P promtool || echo "$tools/usr/bin/promtool"
     ;;
 *)
     sed -n 's/^#   //p' "$0" >&2

@@ -402,7 +402,7 @@ fn a_person_with_only_a_keyboard_can_sign_in_sync_and_sign_out() {
             "3 connectors 1 needs attention",
             "0 syncs running none queued",
             "1 open alert 1 critical",
-            "0 records in quarantine every record was read"
+            "0 records in quarantine none rejected"
         ]
     );
     let states = browser.texts("#runs-list .badge");

@@ -278,8 +278,8 @@ function show() {
   keep($("tiles"), [
     ["connectors", connectors.length, 1000, connectors.length === 1 ? "connector" : "connectors", trouble.length ? [count(trouble.length, "needs", "need") + " attention", tone] : [connectors.length ? "all are well" : "none yet"]],
     ["runs", running, Infinity, running === 1 ? "sync running" : "syncs running", queued ? [`${number.format(queued)} queued`, "busy"] : running ? ["live", "busy"] : ["none queued"]],
-    ["alerts", alerts.length, 100, alerts.length === 1 ? "open alert" : "open alerts", alerts.length ? [critical ? `${critical} critical` : "none critical", critical ? "bad" : "warn"] : ["all resolved"]],
-    ["quarantine", kept, Infinity, kept === 1 ? "record in quarantine" : "records in quarantine", kept ? ["cannot be used yet", "warn"] : ["every record was read"]],
+    ["alerts", alerts.length, 100, alerts.length === 1 ? "open alert" : "open alerts", alerts.length ? [critical ? `${critical} critical` : "none critical", critical ? "bad" : "warn"] : ["none critical"]],
+    ["quarantine", kept, Infinity, kept === 1 ? "record in quarantine" : "records in quarantine", kept ? ["cannot be used yet", "warn"] : ["none rejected"]],
   ], tile => tile[0], ([id]) => {
     const a = el("a", {href: "#" + id});
     return {node: el("li", {}, a), update: ([, n, most, what, [note, tone]]) => fill(a, [n, what, note, tone], () => {
@@ -492,7 +492,7 @@ async function measure(signal, isDue) {
   const exact = metrics.map(m => m.metric_value).filter(v => /^[\d.]+$/.test(v));
   say($("total"), isMoney ? show(total(exact)) : exact.length ? show(exact[exact.length - 1]) : "");
   const pieces = Number(exact[exact.length - 1]) === 1 ? "piece" : "pieces";
-  say($("basis"), isMoney ? `on ${count(metrics.length, "day")}` : `${pieces} on ${metrics.length ? day.format(date(metrics[metrics.length - 1].metric_date)) : ""}`);
+  say($("basis"), isMoney ? `total of ${count(metrics.length, "day")}` : `${pieces} on ${metrics.length ? day.format(date(metrics[metrics.length - 1].metric_date)) : ""}`);
   const left = metrics.filter(m => m.data && m.data.unconverted && Object.keys(m.data.unconverted).length).length;
   $("unconverted").hidden = !left;
   say($("unconverted"), `On ${count(left, "day")}, amounts in another currency are left out: their exchange rate is missing.`);
