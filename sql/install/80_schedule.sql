@@ -109,15 +109,16 @@ CREATE FUNCTION _connector_service.connector_service_take_jobs(p_names text[]) R
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_job record;
+    v_id bigint;
+    v_name text;
 BEGIN
     -- Who may not use it has no jobs.
     IF EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') AND has_schema_privilege('cron', 'USAGE') THEN
-        FOR v_job IN
+        FOR v_id, v_name IN
             SELECT j.jobid, j.jobname FROM cron.job j WHERE j.jobname = ANY (p_names) AND j.username = current_user ORDER BY j.jobid
         LOOP
-            PERFORM cron.unschedule(v_job.jobid);
-            RETURN NEXT v_job.jobname;
+            PERFORM cron.unschedule(v_id);
+            RETURN NEXT v_name;
         END LOOP;
     END IF;
 END
