@@ -439,6 +439,77 @@ fn a_tenant_cannot_take_the_locks_of_facts_of_alerts_or_of_a_worker() {
 }
 
 #[test]
+fn a_trigger_that_refuses_every_fact_costs_one_run_or_its_facts_and_is_not_tried_for_ever() {
+    let mut stage = Stage::new("");
+    let shops = [shop(150), shop(150)];
+    let ordinary = stage.connector(ORDINARY, "ordinary", &api(&shops[0].url(), "orders"));
+    stage.map(&ordinary, "$.total");
+    let hostile = stage.connector(HOSTILE, "hostile", &api(&shops[1].url(), "orders"));
+    stage.map(&hostile, "$.total");
+    stage
+        .client
+        .batch_execute(&format!(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN IF NEW.tenant_id = '{HOSTILE}' THEN RAISE EXCEPTION 'not today'; END IF; RETURN NEW; END $$;
+             GRANT EXECUTE ON FUNCTION refuse() TO PUBLIC"
+        ))
+        .unwrap();
+    // Whether it is refused with the statement or with the COMMIT, and as a record or as a fact.
+    for (table, kind, when, is_stored) in [
+        ("metric_facts", "TRIGGER", "BEFORE INSERT", true),
+        ("metric_facts", "CONSTRAINT TRIGGER", "AFTER INSERT", true),
+        ("raw_connector_data", "CONSTRAINT TRIGGER", "AFTER INSERT", false),
+    ] {
+        let deferred = match kind {
+            "TRIGGER" => "",
+            _ => "DEFERRABLE INITIALLY DEFERRED",
+        };
+        let create = format!(
+            "DELETE FROM raw_connector_data; DELETE FROM sync_state;
+             CREATE {kind} refused {when} ON {table} {deferred} FOR EACH ROW EXECUTE FUNCTION refuse()"
+        );
+        stage.client.batch_execute(&create).unwrap();
+        let run = sync(&mut stage.client, &hostile);
+        let run = wait_for_run(&mut stage.client, &run);
+        let stored: i64 = stage
+            .client
+            .query_one(
+                "SELECT count(*) FROM raw_connector_data WHERE connector_id = $1::text::uuid",
+                &[&hostile],
+            )
+            .unwrap()
+            .get(0);
+        let quarantined = run["quarantined"].as_i64().unwrap();
+        if is_stored {
+            // The records are kept: only their facts are refused.
+            assert_eq!(stored, 150, "{table} {when}: {run}");
+        } else {
+            let is_refused = run["error_code"] == "store_failed" || quarantined > 0;
+            assert!(is_refused && stored == 0, "{table} {when}: {run}");
+        }
+        // Meanwhile, and with the trouble still there, others are synced.
+        stage.timed_sync(&ordinary);
+        let drop = format!("DROP TRIGGER refused ON {table}");
+        stage.client.batch_execute(&drop).unwrap();
+        stage
+            .client
+            .execute(
+                "UPDATE connectors SET status = 'active' WHERE connector_id = $1::text::uuid",
+                &[&hostile],
+            )
+            .unwrap();
+        let run = sync(&mut stage.client, &hostile);
+        wait_for_run(&mut stage.client, &run);
+        wait_until(60, "the facts follow once nothing refuses them", || {
+            let sql = "SELECT count(*) FROM metric_facts WHERE connector_id = $1::text::uuid";
+            let facts: i64 = stage.client.query_one(sql, &[&hostile]).unwrap().get(0);
+            (facts == 150).then_some(())
+        });
+    }
+    stage.settled();
+}
+
+#[test]
 fn an_idle_transaction_of_a_tenant_delays_only_the_syncs_of_that_tenant() {
     let mut stage = Stage::new("");
     let ordinary_shop = shop(150);
