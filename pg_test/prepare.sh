@@ -19,7 +19,7 @@ major=${major:-15}
 case $major in
 1[4-8]) ;;
 *)
-    echo "connector_service runs on PostgreSQL 15 to 18; $pg_config belongs to $major. Set PG_CONFIG to another one." >&2
+    echo "connector_service runs on PostgreSQL 14 to 18; $pg_config belongs to $major. Set PG_CONFIG to another one." >&2
     exit 2
     ;;
 esac
