@@ -16,6 +16,7 @@ mod vendor;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use page::Page;
 use run::Count;
@@ -67,18 +68,28 @@ fn tell(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// Pages that run at once: most of their time they wait.
+const AT_ONCE: usize = 3;
+
 #[test]
 fn every_block_runs_and_shows_what_comes() {
-    let mut total = Count::default();
-    let mut wrong = Vec::new();
-    for page in pages() {
-        let (count, problems) = run::run(page);
-        total.add(&count);
-        for problem in &problems {
-            tell(problem);
+    let waiting = Mutex::new(pages().into_iter());
+    let next = || waiting.lock().unwrap().next();
+    let done = Mutex::new((Count::default(), Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(page) = next() {
+                    let (count, problems) = run::run(page);
+                    let mut done = done.lock().unwrap();
+                    done.0.add(&count);
+                    done.1.extend(problems);
+                }
+            });
         }
-        wrong.extend(problems);
-    }
+    });
+    let (total, mut wrong) = done.into_inner().unwrap();
+    wrong.sort();
     tell(&format!("documentation: {total}"));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

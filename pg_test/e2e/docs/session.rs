@@ -26,9 +26,10 @@ pub struct Place<'a> {
 }
 
 impl Session {
-    /// psql as a person has it, with errors in the order in which they come.
+    /// psql as a person has it, with errors in the order in which they come. Without the CONTEXT of errors: it names lines
+    /// of functions inside the extension.
     pub fn psql(place: &Place) -> Session {
-        Session::start(place, "exec stdbuf -oL psql -X 2>&1")
+        Session::start(place, "exec stdbuf -oL psql -X -v SHOW_CONTEXT=never 2>&1")
     }
 
     pub fn bash(place: &Place) -> Session {
