@@ -9,13 +9,13 @@ CREATE TABLE @extschema@.tenants (
     currency text NOT NULL DEFAULT 'USD' CONSTRAINT tenants_currency_is_iso_code CHECK (currency ~ '^[A-Z]{3}$'),
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
-COMMENT ON TABLE @extschema@.tenants IS 'One row per customer whose data is kept apart. A tenant is registered when its first connector is inserted.';
-COMMENT ON CONSTRAINT tenants_name_is_bounded ON @extschema@.tenants IS 'It stands in lists, messages and labels.';
-COMMENT ON COLUMN @extschema@.tenants.tenant_id IS 'Chosen by the application.';
-COMMENT ON COLUMN @extschema@.tenants.name IS 'For people; never interpreted.';
-COMMENT ON COLUMN @extschema@.tenants.timezone IS 'IANA name. Schedule slots and days are this zone''s.';
-COMMENT ON COLUMN @extschema@.tenants.currency IS 'ISO 4217 code that the tenant reports in.';
-COMMENT ON COLUMN @extschema@.tenants.created_at IS 'When the tenant was registered.';
+COMMENT ON TABLE @extschema@.tenants IS 'One row for each tenant: a customer whose data is kept apart from everybody else''s. A row is added by itself when a connector or a metric names a new tenant_id.';
+COMMENT ON CONSTRAINT tenants_name_is_bounded ON @extschema@.tenants IS 'The name is shown in lists, messages and labels.';
+COMMENT ON COLUMN @extschema@.tenants.tenant_id IS 'Id of the tenant. Your application chooses it.';
+COMMENT ON COLUMN @extschema@.tenants.name IS 'Name for people. The extension does not interpret it. At most 1024 bytes.';
+COMMENT ON COLUMN @extschema@.tenants.timezone IS 'Time zone of the tenant, a name of pg_timezone_names such as Europe/Berlin. It decides when a day begins and when a sync is due. A change derives all metrics of the tenant again.';
+COMMENT ON COLUMN @extschema@.tenants.currency IS 'Currency that the tenant reports in, as an ISO 4217 code such as EUR. A change derives all metrics of the tenant again.';
+COMMENT ON COLUMN @extschema@.tenants.created_at IS 'Time at which the row was added.';
 
 CREATE TABLE @extschema@.connectors (
     connector_id uuid CONSTRAINT connectors_pkey PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
@@ -40,21 +40,23 @@ CREATE TABLE @extschema@.connectors (
 CREATE INDEX idx_connectors_tenant ON @extschema@.connectors (tenant_id);
 CREATE INDEX idx_connectors_next_sync ON @extschema@.connectors (next_sync_at) WHERE status = 'active';
 CREATE INDEX idx_connectors_probe ON @extschema@.connectors (next_sync_at) WHERE status = 'error';
-COMMENT ON TABLE @extschema@.connectors IS 'One row per source that is synced. Inserting a row is all it takes: an active connector is due at once.';
-COMMENT ON CONSTRAINT connectors_error_message_is_bounded ON @extschema@.connectors IS 'It is read with every look at the connector.';
-COMMENT ON COLUMN @extschema@.connectors.tenant_id IS 'Whose data it is; registered in tenants on first use.';
-COMMENT ON COLUMN @extschema@.connectors.name IS 'For people; never interpreted. At most 1024 bytes.';
-COMMENT ON COLUMN @extschema@.connectors.type IS 'Kind of source: api, csv, excel, erpnext, mysql, postgres, quickbooks, salesforce, shopify, square, stripe or webhook.';
-COMMENT ON COLUMN @extschema@.connectors.credentials IS 'JSON object with what the source needs to let us in; templates of an api manifest see its keys under config. Every field is sealed before the row is stored, {"$sealed": ...}, and nothing gives it back. Given as plain JSON, or as {"$box": base64}: a sealed box for connector_service_seal_key(), of one field or of all. One field is changed by credentials || ''{"field": ...}''.';
-COMMENT ON COLUMN @extschema@.connectors.config IS 'JSON object. Type api: "manifest" holds the declarative manifest, "start_date" (ISO 8601) where a first sync begins, default 30 days ago; other keys are what the manifest''s templates see as config. At most 1 MB, 20000 values and 64 levels: each run reads all of it.';
-COMMENT ON COLUMN @extschema@.connectors.sync_frequency IS 'hourly, daily, weekly or manual; on-demand and event-driven are stored as manual, and so is whatever is given for csv and excel, whose files are uploaded, and for webhook, which is pushed to.';
-COMMENT ON COLUMN @extschema@.connectors.last_sync_at IS 'Start of the last run that succeeded: everything the source showed by then is stored.';
-COMMENT ON COLUMN @extschema@.connectors.next_sync_at IS 'When the connector is due: at once when new or resumed, then the next full hour, day or week of the tenant''s zone; after a failure, when it is tried again. NULL: only on demand.';
-COMMENT ON COLUMN @extschema@.connectors.status IS 'active; paused (by a person: nothing runs); error (something a person must mend: only probed now and then).';
-COMMENT ON COLUMN @extschema@.connectors.error_message IS 'What went wrong last and what to do; NULL after a success.';
-COMMENT ON COLUMN @extschema@.connectors.scheduler IS 'Who asks for its syncs when they are due, and again after a failure: database (pg_cron, or the worker itself) or external (such as Airflow, by connector_service_sync()).';
-COMMENT ON COLUMN @extschema@.connectors.failures IS 'Failed runs since the last success.';
-COMMENT ON COLUMN @extschema@.connectors.updated_at IS 'When a person last changed the row, or its credentials were sealed anew; what a sync notes of itself does not move it.';
+COMMENT ON TABLE @extschema@.connectors IS 'One row for each source that is synced. To insert a row is enough: an active connector is due at once, unless its frequency is manual.';
+COMMENT ON CONSTRAINT connectors_error_message_is_bounded ON @extschema@.connectors IS 'The message is read whenever the connector is read.';
+COMMENT ON COLUMN @extschema@.connectors.connector_id IS 'Id of the connector. It cannot be changed, because the credentials are sealed for this id.';
+COMMENT ON COLUMN @extschema@.connectors.tenant_id IS 'Tenant that owns the connector and all data that comes from it. A tenant that is not known yet is added to tenants.';
+COMMENT ON COLUMN @extschema@.connectors.name IS 'Name for people, shown in lists, messages and alerts. The extension does not interpret it. At most 1024 bytes.';
+COMMENT ON COLUMN @extschema@.connectors.type IS 'Type of the source: api, csv, excel, erpnext, mysql, postgres, quickbooks, salesforce, shopify, square, stripe or webhook. See connector_service_catalog().';
+COMMENT ON COLUMN @extschema@.connectors.credentials IS 'JSON object with what the source needs for a login; connector_service_catalog() lists the keys of each type. Write a field as plain JSON, or as {"$box": base64}, a box that was sealed for connector_service_seal_key(); one box may also hold the whole object. Every field is sealed before the row is stored, as {"$sealed": ...}, and no function returns it. To change one field, write credentials || ''{"field": ...}''. The templates of an api manifest see the fields as config.';
+COMMENT ON COLUMN @extschema@.connectors.config IS 'JSON object with the settings of the source; connector_service_catalog() lists the keys of each type. "start_date" (ISO 8601) is where a first sync begins; the default is 30 days ago. For type api, "manifest" holds the declarative manifest, and its templates see the other keys as config. At most 1 MB, 20000 values and 64 levels.';
+COMMENT ON COLUMN @extschema@.connectors.sync_frequency IS 'How often the connector is synced: hourly, daily, weekly or manual. The values on-demand and event-driven are stored as manual. So is every value for the types csv, excel and webhook, whose data is given to the connector.';
+COMMENT ON COLUMN @extschema@.connectors.last_sync_at IS 'Start of the last run that succeeded. Everything that the source showed at that time is stored. NULL: no run has succeeded yet.';
+COMMENT ON COLUMN @extschema@.connectors.next_sync_at IS 'Time at which the connector is due. A new or resumed connector is due at once, later the next full hour, day or week of the tenant''s time zone counts. After a failure it is the time of the next try. NULL: the connector is synced on demand only.';
+COMMENT ON COLUMN @extschema@.connectors.status IS 'active; paused: a person stopped the connector, and nothing runs; error: a person must correct something, and until then the connector is tried every six hours. A run that succeeds turns error into active.';
+COMMENT ON COLUMN @extschema@.connectors.error_message IS 'What went wrong last, and what to do about it. NULL after a success. At most 16384 bytes.';
+COMMENT ON COLUMN @extschema@.connectors.scheduler IS 'Who asks for a sync when it is due, and again after a failure. database: pg_cron or the sync worker. external: another scheduler such as Airflow, by connector_service_sync().';
+COMMENT ON COLUMN @extschema@.connectors.failures IS 'Number of failed runs since the last success.';
+COMMENT ON COLUMN @extschema@.connectors.created_at IS 'Time at which the row was inserted. Rows that are older than their transaction look like a restored dump; see installation.';
+COMMENT ON COLUMN @extschema@.connectors.updated_at IS 'Time at which a person last changed the row, or its credentials were sealed with another key. A sync does not change it.';
 
 CREATE FUNCTION _connector_service.connector_service_next_slot(p_frequency text, p_timezone text, p_after timestamptz)
 RETURNS timestamptz LANGUAGE sql STABLE STRICT
@@ -67,7 +69,7 @@ AS $$
         WHEN 'weekly' THEN (date_trunc('week', p_after AT TIME ZONE p_timezone) + interval '1 week') AT TIME ZONE p_timezone
     END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_next_slot(text, text, timestamptz) IS 'The first full hour, day or week (Monday) of a time zone after a moment; NULL for manual.';
+COMMENT ON FUNCTION _connector_service.connector_service_next_slot(text, text, timestamptz) IS 'The first full hour, day or week (from Monday) of a time zone after a time. NULL for manual.';
 
 CREATE FUNCTION _connector_service.connector_service_tenants_before() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -180,7 +182,7 @@ BEGIN
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_connectors_before() IS 'Trigger of connectors: normalises and checks type, status, frequency and definition; seals the credentials; registers the tenant; makes a new or resumed connector due.';
+COMMENT ON FUNCTION _connector_service.connector_service_connectors_before() IS 'Trigger of connectors: checks type, status, frequency and config, seals the credentials, registers the tenant, and makes a new or resumed connector due.';
 -- Not of what a run writes down about itself, thousands of times in an hour.
 CREATE TRIGGER connectors_before BEFORE INSERT OR UPDATE OF connector_id, tenant_id, name, type, credentials, config, sync_frequency, status
     ON @extschema@.connectors FOR EACH ROW EXECUTE FUNCTION _connector_service.connector_service_connectors_before();
@@ -197,12 +199,13 @@ CREATE TABLE @extschema@.installation (
     held_because text,
     key_id text
 );
-COMMENT ON TABLE @extschema@.installation IS 'One row: the server and database that this installation belongs to. While it is held, or names another server or database, nothing is fetched: a restored or cloned copy must not call the vendors of its source. See connector_service_adopt().';
-COMMENT ON COLUMN @extschema@.installation.system_identifier IS 'From pg_control_system().';
-COMMENT ON COLUMN @extschema@.installation.database_oid IS 'From pg_database.';
-COMMENT ON COLUMN @extschema@.installation.held_since IS 'Since when syncing is held; NULL: it is not.';
-COMMENT ON COLUMN @extschema@.installation.held_because IS 'What looked like a copy.';
-COMMENT ON COLUMN @extschema@.installation.key_id IS 'Fingerprint of the key file: a file without this key is not ours. NULL until the first credential is sealed.';
+COMMENT ON TABLE @extschema@.installation IS 'One row: the server and the database that this installation belongs to. While syncing is held, or the row names another server or database, nothing is fetched: a restored or cloned copy must not call the vendors of its source. See connector_service_adopt().';
+COMMENT ON COLUMN @extschema@.installation.only_row IS 'Always true. It keeps the table at one row.';
+COMMENT ON COLUMN @extschema@.installation.system_identifier IS 'System identifier of the server, from pg_control_system().';
+COMMENT ON COLUMN @extschema@.installation.database_oid IS 'OID of the database, from pg_database.';
+COMMENT ON COLUMN @extschema@.installation.held_since IS 'Time since which syncing is held. NULL: syncing is not held.';
+COMMENT ON COLUMN @extschema@.installation.held_because IS 'Why syncing is held, in words.';
+COMMENT ON COLUMN @extschema@.installation.key_id IS 'Id of the current key, as this database last saw the key file. A key file without this key is refused. NULL: no credential has been sealed yet.';
 INSERT INTO @extschema@.installation (system_identifier, database_oid)
 SELECT s.system_identifier, d.oid
 FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
@@ -244,7 +247,7 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_wake_after() IS 'Trigger: wakes the worker at COMMIT.';
+COMMENT ON FUNCTION _connector_service.connector_service_wake_after() IS 'Trigger: wakes the sync worker at COMMIT.';
 CREATE TRIGGER connectors_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.connectors
     FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_wake_after();
 
@@ -259,7 +262,7 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_connectors_paused() IS 'Trigger of connectors: a pause ends the sync that is queued. Of one that is going the worker ends the fetching, and a backfill goes on when the connector is resumed.';
+COMMENT ON FUNCTION _connector_service.connector_service_connectors_paused() IS 'Trigger of connectors: cancels the queued sync of a connector that is paused. The worker ends a sync that is running; a backfill goes on when the connector is resumed.';
 CREATE TRIGGER connectors_paused AFTER UPDATE OF status ON @extschema@.connectors
     FOR EACH ROW WHEN (NEW.status = 'paused' AND OLD.status <> 'paused') EXECUTE FUNCTION _connector_service.connector_service_connectors_paused();
 

@@ -60,43 +60,47 @@ CREATE INDEX sync_runs_history ON @extschema@.sync_runs (connector_id, requested
 CREATE INDEX sync_runs_latest ON @extschema@.sync_runs (connector_id, kind, requested_at, run_id);
 CREATE INDEX sync_runs_tenant ON @extschema@.sync_runs (tenant_id, requested_at DESC, run_id);
 CREATE INDEX sync_runs_age ON @extschema@.sync_runs (requested_at);
-COMMENT ON TABLE @extschema@.sync_runs IS 'Every sync as a row, kept as history. received = inserted + updated + unchanged + quarantined + deleted, always: the counters commit in one transaction with the rows they count.';
-COMMENT ON CONSTRAINT sync_runs_requested_by_is_bounded ON @extschema@.sync_runs IS 'A role''s name, or a word.';
+COMMENT ON TABLE @extschema@.sync_runs IS 'One row for each run: a sync, backfill, upload, webhook, check or preview. Ended runs are kept as history for connector_service.run_retention. received = inserted + updated + unchanged + quarantined + deleted, always: the counters commit in one transaction with the rows that they count.';
+COMMENT ON CONSTRAINT sync_runs_requested_by_is_bounded ON @extschema@.sync_runs IS 'It holds the name of a role, or one word.';
 COMMENT ON CONSTRAINT sync_runs_error_message_is_bounded ON @extschema@.sync_runs IS 'Runs are read by the thousand.';
 COMMENT ON CONSTRAINT sync_runs_waiting_for_is_bounded ON @extschema@.sync_runs IS 'Runs are read by the thousand.';
-COMMENT ON COLUMN @extschema@.sync_runs.kind IS 'sync, backfill, upload, webhook, check or preview.';
-COMMENT ON COLUMN @extschema@.sync_runs.requested_by IS 'Role that asked; "schedule" where the connector was due and the worker or connector_service_sync_due() found it so; "retry" where it failed before.';
+COMMENT ON COLUMN @extschema@.sync_runs.run_id IS 'Id of the run.';
+COMMENT ON COLUMN @extschema@.sync_runs.connector_id IS 'Connector that the run is for.';
+COMMENT ON COLUMN @extschema@.sync_runs.tenant_id IS 'Tenant of the connector.';
+COMMENT ON COLUMN @extschema@.sync_runs.kind IS 'Kind of run: sync, backfill, upload, webhook, check or preview.';
+COMMENT ON COLUMN @extschema@.sync_runs.requested_by IS 'Who asked for the run: the name of a role; schedule, where the connector was due; retry, where an earlier run failed; webhook, where a vendor told of a change. At most 1024 bytes.';
 COMMENT ON COLUMN @extschema@.sync_runs.state IS 'queued, running, succeeded, failed or cancelled.';
-COMMENT ON COLUMN @extschema@.sync_runs.attempt IS 'How often a worker took the run up without it ending in a wait; above 1 only when a worker ended in the middle.';
-COMMENT ON COLUMN @extschema@.sync_runs.token IS 'Fencing token of the worker that has the run; there only while it is running. Every write of that worker names it.';
-COMMENT ON COLUMN @extschema@.sync_runs.queued_at IS 'When the run was last ready to be taken up: when it was asked for, or when its wait was over.';
-COMMENT ON COLUMN @extschema@.sync_runs.window_from IS 'Earliest moment the run asked its source for; NULL: everything.';
-COMMENT ON COLUMN @extschema@.sync_runs.window_to IS 'Latest moment the run asked its source for.';
-COMMENT ON COLUMN @extschema@.sync_runs.heartbeat_at IS 'When the run last stored a page.';
-COMMENT ON COLUMN @extschema@.sync_runs.pages IS 'Pages stored.';
-COMMENT ON COLUMN @extschema@.sync_runs.received IS 'Records received.';
-COMMENT ON COLUMN @extschema@.sync_runs.inserted IS 'Records seen for the first time.';
-COMMENT ON COLUMN @extschema@.sync_runs.updated IS 'Known records whose content differs.';
-COMMENT ON COLUMN @extschema@.sync_runs.unchanged IS 'Records that needed no write: equal to what is stored, or followed by a newer version in the same page.';
-COMMENT ON COLUMN @extschema@.sync_runs.quarantined IS 'Records that could not be stored; see quarantine.';
-COMMENT ON COLUMN @extschema@.sync_runs.deleted IS 'Records the source reported as deleted.';
-COMMENT ON COLUMN @extschema@.sync_runs.bytes IS 'Bytes of all bodies, decompressed.';
-COMMENT ON COLUMN @extschema@.sync_runs.unmapped IS 'Of the records inserted and updated: those that a mapping could not read. They are stored, in quarantine too, and do not count.';
-COMMENT ON COLUMN @extschema@.sync_runs.error_code IS 'Stable word for what went wrong, such as rate_limited; on a run that goes on, what interrupted it.';
-COMMENT ON COLUMN @extschema@.sync_runs.error_message IS 'What went wrong, in our own words, without secrets.';
-COMMENT ON COLUMN @extschema@.sync_runs.retry_at IS 'Of a run that waits: until when; infinity for a window of a backfill that waits for those before it. Of a failed one: when its connector is tried again by itself.';
-COMMENT ON COLUMN @extschema@.sync_runs.waiting_for IS 'Why a run that is queued or running asks for nothing at the moment: the vendor wants a pause, or is tried again. NULL: it does not wait.';
-COMMENT ON COLUMN @extschema@.sync_runs.waits IS 'How often the run went back to the queue because the vendor wanted a longer pause. That is no failure.';
-COMMENT ON COLUMN @extschema@.sync_runs.failures IS 'How often the run went back to the queue after a failure that it may survive: a file, or a window of a backfill, is tried again by itself.';
-COMMENT ON COLUMN @extschema@.sync_runs.warnings IS 'What a person should know although nothing failed.';
-COMMENT ON COLUMN @extschema@.sync_runs.report IS 'Of a check or preview: what it found, a list with one object for each stream.';
-
-COMMENT ON COLUMN @extschema@.sync_runs.worker IS 'Which of the database''s sync workers took the run up last, from 1; see connector_service.sync_workers.';
-COMMENT ON COLUMN @extschema@.sync_runs.backfill_step IS 'Of a backfill: which of its windows this run reads, from 1. They are read one after the other.';
-COMMENT ON COLUMN @extschema@.sync_runs.backfill_steps IS 'Of a backfill: how many windows it has.';
-COMMENT ON COLUMN @extschema@.sync_runs.progress IS 'Of a backfill that is not over: where each stream stands, as sync_state.cursor is for syncs, which a backfill leaves alone.';
-
-COMMENT ON COLUMN @extschema@.sync_runs.asked_again IS 'Whether a webhook told of a change while the run was going: another one follows it.';
+COMMENT ON COLUMN @extschema@.sync_runs.attempt IS 'How often a worker has taken up the run. Times that ended in a wait do not count. More than 1: a worker ended in the middle of the run.';
+COMMENT ON COLUMN @extschema@.sync_runs.token IS 'Fencing token of the worker that has the run. Each write of the worker names it. NULL unless the run is running.';
+COMMENT ON COLUMN @extschema@.sync_runs.window_from IS 'Earliest time that the run asks its source for. NULL: everything.';
+COMMENT ON COLUMN @extschema@.sync_runs.window_to IS 'Latest time that the run asks its source for.';
+COMMENT ON COLUMN @extschema@.sync_runs.requested_at IS 'Time at which the run was queued.';
+COMMENT ON COLUMN @extschema@.sync_runs.started_at IS 'Time at which a worker took up the run. NULL: it has not started yet.';
+COMMENT ON COLUMN @extschema@.sync_runs.heartbeat_at IS 'Time at which the run last stored a page.';
+COMMENT ON COLUMN @extschema@.sync_runs.finished_at IS 'Time at which the run ended. NULL: it has not ended.';
+COMMENT ON COLUMN @extschema@.sync_runs.pages IS 'Number of pages that are stored.';
+COMMENT ON COLUMN @extschema@.sync_runs.received IS 'Number of records that were received.';
+COMMENT ON COLUMN @extschema@.sync_runs.inserted IS 'Number of records that were stored for the first time.';
+COMMENT ON COLUMN @extschema@.sync_runs.updated IS 'Number of known records whose content was different.';
+COMMENT ON COLUMN @extschema@.sync_runs.unchanged IS 'Number of records that needed no write: they are equal to what is stored, or the same page has a newer version of them.';
+COMMENT ON COLUMN @extschema@.sync_runs.quarantined IS 'Number of records that could not be stored. See the table quarantine.';
+COMMENT ON COLUMN @extschema@.sync_runs.deleted IS 'Number of records that the source reported as deleted, or that it does not show any more.';
+COMMENT ON COLUMN @extschema@.sync_runs.bytes IS 'Size of all response bodies in bytes, after decompression.';
+COMMENT ON COLUMN @extschema@.sync_runs.unmapped IS 'Number of the inserted and updated records that a mapping could not read. They are stored, are in the table quarantine too, and count in no metric.';
+COMMENT ON COLUMN @extschema@.sync_runs.error_code IS 'Word that tells what went wrong, such as rate_limited. The words do not change between versions; connector_service_hint() says what to do. On a run that is not over: what interrupted it last.';
+COMMENT ON COLUMN @extschema@.sync_runs.error_message IS 'What went wrong, in words and without secrets. At most 16384 bytes.';
+COMMENT ON COLUMN @extschema@.sync_runs.retry_at IS 'Of a queued run: it waits until this time; infinity for a window of a backfill that waits for earlier windows. Of a failed run: the time at which the connector is tried again by itself.';
+COMMENT ON COLUMN @extschema@.sync_runs.waiting_for IS 'Why a queued or running run waits, such as a pause that the vendor asked for. NULL: it does not wait. At most 16384 bytes.';
+COMMENT ON COLUMN @extschema@.sync_runs.waits IS 'How often the run went back to the queue because the vendor asked for a longer pause. A pause is no failure.';
+COMMENT ON COLUMN @extschema@.sync_runs.failures IS 'How often the run went back to the queue after a failure. A file or a window of a backfill is tried again by itself.';
+COMMENT ON COLUMN @extschema@.sync_runs.warnings IS 'What a person should know although nothing failed, one sentence for each item.';
+COMMENT ON COLUMN @extschema@.sync_runs.report IS 'JSON array of a check or preview, with one object for each stream: "stream", "summary" and details. NULL for other kinds.';
+COMMENT ON COLUMN @extschema@.sync_runs.worker IS 'Number of the sync worker that last took up the run, from 1. See connector_service.sync_workers.';
+COMMENT ON COLUMN @extschema@.sync_runs.backfill_step IS 'Of a backfill: number of the window that this run reads, from 1. Windows are read one after the other.';
+COMMENT ON COLUMN @extschema@.sync_runs.backfill_steps IS 'Of a backfill: number of its windows.';
+COMMENT ON COLUMN @extschema@.sync_runs.progress IS 'Of a backfill that is not over: JSON object with the cursor of each stream, as in sync_state. A backfill does not change sync_state.';
+COMMENT ON COLUMN @extschema@.sync_runs.asked_again IS 'Whether a webhook told of a change while the run was running. Another run follows it then.';
+COMMENT ON COLUMN @extschema@.sync_runs.queued_at IS 'When the run was last ready to be taken up: when it was requested, or when its wait was over.';
 
 CREATE FUNCTION _connector_service.connector_service_queued() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -119,14 +123,16 @@ CREATE TABLE @extschema@.rate_budgets (
     updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     CONSTRAINT rate_budgets_pkey PRIMARY KEY (tenant_id, account)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE @extschema@.rate_budgets IS 'What vendors said of the accounts that connectors call: everything that calls an account shares its allowance, and a pause that a vendor asked for outlives the server. Written by the worker, which reads it when it starts: to end a pause by hand, delete the row and have the worker started again by pg_terminate_backend().';
-COMMENT ON CONSTRAINT rate_budgets_account_is_bounded ON @extschema@.rate_budgets IS 'A row of the index holds no more.';
-COMMENT ON CONSTRAINT rate_budgets_reason_is_bounded ON @extschema@.rate_budgets IS 'It is what a run shows that waits.';
-COMMENT ON COLUMN @extschema@.rate_budgets.account IS 'The account at the vendor, in words that are safe to show.';
-COMMENT ON COLUMN @extschema@.rate_budgets.rests_until IS 'Until when nothing of the account is called; NULL or past: it is.';
-COMMENT ON COLUMN @extschema@.rate_budgets.reason IS 'Why it rests.';
-COMMENT ON COLUMN @extschema@.rate_budgets.used IS 'How much of its allowance the vendor last said is used up; NULL where it does not say.';
-COMMENT ON COLUMN @extschema@.rate_budgets.allowed IS 'The allowance, in the vendor''s unit: of Salesforce, calls in 24 hours.';
+COMMENT ON TABLE @extschema@.rate_budgets IS 'What vendors said about the accounts that connectors call. All connectors and runs of an account share its allowance and its pauses, and a pause outlives a restart of the server. The sync worker writes these rows, and reads them when it starts. To end a pause by hand, delete the row and restart the worker with pg_terminate_backend().';
+COMMENT ON CONSTRAINT rate_budgets_account_is_bounded ON @extschema@.rate_budgets IS 'An index entry holds no more.';
+COMMENT ON CONSTRAINT rate_budgets_reason_is_bounded ON @extschema@.rate_budgets IS 'A run that waits shows it.';
+COMMENT ON COLUMN @extschema@.rate_budgets.tenant_id IS 'Tenant whose connectors call the account.';
+COMMENT ON COLUMN @extschema@.rate_budgets.account IS 'Account at the vendor, in words that are safe to show. At most 1024 bytes.';
+COMMENT ON COLUMN @extschema@.rate_budgets.rests_until IS 'Time until which the account is not called. NULL or in the past: it may be called.';
+COMMENT ON COLUMN @extschema@.rate_budgets.reason IS 'Why the account is not called. At most 16384 bytes.';
+COMMENT ON COLUMN @extschema@.rate_budgets.used IS 'How much of the allowance is used up, as the vendor last said. NULL: the vendor does not say.';
+COMMENT ON COLUMN @extschema@.rate_budgets.allowed IS 'Size of the allowance, in the vendor''s unit. For Salesforce: API calls in 24 hours.';
+COMMENT ON COLUMN @extschema@.rate_budgets.updated_at IS 'Time at which the vendor last said something about the account.';
 
 CREATE TABLE @extschema@.sync_state (
     connector_id uuid CONSTRAINT sync_state_connector_fkey REFERENCES @extschema@.connectors ON DELETE CASCADE,
@@ -135,9 +141,12 @@ CREATE TABLE @extschema@.sync_state (
     updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     CONSTRAINT sync_state_pkey PRIMARY KEY (connector_id, stream)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE @extschema@.sync_state IS 'Where each stream stands; commits in one transaction with the rows it speaks of. Delete a row to read its stream from the start again.';
-COMMENT ON CONSTRAINT sync_state_stream_is_bounded ON @extschema@.sync_state IS 'A row of the index holds no more.';
-COMMENT ON COLUMN @extschema@.sync_state.cursor IS '"at": the greatest source value of all that is stored; "pass": there while a pass is unfinished, with the next page to ask for; "read_until": when the latest complete pass began; "finished_by": the run that finished the latest pass, which does not read the stream again when it is taken up after a crash.';
+COMMENT ON TABLE @extschema@.sync_state IS 'One row for each connector and stream that was read: how far it was read. It commits in one transaction with the records. To read a stream again from its start, use connector_service_refresh() or delete the row.';
+COMMENT ON CONSTRAINT sync_state_stream_is_bounded ON @extschema@.sync_state IS 'An index entry holds no more.';
+COMMENT ON COLUMN @extschema@.sync_state.connector_id IS 'Connector of the stream.';
+COMMENT ON COLUMN @extschema@.sync_state.stream IS 'Name of the stream. At most 1024 bytes.';
+COMMENT ON COLUMN @extschema@.sync_state.cursor IS 'JSON object. "at": the greatest cursor value that is stored. "pass": the next page of a pass that is not finished. "read_until": when the latest complete pass began. "finished_by": the run that finished the latest pass; this run does not read the stream again after a crash.';
+COMMENT ON COLUMN @extschema@.sync_state.updated_at IS 'Time at which the row was last written.';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.sync_runs', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.sync_state', '');

@@ -19,14 +19,18 @@ CREATE TABLE @extschema@.uploads (
 ) WITH (fillfactor = 50);
 CREATE INDEX uploads_file ON @extschema@.uploads (connector_id, file_name);
 CREATE UNIQUE INDEX uploads_run ON @extschema@.uploads (run_id);
-COMMENT ON TABLE @extschema@.uploads IS 'The files of a connector: those that wait to be stored, with their bytes, and those whose rows are what the connector holds. The connector''s records are the rows of all of them together.';
-COMMENT ON COLUMN @extschema@.uploads.run_id IS 'The run that stores it, or looks at it.';
-COMMENT ON COLUMN @extschema@.uploads.file_name IS 'Without folders. A file of the same name is taken for a correction of the one before; see config''s "replaces".';
-COMMENT ON COLUMN @extschema@.uploads.bytes IS 'Size of the file.';
-COMMENT ON COLUMN @extschema@.uploads.sha256 IS 'Of the file.';
-COMMENT ON COLUMN @extschema@.uploads.stored_rows IS 'Rows of the file that are stored; a run that was cut off goes on behind them.';
-COMMENT ON COLUMN @extschema@.uploads.definition IS 'By which config they were counted.';
-COMMENT ON COLUMN @extschema@.uploads.stored_at IS 'When all of it was stored; the bytes of the file are gone since then. NULL: it waits, or its run failed.';
+COMMENT ON TABLE @extschema@.uploads IS 'The files of connectors of type csv and excel: files that wait to be stored, and files whose rows are stored. The records of a connector are the rows of all its files.';
+COMMENT ON COLUMN @extschema@.uploads.upload_id IS 'Id of the file.';
+COMMENT ON COLUMN @extschema@.uploads.connector_id IS 'Connector that the file was given to.';
+COMMENT ON COLUMN @extschema@.uploads.tenant_id IS 'Tenant of the connector.';
+COMMENT ON COLUMN @extschema@.uploads.run_id IS 'Run that stores the file, or that previews it.';
+COMMENT ON COLUMN @extschema@.uploads.file_name IS 'Name of the file without folders, 1 to 1024 bytes. A file of the same name replaces the earlier one; see "replaces" in connector_service_catalog().';
+COMMENT ON COLUMN @extschema@.uploads.bytes IS 'Size of the file in bytes.';
+COMMENT ON COLUMN @extschema@.uploads.sha256 IS 'SHA-256 hash of the file.';
+COMMENT ON COLUMN @extschema@.uploads.uploaded_at IS 'Time at which the file was given.';
+COMMENT ON COLUMN @extschema@.uploads.stored_rows IS 'Number of rows of the file that are stored. A run that was interrupted goes on behind them.';
+COMMENT ON COLUMN @extschema@.uploads.definition IS 'Hash of the config that the rows were counted with. Another config reads the file from its start.';
+COMMENT ON COLUMN @extschema@.uploads.stored_at IS 'Time at which the whole file was stored. The bytes of the file are deleted then. NULL: the file waits, or its run failed.';
 
 CREATE TABLE @extschema@.upload_parts (
     upload_id uuid CONSTRAINT upload_parts_upload_fkey REFERENCES @extschema@.uploads ON DELETE CASCADE,
@@ -37,7 +41,9 @@ CREATE TABLE @extschema@.upload_parts (
 -- Whoever compressed once more would gain little of what is compressed already, and wait for it.
 ALTER TABLE @extschema@.upload_parts ALTER COLUMN content SET STORAGE EXTERNAL;
 COMMENT ON TABLE @extschema@.upload_parts IS 'The bytes of files that are not stored yet, in parts of 1 MiB.';
-COMMENT ON COLUMN @extschema@.upload_parts.part IS 'From 0.';
+COMMENT ON COLUMN @extschema@.upload_parts.upload_id IS 'File that the part belongs to.';
+COMMENT ON COLUMN @extschema@.upload_parts.part IS 'Number of the part, from 0.';
+COMMENT ON COLUMN @extschema@.upload_parts.content IS 'Bytes of the part.';
 
 CREATE TABLE @extschema@.upload_records (
     upload_id uuid CONSTRAINT upload_records_upload_fkey REFERENCES @extschema@.uploads ON DELETE CASCADE,
@@ -46,9 +52,10 @@ CREATE TABLE @extschema@.upload_records (
     CONSTRAINT upload_records_pkey PRIMARY KEY (upload_id, stored_rows)
 );
 ALTER TABLE @extschema@.upload_records ALTER COLUMN records SET STORAGE EXTERNAL;
-COMMENT ON TABLE @extschema@.upload_records IS 'Which records a file shows: what the file before it showed and it does not is gone.';
-COMMENT ON COLUMN @extschema@.upload_records.stored_rows IS 'Of uploads, when these were stored.';
-COMMENT ON COLUMN @extschema@.upload_records.records IS 'Of each, the first 16 bytes of the SHA-256 of its source_record_id.';
+COMMENT ON TABLE @extschema@.upload_records IS 'The records that each file shows. A record that an earlier version of the file showed, and the new version does not, is deleted.';
+COMMENT ON COLUMN @extschema@.upload_records.upload_id IS 'File that shows the records.';
+COMMENT ON COLUMN @extschema@.upload_records.stored_rows IS 'Value of uploads.stored_rows when these records were stored.';
+COMMENT ON COLUMN @extschema@.upload_records.records IS 'One hash for each record: the first 16 bytes of the SHA-256 of its source_record_id.';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.uploads', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.upload_parts', '');

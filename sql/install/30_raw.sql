@@ -23,18 +23,20 @@ CREATE TABLE @extschema@.raw_connector_data (
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_analyze_scale_factor = 0.05);
 CREATE INDEX idx_raw_tenant ON @extschema@.raw_connector_data (tenant_id, ingested_at);
 CREATE INDEX idx_raw_unprocessed ON @extschema@.raw_connector_data (connector_id, ingested_at) WHERE NOT processed;
-COMMENT ON TABLE @extschema@.raw_connector_data IS 'Every record of every source, once, as it came. A record that is read again updates its row only if its content differs.';
-COMMENT ON COLUMN @extschema@.raw_connector_data.raw_id IS 'Time-ordered (UUIDv7) where the worker made it.';
-COMMENT ON COLUMN @extschema@.raw_connector_data.source_type IS 'The connector''s type.';
-COMMENT ON COLUMN @extschema@.raw_connector_data.stream IS 'Which of the source''s streams the record belongs to, such as orders.';
-COMMENT ON COLUMN @extschema@.raw_connector_data.source_record_id IS 'The stream, a slash, and the vendor''s id (orders/4711); where there is none, # and a hash of the key columns or the content.';
-COMMENT ON COLUMN @extschema@.raw_connector_data.data IS 'The record. Numbers are exact: its text went from the wire to jsonb without passing through a float.';
-COMMENT ON COLUMN @extschema@.raw_connector_data.content_hash IS 'First 16 bytes of the SHA-256 of the record''s text: tells an unchanged record without reading it. NULL where the row was not written by the worker.';
-COMMENT ON COLUMN @extschema@.raw_connector_data.ingested_at IS 'When this version of the record was stored.';
-COMMENT ON COLUMN @extschema@.raw_connector_data.processed IS 'Whether the stages to the right have used this version.';
-COMMENT ON COLUMN @extschema@.raw_connector_data.deleted IS 'The source says that the record is gone; the row stays.';
-COMMENT ON COLUMN @extschema@.raw_connector_data.source_version IS 'Of a record that was pushed and says so: of when the state is that it shows. An older one does not take its place.';
-COMMENT ON COLUMN @extschema@.raw_connector_data.run_id IS 'The run that stored this version; NULL where it was written by hand.';
+COMMENT ON TABLE @extschema@.raw_connector_data IS 'Every record of every source, once, as it came. A record that is read again updates its row only if its content is different.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.raw_id IS 'Id of the row. Ids that the sync worker makes are ordered by time (UUIDv7).';
+COMMENT ON COLUMN @extschema@.raw_connector_data.tenant_id IS 'Tenant of the connector.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.connector_id IS 'Connector that the record came from.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.source_type IS 'Type of the connector.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.stream IS 'Stream of the source that the record belongs to, such as orders.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.source_record_id IS 'The stream, a slash and the id that the vendor uses, such as orders/4711. Where the vendor has no id: the stream, a slash, # and a hash of the key columns or of the content.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.data IS 'The record as JSON. Numbers are exact: they are never converted to a binary float.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.content_hash IS 'First 16 bytes of the SHA-256 of the record''s text. An equal hash shows that a record has not changed. NULL: the row was written by hand.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.ingested_at IS 'Time at which this version of the record was stored.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.processed IS 'Whether the facts of this version are written. See metric_facts.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.deleted IS 'Whether the source reported the record as deleted, or does not show it any more. The row stays, and counts in no metric.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.run_id IS 'Run that stored this version. NULL: the row was written by hand.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.source_version IS 'Time of the state that the record shows, as the vendor says. An older state does not replace a newer one. NULL: the vendor does not say.';
 
 CREATE TABLE @extschema@.quarantine (
     quarantine_id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT quarantine_pkey PRIMARY KEY,
@@ -63,18 +65,24 @@ CREATE INDEX quarantine_run ON @extschema@.quarantine (run_id);
 CREATE INDEX quarantine_unmapped ON @extschema@.quarantine (raw_id) WHERE raw_id IS NOT NULL;
 CREATE INDEX quarantine_retry ON @extschema@.quarantine (retry_on) WHERE retry_on IS NOT NULL AND replayed_at IS NULL;
 CREATE INDEX quarantine_open ON @extschema@.quarantine (connector_id, reason_code) WHERE replayed_at IS NULL;
-COMMENT ON TABLE @extschema@.quarantine IS 'Every record that could not be stored, or is stored and could not be read by its mapping, once, with its reason. One bad record costs one record.';
-COMMENT ON COLUMN @extschema@.quarantine.run_id IS 'The last run that met it.';
-COMMENT ON COLUMN @extschema@.quarantine.source_record_id IS 'As in raw_connector_data, where the id could still be read.';
-COMMENT ON COLUMN @extschema@.quarantine.reason_code IS 'Stable word: invalid_json, nul_character, lone_surrogate, invalid_utf8, too_deep, too_large, number_out_of_range, key_too_long, not_an_object or refused_by_postgres; of a row of a file too_many_cells, unreadable_value or key_missing; of a stored record filter_unknown, value_missing, value_ambiguous, value_unreadable, value_out_of_range, negative_value, date_missing, date_unreadable, date_in_future, date_out_of_range, category_unreadable, currency_missing, currency_unreadable, mapping_failed or too_costly.';
-COMMENT ON COLUMN @extschema@.quarantine.reason IS 'Where and what, for people.';
-COMMENT ON COLUMN @extschema@.quarantine.raw IS 'The first 64 KiB as they came.';
-COMMENT ON COLUMN @extschema@.quarantine.content_hash IS 'Of the whole record, or the raw_id of a stored one: the same one met again counts an occurrence.';
+COMMENT ON TABLE @extschema@.quarantine IS 'Every record that could not be stored, or that is stored and could not be read by a mapping, once, with the reason. The other records of the same page are not affected. See connector_service_replay().';
+COMMENT ON COLUMN @extschema@.quarantine.quarantine_id IS 'Id of the row.';
+COMMENT ON COLUMN @extschema@.quarantine.run_id IS 'Last run that met the record. NULL: no run met it, or the run is deleted.';
+COMMENT ON COLUMN @extschema@.quarantine.connector_id IS 'Connector that the record came from.';
+COMMENT ON COLUMN @extschema@.quarantine.tenant_id IS 'Tenant of the connector.';
+COMMENT ON COLUMN @extschema@.quarantine.stream IS 'Stream of the record.';
+COMMENT ON COLUMN @extschema@.quarantine.source_record_id IS 'Id of the record as in raw_connector_data. NULL: it could not be read.';
+COMMENT ON COLUMN @extschema@.quarantine.reason_code IS 'Word that tells the reason. The words do not change between versions. A record that could not be stored: invalid_json, nul_character, lone_surrogate, invalid_utf8, too_deep, too_large, number_out_of_range, key_too_long, not_an_object or refused_by_postgres. A row of a file: also too_many_cells, unreadable_value or key_missing. A stored record: filter_unknown, value_missing, value_ambiguous, value_unreadable, value_out_of_range, negative_value, date_missing, date_unreadable, date_in_future, date_out_of_range, category_unreadable, currency_missing, currency_unreadable, mapping_failed or too_costly.';
+COMMENT ON COLUMN @extschema@.quarantine.reason IS 'The reason in words, with the place in the record.';
+COMMENT ON COLUMN @extschema@.quarantine.raw IS 'The first 64 KiB of the record as it came.';
+COMMENT ON COLUMN @extschema@.quarantine.content_hash IS 'First 16 bytes of the SHA-256 of the whole record, or the raw_id of a stored record. A record that comes again is recognized by it.';
 COMMENT ON COLUMN @extschema@.quarantine.occurrences IS 'How often the record was met.';
-COMMENT ON COLUMN @extschema@.quarantine.replayed_at IS 'When the record was stored, or counted, after all.';
-COMMENT ON COLUMN @extschema@.quarantine.raw_id IS 'The stored record that a mapping could not read; NULL where the record could not be stored.';
-COMMENT ON COLUMN @extschema@.quarantine.mapping_id IS 'The mapping that could not read it.';
-COMMENT ON COLUMN @extschema@.quarantine.retry_on IS 'The future day that the record names: then it is tried again by itself.';
+COMMENT ON COLUMN @extschema@.quarantine.created_at IS 'Time at which the record was first met.';
+COMMENT ON COLUMN @extschema@.quarantine.last_seen_at IS 'Time at which the record was last met.';
+COMMENT ON COLUMN @extschema@.quarantine.replayed_at IS 'Time at which the record was stored or counted after all. NULL: the record is still in quarantine.';
+COMMENT ON COLUMN @extschema@.quarantine.raw_id IS 'The stored record that a mapping could not read. NULL: the record could not be stored.';
+COMMENT ON COLUMN @extschema@.quarantine.mapping_id IS 'The mapping that could not read the record. NULL: the record could not be stored, or no single mapping is to blame.';
+COMMENT ON COLUMN @extschema@.quarantine.retry_on IS 'Day in the future that the record names. On this day the record is read again by itself. NULL: it is not.';
 
 CREATE FUNCTION _connector_service.connector_service_refusals(p_tenant_id uuid, p_connector_id uuid, p_type text, p_stream text, p_run_id uuid, p_ids text[], p_records text[])
 RETURNS TABLE (place integer, why text) LANGUAGE plpgsql
@@ -103,7 +111,7 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_refusals(uuid, uuid, text, text, uuid, text[], text[]) IS 'For the worker, which rolls back what it does: stores records one by one and returns which of them PostgreSQL refuses, and its words.';
+COMMENT ON FUNCTION _connector_service.connector_service_refusals(uuid, uuid, text, text, uuid, text[], text[]) IS 'Stores records one by one and returns which of them PostgreSQL refuses, and why. The worker rolls this back.';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.raw_connector_data', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.quarantine', '');

@@ -23,16 +23,18 @@ CREATE TABLE @extschema@.metrics (
     CONSTRAINT metrics_day_key UNIQUE (tenant_id, metric_type, metric_date)
 -- A day is updated in place as often as something of it changes: into free room of its page.
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 500);
-COMMENT ON TABLE @extschema@.metrics IS 'One value per tenant, metric type and day. Rows that the pipeline wrote follow the facts of their day; a row that a person inserted or changed is theirs and is never overwritten. Deleting a row has it derived again, if there are facts.';
-COMMENT ON COLUMN @extschema@.metrics.tenant_id IS 'Whose metric it is.';
+COMMENT ON TABLE @extschema@.metrics IS 'One value for each tenant, metric type and day. Rows that the extension wrote follow the facts of their day. A row that a person inserted or changed is never overwritten. A row that is deleted is derived again if the day has facts.';
+COMMENT ON COLUMN @extschema@.metrics.metric_id IS 'Id of the metric, for connector_service_explain().';
+COMMENT ON COLUMN @extschema@.metrics.tenant_id IS 'Tenant of the metric.';
 COMMENT ON COLUMN @extschema@.metrics.metric_type IS 'revenue, inventory, staffing or costs.';
-COMMENT ON COLUMN @extschema@.metrics.metric_value IS 'In the tenant''s currency; exact.';
-COMMENT ON COLUMN @extschema@.metrics.metric_date IS 'The tenant''s day.';
-COMMENT ON COLUMN @extschema@.metrics.data IS 'Of a derived metric: category (the day''s only one, or mixed), categories {category: amount}, sources {connector_id: {value, facts}}, facts (how many), currency, and unconverted {currency: amount} where an exchange rate is missing.';
-COMMENT ON COLUMN @extschema@.metrics.derived_value IS 'What the facts of the day say; differs from metric_value only where a person entered another one.';
-COMMENT ON COLUMN @extschema@.metrics.by_hand IS 'Whether a person wrote metric_value. Set it to false to have the derived value back.';
-COMMENT ON COLUMN @extschema@.metrics.settled_at IS 'When the pipeline last wrote the row: what changes a metric without it is a person''s.';
-COMMENT ON COLUMN @extschema@.metrics.updated_at IS 'When the value last changed.';
+COMMENT ON COLUMN @extschema@.metrics.metric_value IS 'Exact value, at least 0: money in the tenant''s currency for revenue and costs, hours for staffing, pieces for inventory.';
+COMMENT ON COLUMN @extschema@.metrics.metric_date IS 'Day in the tenant''s time zone.';
+COMMENT ON COLUMN @extschema@.metrics.data IS 'JSON object of a derived metric. "category": the only category of the day, or mixed. "categories": {category: amount}. "sources": {connector_id: {"value", "facts"}}. "facts": number of facts. "currency": the tenant''s currency. "unconverted": {currency: amount}, where an exchange rate is missing.';
+COMMENT ON COLUMN @extschema@.metrics.derived_value IS 'Sum of the facts of the day. It differs from metric_value only where a person entered another value. NULL: the day has no facts that count.';
+COMMENT ON COLUMN @extschema@.metrics.by_hand IS 'Whether a person wrote metric_value. Set it to false to get the derived value back.';
+COMMENT ON COLUMN @extschema@.metrics.settled_at IS 'Time at which the extension last wrote the row. A change of a metric that does not change it is a person''s.';
+COMMENT ON COLUMN @extschema@.metrics.created_at IS 'Time at which the row was inserted.';
+COMMENT ON COLUMN @extschema@.metrics.updated_at IS 'Time at which the value last changed.';
 
 CREATE TABLE @extschema@.metric_sources (
     tenant_id uuid,
@@ -43,7 +45,11 @@ CREATE TABLE @extschema@.metric_sources (
         REFERENCES @extschema@.connectors (connector_id, tenant_id) ON DELETE CASCADE,
     CONSTRAINT metric_sources_pkey PRIMARY KEY (tenant_id, metric_type, connector_id)
 );
-COMMENT ON TABLE @extschema@.metric_sources IS 'Which connectors contribute to which metrics, and since which day: no day before it can be missing. Neither refunds nor inventory count: nobody misses a day on which nothing was refunded or no stock changed.';
+COMMENT ON TABLE @extschema@.metric_sources IS 'Which connectors contribute to which metric, and since which day. A day before first_date is never reported as missing. Refunds and inventory do not count here, because nobody misses a day without a refund or without a change of stock.';
+COMMENT ON COLUMN @extschema@.metric_sources.tenant_id IS 'Tenant of the connector.';
+COMMENT ON COLUMN @extschema@.metric_sources.metric_type IS 'revenue, staffing or costs.';
+COMMENT ON COLUMN @extschema@.metric_sources.connector_id IS 'Connector that contributes to the metric.';
+COMMENT ON COLUMN @extschema@.metric_sources.first_date IS 'First day that has facts of the connector.';
 
 CREATE FUNCTION _connector_service.connector_service_sums(p_tenant_ids uuid[], p_metric_types text[], p_metric_dates date[])
 RETURNS TABLE (tenant_id uuid, metric_type text, metric_date date, total numeric, data jsonb, sources uuid[], unconverted jsonb)
@@ -101,7 +107,7 @@ BEGIN ATOMIC
     FROM summed JOIN named
         ON named.tenant_id = summed.tenant_id AND named.metric_type = summed.metric_type AND named.metric_date = summed.metric_date;
 END;
-COMMENT ON FUNCTION _connector_service.connector_service_sums(uuid[], text[], date[]) IS 'What the facts of some days sum up to; no row for a day without facts. total is NULL where no fact could be converted into the tenant''s currency; sources are the connectors that contribute more than refunds.';
+COMMENT ON FUNCTION _connector_service.connector_service_sums(uuid[], text[], date[]) IS 'The sums of the facts of days; no row for a day without facts. total is NULL if no fact could be converted into the tenant''s currency. sources are the connectors that contribute more than refunds.';
 
 CREATE FUNCTION _connector_service.connector_service_settle(p_days integer DEFAULT NULL, p_tenant_id uuid DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -166,7 +172,7 @@ BEGIN
     RETURN cardinality(v_dates);
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_settle(integer, uuid) IS 'Sums the days of a tenant, or of all, whose facts changed, at most p_days of them, writes metrics and alerts; returns how many days it settled. Takes the lock of facts. The worker calls it at the end of every run.';
+COMMENT ON FUNCTION _connector_service.connector_service_settle(integer, uuid) IS 'Sums the days whose facts changed, of a tenant (NULL: of all tenants), at most p_days of them; writes metrics and alerts, and returns the number of days. Takes the lock of the facts.';
 
 CREATE FUNCTION _connector_service.connector_service_come_due(p_tenant_id uuid DEFAULT NULL) RETURNS void LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
@@ -176,7 +182,7 @@ BEGIN ATOMIC
     WHERE q.retry_on <= (now() AT TIME ZONE t.timezone)::date AND q.replayed_at IS NULL AND r.raw_id = q.raw_id AND r.processed
         AND (p_tenant_id IS NULL OR q.tenant_id = p_tenant_id);
 END;
-COMMENT ON FUNCTION _connector_service.connector_service_come_due(uuid) IS 'Has records processed whose day was still to come and has come.';
+COMMENT ON FUNCTION _connector_service.connector_service_come_due(uuid) IS 'Has records processed again whose day was in the future and has come.';
 
 CREATE FUNCTION _connector_service.connector_service_process_connector(p_connector_id uuid, p_records bigint) RETURNS bigint LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
@@ -203,7 +209,7 @@ BEGIN
     RETURN v_count;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_process_connector(uuid, bigint) IS 'Writes the facts of a connector''s records that are not processed yet, at most p_records of them; returns how many it took. The caller holds the lock of the tenant''s facts.';
+COMMENT ON FUNCTION _connector_service.connector_service_process_connector(uuid, bigint) IS 'Writes the facts of records of a connector that have none yet, at most p_records of them; returns their number. The caller holds the lock of the tenant''s facts.';
 
 CREATE FUNCTION @extschema@.connector_service_process(p_records bigint DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -222,7 +228,7 @@ BEGIN
     RETURN v_count;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_process(bigint) IS 'Writes the facts of raw records that are not processed yet, at most p_records of them, and settles the touched days; returns how many records it took. The upkeep process does this by itself; call it to have it done now.';
+COMMENT ON FUNCTION @extschema@.connector_service_process(bigint) IS 'Writes the facts of stored records that have none yet, at most p_records of them (NULL: all), and sums the days that they change. Returns the number of records. The upkeep process does this by itself; call it to have it done now.';
 
 CREATE FUNCTION _connector_service.connector_service_reprocess_records(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
 -- By key, whatever the planner knows of the table.
@@ -257,7 +263,7 @@ BEGIN
     RETURN v_count;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_reprocess_records(uuid) IS 'The work of connector_service_reprocess().';
+COMMENT ON FUNCTION _connector_service.connector_service_reprocess_records(uuid) IS 'Does the work of connector_service_reprocess().';
 
 CREATE FUNCTION _connector_service.connector_service_replay_records(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -310,7 +316,7 @@ BEGIN
     RETURN v_count;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_replay_records(uuid) IS 'The work of connector_service_replay().';
+COMMENT ON FUNCTION _connector_service.connector_service_replay_records(uuid) IS 'Does the work of connector_service_replay().';
 
 CREATE FUNCTION _connector_service.connector_service_expected(p_connector_id uuid, p_raw_ids uuid[]) RETURNS SETOF @extschema@.metric_facts LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -337,7 +343,7 @@ EXCEPTION WHEN data_exception OR program_limit_exceeded OR undefined_object OR f
     END IF;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_expected(uuid, uuid[]) IS 'The facts that some records of a connector should have.';
+COMMENT ON FUNCTION _connector_service.connector_service_expected(uuid, uuid[]) IS 'The facts that records of a connector should have.';
 
 CREATE FUNCTION @extschema@.connector_service_verify(p_tenant_id uuid DEFAULT NULL)
 RETURNS TABLE (tenant_id uuid, metric_type text, metric_date date, item text, stored text, expected text) LANGUAGE plpgsql SECURITY DEFINER
@@ -399,7 +405,7 @@ BEGIN
         OR NOT m.by_hand AND (m.metric_value IS DISTINCT FROM s.total OR m.data IS DISTINCT FROM s.data);
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_verify(uuid) IS 'Derives every fact and sum of a tenant, or of all, again from the raw records and returns what differs from what is stored: no row, always. First does what connector_service_process() does. Holds the lock of facts meanwhile.';
+COMMENT ON FUNCTION @extschema@.connector_service_verify(uuid) IS 'Derives all facts and metrics of tenant p_tenant_id (NULL: of all tenants) again from the stored records, and returns each difference from what is stored. No row is the expected result. Processes waiting records first. Syncs store records meanwhile, and their facts follow.';
 
 CREATE FUNCTION _connector_service.connector_service_metric_before() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -420,7 +426,7 @@ BEGIN
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_metric_before() IS 'Trigger of metrics: what a person changes is theirs, until they give it back with by_hand = false; the days concerned are settled again.';
+COMMENT ON FUNCTION _connector_service.connector_service_metric_before() IS 'Trigger of metrics: marks a metric that a person changes as entered by hand, until by_hand is set to false, and has its days summed again.';
 -- By the columns that a statement sets, and not by their values: who enters the value that is there means it.
 CREATE TRIGGER metrics_before BEFORE UPDATE OF tenant_id, metric_type, metric_date, metric_value, data, by_hand ON @extschema@.metrics
     FOR EACH ROW WHEN (NEW.settled_at IS NOT DISTINCT FROM OLD.settled_at)
@@ -441,7 +447,7 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_metric_deleted() IS 'Trigger of metrics: a day that has facts is derived again.';
+COMMENT ON FUNCTION _connector_service.connector_service_metric_deleted() IS 'Trigger of metrics: has a deleted day summed again if it has facts.';
 CREATE TRIGGER metrics_deleted AFTER DELETE ON @extschema@.metrics
     REFERENCING OLD TABLE AS deleted_metrics FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_metric_deleted();
 
@@ -455,7 +461,7 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_metrics_truncated() IS 'Trigger of metrics: every day that has facts is derived again.';
+COMMENT ON FUNCTION _connector_service.connector_service_metrics_truncated() IS 'Trigger of metrics: has all days with facts summed again after TRUNCATE.';
 CREATE TRIGGER metrics_truncated AFTER TRUNCATE ON @extschema@.metrics
     FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_metrics_truncated();
 
@@ -479,7 +485,7 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_rates_changed() IS 'Trigger of fx_rates: settles the days that use a changed rate.';
+COMMENT ON FUNCTION _connector_service.connector_service_rates_changed() IS 'Trigger of fx_rates: sums the days again that use a changed rate.';
 CREATE TRIGGER fx_rates_inserted AFTER INSERT ON @extschema@.fx_rates
     REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_rates_changed();
 CREATE TRIGGER fx_rates_updated_old AFTER UPDATE ON @extschema@.fx_rates
@@ -501,7 +507,7 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_tenant_changed() IS 'Trigger of tenants: another time zone or currency means other days and sums, derived again at once.';
+COMMENT ON FUNCTION _connector_service.connector_service_tenant_changed() IS 'Trigger of tenants: derives all metrics again after a change of time zone or currency.';
 CREATE TRIGGER tenants_changed AFTER UPDATE OF timezone, currency ON @extschema@.tenants
     FOR EACH ROW WHEN (NEW.timezone <> OLD.timezone OR NEW.currency <> OLD.currency) EXECUTE FUNCTION _connector_service.connector_service_tenant_changed();
 

@@ -31,19 +31,23 @@ CREATE INDEX idx_dq_alerts ON @extschema@.data_quality_alerts (tenant_id, resolv
 CREATE INDEX data_quality_alerts_day ON @extschema@.data_quality_alerts (tenant_id, metric_date, metric_type) WHERE NOT resolved_by_data;
 CREATE INDEX data_quality_alerts_metric ON @extschema@.data_quality_alerts (metric_id) WHERE metric_id IS NOT NULL;
 CREATE INDEX data_quality_alerts_connector ON @extschema@.data_quality_alerts (connector_id) WHERE connector_id IS NOT NULL;
-COMMENT ON TABLE @extschema@.data_quality_alerts IS 'What is wrong with the data, one row for each trouble. UPDATE ... SET resolved = true closes one for good: the trouble that goes on does not open it again. Trouble that was over and comes back does.';
-COMMENT ON COLUMN @extschema@.data_quality_alerts.metric_id IS 'The metric it is about.';
-COMMENT ON COLUMN @extschema@.data_quality_alerts.connector_id IS 'The connector it is about.';
-COMMENT ON COLUMN @extschema@.data_quality_alerts.alert_type IS 'outlier, missing (a day without data), schema_error (records a mapping cannot read), freshness (a connector that does not succeed) or completeness (a day with too little in it, an amount that could not be counted, or a stream of which the vendor has more than came).';
+COMMENT ON TABLE @extschema@.data_quality_alerts IS 'What is wrong with the data, one row for each problem. UPDATE ... SET resolved = true closes an alert for good: while the problem goes on, it does not open again. A problem that was over and comes back opens its alert again.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.alert_id IS 'Id of the alert.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.tenant_id IS 'Tenant whose data it is.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.metric_id IS 'Metric that the alert is about. NULL: it is about no single metric.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.connector_id IS 'Connector that the alert is about. NULL: it is about no single connector.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.alert_type IS 'outlier: an unusual value. missing: a day without data. schema_error: records that a mapping cannot read. freshness: a connector without a successful sync. completeness: a day with too few records, an amount that could not be counted, or a stream of which the vendor has more records than came.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.severity IS 'info, warning or critical.';
-COMMENT ON COLUMN @extschema@.data_quality_alerts.message IS 'For people, as it was found last.';
-COMMENT ON COLUMN @extschema@.data_quality_alerts.occurrences IS 'How often it was found (what only looking finds counts twice a day at most); for schema_error, in how many records.';
-COMMENT ON COLUMN @extschema@.data_quality_alerts.last_seen_at IS 'When it was found last.';
-COMMENT ON COLUMN @extschema@.data_quality_alerts.resolved_at IS 'When it was closed.';
-COMMENT ON COLUMN @extschema@.data_quality_alerts.metric_type IS 'The metric type it is about.';
-COMMENT ON COLUMN @extschema@.data_quality_alerts.metric_date IS 'The day it is about.';
-COMMENT ON COLUMN @extschema@.data_quality_alerts.alert_key IS 'What makes it the same alert; of one inserted by hand, its message.';
-COMMENT ON COLUMN @extschema@.data_quality_alerts.resolved_by_data IS 'Whether it closed itself.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.message IS 'The problem in words, as it was last found.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.occurrences IS 'How often the problem was found; for schema_error, in how many records. Problems that only a check finds count at most twice a day.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.last_seen_at IS 'Time at which the problem was last found.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.resolved IS 'Whether the alert is closed.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.resolved_at IS 'Time at which the alert was closed. NULL: it is open.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.created_at IS 'Time at which the problem was first found.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.metric_type IS 'Metric type that the alert is about. NULL: it is about no single metric type.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.metric_date IS 'Day that the alert is about. NULL: it is about no single day.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.alert_key IS 'Key that tells whether a problem is the same as before. For an alert that was inserted by hand, a hash of its message.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.resolved_by_data IS 'Whether the alert closed by itself, because the data is right again.';
 
 CREATE FUNCTION _connector_service.connector_service_alert_before() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -83,12 +87,12 @@ BEGIN
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_alert_alone() IS 'Trigger of data_quality_alerts: two sessions that find the same trouble at once must not both insert it. Fills in what makes it the same alert.';
-COMMENT ON FUNCTION _connector_service.connector_service_lock_alerts(uuid) IS 'Takes the lock of whoever inserts alerts of a tenant, until the end of the transaction.';
+COMMENT ON FUNCTION _connector_service.connector_service_alert_alone() IS 'Trigger of data_quality_alerts: lets one session at a time insert alerts of a tenant, and fills in the key that tells whether an alert is the same as before.';
+COMMENT ON FUNCTION _connector_service.connector_service_lock_alerts(uuid) IS 'Waits for the lock of a tenant''s alerts, and holds it until the end of the transaction.';
 -- Before the next one: triggers fire in the order of their names.
 CREATE TRIGGER data_quality_alerts_alone BEFORE INSERT ON @extschema@.data_quality_alerts
     FOR EACH ROW EXECUTE FUNCTION _connector_service.connector_service_alert_alone();
-COMMENT ON FUNCTION _connector_service.connector_service_alert_before() IS 'Trigger of data_quality_alerts: an alert that is there already counts an occurrence instead of being inserted again, and opens again if it had closed itself.';
+COMMENT ON FUNCTION _connector_service.connector_service_alert_before() IS 'Trigger of data_quality_alerts: an alert that exists already is counted, and not inserted again; it opens again if it had closed by itself.';
 CREATE TRIGGER data_quality_alerts_before BEFORE INSERT OR UPDATE ON @extschema@.data_quality_alerts
     FOR EACH ROW EXECUTE FUNCTION _connector_service.connector_service_alert_before();
 
@@ -109,17 +113,18 @@ CREATE TABLE @extschema@.quality_rules (
 );
 CREATE UNIQUE INDEX quality_rules_once ON @extschema@.quality_rules
     ((coalesce(tenant_id, '00000000-0000-0000-0000-000000000000')), (coalesce(metric_type, '')));
-COMMENT ON TABLE @extschema@.quality_rules IS 'What is normal. Every setting is taken from the most specific row that has it: tenant and metric type, tenant, metric type, the row without both; then the default.';
-COMMENT ON COLUMN @extschema@.quality_rules.tenant_id IS 'NULL: all tenants.';
-COMMENT ON COLUMN @extschema@.quality_rules.metric_type IS 'NULL: all metric types. freshness is looked for only there.';
-COMMENT ON COLUMN @extschema@.quality_rules.min_value IS 'A metric below is an outlier. Default: none.';
-COMMENT ON COLUMN @extschema@.quality_rules.max_value IS 'A metric above is an outlier. Default: 1,000,000 for revenue, none for others; Infinity switches it off.';
-COMMENT ON COLUMN @extschema@.quality_rules.outlier_factor IS 'A metric is an outlier when it is further from the median of the same weekday than this many robust standard deviations (1.4826 times the median absolute deviation, at least 5 % of the median). Default: 5; Infinity switches it off.';
-COMMENT ON COLUMN @extschema@.quality_rules.outlier_min_history IS 'How many of the 26 same weekdays before must have a metric for that. Default: 8.';
-COMMENT ON COLUMN @extschema@.quality_rules.completeness_ratio IS 'A past day of a source is incomplete with less than this share of the records that the same weekday has in the median. Default: 0.5; 0 switches it off.';
-COMMENT ON COLUMN @extschema@.quality_rules.freshness IS 'How long a connector may go without a successful sync. Default: 3 hours, 2 days or 15 days by its frequency.';
-COMMENT ON COLUMN @extschema@.quality_rules.closed_weekdays IS 'Weekdays without business, 1 is Monday: never missing. Default: none.';
-COMMENT ON COLUMN @extschema@.quality_rules.closed_days IS 'Holidays and the like: never missing. Default: none.';
+COMMENT ON TABLE @extschema@.quality_rules IS 'What is normal for a tenant and metric type. Each setting is taken from the most specific row that has it: tenant and metric type, tenant, metric type, the row without both. Where no row has it, its default counts.';
+COMMENT ON COLUMN @extschema@.quality_rules.rule_id IS 'Id of the rule.';
+COMMENT ON COLUMN @extschema@.quality_rules.tenant_id IS 'Tenant that the rule is for. NULL: all tenants.';
+COMMENT ON COLUMN @extschema@.quality_rules.metric_type IS 'Metric type that the rule is for. NULL: all metric types. The setting freshness counts only in a row without metric type.';
+COMMENT ON COLUMN @extschema@.quality_rules.min_value IS 'A metric below this value is an outlier. Default: no bound.';
+COMMENT ON COLUMN @extschema@.quality_rules.max_value IS 'A metric above this value is an outlier. Default: 1,000,000 for revenue, no bound for the others. Infinity: no bound.';
+COMMENT ON COLUMN @extschema@.quality_rules.outlier_factor IS 'A metric is an outlier when it differs from the median of the same weekday by more than this number of robust standard deviations (1.4826 times the median absolute deviation, at least 5 % of the median). Default: 5. Infinity switches the check off.';
+COMMENT ON COLUMN @extschema@.quality_rules.outlier_min_history IS 'Number of metrics that the last 26 same weekdays must have before the check begins. Default: 8.';
+COMMENT ON COLUMN @extschema@.quality_rules.completeness_ratio IS 'A past day is incomplete when a source has less than this share of the records that the same weekday has in the median, between 0 and 1. Default: 0.5. 0 switches the check off.';
+COMMENT ON COLUMN @extschema@.quality_rules.freshness IS 'How long a connector may be without a successful sync. Default: 3 hours, 2 days or 15 days for hourly, daily or weekly connectors.';
+COMMENT ON COLUMN @extschema@.quality_rules.closed_weekdays IS 'Weekdays without business, from 1 (Monday) to 7. They are never missing. Default: none.';
+COMMENT ON COLUMN @extschema@.quality_rules.closed_days IS 'Days without business, such as holidays. They are never missing. Default: none.';
 
 CREATE FUNCTION _connector_service.connector_service_quality_rule(p_tenant_id uuid, p_metric_type text)
 RETURNS TABLE (min_value numeric, max_value numeric, outlier_factor numeric, outlier_min_history integer, completeness_ratio numeric,
@@ -142,7 +147,7 @@ BEGIN ATOMIC
     FROM @extschema@.quality_rules r
     WHERE (r.tenant_id IS NULL OR r.tenant_id = p_tenant_id) AND (r.metric_type IS NULL OR r.metric_type = p_metric_type);
 END;
-COMMENT ON FUNCTION _connector_service.connector_service_quality_rule(uuid, text) IS 'The rules that count for a tenant and metric type, defaults filled in; one row. p_metric_type NULL: the rules for connectors.';
+COMMENT ON FUNCTION _connector_service.connector_service_quality_rule(uuid, text) IS 'The settings that count for a tenant and metric type, with defaults; one row. p_metric_type NULL: the settings for connectors.';
 
 -- Validation: of every metric, whoever writes it.
 
@@ -224,7 +229,7 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.validate_metric() IS 'Trigger of metrics: refuses NaN, Infinity and days in the future of the tenant''s zone with 23514; inserts an alert for an outlier and closes it when the value is normal again; closes the alert of a missing day.';
+COMMENT ON FUNCTION @extschema@.validate_metric() IS 'Trigger of metrics. Refuses NaN, Infinity and days in the future of the tenant''s time zone with 23514. Opens an alert for an outlier, and closes it when the value is normal again. Closes the alert of a missing day.';
 CREATE TRIGGER validate_metric_trigger AFTER INSERT ON @extschema@.metrics
     REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.validate_metric();
 CREATE TRIGGER validate_metric_update_trigger AFTER UPDATE ON @extschema@.metrics
@@ -276,7 +281,7 @@ BEGIN
         END;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_alert_days(uuid[], text[], date[], jsonb) IS 'The alerts of days that were just settled: a negative sum, amounts without an exchange rate, a clash with a metric entered by hand; closes those that are over, and those of days that are not missing any more.';
+COMMENT ON FUNCTION _connector_service.connector_service_alert_days(uuid[], text[], date[], jsonb) IS 'Opens and closes the alerts of days that were just summed: a negative sum, amounts without an exchange rate, a metric that was entered by hand and differs, a missing day.';
 
 CREATE FUNCTION _connector_service.connector_service_close_schema_alerts(p_connector_id uuid) RETURNS void LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
@@ -289,7 +294,7 @@ BEGIN ATOMIC
                 AND q.reason_code = split_part(a.alert_key, ':', 3)
                 AND a.alert_key = format('schema:%s:%s:%s:%s', q.connector_id, q.reason_code, q.mapping_id, q.stream));
 END;
-COMMENT ON FUNCTION _connector_service.connector_service_close_schema_alerts(uuid) IS 'Closes the alerts of a connector over unreadable records of which none is left in quarantine.';
+COMMENT ON FUNCTION _connector_service.connector_service_close_schema_alerts(uuid) IS 'Closes the alerts about unreadable records of a connector where none is left in quarantine.';
 
 -- What only looking finds.
 
@@ -312,7 +317,7 @@ BEGIN
     WHERE s.tenant_id = a.tenant_id AND s.metric_type = a.metric_type AND s.connector_id = a.connector_id AND a.first_date > s.first_date;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_prune_sources(uuid[]) IS 'Brings metric_sources of some tenants, NULL: of all, after deletions of records. The caller holds the locks of their facts.';
+COMMENT ON FUNCTION _connector_service.connector_service_prune_sources(uuid[]) IS 'Updates metric_sources of tenants (NULL: of all tenants) after records were deleted. The caller holds the lock of their facts.';
 
 CREATE FUNCTION _connector_service.connector_service_check_missing(p_tenant_ids uuid[], p_days integer) RETURNS bigint LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET jit = off SET DateStyle = 'ISO'
@@ -378,7 +383,7 @@ BEGIN
     RETURN v_missing;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_check_missing(uuid[], integer) IS 'Looks for missing days of some tenants, NULL: of all; see check_missing_data(). What is stored meanwhile is looked at the next time.';
+COMMENT ON FUNCTION _connector_service.connector_service_check_missing(uuid[], integer) IS 'Looks for missing days of tenants (NULL: of all tenants); see check_missing_data(). What is stored meanwhile is found by the next check.';
 
 CREATE FUNCTION @extschema@.check_missing_data(p_days integer DEFAULT 30) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -394,7 +399,7 @@ BEGIN
     RETURN _connector_service.connector_service_check_missing(NULL::uuid[], p_days);
 END
 $$;
-COMMENT ON FUNCTION @extschema@.check_missing_data(integer) IS 'Looks for days without data among the last p_days (1 to 3660) of every tenant, metric type and source; alerts each once and closes the alerts of days that are not missing any more. A source is missed only from its first day on, on days that quality_rules does not call closed, and not while its connector is paused. Returns how many days are missing. Raises 22023 for a wrong p_days. The upkeep process does the same every hour.';
+COMMENT ON FUNCTION @extschema@.check_missing_data(integer) IS 'Looks for days without data in the last p_days days (1 to 3660) of every tenant, metric type and source. Opens one alert for each, closes the alerts of days that are not missing any more, and returns the number of missing days. A source is missed from its first day on, not on days that quality_rules closes, and not while its connector is paused. The upkeep process does this every hour. Raises 22023 for another p_days.';
 
 CREATE FUNCTION @extschema@.connector_service_check_quality(p_tenant_ids uuid[] DEFAULT NULL) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET jit = off SET DateStyle = 'ISO'
@@ -473,7 +478,7 @@ BEGIN
     WHERE a.tenant_id = over.tenant_id AND a.alert_type = 'completeness' AND a.alert_key = over.alert_key;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_check_quality(uuid[]) IS 'Everything that only looking finds, for some tenants or for all: missing days, connectors that do not succeed, days with too few records. Alerts each trouble once and closes what is over. The upkeep process calls it every hour, for some tenants at a time and then without their locks, so that nobody waits.';
+COMMENT ON FUNCTION @extschema@.connector_service_check_quality(uuid[]) IS 'Looks for missing days, connectors without a successful sync, and days with too few records, of tenants p_tenant_ids (NULL: all). Opens one alert for each problem, and closes the alerts of problems that are over. The upkeep process does this every hour.';
 
 CREATE FUNCTION _connector_service.connector_service_note_count(p_connector_id uuid, p_stream text, p_problem text) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -492,7 +497,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_note_count(uuid, text, text) IS 'For the worker, after a complete pass over a stream: opens an alert where records seem to be missing, closes it where they are not.';
+COMMENT ON FUNCTION _connector_service.connector_service_note_count(uuid, text, text) IS 'After a complete pass over a stream: opens an alert if records seem to be missing, and closes it if not.';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.data_quality_alerts', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.quality_rules', '');

@@ -11,9 +11,11 @@ FROM @extschema@.metrics m
         UNION ALL
         SELECT coalesce(m.data ->> 'category', 'uncategorized'), m.metric_value WHERE m.by_hand) AS c
 WHERE m.metric_type = 'revenue';
-COMMENT ON VIEW @extschema@.daily_revenue_by_category IS 'Revenue by tenant, day and category. A metric entered by hand counts under the category that its data names.';
-COMMENT ON COLUMN @extschema@.daily_revenue_by_category.category IS '"uncategorized" where the record names none.';
-COMMENT ON COLUMN @extschema@.daily_revenue_by_category.total_revenue IS 'In the tenant''s currency; can be negative for one category of a day, where returns are summed.';
+COMMENT ON VIEW @extschema@.daily_revenue_by_category IS 'Revenue by tenant, day and category. A metric that was entered by hand counts in the category that its data names.';
+COMMENT ON COLUMN @extschema@.daily_revenue_by_category.tenant_id IS 'Tenant of the metric.';
+COMMENT ON COLUMN @extschema@.daily_revenue_by_category.metric_date IS 'Day in the tenant''s time zone.';
+COMMENT ON COLUMN @extschema@.daily_revenue_by_category.category IS 'Category of the revenue; uncategorized where the record names none.';
+COMMENT ON COLUMN @extschema@.daily_revenue_by_category.total_revenue IS 'Revenue in the tenant''s currency. One category of a day can be negative where returns are summed.';
 
 CREATE MATERIALIZED VIEW @extschema@.monthly_revenue AS
 SELECT m.tenant_id, pg_catalog.date_trunc('month', m.metric_date::timestamp)::date AS month,
@@ -22,9 +24,12 @@ FROM @extschema@.metrics m
 WHERE m.metric_type = 'revenue'
 GROUP BY 1, 2;
 CREATE UNIQUE INDEX idx_monthly_revenue ON @extschema@.monthly_revenue (tenant_id, month);
-COMMENT ON MATERIALIZED VIEW @extschema@.monthly_revenue IS 'Revenue by tenant and month, as of the last refresh. The upkeep process refreshes it within a minute after metrics changed, or rests twenty times as long as a refresh takes.';
-COMMENT ON COLUMN @extschema@.monthly_revenue.month IS 'Its first day.';
-COMMENT ON COLUMN @extschema@.monthly_revenue.avg_daily_revenue IS 'Over the days with data.';
+COMMENT ON MATERIALIZED VIEW @extschema@.monthly_revenue IS 'Revenue by tenant and month, as of the last refresh. The upkeep process refreshes the view within a minute after metrics changed; where a refresh takes long, it then waits twenty times as long as the refresh took.';
+COMMENT ON COLUMN @extschema@.monthly_revenue.tenant_id IS 'Tenant of the metrics.';
+COMMENT ON COLUMN @extschema@.monthly_revenue.month IS 'First day of the month.';
+COMMENT ON COLUMN @extschema@.monthly_revenue.total_revenue IS 'Revenue of the month in the tenant''s currency.';
+COMMENT ON COLUMN @extschema@.monthly_revenue.avg_daily_revenue IS 'Average revenue of the days with data, in the tenant''s currency.';
+COMMENT ON COLUMN @extschema@.monthly_revenue.days_with_data IS 'Number of days of the month that have a metric.';
 
 CREATE FUNCTION @extschema@.refresh_monthly_revenue() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 -- PostgreSQL's own statements for CONCURRENTLY cannot stand quoted identifiers.
@@ -40,7 +45,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.refresh_monthly_revenue() IS 'Brings monthly_revenue up to date without blocking its readers, as long as connector_service_engine may make temporary tables in this database.';
+COMMENT ON FUNCTION @extschema@.refresh_monthly_revenue() IS 'Refreshes monthly_revenue. Its readers are not blocked, unless connector_service_engine may not create temporary tables in this database.';
 
 CREATE FUNCTION _connector_service.connector_service_check_period(p_tenant_id uuid, p_metric_type text, p_start_date date, p_end_date date, p_bucket text DEFAULT 'day') RETURNS void LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
@@ -83,7 +88,7 @@ BEGIN ATOMIC
     WHERE m.tenant_id = p_tenant_id AND m.metric_date BETWEEN p_start_date AND p_end_date
         AND m.metric_type = ANY (CASE WHEN p_metric_type IS NULL THEN '{revenue,inventory,staffing,costs}' ELSE ARRAY[p_metric_type] END);
 END;
-COMMENT ON FUNCTION @extschema@.get_metrics(uuid, text, date, date) IS 'A tenant''s metrics from p_start_date to p_end_date, both included, as {"metrics": [{metric_id, metric_type, metric_value, metric_date, data}], "count": n, "period": {"start", "end"}}, by date. Numbers are exact. p_metric_type NULL: all types. Raises 22004 or 22023.';
+COMMENT ON FUNCTION @extschema@.get_metrics(uuid, text, date, date) IS 'Returns the metrics of tenant p_tenant_id from p_start_date to p_end_date, both included, ordered by date: {"metrics": [{"metric_id", "metric_type", "metric_value", "metric_date", "data"}], "count": n, "period": {"start", "end"}}. Numbers are exact. p_metric_type NULL: all types. Raises 22004 if another argument is NULL, 22023 for an unknown metric type or a period that ends before it starts.';
 
 CREATE FUNCTION @extschema@.aggregate_metrics(p_tenant_id uuid, p_metric_type text, p_start_date date, p_end_date date, p_bucket text)
 RETURNS TABLE (metric_type text, period_start date, period_end date, total numeric, average numeric, minimum numeric, maximum numeric, days_with_data bigint)
@@ -103,7 +108,7 @@ BEGIN ATOMIC
         GROUP BY 1, 2, 3) AS b
     ORDER BY 1, 2;
 END;
-COMMENT ON FUNCTION @extschema@.aggregate_metrics(uuid, text, date, date, text) IS 'A tenant''s metrics of a period, both days included, by day, week (from Monday), month, quarter or year: total, average, minimum and maximum over the days with data. period_start and period_end are the whole bucket''s, of which only days of the period count; a bucket without data has no row. p_metric_type NULL: all types. Raises 22004 or 22023.';
+COMMENT ON FUNCTION @extschema@.aggregate_metrics(uuid, text, date, date, text) IS 'Returns total, average, minimum and maximum of the metrics of tenant p_tenant_id from p_start_date to p_end_date, both included, for each p_bucket: day, week (from Monday), month, quarter or year. period_start and period_end are those of the whole bucket; only days of the period count. The average is over days with data, and a bucket without data has no row. p_metric_type NULL: all types. Raises 22004 if another argument is NULL, 22023 for an unknown metric type or bucket, or a period that ends before it starts.';
 
 CREATE FUNCTION @extschema@.connector_service_explain(p_metric_id uuid)
 RETURNS TABLE (raw_id uuid, connector_id uuid, connector text, source_record_id text, item integer, mapping_id integer, mapping_version integer, mapping jsonb,
@@ -140,6 +145,6 @@ BEGIN
     ORDER BY c.name, r.source_record_id, f.mapping_id, f.item;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_explain(uuid) IS 'What a number is made of: one row for each fact, with the raw record, the mapping as it was in that version, the exchange rate, what counted (NULL: no rate), and the run that stored the record. The sum of counted is the metric, unless it was entered by hand, which a notice says. Raises 42704 for an unknown metric.';
+COMMENT ON FUNCTION @extschema@.connector_service_explain(uuid) IS 'Explains metric p_metric_id: one row for each fact, with its record, the mapping in the version that was used, the exchange rate, the amount that counted (NULL: no exchange rate) and the run that stored the record. The sum of counted is the metric. A notice tells if a person entered another value. Raises 42704 for an unknown metric.';
 
 SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

@@ -3,7 +3,7 @@
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
 ALTER TABLE @extschema@.installation ADD COLUMN scheduled_by name;
-COMMENT ON COLUMN @extschema@.installation.scheduled_by IS 'The role whose jobs connector_service_schedule() made; NULL: there are none.';
+COMMENT ON COLUMN @extschema@.installation.scheduled_by IS 'Role that owns the pg_cron jobs of connector_service_schedule(). NULL: there are no such jobs.';
 
 -- pg_cron 1.4 knows GMT only, and tenants live in every zone: full hours lie at a quarter and at half past as well, and
 -- 02:00 comes at any of them. So what looks for due connectors does it each quarter of an hour, and finds little.
@@ -23,7 +23,7 @@ BEGIN ATOMIC
     (SELECT quote_ident(n.nspname) || '.' AS prefix FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
      WHERE e.extname = 'connector_service') AS s;
 END;
-COMMENT ON FUNCTION _connector_service.connector_service_jobs() IS 'The jobs that connector_service_schedule() installs, whether or not they are.';
+COMMENT ON FUNCTION _connector_service.connector_service_jobs() IS 'The jobs that connector_service_schedule() installs.';
 
 CREATE FUNCTION _connector_service.connector_service_note_schedule(p_role name) RETURNS name LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -36,7 +36,7 @@ BEGIN
     RETURN v_before;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_note_schedule(name) IS 'For connector_service_schedule(): notes whose jobs they are, under a lock until COMMIT; returns whose they were.';
+COMMENT ON FUNCTION _connector_service.connector_service_note_schedule(name) IS 'Notes the role that owns the jobs, under a lock until COMMIT; returns the role before.';
 
 CREATE FUNCTION _connector_service.connector_service_check_cron() RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -58,7 +58,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_check_cron() IS 'For connector_service_schedule(): raises 55000 where pg_cron is not in this database, 42501 where the caller may not use it.';
+COMMENT ON FUNCTION _connector_service.connector_service_check_cron() IS 'Raises 55000 if pg_cron is not in this database, 42501 if the caller may not use it.';
 
 -- What is in the schema of PostgreSQL's scheduler is named in a text, because it need not be there; the jobs come as
 -- arguments, because who calls may not use the schema of the function that has them.
@@ -90,7 +90,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_put_jobs(name, text[], text[], text[]) IS 'For connector_service_schedule(): puts jobs into pg_cron and returns their names; raises 42501 where those that are there are p_owner''s, and that is another role than the caller.';
+COMMENT ON FUNCTION _connector_service.connector_service_put_jobs(name, text[], text[], text[]) IS 'Installs jobs in pg_cron and returns their names. Raises 42501 if role p_owner has the jobs, and is not the caller.';
 
 CREATE FUNCTION @extschema@.connector_service_schedule() RETURNS SETOF text LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
@@ -103,7 +103,7 @@ BEGIN ATOMIC
         CROSS JOIN LATERAL _connector_service.connector_service_put_jobs(
             _connector_service.connector_service_note_schedule(current_user), jobs.names, jobs.schedules, jobs.commands) AS put(job_name);
 END;
-COMMENT ON FUNCTION @extschema@.connector_service_schedule() IS 'Installs the jobs of connector_service_jobs() in pg_cron, for the role that calls, and returns their names. As often as you like: what is there is brought up to date. Hourly connectors are asked for at each full hour of their tenant''s zone, daily ones at 02:00 of it, weekly ones on Monday at 02:00. Raises 55000 where pg_cron is not in this database, 42501 where the jobs are another role''s.';
+COMMENT ON FUNCTION @extschema@.connector_service_schedule() IS 'Installs the pg_cron jobs for the calling role and returns their names. It can be called again: existing jobs are updated. Hourly connectors are synced at each full hour of their tenant''s time zone, daily connectors at 02:00, weekly connectors at 02:00 on Monday. Raises 55000 if pg_cron is not in this database, 42501 if another role owns the jobs.';
 
 CREATE FUNCTION _connector_service.connector_service_take_jobs(p_names text[]) RETURNS SETOF text LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -123,7 +123,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_take_jobs(text[]) IS 'For connector_service_unschedule(): takes the caller''s jobs of these names out of pg_cron and returns their names.';
+COMMENT ON FUNCTION _connector_service.connector_service_take_jobs(text[]) IS 'Removes the caller''s jobs of these names from pg_cron and returns their names.';
 
 CREATE FUNCTION @extschema@.connector_service_unschedule() RETURNS SETOF text LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
@@ -133,6 +133,6 @@ BEGIN ATOMIC
     SELECT taken.job_name
     FROM _connector_service.connector_service_take_jobs(ARRAY(SELECT j.job_name FROM _connector_service.connector_service_jobs() j)) AS taken(job_name);
 END;
-COMMENT ON FUNCTION @extschema@.connector_service_unschedule() IS 'Takes the jobs of connector_service_schedule() out of pg_cron that are the calling role''s, and returns their names. Jobs that somebody wrote by hand stay.';
+COMMENT ON FUNCTION @extschema@.connector_service_unschedule() IS 'Removes the calling role''s jobs of connector_service_schedule() from pg_cron and returns their names. Jobs that were written by hand stay.';
 
 SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

@@ -30,13 +30,35 @@ FROM @extschema@.connectors c
     LEFT JOIN LATERAL (
         SELECT r.* FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id AND r.finished_at IS NOT NULL AND r.kind NOT IN ('check', 'preview')
         ORDER BY r.requested_at DESC LIMIT 1) AS last ON true;
-COMMENT ON VIEW @extschema@.connector_health IS 'How each connector is.';
-COMMENT ON COLUMN @extschema@.connector_health.health IS 'paused, waiting (a run is going and asks for nothing at the moment), syncing, error (a person must mend something), failing (tried again by itself), queued, late (due for more than an hour, of a daily or weekly one four, because its schedule begins at two; and nobody asked, who should), new (never synced) or ok.';
-COMMENT ON COLUMN @extschema@.connector_health.lag IS 'How old the data may be: since the last sync that succeeded began.';
-COMMENT ON COLUMN @extschema@.connector_health.last_run_id IS 'The latest run that ended, checks and previews aside.';
-COMMENT ON COLUMN @extschema@.connector_health.active_run_id IS 'The run that is going, or else the sync that is queued.';
-COMMENT ON COLUMN @extschema@.connector_health.unprocessed IS 'Records that wait for their facts.';
-COMMENT ON COLUMN @extschema@.connector_health.quarantined IS 'Records that could not be stored or read, and still cannot.';
+COMMENT ON VIEW @extschema@.connector_health IS 'One row for each connector: its state, its last run, how old its data is, what waits, and when it is due next.';
+COMMENT ON COLUMN @extschema@.connector_health.connector_id IS 'Id of the connector.';
+COMMENT ON COLUMN @extschema@.connector_health.tenant_id IS 'Tenant of the connector.';
+COMMENT ON COLUMN @extschema@.connector_health.name IS 'Name of the connector.';
+COMMENT ON COLUMN @extschema@.connector_health.type IS 'Type of the connector.';
+COMMENT ON COLUMN @extschema@.connector_health.sync_frequency IS 'hourly, daily, weekly or manual.';
+COMMENT ON COLUMN @extschema@.connector_health.scheduler IS 'Who asks for a sync when it is due: database or external.';
+COMMENT ON COLUMN @extschema@.connector_health.health IS 'paused; waiting: a run is running and waits, such as for a vendor''s pause; syncing; error: a person must correct something; failing: the last run failed, and it is tried again by itself; queued; late: due for more than an hour (daily and weekly connectors: four hours), and nobody asked for a sync; new: no sync has succeeded yet; ok.';
+COMMENT ON COLUMN @extschema@.connector_health.status IS 'active, paused or error, from connectors.';
+COMMENT ON COLUMN @extschema@.connector_health.failures IS 'Number of failed runs since the last success.';
+COMMENT ON COLUMN @extschema@.connector_health.error_message IS 'What went wrong last, and what to do about it. NULL after a success.';
+COMMENT ON COLUMN @extschema@.connector_health.last_sync_at IS 'Start of the last run that succeeded.';
+COMMENT ON COLUMN @extschema@.connector_health.lag IS 'How old the data can be: the time since last_sync_at.';
+COMMENT ON COLUMN @extschema@.connector_health.next_sync_at IS 'Time at which the connector is due. NULL: on demand only.';
+COMMENT ON COLUMN @extschema@.connector_health.last_run_id IS 'The latest run that ended. Checks and previews do not count.';
+COMMENT ON COLUMN @extschema@.connector_health.last_run_kind IS 'Kind of the latest run that ended.';
+COMMENT ON COLUMN @extschema@.connector_health.last_run_state IS 'succeeded, failed or cancelled.';
+COMMENT ON COLUMN @extschema@.connector_health.last_error_code IS 'Error code of the latest run that ended. NULL: it has none.';
+COMMENT ON COLUMN @extschema@.connector_health.last_run_started_at IS 'Time at which the latest run that ended began.';
+COMMENT ON COLUMN @extschema@.connector_health.last_run_finished_at IS 'Time at which the latest run that ended ended.';
+COMMENT ON COLUMN @extschema@.connector_health.last_run_received IS 'Number of records that the latest run that ended received.';
+COMMENT ON COLUMN @extschema@.connector_health.active_run_id IS 'The run that is running, or else the sync that is queued. NULL: there is none.';
+COMMENT ON COLUMN @extschema@.connector_health.active_pages IS 'Number of pages that the running run has stored; 0 where none is running.';
+COMMENT ON COLUMN @extschema@.connector_health.active_received IS 'Number of records that the running run has received; 0 where none is running.';
+COMMENT ON COLUMN @extschema@.connector_health.waiting_for IS 'Why the active run waits. NULL: it does not wait.';
+COMMENT ON COLUMN @extschema@.connector_health.backfill_windows_left IS 'Number of backfill windows that are queued or running.';
+COMMENT ON COLUMN @extschema@.connector_health.unprocessed IS 'Number of records whose facts are not written yet.';
+COMMENT ON COLUMN @extschema@.connector_health.quarantined IS 'Number of records that are in quarantine.';
+COMMENT ON COLUMN @extschema@.connector_health.open_alerts IS 'Number of open alerts about the connector.';
 
 CREATE FUNCTION _connector_service.connector_service_diagnose(p_status jsonb) RETURNS TABLE (item text, ok boolean, detail text, fix text)
 LANGUAGE plpgsql
@@ -319,14 +341,14 @@ BEGIN
     RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_diagnose(jsonb) IS 'The work of connector_service_doctor(), given what connector_service_status() says.';
+COMMENT ON FUNCTION _connector_service.connector_service_diagnose(jsonb) IS 'Does the work of connector_service_doctor(), with the result of connector_service_status().';
 
 CREATE FUNCTION @extschema@.connector_service_doctor() RETURNS TABLE (item text, ok boolean, detail text, fix text) LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT d.item, d.ok, d.detail, d.fix FROM _connector_service.connector_service_diagnose(_connector_service.connector_service_status()) d;
 END;
-COMMENT ON FUNCTION @extschema@.connector_service_doctor() IS 'What is wrong with the set-up: one row for each thing that is looked at, with the statement that mends it. Changes nothing. Of pg_cron''s jobs a role sees its own, and a superuser all.';
+COMMENT ON FUNCTION @extschema@.connector_service_doctor() IS 'Checks the set-up: one row for each item, with ok, a detail in words, and in fix the statement that corrects it. Changes nothing. A role sees only its own pg_cron jobs; a superuser sees all.';
 
 CREATE FUNCTION @extschema@.connector_service_prometheus() RETURNS text LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
@@ -373,6 +395,6 @@ BEGIN ATOMIC
     SELECT string_agg(format(E'# HELP connector_service_%s %s\n# TYPE connector_service_%s gauge\n%s\n', metric, help, metric, lines), '' ORDER BY metric)
     FROM family;
 END;
-COMMENT ON FUNCTION @extschema@.connector_service_prometheus() IS 'How it goes, in the text format that Prometheus reads: gauges for the database, and for each connector that the caller may see. Counts of the last hour stand for counters, because history is deleted after a while.';
+COMMENT ON FUNCTION @extschema@.connector_service_prometheus() IS 'Returns metrics of the database, and of each connector that the caller may see, in the text format of Prometheus. All are gauges: history is deleted after a while, so the last hour is counted instead.';
 
 SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

@@ -14,14 +14,16 @@ CREATE TABLE @extschema@.gateway_tokens (
     CONSTRAINT gateway_tokens_hash_key UNIQUE (token_hash)
 );
 CREATE INDEX gateway_tokens_tenant ON @extschema@.gateway_tokens (tenant_id);
-COMMENT ON TABLE @extschema@.gateway_tokens IS 'Who may ask the gateway. Only the hash of a token is kept; connector_service_create_token() shows the token once. To take a right back, delete the row.';
-COMMENT ON CONSTRAINT gateway_tokens_name_is_bounded ON @extschema@.gateway_tokens IS 'It stands in lists and messages.';
-COMMENT ON COLUMN @extschema@.gateway_tokens.name IS 'For people: who has it.';
-COMMENT ON COLUMN @extschema@.gateway_tokens.tenant_id IS 'Whose rows it opens; NULL: every tenant''s.';
-COMMENT ON COLUMN @extschema@.gateway_tokens.scope IS 'read: metrics; app: also syncs and uploads.';
-COMMENT ON COLUMN @extschema@.gateway_tokens.token_hash IS 'SHA-256 of the token, which has 244 random bits.';
-COMMENT ON COLUMN @extschema@.gateway_tokens.expires_at IS 'From when on it opens nothing; NULL: never.';
-COMMENT ON COLUMN @extschema@.gateway_tokens.last_used_at IS 'When it was used, to within an hour.';
+COMMENT ON TABLE @extschema@.gateway_tokens IS 'Who may ask the gateway. Only the hash of a token is kept; connector_service_create_token() shows the token once. To revoke a token, delete its row.';
+COMMENT ON CONSTRAINT gateway_tokens_name_is_bounded ON @extschema@.gateway_tokens IS 'The name is shown in lists and messages.';
+COMMENT ON COLUMN @extschema@.gateway_tokens.token_id IS 'Id of the token.';
+COMMENT ON COLUMN @extschema@.gateway_tokens.name IS 'Name of whoever has the token, for people. At most 1024 bytes.';
+COMMENT ON COLUMN @extschema@.gateway_tokens.tenant_id IS 'Tenant whose rows the token opens. NULL: the rows of all tenants.';
+COMMENT ON COLUMN @extschema@.gateway_tokens.scope IS 'read: metrics, and how connectors and runs are. app: also syncs, uploads, alerts and replays.';
+COMMENT ON COLUMN @extschema@.gateway_tokens.token_hash IS 'SHA-256 hash of the token, which has 244 random bits.';
+COMMENT ON COLUMN @extschema@.gateway_tokens.created_at IS 'Time at which the token was created.';
+COMMENT ON COLUMN @extschema@.gateway_tokens.expires_at IS 'Time from which the token opens nothing. NULL: it does not expire.';
+COMMENT ON COLUMN @extschema@.gateway_tokens.last_used_at IS 'Time at which the token was last used, to within an hour. NULL: never.';
 
 CREATE FUNCTION @extschema@.connector_service_create_token(p_name text, p_tenant_id uuid, p_scope text DEFAULT 'read', p_valid_for interval DEFAULT NULL)
 RETURNS text LANGUAGE plpgsql SECURITY DEFINER
@@ -59,7 +61,7 @@ BEGIN
     RETURN v_token;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_create_token(text, uuid, text, interval) IS 'Makes a bearer token for the gateway and returns it: the only time that it can be seen. p_name says who has it; p_tenant_id whose rows it opens, NULL every tenant''s; p_scope is read (metrics) or app (also syncs and uploads); p_valid_for NULL: for ever. Raises 22001, 22004, 22023 or 42704.';
+COMMENT ON FUNCTION @extschema@.connector_service_create_token(text, uuid, text, interval) IS 'Creates a bearer token for the gateway and returns it. This is the only time that it can be seen. p_name tells who has it. p_tenant_id is the tenant whose rows it opens (NULL: all tenants). p_scope is read, or app for syncs, uploads, alerts and replays as well. p_valid_for is how long it is valid (NULL: for ever). Raises 22001 for a name above 1024 bytes, 22004 without a name, 22023 for another scope, 42704 for an unknown tenant.';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.gateway_tokens', '');
 

@@ -48,20 +48,24 @@ CREATE TABLE @extschema@.tenant_roles (
     tenant_id uuid NOT NULL
 );
 CREATE INDEX tenant_roles_tenant ON @extschema@.tenant_roles (tenant_id);
-COMMENT ON TABLE @extschema@.tenant_roles IS 'Which tenant a role is. Binds the role and its members, for as long as the role has this name.';
-COMMENT ON COLUMN @extschema@.tenant_roles.role_name IS 'A role that is a member of connector_service_tenant.';
+COMMENT ON TABLE @extschema@.tenant_roles IS 'Which tenant a role stands for. The row binds the role and its members, for as long as the role has this name.';
+COMMENT ON COLUMN @extschema@.tenant_roles.role_name IS 'Name of a role that is a member of connector_service_tenant.';
+COMMENT ON COLUMN @extschema@.tenant_roles.tenant_id IS 'Tenant whose rows the role sees and changes.';
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.tenant_roles', '');
 
 CREATE VIEW @extschema@.tenant_monthly_revenue WITH (security_barrier) AS
 SELECT m.tenant_id, m.month, m.total_revenue, m.avg_daily_revenue, m.days_with_data
 FROM @extschema@.monthly_revenue m
 WHERE m.tenant_id = (SELECT @extschema@.connector_service_tenant());
-COMMENT ON VIEW @extschema@.tenant_monthly_revenue IS 'monthly_revenue for those who see one tenant only: row security does not reach into a materialized view.';
-COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.month IS 'Its first day.';
-COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.avg_daily_revenue IS 'Over the days with data.';
+COMMENT ON VIEW @extschema@.tenant_monthly_revenue IS 'The rows of monthly_revenue that belong to the caller''s tenant. Row security does not apply to a materialized view, so applications and tenants read this view.';
+COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.tenant_id IS 'Tenant of the metrics.';
+COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.month IS 'First day of the month.';
+COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.total_revenue IS 'Revenue of the month in the tenant''s currency.';
+COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.avg_daily_revenue IS 'Average revenue of the days with data, in the tenant''s currency.';
+COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.days_with_data IS 'Number of days of the month that have a metric.';
 
-COMMENT ON FUNCTION @extschema@.connector_service_tenant() IS 'The tenant whose rows the caller sees: what an application acts for, or what tenant_roles binds the role to. Raises 42501 where there is none, or more than one.';
-COMMENT ON FUNCTION @extschema@.connector_service_act_for(uuid, boolean) IS 'For members of connector_service_app: shows them the rows of a tenant, until the end of the transaction, or with p_session until the next call or the end of the session. NULL: of none.';
+COMMENT ON FUNCTION @extschema@.connector_service_tenant() IS 'Returns the tenant whose rows the caller sees: the tenant that an application acts for, or the tenant that tenant_roles binds the role to. Raises 42501 if there is none, or more than one.';
+COMMENT ON FUNCTION @extschema@.connector_service_act_for(uuid, boolean) IS 'For members of connector_service_app: shows the caller the rows of tenant p_tenant_id until the end of the transaction. With p_session true: until the next call or the end of the session. NULL: of no tenant. Raises 22004 if p_session is NULL.';
 
 -- Row security, for whoever is not the engine. The tenant is asked for once in a statement, not for each row.
 

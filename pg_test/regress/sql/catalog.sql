@@ -9,9 +9,14 @@ ORDER BY pg_describe_object(classid, objid, 0) COLLATE "C";
 SELECT pg_describe_object(d.classid, d.objid, 0) AS not_explained
 FROM pg_depend d
 WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'connector_service') AND d.deptype = 'e'
-  AND d.classid IN ('pg_class'::regclass, 'pg_proc'::regclass)
+  AND d.classid IN ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_namespace'::regclass)
   AND obj_description(d.objid, d.classid::regclass::name) IS NULL
   AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = d.objid AND c.relkind NOT IN ('r', 'v', 'm'));
+SELECT c.relname, a.attname AS not_explained
+FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND c.relkind IN ('r', 'v', 'm') JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'connector_service') AND d.deptype = 'e' AND d.classid = 'pg_class'::regclass
+  AND col_description(c.oid, a.attnum) IS NULL
+ORDER BY c.relname COLLATE "C", a.attnum;
 -- Every table with data of a user's is dumped.
 SELECT c.relname AS not_dumped
 FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND d.classid = 'pg_class'::regclass AND c.relkind = 'r'
