@@ -12,13 +12,13 @@ struct Stage {
     cluster: Cluster,
     vendor: Vendor,
     root: Client,
-    /// Of tenant B.
+    /// A connector, a run and a metric of tenant B.
     connector: String,
     run: String,
     metric: String,
 }
 
-/// Two tenants; the other one has everything.
+/// A database with two tenants. Tenant B has rows in every table.
 fn stage() -> Stage {
     let cluster = Cluster::start("");
     let mut root = cluster.database("app");
@@ -73,7 +73,7 @@ impl Stage {
     }
 }
 
-/// The SQLSTATE that a statement is refused with, or "" where it is not.
+/// Returns the SQLSTATE with which a statement fails, or "" if it succeeds.
 fn code(client: &mut Client, sql: &str) -> String {
     match client.batch_execute(sql) {
         Ok(()) => String::new(),
@@ -88,7 +88,7 @@ fn text(client: &mut Client, sql: &str) -> String {
     row.get::<_, Option<String>>(0).unwrap_or_default()
 }
 
-/// Everything of tenant B.
+/// Returns every row of tenant B.
 fn of_b(root: &mut Client) -> String {
     let tables = [
         "connectors",
@@ -387,7 +387,7 @@ fn a_tenant_does_its_own_work() {
     );
 }
 
-/// What one tenant writes into its own rows must not end the statements in which the worker takes care of all.
+/// The values in one tenant's rows must not fail the statements that the worker runs for all tenants.
 #[test]
 fn extreme_values_of_one_tenant_do_not_delay_the_others() {
     let mut stage = stage();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 const ORDINARY: &str = "00000000-0000-4000-8000-000000000001";
 const HOSTILE: &str = "00000000-0000-4000-8000-0000000000bb";
 
-/// The pattern of which 400 characters take longer than a life, and the text.
+/// A regular expression that takes for ages on 400 characters, and such a text.
 const ENDLESS: &str = r#"$.note like_regex "^(a*)(a*)(a*)(a*)(a*)(a*)\\6\\5\\4\\3\\2\\1b?c$""#;
 
 /// Two tenants: the superuser's connectors are the ordinary one's, and `hostile` is a role of the other.
@@ -58,7 +58,7 @@ impl Stage {
             .unwrap();
     }
 
-    /// From the call to the end of the run.
+    /// Returns the time from the call to the end of the run.
     fn timed_sync(&mut self, connector: &str) -> (Duration, Value) {
         let began = Instant::now();
         let run = sync(&mut self.client, connector);
@@ -76,7 +76,7 @@ impl Stage {
         row.map(|row| row.get(0))
     }
 
-    /// Everything is derived, and as it should be.
+    /// Checks that every record has been processed, and that every fact and metric is right.
     fn settled(&mut self) {
         wait_until(60, "every record is processed and every day summed", || {
             let open = "SELECT (SELECT count(*) FROM raw_connector_data WHERE NOT processed) + (SELECT count(*) FROM metric_days_touched)";

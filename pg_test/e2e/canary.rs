@@ -149,7 +149,7 @@ fn found(place: &[u8], spellings: &[String]) -> Vec<String> {
     spellings.iter().filter(is_in).cloned().collect()
 }
 
-/// All files below a folder, one after the other.
+/// Returns the content of all files below a folder.
 fn files(folder: &Path) -> Vec<u8> {
     let mut all = vec![];
     for entry in std::fs::read_dir(folder).unwrap().flatten() {

@@ -55,7 +55,7 @@ fn stage(settings: &str, orders: usize, page: usize) -> Stage {
 }
 
 impl Stage {
-    /// The ids of the runs of a backfill, which have all ended when this returns.
+    /// Runs a backfill to its end and returns the ids of its runs.
     fn backfill(&mut self, from: &str, to: &str, step: &str) -> Vec<Value> {
         let sql = "SELECT array_agg(run) FROM connector_service_backfill($1::text::uuid, $2::text::timestamptz, $3::text::timestamptz, $4::text::interval) AS run";
         let row = self

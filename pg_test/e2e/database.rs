@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 struct Stage {
     cluster: Cluster,
-    /// Where the extension is.
+    /// The connection to the database with the extension.
     client: Client,
-    /// Where the rows are.
+    /// The connection to the database that is read.
     shop: Client,
     connector: String,
 }
@@ -46,7 +46,7 @@ fn connect(client: &mut Client, config: &Value) -> String {
     client.query_one(sql, &[config]).unwrap().get(0)
 }
 
-/// Of each row its id and its jsonb, as text: numbers to the last digit.
+/// Returns the id and the jsonb of each row as text, so that numbers keep every digit.
 fn rows(client: &mut Client, sql: &str) -> BTreeMap<String, String> {
     let rows = client.query(sql, &[]).unwrap();
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
@@ -66,7 +66,7 @@ impl Stage {
         run
     }
 
-    /// What is stored of a stream is what the table holds.
+    /// Checks that the stored records of a stream equal the rows of the table.
     fn agrees(&mut self, stream: &str, key: &str, table: &str) {
         let sql = format!("SELECT '{stream}/' || {key}, to_jsonb(s)::text FROM {table} AS s");
         let expected = rows(&mut self.shop, &sql);

@@ -17,7 +17,7 @@ const SENDERS: usize = 600;
 const SHOPS: usize = 40;
 const ORDERS: usize = 500;
 
-/// What the senders were told.
+/// The responses that the senders got.
 #[derive(Default)]
 struct Told {
     next: AtomicUsize,

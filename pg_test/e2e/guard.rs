@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 #[path = "../../src/core/guard/spellings.rs"]
 mod spellings;
 
-/// Nothing is listed, as in an installation that nobody has configured.
+/// The default settings: no private host is allowed.
 const NOBODY: &str = "
 connector_service.allowed_private_hosts = ''
 connector_service.request_retries = 0
 connector_service.connect_timeout = '5s'
 ";
 
-/// A port that counts connections, at each of this host's addresses that the spellings mean.
+/// Counts connections to a port, at each address of this host that the spellings mean.
 struct Listener {
     port: u16,
     count: Arc<AtomicUsize>,
@@ -43,7 +43,7 @@ impl Listener {
         Listener { port, count }
     }
 
-    /// How many connections came. What was refused had time to arrive.
+    /// Returns the number of connections, after a wait that is long enough for a connection to arrive.
     fn count(&self) -> usize {
         std::thread::sleep(Duration::from_millis(300));
         self.count.load(Ordering::SeqCst)

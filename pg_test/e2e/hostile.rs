@@ -20,7 +20,7 @@ fn setting(name: &str, default: u64) -> u64 {
     value.map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// A connector of whoever asks, and its id.
+/// Inserts a connector and returns its id.
 fn connector(client: &mut Client, tenant: &str, name: &str, kind: &str, config: &Value) -> String {
     let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials, sync_frequency)
                VALUES ($1::text::uuid, $2, $3, $4, CASE $3 WHEN 'api' THEN '{\"api_key\": \"sk_test_not_a_real_key\"}' ELSE '{}' END::jsonb, 'manual')
@@ -36,7 +36,7 @@ struct Waits {
     count: usize,
 }
 
-/// From queue to end of syncs of ordinary tenants, one after the other, in milliseconds.
+/// Times syncs of ordinary tenants one after the other, from the queue to the end, in milliseconds.
 fn watch(client: &mut Client, connectors: &[String], how_long: Duration) -> Waits {
     let until = Instant::now() + how_long;
     let mut waits = Vec::new();
@@ -61,7 +61,7 @@ fn watch(client: &mut Client, connectors: &[String], how_long: Duration) -> Wait
     }
 }
 
-/// Does something again and again until it is told to end; what it is refused is its own business.
+/// Repeats an action until it is told to stop. Errors are ignored.
 fn again(
     cluster: &Cluster,
     ended: &Arc<AtomicBool>,
@@ -285,7 +285,7 @@ fn one_hostile_tenant_hardly_slows_twenty_ordinary_ones() {
     ledger_holds(&mut client);
 }
 
-/// Another text each time.
+/// Returns a different text each time.
 fn uuid_like() -> String {
     let now = std::time::SystemTime::now();
     let since = now

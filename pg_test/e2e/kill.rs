@@ -16,7 +16,7 @@ const PAGE: usize = 50;
 const CHANGED: usize = 12;
 const ADDED: usize = 2;
 
-/// What `src/fault.rs` is called with.
+/// The places in the worker at which `src/fault.rs` can kill it.
 const PLACES: [&str; 7] = [
     "after_claim",
     "after_fetch",

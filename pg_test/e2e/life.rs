@@ -57,7 +57,7 @@ fn alive(pid: i32) -> bool {
     unsafe { libc::kill(pid, 0) == 0 }
 }
 
-/// How long `step` takes.
+/// Returns how long `step` takes.
 fn timed(step: impl FnOnce()) -> Duration {
     let started = Instant::now();
     step();

@@ -18,7 +18,7 @@ const CONNECTORS: usize = 4;
 const ORDERS: usize = 400;
 const PAGE: usize = 50;
 
-/// What the vendor does once, before it answers for the page behind so many orders.
+/// An action that the vendor runs once, before it answers for the page after this number of orders.
 type Middle = Mutex<Option<(usize, Box<dyn FnOnce() + Send>)>>;
 
 /// A database whose connectors read a shop, and a till that pushes. Each order and each sale is a fact.
@@ -106,7 +106,7 @@ impl Stage {
             .then_some(())
     }
 
-    /// Every order is another one, so that every page writes.
+    /// Changes every order, so that every page is written.
     fn change_orders(&mut self) {
         self.version += 1;
         let mut orders = self.shop.orders.lock().unwrap();
@@ -128,7 +128,7 @@ impl Stage {
         status
     }
 
-    /// The same until it is acknowledged.
+    /// Pushes the next sale again and again until it is acknowledged.
     fn sell_at_last(&mut self) {
         wait_until(60, "the sale is taken", || {
             (self.sell() == 200).then_some(())
@@ -148,7 +148,7 @@ impl Stage {
         self.connectors.iter().map(|id| sync(client, id)).collect()
     }
 
-    /// Syncs each connector of the shop, which succeeds.
+    /// Syncs each connector of the shop, and checks that the sync succeeds.
     fn sync(&self) {
         let mut client = self.client();
         for run in self.queue(&mut client) {
@@ -157,7 +157,7 @@ impl Stage {
         }
     }
 
-    /// What metrics should hold of each day, in cents, from the shop's own books.
+    /// Returns the revenue of each day in cents, computed from the shop's own orders.
     fn books(&self) -> BTreeMap<String, i64> {
         let mut books = BTreeMap::new();
         for order in self.shop.served().values() {
@@ -171,7 +171,7 @@ impl Stage {
         books
     }
 
-    /// Nothing is lost, doubled or stuck.
+    /// Checks that no record is lost or stored twice, and that no run is stuck.
     fn is_right(&self) {
         let mut client = self.client();
         wait_until(60, "no run goes on", || {
@@ -225,7 +225,7 @@ fn doctor(client: &mut Client) -> Option<String> {
     client.query_opt(sql, &[]).unwrap().map(|row| row.get(0))
 }
 
-/// How often the log says something.
+/// Counts how often a text is in the log.
 fn lines(stage: &Stage, holds: &str) -> usize {
     stage
         .log()
@@ -236,7 +236,7 @@ fn lines(stage: &Stage, holds: &str) -> usize {
 
 // Triggers of the user's own, on whatever table.
 
-/// Refuses what the condition says of rows of one table.
+/// Adds a trigger that refuses the rows of a table for which the condition is true.
 fn refuse(client: &mut Client, table: &str, events: &str, condition: &str) {
     refuse_with(client, table, events, condition, "AU001");
 }
@@ -577,13 +577,13 @@ fn pg_stat_activity_shows_what_the_worker_does() {
 
 // Disks that are full.
 
-/// A small file system of its own.
+/// A small file system for a tablespace or for the write-ahead log.
 struct Space {
     dir: PathBuf,
 }
 
 impl Space {
-    /// `None`, and said so, where this machine does not let us.
+    /// Returns `None`, and prints why, if this machine does not allow it.
     fn mount(dir: &Path, megabytes: u32) -> Option<Space> {
         std::fs::create_dir_all(dir).unwrap();
         let mut command = Command::new("mount");
@@ -609,7 +609,7 @@ impl Space {
         self.dir.join("filler")
     }
 
-    /// What else fits is taken away.
+    /// Fills the rest of the file system.
     fn fill(filler: &Path) {
         use std::io::Write;
         let mut file = std::fs::File::create(filler).unwrap();

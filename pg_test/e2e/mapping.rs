@@ -81,7 +81,7 @@ fn processed(cluster: &Cluster, streams: &[Stream]) -> Client {
     client
 }
 
-/// What became of each record of a stream, in the order of its cases.
+/// Returns the outcome of each record of a stream, in the order of its cases.
 fn outcomes(client: &mut Client, stream: &Stream) -> Vec<Value> {
     let sql = "SELECT jsonb_build_object(
                    'facts', (
@@ -101,7 +101,7 @@ fn outcomes(client: &mut Client, stream: &Stream) -> Vec<Value> {
         .collect()
 }
 
-/// Facts in one order, whoever wrote them down.
+/// Sorts facts, so that two lists of them can be compared.
 fn sorted(facts: &Value) -> Value {
     let mut facts = facts.as_array().unwrap().clone();
     facts.sort_by_key(Value::to_string);

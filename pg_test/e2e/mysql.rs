@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 struct Stage {
     cluster: Cluster,
-    /// Where the extension is.
+    /// The connection to the database with the extension.
     client: Client,
-    /// Where the rows are.
+    /// The connection to the MariaDB that is read.
     shop: MariaDbClient,
     server: MariaDb,
     connector: String,
@@ -69,13 +69,13 @@ impl Stage {
         run
     }
 
-    /// What is stored, as texts.
+    /// Returns the stored records as text.
     fn stored(&mut self, sql: &str) -> BTreeMap<String, String> {
         let rows = self.client.query(sql, &[]).unwrap();
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
-    /// Name, amount and last change of every invoice are what the table holds.
+    /// Checks that name, amount and last change of every stored invoice equal the table's.
     fn invoices_agree(&mut self) {
         let sql = "SELECT name, concat_ws(' ', base_grand_total, date_format(modified, '%Y-%m-%dT%H:%i:%s.%f')) FROM `tabSales Invoice`";
         let rows = self.shop.rows(sql);
@@ -399,7 +399,7 @@ fn packet(stream: &mut TcpStream, number: u8, body: &[u8]) {
     try_packet(stream, number, body);
 }
 
-/// Whether anybody took it.
+/// Sends a packet. Returns whether the client took it.
 fn try_packet(stream: &mut TcpStream, number: u8, body: &[u8]) -> bool {
     let mut packet = (body.len() as u32).to_le_bytes().to_vec();
     packet[3] = number;
@@ -480,14 +480,14 @@ fn a_server_that_asks_for_a_file_or_a_plain_password_gets_neither() {
     }
 }
 
-/// A description of a column, whose name is long.
+/// A column description with a long name.
 fn description() -> Vec<u8> {
     let name = [b"\xfd\x60\xea\0".as_slice(), &[b'x'; 60_000]].concat();
     let end = b"\0\x0c\x2d\0\xff\0\0\0\x03\0\0\0\0\0";
     [b"\x03def\0\0\0", name.as_slice(), end].concat()
 }
 
-/// Numbers of packets without end.
+/// An endless row of packet numbers.
 fn numbers(from: u8) -> impl Iterator<Item = u8> {
     (0_u8..=255).cycle().skip(from.into())
 }
@@ -517,7 +517,7 @@ fn describe(stream: &mut TcpStream, asked: &[u8]) {
     }
 }
 
-/// A packet that is never whole.
+/// A packet that never ends.
 fn go_on(stream: &mut TcpStream, _: &[u8]) {
     let part = vec![0; 0xff_ffff];
     numbers(1).find(|number| !try_packet(stream, *number, &part));
@@ -634,7 +634,7 @@ INSERT INTO `tabTimesheet Detail` SELECT concat('tsd', seq), concat('TS-', 1 + s
     timestampadd(DAY, -(seq % 5), current_date), NULL, NULL, NULL, NULL, NULL FROM (SELECT cast(seq AS signed) AS seq FROM seq_1_to_60) AS n";
 
 impl Stage {
-    /// Each day's metrics are the tables' own sums.
+    /// Checks that each day's metrics equal the sums of the tables.
     fn numbers_agree(&mut self) {
         let logs = "EXISTS (SELECT 1 FROM `tabTimesheet Detail` AS d WHERE d.parent = t.name)";
         let sql = format!(

@@ -8,11 +8,11 @@ use connector_service_test::*;
 use postgres::{Client, NoTls};
 use serde_json::{Value, json};
 
-/// What the vendor has given out, and what it was shown.
+/// The tokens that the vendor issued, and those that it received.
 #[derive(Default)]
 struct Tokens {
     given: usize,
-    /// Refresh tokens that were shown after they had been replaced.
+    /// Refresh tokens that were used after they had been replaced.
     reused: Vec<String>,
     /// The token requests since the start.
     asked: usize,
@@ -138,7 +138,7 @@ fn grant(tokens: &mut Tokens, asked: &Asked, shape: &Shape, url: &str) -> Reply 
     )
 }
 
-/// Credentials as the database has them.
+/// Returns the credentials as the database stores them.
 fn stored(url: &str) -> String {
     let mut client = Client::connect(url, NoTls).unwrap();
     client
@@ -298,16 +298,16 @@ fn a_kill_after_the_token_was_stored_loses_nothing() {
 struct Chains {
     /// The number of the token that each connector would have to show.
     due: HashMap<String, usize>,
-    /// Tokens that were shown although they were used up: each is a connector that is locked out.
+    /// Tokens that were used a second time: each is a connector that is locked out.
     reused: Vec<String>,
     /// Until when the answer to the latest token request of each is on its way.
     answers_at: HashMap<String, Instant>,
-    /// Who asked for a token while the answer to an earlier request was on its way.
+    /// Connectors that requested a token while an earlier request was unanswered.
     overlapping: Vec<String>,
     asked: usize,
     /// Shortest and longest time of an answer, in milliseconds.
     takes: (usize, usize),
-    /// Answers to those names never come.
+    /// Connectors whose token requests are never answered.
     hangs: Vec<String>,
     random: u64,
 }
@@ -488,7 +488,7 @@ impl Shops {
         assert!(sent.unwrap().get::<_, bool>(0));
     }
 
-    /// How long until the process is gone.
+    /// Returns how long it takes until the process is gone.
     fn wait_for_end(&self, pid: i32) -> Duration {
         let began = Instant::now();
         wait_until(20, "the worker is gone", || {

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 
 use crate::Cluster;
 
-/// Adds what a file says to the wall clock of a process, and leaves clocks alone that only measure.
+/// Adds the offset in a file to the wall clock of a process. The clocks that measure durations stay as they are.
 ///
 /// Not libfaketime: while a process waits it hears the real time, and PostgreSQL up to 15 starts its workers from a signal
 /// handler while it waits, whose whole life is then in the present.
@@ -81,7 +81,7 @@ impl MovedClock {
         }
     }
 
-    /// From this moment on the clock goes as it did.
+    /// Sets the clock to this moment; it runs on from there.
     pub fn set(&self, to: DateTime<Utc>) {
         let moved = (to - Utc::now()).num_nanoseconds().expect("a moved clock");
         self.file
@@ -89,7 +89,7 @@ impl MovedClock {
             .expect("a moved clock");
     }
 
-    /// Starts the server with it.
+    /// Starts the server with this clock.
     pub fn start(&self, cluster: &Cluster) {
         let [preload, file] = &self.environment;
         cluster.run_with(&[(preload.0, &preload.1), (file.0, &file.1)]);

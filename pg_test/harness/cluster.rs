@@ -1,4 +1,4 @@
-//! A private PostgreSQL cluster in a temporary folder, gone with the value.
+//! A private PostgreSQL cluster in a temporary folder. Dropping the value stops and deletes it.
 //!
 //! `PG_CONFIG` names the server. PostgreSQL refuses to run as root, so root runs it as another user
 //! (`PG_USER`, default postgres). With `KEEP=1` the folder stays.
@@ -23,7 +23,8 @@ pub enum Stop {
     Immediate,
 }
 
-/// Small and quick: every test has one, and some are killed a hundred times. Vendors are on this host.
+/// Settings for a small and quick server: every test has one, and some are killed a hundred times. The fake vendors are
+/// on this host.
 const SETTINGS: &str = "
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -68,7 +69,7 @@ impl Cluster {
         cluster
     }
 
-    /// A folder and a port, with no data yet.
+    /// Returns a cluster that has a folder and a port, and no data yet.
     pub fn empty() -> Cluster {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
@@ -107,7 +108,7 @@ impl Cluster {
         self.dir.join("data")
     }
 
-    /// Where PostgreSQL's programs are.
+    /// Returns the folder of PostgreSQL's programs.
     pub fn bin(&self) -> &Path {
         &self.bin
     }
@@ -123,7 +124,7 @@ impl Cluster {
         self.run_with(&[]);
     }
 
-    /// Starts the server with more in its environment.
+    /// Starts the server with additional environment variables.
     pub fn run_with(&self, environment: &[(&str, &str)]) {
         let log = self.dir.join("log");
         let data = self.data();
@@ -143,7 +144,7 @@ impl Cluster {
         );
     }
 
-    /// The worker is killed at a place of `src/fault.rs`, when it comes there for the `passes`th time.
+    /// Has the worker killed at a place of `src/fault.rs`, when it passes it for the `passes`th time.
     pub fn arm(&self, place: &str, passes: usize) {
         let file = self.dir.join("armed");
         std::fs::write(&file, format!("{place} {passes}")).expect("a file");
@@ -225,7 +226,7 @@ impl Cluster {
         self.url_as("postgres", database)
     }
 
-    /// The same as another role than the superuser.
+    /// Connects as another role than the superuser.
     pub fn client_as(&self, role: &str, database: &str) -> Client {
         Client::connect(&self.url_as(role, database), NoTls)
             .unwrap_or_else(|error| panic!("cannot connect as {role}: {error}"))
@@ -238,7 +239,7 @@ impl Cluster {
         )
     }
 
-    /// Waits through a crash and recovery.
+    /// Waits until the server accepts connections again after a crash.
     pub fn wait_ready(&self) -> Client {
         self.wait_ready_in("postgres")
     }
@@ -331,7 +332,7 @@ fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// A command as the user that runs servers: root may not.
+/// Returns a command that runs as the servers' user, because PostgreSQL refuses to run as root.
 pub fn as_server_user(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);

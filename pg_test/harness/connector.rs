@@ -34,7 +34,7 @@ pub fn manifest(base: &str, path: &str) -> Value {
     })
 }
 
-/// The same, asking only for what changed since the last pass.
+/// Returns the same manifest with a cursor, so that later syncs request changes only.
 fn incremental(base: &str, path: &str) -> Value {
     let mut manifest = manifest(base, path);
     manifest["streams"][0]["incremental_sync"] = json!({
@@ -101,7 +101,7 @@ pub fn wait_for_run(client: &mut Client, run: &str) -> Value {
     })
 }
 
-/// received = inserted + updated + unchanged + quarantined + deleted, in every run.
+/// Checks for every run that received = inserted + updated + unchanged + quarantined + deleted.
 pub fn ledger_holds(client: &mut Client) {
     let sql = "SELECT count(*) FROM sync_runs WHERE received <> inserted + updated + unchanged + quarantined + deleted";
     let wrong: i64 = client.query_one(sql, &[]).expect("sync_runs").get(0);
@@ -164,7 +164,7 @@ impl Shop {
         ))
     }
 
-    /// What the raw table should hold: id and content.
+    /// Returns the id and content of each record that the raw table should hold.
     pub fn served(&self) -> BTreeMap<String, Value> {
         let orders = self.orders.lock().expect("no panic");
         let parse = |text: &String| serde_json::from_str(text).expect("an order");
@@ -174,7 +174,7 @@ impl Shop {
             .collect()
     }
 
-    /// What the raw table holds of a connector.
+    /// Returns the id and content of each record of a connector in the raw table.
     pub fn stored(client: &mut Client, connector: &str) -> BTreeMap<String, Value> {
         let sql = "SELECT source_record_id, data FROM raw_connector_data WHERE connector_id = $1::text::uuid";
         let rows = client

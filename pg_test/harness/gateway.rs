@@ -10,7 +10,7 @@ use crate::http::{Answered, ask, try_ask};
 use crate::{Cluster, wait_until};
 
 pub const TENANT: &str = "00000000-0000-4000-8000-000000000001";
-/// What webhooks are signed with.
+/// The secret with which the tests sign webhook events.
 pub const SECRET: &str = "whsec_test_not_a_real_secret";
 
 pub struct Gateway {
@@ -69,7 +69,7 @@ impl Gateway {
         self.client.batch_execute(sql).expect("statements");
     }
 
-    /// A connector that takes what is pushed to it.
+    /// Inserts a webhook connector and returns its id.
     pub fn webhook(&mut self, config: &Value) -> String {
         let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials)
             VALUES ($1::text::uuid, 'pushed', 'webhook', $2, jsonb_build_object('secret', $3::text)) RETURNING connector_id::text";
@@ -77,7 +77,7 @@ impl Gateway {
         row.expect("a connector").get(0)
     }
 
-    /// The gateway's process, while there is one.
+    /// Returns the process id of the gateway, if it runs.
     pub fn pid(&self) -> Option<i32> {
         let sql =
             "SELECT pid FROM pg_stat_activity WHERE backend_type = 'connector_service gateway'";

@@ -1,4 +1,4 @@
-//! A client that sends what it is told, and says what came.
+//! A plain HTTP client for tests.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -20,7 +20,7 @@ impl Answered {
     }
 }
 
-/// Sends one request on a connection of its own. `None`: there was no answer, or no whole one.
+/// Sends one request on a new connection. Returns `None` if there was no complete response.
 pub fn try_ask(
     port: u16,
     method: &str,
@@ -47,10 +47,10 @@ pub fn try_ask(
     read(&String::from_utf8(came).ok()?)
 }
 
-/// A connection that stays for many requests.
+/// A connection for many requests.
 pub struct Connection {
     stream: TcpStream,
-    /// What came behind the last answer.
+    /// Bytes that were received after the last response.
     came: Vec<u8>,
 }
 
@@ -65,7 +65,7 @@ impl Connection {
         })
     }
 
-    /// Sends a request, and reads its answer. `None`: there was none, or no whole one.
+    /// Sends a request and reads its response. Returns `None` if there was no complete response.
     pub fn exchange(&mut self, request: &[u8]) -> Option<Answered> {
         self.stream.write_all(request).ok()?;
         let mut piece = [0; 16 * 1024];
@@ -88,7 +88,7 @@ impl Connection {
     }
 }
 
-/// How long an answer's head and body are, once the head is there.
+/// Returns the lengths of a response's head and body, once the head is complete.
 fn measure(text: &str) -> Option<(usize, usize)> {
     let head = text.split_once("\r\n\r\n")?.0;
     let mut fields = head.lines().filter_map(|line| line.split_once(": "));
@@ -96,7 +96,7 @@ fn measure(text: &str) -> Option<(usize, usize)> {
     Some((head.len() + 4, length.1.parse().ok()?))
 }
 
-/// A whole answer.
+/// Parses a complete response.
 pub fn read(text: &str) -> Option<Answered> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let mut lines = head.lines();

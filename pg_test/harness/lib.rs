@@ -1,7 +1,7 @@
-//! What every whole-server test stands on: a private [`Cluster`] with the extension, and a [`Vendor`] that
-//! answers as it is told and remembers what it was asked.
+//! Shared by all tests of a whole server: a private [`Cluster`] with the extension, and a [`Vendor`] that
+//! answers as a test tells it and records the requests.
 //!
-//! A failing step of a test panics with what it was doing: here that is the report.
+//! A step that fails panics, and the panic's message is the report.
 
 mod clock;
 mod cluster;
@@ -25,7 +25,7 @@ pub use vendor::{Asked, Reply, Vendor, decode};
 
 use std::time::{Duration, Instant};
 
-/// Waits until `ready` gives a value; panics with `what` when `seconds` are over.
+/// Waits until `ready` returns a value. Panics with `what` after `seconds`.
 pub fn wait_until<T>(seconds: u64, what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     loop {
@@ -37,7 +37,8 @@ pub fn wait_until<T>(seconds: u64, what: &str, mut ready: impl FnMut() -> Option
     }
 }
 
-/// Says what this machine would not let a test do. Past the capture of a test's output, so that `run_tests.sh` counts it.
+/// Reports that this machine does not allow a part of a test. The report bypasses the capture of the test's output, so
+/// that `run_tests.sh` can count it.
 pub fn skip(why: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "skipped: {why}");

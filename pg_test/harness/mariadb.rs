@@ -1,4 +1,4 @@
-//! A private MariaDB in a temporary folder, gone with the value. Root lets in without a password, from this host.
+//! A private MariaDB in a temporary folder. Dropping the value stops it. Root needs no password from this host.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -129,7 +129,7 @@ impl MariaDbClient {
         }
     }
 
-    /// Rows as texts; NULL is an empty one.
+    /// Returns rows as text. NULL becomes an empty text.
     pub fn rows(&mut self, sql: &str) -> Vec<Vec<String>> {
         let rows: Result<Vec<mysql_async::Row>, _> = self.runtime.block_on(self.conn.query(sql));
         let text = |value: Value| match value {

@@ -15,16 +15,16 @@ use std::time::Duration;
 pub struct Asked {
     pub method: String,
     pub path: String,
-    /// The last of each name.
+    /// The parameters by name. If a name is repeated, the last one counts.
     pub query: HashMap<String, String>,
-    /// All of them, in their order.
+    /// All parameters, in their order.
     pub pairs: Vec<(String, String)>,
     pub headers: HashMap<String, String>,
     pub body: String,
 }
 
 impl Asked {
-    /// A parameter as a number; 0 where it is not there.
+    /// Returns a parameter as a number, or 0 if it is missing.
     pub fn number(&self, name: &str) -> usize {
         self.query
             .get(name)
@@ -40,14 +40,14 @@ pub enum Reply {
         headers: Vec<(&'static str, String)>,
         body: Vec<u8>,
     },
-    /// The bytes as they are, then the connection closes.
+    /// Sends the bytes unchanged, then closes the connection.
     Raw(Vec<u8>),
     After(Duration, Box<Reply>),
-    /// Nothing, until the vendor is told to let go.
+    /// Sends nothing until [`Vendor::let_go`] is called.
     Hang,
-    /// A head, and then one byte at a time with this pause.
+    /// Sends a head, and then one byte at a time with this pause.
     Drip(Duration),
-    /// A body of this many bytes without an end in sight, with or without a Content-Length.
+    /// Sends a body of this many bytes, with or without a Content-Length.
     Flood {
         bytes: u64,
         announced: bool,
@@ -105,7 +105,7 @@ impl Vendor {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Everything it was asked so far.
+    /// Returns all requests so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.shared.asked.lock().expect("no panic").clone()
     }
@@ -186,7 +186,7 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
     })
 }
 
-/// Of form encoding.
+/// Decodes a form-encoded text.
 pub fn decode(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
@@ -203,7 +203,7 @@ pub fn decode(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// False: the connection is over.
+/// Returns false if the connection is closed.
 fn write_reply(writer: &mut TcpStream, reply: Reply, shared: &Shared) -> bool {
     match reply {
         Reply::Json(body) => {
@@ -277,7 +277,7 @@ fn write_reply(writer: &mut TcpStream, reply: Reply, shared: &Shared) -> bool {
     }
 }
 
-/// Sleeps, but not longer than until everything is let go.
+/// Sleeps, but wakes up when [`Vendor::let_go`] is called.
 fn wait(shared: &Shared, pause: Duration) {
     let (lock, signal) = &shared.let_go;
     let guard = lock.lock().expect("no panic");

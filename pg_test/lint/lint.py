@@ -4,6 +4,7 @@ codespell reads every file of the repository. proselint reads the Markdown. phra
 this project's authors understand: Markdown, SQL, the library's strings and the page may contain none of them.
 """
 
+import itertools
 import os
 import pathlib
 import re
@@ -40,7 +41,9 @@ def prose(text):
 
     text = re.sub(r"^( *)(```|~~~).*?^\1\2[^\n]*$", blank, text, flags=re.S | re.M)
     text = re.sub(r"<!--.*?-->", blank, text, flags=re.S)
-    text = re.sub(r"(`+)(?!`).+?(?<!`)\1(?!`)", lambda match: blank(match, "x"), text, flags=re.S)
+    # Code within a sentence stands for a word. Two of them side by side are two words, and no repetition.
+    letters = itertools.cycle("xyz")
+    text = re.sub(r"(`+)(?!`).+?(?<!`)\1(?!`)", lambda match: blank(match, next(letters)), text, flags=re.S)
     text = re.sub(r"\]\([^)]*\)|https?://\S+", blank, text)
     # A heading and the first word below it are no repetition.
     return re.sub(r"^(#+ [^\n]*)$", r"\1.", text, flags=re.M)
