@@ -1,6 +1,6 @@
 //! From every error of ours to what PostgreSQL shows: SQLSTATE, message, detail, hint. Nowhere else.
 
-use connector_service_core::error::{Code, Failure};
+use connector_service_core::error::Failure;
 use connector_service_core::secret::{KeyError, SealError};
 use connector_service_core::source::TYPES;
 use connector_service_core::source::size::{DEEPEST, LARGEST_CONFIG, MOST_VALUES};
@@ -21,9 +21,9 @@ pub enum Error {
     /// Of what.
     #[error("{0}")]
     ConfigOverLimit(Failure),
-    #[error("config is too large, or nested too deep")]
+    #[error("config is too large or nested too deep")]
     ConfigTooLarge,
-    #[error("credentials is too large, or nested too deep")]
+    #[error("credentials is too large or nested too deep")]
     CredentialsTooLarge,
     /// An argument of a function that may not be.
     #[error("{0} is NULL")]
@@ -35,7 +35,7 @@ pub enum Error {
     /// With the fingerprint of the key that should be there.
     #[error("the key file is missing")]
     KeyFileMissing(String),
-    #[error("the key file is not the one that this database's credentials are sealed with")]
+    #[error("the key file does not contain the key of this database's credentials")]
     OtherKeyFile(String),
     /// Who takes a key itself for its id does not find it in a message.
     #[error("the text is not a key id")]
@@ -50,27 +50,27 @@ pub enum Error {
     #[error("connector \"{0}\" is paused")]
     Paused(Uuid),
     /// Bytes, and how many there may be.
-    #[error("the file has {0} bytes, where {1} are allowed")]
+    #[error("the file has {0} bytes; at most {1} are allowed")]
     FileOverLimit(usize, usize),
-    #[error("the file has no name, or one that is too long")]
+    #[error("the name of the file is empty, too long or has control characters")]
     NoFileName,
     #[error("sync frequency \"{0}\" is not known, or has no schedule")]
     UnknownFrequency(String),
-    #[error("the span cannot be read: {0}")]
+    #[error("{0}")]
     WrongSpan(&'static str),
     /// Most of them.
-    #[error("more than {0} windows of backfills would wait for the connector")]
+    #[error("more than {0} backfill windows would wait for this connector")]
     TooManyWindows(i64),
     #[error("connector \"{0}\" is being synced, or changed by another transaction")]
     Syncing(Uuid),
     /// With those that there are.
     #[error("stream \"{0}\" has not been read yet")]
     UnknownStream(String, Vec<String>),
-    #[error("a regular expression of a mapping refers back to what it matched")]
+    #[error("a regular expression of a mapping has a back reference")]
     RefersBack(String),
     #[error("a path of a mapping has more than one \".**\"")]
     ManyDescents(String),
-    #[error("facts and metrics cannot follow in a transaction of this isolation level")]
+    #[error("facts and metrics can only be changed in a transaction that is READ COMMITTED")]
     Isolation,
     #[error("role \"{0}\" acts for no tenant")]
     NoTenant(String),
@@ -81,13 +81,13 @@ pub enum Error {
     #[error("the extension connector_service is not installed in this database")]
     NotInstalled,
     /// The run was cancelled, deleted or taken by another worker: nothing may be written for it.
-    #[error("run \"{0}\" is not ours any more")]
+    #[error("run \"{0}\" no longer belongs to this worker")]
     Fenced(Uuid),
     /// The work was ended by its own alarm: `store::limited`, `store::Alarm`.
     #[error("it took longer than {0:?}")]
     TookTooLong(std::time::Duration),
     /// A unit of work that cannot be cut, and why it costs too much.
-    #[error("of tenant {0}: {1}")]
+    #[error("tenant \"{0}\": {1}")]
     Costly(Uuid, String),
     /// Deliberate: undoes a trial.
     #[error("trial rolled back")]
@@ -216,7 +216,7 @@ impl Error {
 /// Bytes of somebody else's message. More: rows and log lines of any length. Fewer: what a person needs is cut off.
 const MOST_WORDS: usize = 400;
 
-const KEY_FILE: &str = "Put the file back that has this key, or add its lines to the one that is there; see connector_service.key_file.";
+const KEY_FILE: &str = "Restore the file that contains this key, or add its lines to the current file; see connector_service.key_file.";
 
 /// PostgreSQL packs the five characters into six bits each, the first one lowest.
 fn sqlstate(code: PgSqlErrorCode) -> String {
@@ -233,6 +233,14 @@ pub fn unpack(bits: u32) -> String {
 /// Longest message in bytes. Longer: whoever gives a text of a megabyte for a name has it in the log. Shorter: messages that
 /// list what is known are cut.
 const LONGEST_MESSAGE: usize = 2000;
+
+/// A number with its noun, which takes an "s" unless the number is 1.
+pub fn counted(count: u64, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        _ => format!("{count} {noun}s"),
+    }
+}
 
 fn bounded(mut message: String) -> String {
     if message.len() > LONGEST_MESSAGE {
@@ -257,21 +265,18 @@ impl From<Error> for ErrorReport {
             Error::Definition(failure) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
                 .set_hint(failure.code.hint()),
             Error::UnknownType(_) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
-                .set_detail(format!("Known types: {}.", TYPES.join(", ")))
-                .set_hint("Correct the type."),
-            Error::ConfigNotAnObject => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
-                .set_hint(Code::InvalidConfig.hint()),
+                .set_detail(format!("Known types: {}.", TYPES.join(", "))),
+            Error::ConfigNotAnObject => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE),
             Error::ConfigOverLimit(_) | Error::ConfigTooLarge => {
                 report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
                     .set_detail(format!(
                         "A config has at most {LARGEST_CONFIG} bytes, {MOST_VALUES} values and {DEEPEST} levels."
                     ))
-                    .set_hint("Leave out what the source does not need, such as the schemas of a manifest, or make several connectors of it.")
+                    .set_hint("Leave out what the source does not need, such as the schemas of a manifest, or split the connector into several.")
             }
             Error::CredentialsTooLarge => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
-                .set_hint("Keep in credentials only what is secret; the rest belongs in config."),
-            Error::Null(_) => report(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED)
-                .set_hint("Give a value for it."),
+                .set_hint("Keep only secrets in credentials, and everything else in config."),
+            Error::Null(_) => report(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED),
             Error::Seal(error) => report(match error {
                 SealError::NotHere { .. } => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 SealError::NoKey { .. } | SealError::KeyMissing { .. } => {
@@ -290,20 +295,20 @@ impl From<Error> for ErrorReport {
             }
             Error::OtherKeyFile(id) => {
                 report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-                    .set_detail(format!("It does not hold key {id}."))
+                    .set_detail(format!("Credentials are sealed with key {id}, which is not in the file."))
                     .set_hint(KEY_FILE)
             }
             Error::NoKeyId => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
-                .set_hint("See connector_service_keys()."),
+                .set_hint("connector_service_keys() lists the ids of the keys in use."),
             Error::KeyInUse(_) => report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .set_detail("Credentials of this database are sealed with it.")
-                .set_hint("CALL connector_service_rotate_key() seals them with the current key."),
+                .set_hint("Seal them with a new key first: CALL connector_service_rotate_key();"),
             Error::UnknownConnector(_) => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT)
-                .set_hint("See the table connectors."),
+                .set_hint("Take a connector_id of the table connectors."),
             Error::TakesNoFiles(_, source) => {
                 report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
-                    .set_detail(format!("It is of type {source}."))
-                    .set_hint("Files are for connectors of type csv and excel.")
+                    .set_detail(format!("Its type is {source}."))
+                    .set_hint("Only connectors of type csv and excel take files.")
             }
             Error::Paused(_) => report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .set_hint("Set its status to active first."),
@@ -312,36 +317,38 @@ impl From<Error> for ErrorReport {
                     .set_hint("Split the file, or raise connector_service.max_upload_size.")
             }
             Error::NoFileName => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
-                .set_hint("Give the name of the file, such as sales.csv: by it a corrected file is known."),
+                .set_hint("Give a name such as sales.csv. A later file with the same name corrects this one."),
             Error::UnknownFrequency(_) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
                 .set_detail("Frequencies with a schedule: daily, hourly, weekly.")
-                .set_hint("Correct p_frequency, or leave it out for all of them."),
+                .set_hint("Leave p_frequency out to queue connectors of all frequencies."),
             Error::WrongSpan(_) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
-                .set_hint("Give a beginning, a later end, and how long a window is, such as '2024-01-01', '2025-01-01', '7 days'."),
+                .set_hint("Give a start, a later end and a step, such as '2024-01-01', '2025-01-01', '7 days'."),
             Error::TooManyWindows(_) => report(PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
-                .set_hint("Give a longer p_step, such as '7 days', or let the windows that wait come to their end first."),
+                .set_hint("Give a longer p_step, such as '7 days', or wait until queued windows have ended."),
             Error::Syncing(_) => report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-                .set_hint("Try again when the run has ended; CALL connector_service_sync_wait() waits, connector_service_cancel() ends it."),
+                .set_hint("Wait for the run with connector_service_sync_wait(), or end it with connector_service_cancel(). Then try again."),
             Error::UnknownStream(_, known) => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT)
-                .set_detail(format!("Streams of this connector that have been read: {}.", known.join(", ")))
-                .set_hint("See sync_state."),
+                .set_detail(match known.is_empty() {
+                    true => "No stream of this connector has been read.".to_owned(),
+                    false => format!("Streams of this connector that have been read: {}.", known.join(", ")),
+                }),
             Error::RefersBack(path) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
-                .set_detail(format!("Over a few dozen characters it can take hours. The path is: {path}"))
+                .set_detail(format!("A back reference can take hours on a text of a few dozen characters. The path is: {path}"))
                 .set_hint("Write the pattern without \\1 to \\9, or compare in a filter of its own."),
             Error::ManyDescents(path) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
-                .set_detail(format!("Each visits every value below every value; items_path counts with the paths that start at its parts. The path is: {path}"))
-                .set_hint("Name the members on the way, such as $.lines[*].price."),
+                .set_detail(format!("Each \".**\" visits all values below every value, so two of them can take very long. One in items_path counts for every other path. The path is: {path}"))
+                .set_hint("Name the keys on the way, such as $.lines[*].price."),
             Error::Isolation => report(PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION)
-                .set_detail("They are summed by what is committed when the lock is taken.")
+                .set_detail("They are summed from what is committed when their lock is taken.")
                 .set_hint("Use READ COMMITTED for statements that change records, mappings, exchange rates or tenants."),
             Error::NoTenant(_) => report(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE)
-                .set_detail("Every row belongs to a tenant, and is seen by nobody else.")
-                .set_hint("A member of connector_service_app says for which one, in the same transaction: SELECT connector_service_act_for('<tenant>'). Any other role is bound to its tenant by an administrator, in tenant_roles."),
+                .set_detail("Every row belongs to a tenant, and only this tenant sees it.")
+                .set_hint("A member of connector_service_app names the tenant in the same transaction: SELECT connector_service_act_for('<tenant>'). For any other role, an administrator adds a row to tenant_roles."),
             Error::ManyTenants(_) => report(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE)
-                .set_detail("Itself, or by roles that it is a member of.")
-                .set_hint("An administrator leaves one of them in tenant_roles."),
+                .set_detail("Rows of tenant_roles count for the role itself and for each role that it is a member of.")
+                .set_hint("An administrator must leave only one of these rows in tenant_roles."),
             Error::NotPreloaded => report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-                .set_detail("No worker runs, so nothing would be synced.")
+                .set_detail("No worker runs, so nothing is synced.")
                 .set_hint(
                     "Add connector_service to shared_preload_libraries and restart the server.",
                 ),

@@ -90,7 +90,7 @@ pub fn define() {
     int(
         c"connector_service.max_concurrent_syncs",
         c"How many connectors one database syncs at once.",
-        c"More than this wait in the queue.",
+        c"More connectors wait in the queue.",
         &MAX_CONCURRENT_SYNCS,
         1,
         1000,
@@ -99,7 +99,7 @@ pub fn define() {
     int(
         c"connector_service.sync_workers",
         c"How many processes sync one database.",
-        c"Each tenant is one worker's, and max_concurrent_syncs is each worker's. For many tenants, where one core is not enough.",
+        c"Each tenant belongs to one worker, and max_concurrent_syncs applies to each worker. Raise it for many tenants, where one core is not enough.",
         &SYNC_WORKERS,
         1,
         MOST_WORKERS,
@@ -109,7 +109,7 @@ pub fn define() {
     int(
         c"connector_service.run_retention",
         c"How long runs that ended are kept.",
-        c"0: for ever. The last one of a connector always is.",
+        c"0: they are kept forever. The last run of a connector is always kept.",
         &RUN_RETENTION,
         0,
         i32::MAX,
@@ -117,8 +117,8 @@ pub fn define() {
     );
     int(
         c"connector_service.quarantine_retention",
-        c"How long quarantined records are kept after they were last met.",
-        c"0: for ever.",
+        c"How long quarantined records are kept after they were last seen.",
+        c"0: they are kept forever.",
         &QUARANTINE_RETENTION,
         0,
         i32::MAX,
@@ -127,7 +127,7 @@ pub fn define() {
     int(
         c"connector_service.alert_retention",
         c"How long alerts are kept after they were resolved.",
-        c"0: for ever. Open ones always are.",
+        c"0: they are kept forever. Open alerts are always kept.",
         &ALERT_RETENTION,
         0,
         i32::MAX,
@@ -136,7 +136,7 @@ pub fn define() {
     int(
         c"connector_service.max_syncs_per_tenant",
         c"How many connectors of one tenant are synced at once.",
-        c"0: where the database has several tenants half of max_concurrent_syncs, so that none whose sources hang holds up the others.",
+        c"0: half of max_concurrent_syncs in a database with several tenants, so that a tenant whose sources hang does not hold up the others.",
         &MAX_SYNCS_PER_TENANT,
         0,
         1000,
@@ -144,8 +144,8 @@ pub fn define() {
     );
     int(
         c"connector_service.max_syncs_per_account",
-        c"How many syncs of one account at a vendor, or of one host, go at once.",
-        c"Of one tenant: accounts of two tenants are never the same.",
+        c"How many syncs of one account at a vendor, or of one host, run at once.",
+        c"Each tenant is counted by itself: accounts of two tenants are never the same.",
         &MAX_SYNCS_PER_ACCOUNT,
         1,
         1000,
@@ -162,7 +162,7 @@ pub fn define() {
     );
     int(
         c"connector_service.read_timeout",
-        c"Longest silence of a source while a response is awaited or read.",
+        c"Longest time without data from a source, before and within a response.",
         c"",
         &READ_TIMEOUT,
         10,
@@ -171,8 +171,8 @@ pub fn define() {
     );
     int(
         c"connector_service.request_timeout",
-        c"Longest time of one whole request and response.",
-        c"Ends a source that sends, but too slowly.",
+        c"Longest time for one request and its whole response.",
+        c"Ends a request whose source sends data, but too slowly.",
         &REQUEST_TIMEOUT,
         10,
         86_400_000,
@@ -189,8 +189,8 @@ pub fn define() {
     );
     int(
         c"connector_service.max_upload_size",
-        c"Largest file that is taken.",
-        c"It is kept in the database until its rows are stored.",
+        c"Largest file that can be uploaded.",
+        c"The file is kept in the database until its rows are stored.",
         &MAX_UPLOAD_SIZE,
         64,
         1_000_000,
@@ -198,7 +198,7 @@ pub fn define() {
     );
     int(
         c"connector_service.max_record_size",
-        c"Largest record that is stored; a larger one goes to quarantine.",
+        c"Largest record that is stored; a larger one goes to the quarantine.",
         c"",
         &MAX_RECORD_SIZE,
         1,
@@ -207,7 +207,7 @@ pub fn define() {
     );
     int(
         c"connector_service.max_pages",
-        c"Most pages one run reads of one stream.",
+        c"Most pages that one run reads of one stream.",
         c"Stops a source whose paging never ends.",
         &MAX_PAGES,
         1,
@@ -216,8 +216,8 @@ pub fn define() {
     );
     int(
         c"connector_service.request_retries",
-        c"How often a failed request is tried again within a run.",
-        c"When they are used up the run fails, and is tried again later by itself.",
+        c"How often a failed request is retried within a run.",
+        c"After the last retry the run fails. The connector is retried later by itself.",
         &REQUEST_RETRIES,
         0,
         20,
@@ -225,8 +225,8 @@ pub fn define() {
     );
     int(
         c"connector_service.retry_pause",
-        c"First pause before a request is tried again.",
-        c"It doubles with every try, with jitter.",
+        c"Pause before the first retry of a request.",
+        c"The pause doubles with every retry, with jitter.",
         &RETRY_PAUSE,
         1,
         60_000,
@@ -235,7 +235,7 @@ pub fn define() {
     int(
         c"connector_service.longest_pause",
         c"Longest pause within a run.",
-        c"Where a source asks for a longer one, the run ends and is taken up when it is over.",
+        c"If a source asks for a longer pause, the run goes back to the queue until the pause is over.",
         &LONGEST_PAUSE,
         0,
         3_600_000,
@@ -244,7 +244,7 @@ pub fn define() {
     int(
         c"connector_service.gateway_max_connections",
         c"Most connections to the gateway of a database at once.",
-        c"One that says nothing, or not all of it, gives way to one that comes. Read when the gateway starts.",
+        c"A new connection may replace one that has not sent a whole request. Read when the gateway starts.",
         &GATEWAY_MAX_CONNECTIONS,
         1,
         10_000,
@@ -252,7 +252,7 @@ pub fn define() {
     );
     int(
         c"connector_service.gateway_timeout",
-        c"Longest time for the head of a request to the gateway, for its body, and for its answer.",
+        c"Longest time to receive the head of a request to the gateway, to receive its body, and to answer it.",
         c"Read when the gateway starts.",
         &GATEWAY_TIMEOUT,
         100,
@@ -274,7 +274,7 @@ pub fn define() {
         GucRegistry::define_string_guc(
             name,
             short,
-            c"Without certificate and key it speaks plain HTTP. Both are read again with the configuration.",
+            c"Without certificate and key the gateway speaks plain HTTP. Both files are read again when the configuration is reloaded.",
             setting,
             GucContext::Sighup,
             GucFlags::SUPERUSER_ONLY,
@@ -282,8 +282,8 @@ pub fn define() {
     }
     GucRegistry::define_enum_guc(
         c"connector_service.scheduler",
-        c"Who starts the runs that are due.",
-        c"auto: pg_cron where it is installed in the database, else the worker itself.",
+        c"What queues connectors that are due.",
+        c"auto: pg_cron where it is installed in the database, else the sync worker.",
         &SCHEDULER,
         GucContext::Sighup,
         none,
@@ -292,8 +292,8 @@ pub fn define() {
     unsafe {
         GucRegistry::define_string_guc_with_hooks(
             c"connector_service.allowed_private_hosts",
-            c"Hosts that connectors may call although they are not public, by http as well.",
-            c"Host names, addresses and networks, between commas.",
+            c"Hosts that connectors may call although they are not public, also over http.",
+            c"Host names, addresses and networks, separated by commas.",
             &ALLOWED_PRIVATE_HOSTS,
             GucContext::Sighup,
             // It tells what lies in the network inside.
@@ -304,8 +304,8 @@ pub fn define() {
         );
         GucRegistry::define_string_guc_with_hooks(
             c"connector_service.gateway_listen",
-            c"Where the HTTP gateway listens: an address with its port, or database=address:port, between commas.",
-            c"Empty: there is no gateway. An address without a database is for every one that has the extension.",
+            c"Where the HTTP gateway listens: address:port or database=address:port, separated by commas.",
+            c"Empty: there is no gateway. An address without a database is for every database that has the extension.",
             &GATEWAY_LISTEN,
             GucContext::Sighup,
             GucFlags::default(),
@@ -365,7 +365,7 @@ pub fn define_at_start() {
     GucRegistry::define_string_guc(
         c"connector_service.key_file",
         c"File with the keys that credentials are sealed with.",
-        c"Created with the first credential. Default: beside the data directory, named like it with .connector_service.key behind; where the server cannot write there, in the home of its user, and else inside of the data directory.",
+        c"The first credential creates it. Default: beside the data directory, with its name and the suffix .connector_service.key; where the server cannot write there, in the home of its user, or else inside the data directory.",
         &KEY_FILE,
         GucContext::Postmaster,
         GucFlags::SUPERUSER_ONLY,

@@ -11,7 +11,7 @@ use pgrx::prelude::*;
 use pgrx::{PGRXSharedMemory, PgLwLock, pg_shmem_init, pg_sys};
 use uuid::Uuid;
 
-use crate::error::Error;
+use crate::error::{Error, counted};
 
 /// What lasts at once on the whole server, as far as the doctor shows them; half a kilobyte of shared memory each.
 /// Fewer: on a server in trouble some are in the log alone.
@@ -148,7 +148,7 @@ pub fn cannot_start(name: &str, number: i32, error: &Error) {
     };
     if !is_said {
         let oid = oid.to_u32();
-        warning!("{text} (in the database of oid {oid})");
+        warning!("{text} (database oid {oid})");
     }
 }
 
@@ -179,7 +179,7 @@ pub fn note(what: &'static str, words: Option<&str>) {
         None => {
             let thing = (what, String::new());
             let over = voice.noted.over(&thing, Instant::now());
-            over.map(|_| format!("{}: this is over", voice.named(what, "")))
+            over.map(|_| format!("{}: no longer", voice.named(what, "")))
         }
     });
     match (line, words) {
@@ -215,11 +215,11 @@ fn tell(what: &'static str, of: String, words: &str) {
         let thing = (what, of.clone());
         let met = voice.said.trouble(thing, words, Instant::now());
         let Met { times } = met?;
-        let counted = match times {
+        let so_far = match times {
             1 => String::new(),
-            times => format!(", {times} times by now"),
+            times => format!(", {times} times so far"),
         };
-        Some(format!("{}{counted}: {words}", voice.named(what, &of)))
+        Some(format!("{}{so_far}: {words}", voice.named(what, &of)))
     });
     show();
     if let Some(line) = line {
@@ -236,8 +236,9 @@ fn end(what: &'static str, of: impl FnOnce() -> String) {
         let over = voice.said.over(&thing, Instant::now());
         let Over { times, lasted } = over?;
         let (named, seconds) = (voice.named(what, &thing.1), lasted.as_secs());
+        let failures = counted(times, "failure");
         Some(format!(
-            "{named}: this is over, after {times} times in {seconds} s"
+            "{named}: this works again, after {failures} in {seconds} s"
         ))
     });
     if let Some(line) = line {

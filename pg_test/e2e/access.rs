@@ -738,7 +738,10 @@ fn objects_that_existed_before_do_not_become_part_of_the_extension() {
                 .expect_err(schema);
             let error = error.as_db_error().unwrap();
             assert_eq!(error.code().code(), "42P06");
-            assert_eq!(error.message(), "schema _connector_service exists already");
+            assert_eq!(
+                error.message(),
+                "schema \"_connector_service\" already exists"
+            );
             assert!(error.hint().unwrap().contains("drop or rename"));
         }
         let after = [text(&mut root, objects), text(&mut root, members)];

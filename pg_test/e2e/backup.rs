@@ -188,7 +188,7 @@ fn a_database_without_its_installation_row_syncs_only_after_it_is_adopted() {
     let found = client.query_one(sql, &[]).unwrap();
     let (ok, detail): (bool, String) = (found.get(0), found.get(1));
     assert!(
-        !ok && detail.contains("the row of installation is gone"),
+        !ok && detail.contains("the table installation has no row"),
         "{detail}"
     );
     client.batch_execute(found.get(2)).unwrap();

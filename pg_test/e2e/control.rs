@@ -393,7 +393,7 @@ fn a_pause_stops_the_running_sync_and_a_resume_starts_one_at_once() {
     let sql = "SELECT connector_service_cancel($1::text::uuid)";
     assert!(client.query_one(sql, &[&run]).unwrap().get::<_, bool>(0));
     wait_until(2, "the worker has let go", || {
-        let sql = "SELECT count(*) FROM pg_stat_activity WHERE query = '0 syncs are going'";
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE query = '0 syncs running'";
         (client.query_one(sql, &[]).unwrap().get::<_, i64>(0) == 1).then_some(())
     });
     assert!(

@@ -189,7 +189,7 @@ fn a_database_can_be_copied_renamed_and_dropped_while_its_worker_runs() {
     wait_until(10, "the copy's worker says that it syncs nothing", || {
         cluster
             .log()
-            .contains("this database is a copy of another one")
+            .contains("this database is a copy of another database")
             .then_some(())
     });
     drop(copy);

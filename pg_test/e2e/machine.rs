@@ -221,7 +221,7 @@ fn count(client: &mut Client, sql: &str) -> i64 {
 }
 
 fn doctor(client: &mut Client) -> Option<String> {
-    let sql = "SELECT detail || ' ' || fix FROM connector_service_doctor() WHERE item = 'nothing fails again and again' AND NOT ok";
+    let sql = "SELECT detail || ' ' || fix FROM connector_service_doctor() WHERE item = 'repeated failures' AND NOT ok";
     client.query_opt(sql, &[]).unwrap().map(|row| row.get(0))
 }
 
@@ -370,15 +370,14 @@ fn the_end_of_a_run_that_cannot_be_written_is_reported_once_and_written_later() 
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(lines(&stage, "the auditor said no"), 1, "{}", stage.log());
-    let said = format!(
-        "could not write down how a run ended of connector \"{victim}\" in database \"app\""
-    );
+    let said =
+        format!("could not record the end of a run of connector \"{victim}\" in database \"app\"");
     assert_eq!(lines(&stage, &said), 1);
     assert_eq!(run_of(&mut client, &runs[0])["state"], "running");
     allow(&mut client, "sync_runs");
     let run = wait_for_run(&mut client, &runs[0]);
     assert_eq!(run["state"], "succeeded", "{run}");
-    assert_eq!(lines(&stage, &format!("{said}: this is over")), 1);
+    assert_eq!(lines(&stage, &format!("{said}: this works again")), 1);
     assert_eq!((doctor(&mut client), stage.worker()), (None, worker));
     stage.is_right();
 }
@@ -441,7 +440,7 @@ fn a_connector_whose_rows_are_refused_delays_no_other_connector() {
     hold.store(false, Ordering::SeqCst);
     wait_until(30, "the doctor names it", || {
         let told = doctor(&mut client)?;
-        told.contains("could not take an interrupted run up again")
+        told.contains("could not resume an interrupted run")
             .then_some(())
     });
     let worker = stage.worker();
@@ -504,10 +503,10 @@ fn a_failure_that_repeats_each_second_is_logged_once_and_so_is_its_end() {
     wait_until(20, "both are over", || {
         let over = lines(
             &stage,
-            "could not look for work in database \"app\": this is over",
+            "could not look for work in database \"app\": this works again",
         ) + lines(
             &stage,
-            "gateway cannot listen in database \"app\": this is over",
+            "gateway cannot listen in database \"app\": this works again",
         );
         (over == 2).then_some(())
     });
@@ -547,7 +546,7 @@ fn pg_stat_activity_shows_what_the_worker_does() {
         .unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| stage.sell());
-        seen("storing 1 webhooks", "connector_service gateway");
+        seen("storing 1 webhook", "connector_service gateway");
         holder.batch_execute("ROLLBACK").unwrap();
     });
     let mut client = stage.client();
@@ -558,7 +557,7 @@ fn pg_stat_activity_shows_what_the_worker_does() {
         found.sort();
         (found
             == [
-                "idle 0 syncs are going ",
+                "idle 0 syncs running ",
                 "idle the gateway waits for requests ",
             ])
         .then_some(())
@@ -689,7 +688,7 @@ fn a_full_tablespace_fails_runs_and_refuses_webhooks_until_there_is_space() {
     }
     assert!(refused, "there is no space for a sale");
     assert_eq!(
-        lines(&stage, "gateway could not store what was pushed"),
+        lines(&stage, "gateway could not store a webhook"),
         1,
         "{}",
         stage.log()
@@ -1283,7 +1282,7 @@ fn event_triggers_that_log_or_raise_stop_no_sync() {
     let mut client = stage.client();
     let sum = "SELECT coalesce(sum(total_revenue), 0)::text FROM monthly_revenue";
     let monthly = |client: &mut Client| -> String { client.query_one(sum, &[]).unwrap().get(0) };
-    let fresh = "SELECT ok FROM connector_service_doctor() WHERE item = 'views'";
+    let fresh = "SELECT ok FROM connector_service_doctor() WHERE item = 'monthly_revenue'";
     wait_until(90, "the monthly aggregate is fresh", || {
         client
             .query_one(fresh, &[])

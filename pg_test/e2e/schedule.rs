@@ -129,7 +129,10 @@ fn the_jobs_are_installed_once_and_belong_to_one_role() {
     let error = error.as_db_error().unwrap();
     assert_eq!(error.code().code(), "55000", "{error:?}");
     assert!(error.hint().unwrap().contains("(app)"), "{error:?}");
-    assert!(error.detail().unwrap().contains("worker asks"), "{error:?}");
+    assert!(
+        error.detail().unwrap().contains("sync worker queues"),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -270,7 +273,7 @@ fn the_doctor_finds_problems_and_its_statements_fix_them() {
     client
         .batch_execute("SELECT connector_service_unschedule()")
         .unwrap();
-    mends(&mut client, "scheduler", "has no job");
+    mends(&mut client, "scheduler", "sees no job");
 
     insert_connector(&mut client, "weekly shop", &api(&vendor.url(), "orders"));
     client
@@ -279,7 +282,7 @@ fn the_doctor_finds_problems_and_its_statements_fix_them() {
              SELECT cron.schedule('pasted', '0 * * * *', $$SELECT connector_service_sync(connector_id) FROM connectors WHERE sync_frequency = 'hourly'$$)",
         )
         .unwrap();
-    mends(&mut client, "every frequency has a job", "weekly");
+    mends(&mut client, "job for each frequency", "weekly");
 
     // Jobs for other databases are nothing to it.
     client
@@ -289,7 +292,7 @@ fn the_doctor_finds_problems_and_its_statements_fix_them() {
              SELECT cron.schedule('theirs', '0 * * * *', 'SELECT connector_service_sync_due()'); RESET ROLE",
         )
         .unwrap();
-    mends(&mut client, "jobs of one role", "second (1)");
+    mends(&mut client, "job owner", "second (1)");
 
     client
         .batch_execute(
@@ -297,18 +300,18 @@ fn the_doctor_finds_problems_and_its_statements_fix_them() {
              SELECT jobid, 900001, 1, 'app', 'postgres', command, 'failed', 'connection failed', now(), now() FROM cron.job WHERE jobname = 'connector_service_hourly'",
         )
         .unwrap();
-    let (ok, detail, fix) = doctor(&mut client, "jobs run");
+    let (ok, detail, fix) = doctor(&mut client, "failed jobs");
     assert!(!ok && detail.contains("connection failed"), "{detail}");
     assert!(fix.unwrap().contains("cron.use_background_workers"));
     client
         .batch_execute("DELETE FROM cron.job_run_details WHERE runid = 900001")
         .unwrap();
-    assert!(doctor(&mut client, "jobs run").0);
+    assert!(doctor(&mut client, "failed jobs").0);
 
     client
         .batch_execute("UPDATE connectors SET next_sync_at = now() - interval '2 days'")
         .unwrap();
-    mends(&mut client, "nothing is late", "\"weekly shop\"");
+    mends(&mut client, "overdue connectors", "\"weekly shop\"");
     wait_until(30, "the sync is over", || {
         let sql = "SELECT count(*) FROM connectors WHERE last_sync_at IS NOT NULL";
         (count(&mut client, sql) == 1).then_some(())
@@ -351,12 +354,12 @@ fn the_doctor_finds_problems_and_its_statements_fix_them() {
             .unwrap();
         mends(&mut client, "statement logging", setting);
     }
-    assert!(doctor(&mut client, "statements that fail").0);
+    assert!(doctor(&mut client, "failed statements").0);
 
     client
         .batch_execute("INSERT INTO metrics (tenant_id, metric_type, metric_date, metric_value) VALUES ('00000000-0000-4000-8000-000000000001', 'revenue', '2026-01-05', 10)")
         .unwrap();
-    mends(&mut client, "views", "1 months");
+    mends(&mut client, "monthly_revenue", "1 month");
 
     client
         .batch_execute("UPDATE installation SET held_since = now(), held_because = 'a test'")
@@ -402,7 +405,7 @@ fn the_doctor_finds_problems_and_its_statements_fix_them() {
         (!doctor(&mut other, "scheduler").0).then_some(other)
     });
     let (_, detail, fix) = doctor(&mut other, "scheduler");
-    assert!(detail.contains("nobody asks"), "{detail}");
+    assert!(detail.contains("no due connector is queued"), "{detail}");
     // ALTER SYSTEM stands alone.
     for statement in fix.unwrap().split_inclusive(';') {
         other.batch_execute(statement).unwrap();

@@ -200,7 +200,7 @@ fn a_missing_or_wrong_key_is_one_error_and_the_right_key_clears_it() {
     let missing = ("55000".to_owned(), "the key file is missing".to_owned());
     let other = (
         "55000".to_owned(),
-        "the key file is not the one that this database's credentials are sealed with".to_owned(),
+        "the key file does not contain the key of this database's credentials".to_owned(),
     );
     for (replacement, expected) in [(None, missing), (Some(of_another.key_file()), other)] {
         match &replacement {

@@ -5,10 +5,10 @@ BEGIN
         RAISE EXCEPTION USING
             ERRCODE = 'feature_not_supported',
             MESSAGE = pg_catalog.format('connector_service needs a database with encoding UTF8, not %s', pg_catalog.getdatabaseencoding()),
-            HINT = 'CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0, and create the extension there.';
+            HINT = 'Make another database (CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0), and create the extension there.';
     END IF;
-    -- A table or function of ours that exists makes its CREATE fail; one for other arguments would not, and might be
-    -- taken for ours where it fits a call better.
+    -- CREATE fails where a table or function of this extension already exists. It does not fail for a function of the same
+    -- name with other arguments, and PostgreSQL could call that function instead of ours.
     IF EXISTS (
         SELECT FROM pg_catalog.pg_proc p
         WHERE p.pronamespace OPERATOR(pg_catalog.=) '@extschema@'::pg_catalog.regnamespace
@@ -16,16 +16,16 @@ BEGIN
                 OR p.proname OPERATOR(pg_catalog.=) ANY ('{get_metrics,aggregate_metrics,validate_metric,check_missing_data,refresh_monthly_revenue}'::pg_catalog.name[]))) THEN
         RAISE EXCEPTION USING
             ERRCODE = 'duplicate_function',
-            MESSAGE = 'schema @extschema@ holds a function with the name of one of this extension''s',
-            HINT = E'Look at what is there (\\df connector_service_*), and drop or rename it, or choose another schema.';
+            MESSAGE = 'schema @extschema@ already has a function with a name of this extension',
+            HINT = E'Find it with \\df connector_service_*, and drop or rename it, or choose another schema.';
     END IF;
-    -- What is in it would lie among this extension's own functions.
+    -- Objects of somebody else must not be among this extension's internal functions.
     IF EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) '_connector_service') THEN
         RAISE EXCEPTION USING
             ERRCODE = 'duplicate_schema',
-            MESSAGE = 'schema _connector_service exists already',
-            DETAIL = 'The extension makes this schema for its internal functions.',
-            HINT = E'Look at what is there (\\df _connector_service.*), and drop or rename the schema.';
+            MESSAGE = 'schema "_connector_service" already exists',
+            DETAIL = 'The extension creates this schema for its internal functions.',
+            HINT = E'List what is in it with \\df _connector_service.*, and drop or rename the schema.';
     END IF;
 END
 $guard$;

@@ -105,13 +105,13 @@ BEGIN
         -- Before the constraint of the column, whose message would show the row before its credentials are sealed.
         RAISE EXCEPTION USING ERRCODE = 'not_null_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, COLUMN = v_null,
             MESSAGE = format('%s of a connector is NULL', v_null),
-            HINT = format('Give %s, or leave it out if it has a default.', v_null);
+            HINT = format('Give a value for %s, or leave the column out if it has a default.', v_null);
     END IF;
-    -- Of what is saved, and not of what was: a row that was there before goes on.
+    -- Only a new name is checked: a row that already has a long name can still be updated.
     IF octet_length(NEW.name) > 1024 AND (TG_OP = 'INSERT' OR NEW.name IS DISTINCT FROM OLD.name) THEN
         RAISE EXCEPTION USING ERRCODE = 'string_data_right_truncation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, COLUMN = 'name',
-            MESSAGE = format('name of a connector has %s bytes, where 1024 are allowed', octet_length(NEW.name)),
-            HINT = 'Give it a shorter name; what else there is to say has its place elsewhere.';
+            MESSAGE = format('the name of a connector has %s bytes; at most 1024 are allowed', octet_length(NEW.name)),
+            HINT = 'Give it a shorter name.';
     END IF;
     IF TG_OP = 'INSERT' OR NEW.config IS DISTINCT FROM OLD.config THEN
         -- Assigned, and not selected, as below.
@@ -123,27 +123,24 @@ BEGIN
     IF NEW.sync_frequency IN ('on-demand', 'on_demand', 'event-driven', 'event_driven') THEN
         NEW.sync_frequency := 'manual';
     END IF;
-    -- Nobody is asked: files are uploaded.
+    -- These connectors ask nobody: files are uploaded to them, and webhooks are pushed.
     IF NEW.type IN ('csv', 'excel', 'webhook') AND NEW.sync_frequency IN ('hourly', 'daily', 'weekly') THEN
         NEW.sync_frequency := 'manual';
     END IF;
     IF NEW.sync_frequency NOT IN ('hourly', 'daily', 'weekly', 'manual') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('sync frequency "%s" is not known', left(NEW.sync_frequency, 100)),
-            DETAIL = 'Known frequencies: daily, hourly, manual, weekly.',
-            HINT = 'Correct sync_frequency.';
+            DETAIL = 'Known frequencies: daily, hourly, manual, weekly.';
     END IF;
     IF NEW.status NOT IN ('active', 'paused', 'error') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('connector status "%s" is not known', left(NEW.status, 100)),
-            DETAIL = 'Known statuses: active, error, paused.',
-            HINT = 'Correct status.';
+            DETAIL = 'Known statuses: active, error, paused.';
     END IF;
     IF NEW.scheduler NOT IN ('database', 'external') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('scheduler "%s" is not known', left(NEW.scheduler, 100)),
-            DETAIL = 'Known schedulers: database, external.',
-            HINT = 'Correct scheduler.';
+            DETAIL = 'Known schedulers: database, external.';
     END IF;
 
     IF TG_OP = 'INSERT' THEN
@@ -154,13 +151,14 @@ BEGIN
         IF NEW.connector_id <> OLD.connector_id THEN
             RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
                 MESSAGE = format('connector_id of connector "%s" cannot be changed', OLD.connector_id),
-                DETAIL = 'Its credentials are sealed to it.';
+                DETAIL = 'The credentials are sealed for this id.',
+                HINT = 'Insert a new connector, with its credentials.';
         END IF;
         IF (NEW.tenant_id, NEW.type, NEW.config, NEW.credentials) IS DISTINCT FROM (OLD.tenant_id, OLD.type, OLD.config, OLD.credentials) THEN
             NEW.credentials := _connector_service.connector_service_seal(NEW.tenant_id, NEW.connector_id, NEW.type, NEW.config, NEW.credentials, OLD.tenant_id, OLD.credentials);
         END IF;
         was_active := OLD.status = 'active' AND OLD.sync_frequency <> 'manual';
-        -- Written only by a person: what a sync records about itself is no change of the connector.
+        -- Only a change by a person counts as an update. What a sync writes about itself does not.
         IF (NEW.tenant_id, NEW.name, NEW.type, NEW.credentials, NEW.config, NEW.sync_frequency)
             IS DISTINCT FROM (OLD.tenant_id, OLD.name, OLD.type, OLD.credentials, OLD.config, OLD.sync_frequency) THEN
             NEW.updated_at := now();
@@ -183,14 +181,14 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION _connector_service.connector_service_connectors_before() IS 'Trigger of connectors: checks type, status, frequency and config, seals the credentials, registers the tenant, and makes a new or resumed connector due.';
--- Not of what a run writes down about itself, thousands of times in an hour.
+-- Not for the columns that a run writes, thousands of times in an hour.
 CREATE TRIGGER connectors_before BEFORE INSERT OR UPDATE OF connector_id, tenant_id, name, type, credentials, config, sync_frequency, status
     ON @extschema@.connectors FOR EACH ROW EXECUTE FUNCTION _connector_service.connector_service_connectors_before();
 CREATE TRIGGER connectors_before_due BEFORE UPDATE OF next_sync_at ON @extschema@.connectors
     FOR EACH ROW WHEN (NEW.next_sync_at IS NULL AND NEW.sync_frequency <> 'manual')
     EXECUTE FUNCTION _connector_service.connector_service_connectors_before();
 
--- Which installation this database is. Not dumped: a copy must not pass for its source.
+-- Identifies the installation of this database. It is not dumped, so that a copy is not mistaken for its source.
 CREATE TABLE @extschema@.installation (
     only_row boolean CONSTRAINT installation_pkey PRIMARY KEY DEFAULT true CONSTRAINT installation_has_one_row CHECK (only_row),
     system_identifier bigint NOT NULL,
@@ -215,9 +213,9 @@ CREATE FUNCTION _connector_service.connector_service_connectors_inserted() RETUR
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    -- A row that is older than its own transaction was not made here: a dump is being restored, and a
-    -- sync that starts in the middle would collide with the rows that are still to come. Nobody restores who is held
-    -- by row security, and no tenant holds up all others by what it writes into created_at.
+    -- A row that is older than its own transaction was not made here: a dump is being restored, and a sync that starts in
+    -- the middle would collide with the rows that are still to come. A role under row security restores nothing, so no
+    -- tenant can stop all others by what it writes into created_at.
     IF EXISTS (SELECT FROM added a WHERE a.created_at < now() - interval '1 minute')
         AND EXISTS (
             SELECT FROM pg_roles r
@@ -228,8 +226,8 @@ BEGIN
         WHERE held_since IS NULL;
         IF FOUND THEN
             RAISE WARNING USING
-                MESSAGE = 'the connectors look restored from a dump; nothing is synced until the copy is adopted',
-                HINT = format('When the restore is complete and this copy should call the vendors: SELECT %I.connector_service_adopt();', TG_TABLE_SCHEMA);
+                MESSAGE = 'the connectors seem to be restored from a dump; nothing is synced until this database is adopted',
+                HINT = format('When the restore is complete, and this database should call the vendors: SELECT %I.connector_service_adopt();', TG_TABLE_SCHEMA);
         END IF;
     END IF;
     RETURN NULL;
@@ -255,7 +253,7 @@ CREATE FUNCTION _connector_service.connector_service_connectors_paused() RETURNS
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    -- What is going the worker ends itself: it may be about to lock the connector's row, with the run's in its hands.
+    -- The worker ends running syncs itself: it may hold the lock of the run's row and wait for the connector's.
     UPDATE @extschema@.sync_runs SET state = 'cancelled', finished_at = clock_timestamp(), waiting_for = NULL, retry_at = NULL,
         error_code = 'cancelled', error_message = 'the connector was paused'
     WHERE connector_id = NEW.connector_id AND state = 'queued' AND kind = 'sync';

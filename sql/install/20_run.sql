@@ -53,7 +53,7 @@ CREATE UNIQUE INDEX sync_runs_one_active ON @extschema@.sync_runs (connector_id)
 -- a look passes over its entries without visiting the rows.
 CREATE INDEX sync_runs_waiting ON @extschema@.sync_runs (tenant_id, (kind = 'backfill'), requested_at, queued_at) WHERE state = 'queued' AND retry_at IS NULL;
 CREATE INDEX sync_runs_postponed ON @extschema@.sync_runs (retry_at) WHERE state = 'queued' AND retry_at IS NOT NULL;
--- Two runs of a connector that ask for a token at once would each take the other's refresh token away.
+-- If two runs of a connector asked for a token at once, each would make the other's refresh token invalid.
 CREATE UNIQUE INDEX sync_runs_going ON @extschema@.sync_runs (connector_id) WHERE state = 'running';
 CREATE INDEX sync_runs_backfills ON @extschema@.sync_runs (connector_id, requested_at, backfill_step) WHERE kind = 'backfill' AND state IN ('queued', 'running');
 CREATE INDEX sync_runs_history ON @extschema@.sync_runs (connector_id, requested_at);

@@ -38,7 +38,7 @@ CREATE TABLE @extschema@.upload_parts (
     content bytea NOT NULL,
     CONSTRAINT upload_parts_pkey PRIMARY KEY (upload_id, part)
 );
--- Whoever compressed once more would gain little of what is compressed already, and wait for it.
+-- The files are mostly compressed already. To compress them again would take time and save little.
 ALTER TABLE @extschema@.upload_parts ALTER COLUMN content SET STORAGE EXTERNAL;
 COMMENT ON TABLE @extschema@.upload_parts IS 'The bytes of files that are not stored yet, in parts of 1 MiB.';
 COMMENT ON COLUMN @extschema@.upload_parts.upload_id IS 'File that the part belongs to.';

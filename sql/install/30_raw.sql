@@ -19,7 +19,7 @@ CREATE TABLE @extschema@.raw_connector_data (
     CONSTRAINT raw_connector_data_record_key UNIQUE (connector_id, source_record_id),
     CONSTRAINT raw_connector_data_connector_fkey FOREIGN KEY (connector_id, tenant_id)
         REFERENCES @extschema@.connectors (connector_id, tenant_id)
--- A fifth of millions of records, which is PostgreSQL's own measure, is a lot to leave dead.
+-- PostgreSQL's default, a fifth of the rows, would leave too many dead rows in a table of millions.
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_analyze_scale_factor = 0.05);
 CREATE INDEX idx_raw_tenant ON @extschema@.raw_connector_data (tenant_id, ingested_at);
 CREATE INDEX idx_raw_unprocessed ON @extschema@.raw_connector_data (connector_id, ingested_at) WHERE NOT processed;
@@ -96,10 +96,10 @@ BEGIN
             ON CONFLICT (connector_id, source_record_id) DO UPDATE
             SET data = excluded.data, stream = excluded.stream, ingested_at = excluded.ingested_at, processed = true, deleted = false, run_id = excluded.run_id
             WHERE r.data IS DISTINCT FROM excluded.data OR r.deleted;
-            -- What a constraint puts off until COMMIT is asked for now.
+            -- Deferred constraints are checked now.
             SET CONSTRAINTS ALL IMMEDIATE;
         EXCEPTION
-            -- Not the record's fault: the server's, a lock's, or that of whoever cancels.
+            -- These errors are not about the record, but about the server, a lock or a cancel.
             WHEN insufficient_resources OR operator_intervention OR object_not_in_prerequisite_state OR transaction_rollback
                 OR system_error OR internal_error OR connection_exception THEN
                 RAISE;

@@ -97,14 +97,13 @@ BEGIN
     IF length(p_path) > 4000 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('%s is longer than 4,000 characters', p_column),
-            DETAIL = format('It has %s.', length(p_path)),
-            HINT = 'Shorten the path.';
+            DETAIL = format('It has %s characters.', length(p_path));
     END IF;
     IF p_column IN ('items_path', 'value_path') AND _connector_service.connector_service_bare_path(p_path) LIKE '%.double()%' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = format('%s takes amounts through a binary float', p_column),
+            MESSAGE = format('%s turns amounts into binary floating-point numbers', p_column),
             DETAIL = 'double() changes amounts of more than 15 digits.',
-            HINT = 'Leave .double() out: text of a decimal number is read exactly.';
+            HINT = 'Remove .double(). An amount in a text is read exactly.';
     END IF;
     -- In jsonpath's own spelling a variable is $"name", and every other quoted word is a key or a string.
     FOR v_variable IN
@@ -112,8 +111,8 @@ BEGIN
     LOOP
         IF NOT v_variable = ANY (p_variables) THEN
             RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-                MESSAGE = format('%s uses the variable $%s, which is not there', p_column, btrim(v_variable, '"')),
-                HINT = 'Start at $. The variable $record, the whole record, is there for the paths of a mapping that has an items_path.';
+                MESSAGE = format('%s uses the unknown variable $%s', p_column, btrim(v_variable, '"')),
+                HINT = 'Start the path at $. In a mapping with an items_path, $record is the whole record.';
         END IF;
     END LOOP;
 EXCEPTION WHEN syntax_error OR data_exception OR feature_not_supported THEN
@@ -121,9 +120,9 @@ EXCEPTION WHEN syntax_error OR data_exception OR feature_not_supported THEN
         RAISE;
     END IF;
     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-        MESSAGE = format('%s is not a jsonpath: %s', p_column, SQLERRM),
+        MESSAGE = format('%s is not a valid jsonpath: %s', p_column, SQLERRM),
         DETAIL = format('The path is: %s', p_path),
-        HINT = 'Write it like $.total_price or $.line_items[*].price; text stands in double quotes.';
+        HINT = 'Write it like $.total_price or $.line_items[*].price. Put text in double quotes.';
 END
 $$;
 COMMENT ON FUNCTION _connector_service.connector_service_check_path(text, text, text[]) IS 'Raises 22023 for a text that is no jsonpath, that has more than 4,000 characters, or that uses other variables than the given ones (each in double quotes).';
@@ -139,27 +138,25 @@ BEGIN
     IF TG_OP = 'UPDATE' AND OLD.builtin THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
             MESSAGE = format('mapping %s is built in and cannot be changed', OLD.mapping_id),
-            HINT = format('INSERT a mapping of your own for stream %s and metric type %s: it takes the place of this one.', OLD.stream, OLD.metric_type);
+            HINT = format('Insert a mapping of your own for stream "%s" and metric type "%s". It replaces this one.', OLD.stream, OLD.metric_type);
     END IF;
     NEW.metric_type := lower(btrim(NEW.metric_type));
     IF NEW.metric_type IS NULL OR NEW.metric_type NOT IN ('revenue', 'inventory', 'staffing', 'costs') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('metric type "%s" is not known', NEW.metric_type),
-            DETAIL = 'Known metric types: costs, inventory, revenue, staffing.',
-            HINT = 'Correct metric_type.';
+            DETAIL = 'Known metric types: costs, inventory, revenue, staffing.';
     END IF;
     NEW.negative := coalesce(lower(btrim(NEW.negative)),
         CASE NEW.metric_type WHEN 'revenue' THEN 'costs' WHEN 'staffing' THEN 'reject' ELSE 'net' END);
     IF NEW.negative NOT IN ('reject', 'net', 'costs') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = format('"%s" is nothing that a negative amount can do', NEW.negative),
-            DETAIL = 'Known: costs, net, reject.',
-            HINT = 'Correct negative.';
+            MESSAGE = format('negative = "%s" is not known', NEW.negative),
+            DETAIL = 'Known values: costs, net, reject.';
     END IF;
     IF NEW.negative = 'costs' AND NEW.metric_type = 'costs' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'a mapping to costs cannot turn negative amounts into costs',
-            DETAIL = 'A negative cost is a credit; as a cost it would count the wrong way round.',
+            DETAIL = 'A negative cost is a credit. As a cost it would have the wrong sign.',
             HINT = 'Set negative to net or reject.';
     END IF;
     IF NEW.connector_type IS NOT NULL THEN
@@ -183,15 +180,15 @@ BEGIN
     IF TG_OP = 'UPDATE' AND OLD.tenant_id IS DISTINCT FROM NEW.tenant_id THEN
         PERFORM _connector_service.connector_service_lock(OLD.tenant_id);
     END IF;
-    -- Every record of the stream goes through all of them.
+    -- Every record of the stream goes through all of its mappings.
     IF NEW.tenant_id IS NOT NULL AND NEW.active AND (
             SELECT count(*) FROM @extschema@.metric_mappings m
             WHERE m.tenant_id = NEW.tenant_id AND m.stream = NEW.stream AND m.active AND m.mapping_id <> NEW.mapping_id
                 AND (m.connector_id = NEW.connector_id OR m.connector_type = NEW.connector_type)) >= 50 THEN
         RAISE EXCEPTION USING ERRCODE = 'configuration_limit_exceeded',
-            MESSAGE = format('stream %s has 50 active mappings already', NEW.stream),
-            DETAIL = 'Every record of the stream goes through all of them.',
-            HINT = 'Delete those that are not needed, or set active to false.';
+            MESSAGE = format('stream "%s" already has 50 active mappings', NEW.stream),
+            DETAIL = 'Each record of the stream goes through every mapping, so 50 is the limit.',
+            HINT = 'Delete the mappings that you do not need, or set active to false.';
     END IF;
     IF TG_OP = 'UPDATE' THEN
         NEW.mapping_id := OLD.mapping_id;
@@ -202,7 +199,7 @@ BEGIN
             NEW.updated_at := now();
         END IF;
     END IF;
-    -- An id that was used before goes on counting; a dump brings versions that are there already.
+    -- An id that was used before continues its versions. A dump restores versions that are already there.
     IF TG_OP = 'INSERT' AND EXISTS (SELECT FROM @extschema@.metric_mapping_versions v
             WHERE v.mapping_id = NEW.mapping_id AND v.version = NEW.version AND v.definition <> to_jsonb(NEW)) THEN
         NEW.version := 1 + (SELECT max(v.version) FROM @extschema@.metric_mapping_versions v WHERE v.mapping_id = NEW.mapping_id);
@@ -227,7 +224,7 @@ BEGIN
         IF OLD.builtin THEN
             RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
                 MESSAGE = format('mapping %s is built in and cannot be deleted', OLD.mapping_id),
-                HINT = 'INSERT a mapping of your own for the same stream and metric type with active = false: it takes the place of this one.';
+                HINT = 'Insert a mapping of your own for the same stream and metric type, with active = false. It replaces this one.';
         END IF;
         PERFORM _connector_service.connector_service_lock(OLD.tenant_id);
     END IF;
@@ -238,7 +235,8 @@ BEGIN
                     WHERE r.connector_id = c.connector_id AND r.source_record_id >= v_row.stream || '/' AND r.source_record_id < v_row.stream || '0');
     IF cardinality(v_connectors) > 0 THEN
         RAISE NOTICE USING
-            MESSAGE = format('records that are stored already keep their numbers until they are reprocessed (connectors concerned: %s)', cardinality(v_connectors)),
+            MESSAGE = format('the stored records of %s keep their numbers until they are reprocessed',
+                CASE cardinality(v_connectors) WHEN 1 THEN '1 connector' ELSE cardinality(v_connectors) || ' connectors' END),
             HINT = CASE WHEN cardinality(v_connectors) = 1
                 THEN format('SELECT %I.connector_service_reprocess(%L);', TG_TABLE_SCHEMA, v_connectors[1])
                 ELSE format('SELECT %I.connector_service_reprocess(connector_id) FROM %I.connectors WHERE type = %L;', TG_TABLE_SCHEMA, TG_TABLE_SCHEMA, v_row.connector_type) END;
@@ -342,9 +340,9 @@ CREATE TABLE @extschema@.metric_days_touched (
     tenant_id uuid NOT NULL,
     metric_type text NOT NULL,
     metric_date date NOT NULL
--- It is emptied all the time.
+-- Rows come and go all the time.
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
--- Not unique: who marks a day must not wait for another session that did.
+-- Not unique: a session that marks a day must not wait for another session that marked the same day.
 CREATE INDEX metric_days_touched_tenant ON @extschema@.metric_days_touched (tenant_id, metric_type, metric_date);
 COMMENT ON TABLE @extschema@.metric_days_touched IS 'Days whose facts changed since the day was last summed. A row is written in one transaction with the facts, and deleted when the day is summed.';
 COMMENT ON COLUMN @extschema@.metric_days_touched.tenant_id IS 'Tenant of the day.';
@@ -367,7 +365,7 @@ BEGIN ATOMIC
             m.items_path::jsonpath AS items_path, m.value_path::jsonpath AS value_path,
             m.until_path::jsonpath AS until_path, m.date_path::jsonpath AS date_path,
             m.category_path::jsonpath AS category_path, m.currency_path::jsonpath AS currency_path, m.filter::jsonpath AS filter,
-            -- A path that can fail after it has found something must say so: silence would count the half that it found.
+            -- A path that can fail after it has found something must raise its error: otherwise only the part that was found would count.
             _connector_service.connector_service_bare_path(m.items_path) !~ E'^strict|\\.[a-z]+\\(|[-+]' AS is_items_silent,
             _connector_service.connector_service_bare_path(m.value_path) !~ E'^strict|\\.[a-z]+\\(|[-+]' AS is_value_silent
         FROM @extschema@.connectors c JOIN @extschema@.tenants t ON t.tenant_id = c.tenant_id,
@@ -450,7 +448,7 @@ BEGIN ATOMIC
                     FROM record r
                         CROSS JOIN LATERAL (SELECT mapping.* FROM mapping WHERE mapping.stream = r.stream OFFSET 0) AS m
                         CROSS JOIN LATERAL pg_catalog.jsonb_path_query_tz(r.data, m.items_path, '{}', m.is_items_silent) WITH ORDINALITY AS items(part, item)
-                    -- Asked once: where no mapping has parts, the records are not read a second time.
+                    -- Evaluated once: where no mapping has parts, the records are not read a second time.
                     WHERE EXISTS (SELECT FROM mapping WHERE mapping.items_path IS NOT NULL)
                     OFFSET 0) AS part
                 -- A predicate is true, false or unknown; a filter finds something or nothing.
@@ -467,16 +465,16 @@ RETURN pg_catalog.format(
         WHEN 'filter_unknown' THEN 'the filter %s compares values of different kinds, or cannot be evaluated'
         WHEN 'value_missing' THEN 'there is no amount at %s'
         WHEN 'value_ambiguous' THEN '%s gives more than one amount: %s'
-        WHEN 'value_unreadable' THEN 'the amount at %s is no plain decimal number: %s'
+        WHEN 'value_unreadable' THEN 'the amount at %s is not a plain decimal number: %s'
         WHEN 'value_out_of_range' THEN 'the amount at %s is 10^15 or more: %s'
         WHEN 'negative_value' THEN 'the amount at %s is negative: %s'
         WHEN 'date_missing' THEN 'there is no date at %s'
-        WHEN 'date_unreadable' THEN 'the date at %s is not ISO 8601 and no count since 1970: %s'
+        WHEN 'date_unreadable' THEN 'the date at %s is neither ISO 8601 nor a time in seconds or milliseconds since 1970: %s'
         WHEN 'date_in_future' THEN 'the date at %s is in the future: %s'
         WHEN 'date_out_of_range' THEN 'the date at %s is before 1900: %s'
-        WHEN 'category_unreadable' THEN 'the category at %s is no plain value: %s'
+        WHEN 'category_unreadable' THEN 'the category at %s is not a plain value: %s'
         WHEN 'currency_missing' THEN 'there is no currency at %s'
-        WHEN 'currency_unreadable' THEN 'the currency at %s is no ISO 4217 code: %s'
+        WHEN 'currency_unreadable' THEN 'the currency at %s is not an ISO 4217 code: %s'
         ELSE 'a path of the mapping could not be evaluated: %2$s'
     END,
     p_mapping ->> CASE pg_catalog.split_part(p_problem, '_', 1)
@@ -516,7 +514,7 @@ BEGIN
             last_seen_at = now(), replayed_at = NULL)
     INSERT INTO @extschema@.data_quality_alerts (tenant_id, connector_id, alert_type, severity, message, occurrences, alert_key)
     SELECT r.tenant_id, r.connector_id, 'schema_error', 'warning',
-        format('stream %s: %s (record %s%s); such records are kept and do not count', r.stream,
+        format('stream "%s": %s (record %s%s); such records are stored, but do not count', r.stream,
             (array_agg(r.reason ORDER BY r.source_record_id))[1], min(r.source_record_id),
             coalesce(format(', mapping %s version %s', r.mapping_id, r.version), '')),
         count(*), format('schema:%s:%s:%s:%s', r.connector_id, r.problem, r.mapping_id, r.stream)
@@ -527,9 +525,9 @@ $$;
 COMMENT ON FUNCTION _connector_service.connector_service_reject(uuid, uuid, uuid[], text, text) IS 'Puts records that a mapping cannot read into quarantine, with an alert for each kind of problem. p_failure is the error that PostgreSQL raised, and p_problem its reason_code.';
 
 CREATE FUNCTION _connector_service.connector_service_derive_batch(p_connector_id uuid, p_run_id uuid, p_raw_ids uuid[], p_fresh boolean) RETURNS bigint LANGUAGE plpgsql
--- To compile a statement takes longer than to run it, and the estimates of paths are far too high. To plan these
--- for every page would take longer than a page of a hundred records. And every record is looked up by its key: a plan that
--- was made while a table was empty would read all of it for each batch.
+-- JIT is off: to compile the statement takes longer than to run it, and the estimates of paths are far too high. The plan is
+-- generic: to plan for every page takes longer than a page of a hundred records. Every record is looked up by its key: a
+-- plan that was made while a table was empty would read all of it for each batch.
 SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET jit = off SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
@@ -538,7 +536,7 @@ DECLARE
 BEGIN
     IF p_fresh THEN
         WITH extracted AS MATERIALIZED (
-            -- Side by side in the index: to read them so is quicker than to look each up.
+            -- The new records are neighbours in the index. To read them as a range is quicker than to look each one up.
             SELECT x.* FROM _connector_service.connector_service_extract(p_connector_id, NULL, p_raw_ids[1], p_raw_ids[cardinality(p_raw_ids)]) x),
         -- A record of which a part is wrong counts with no part: half an order is a wrong number.
         wrong AS MATERIALIZED (SELECT DISTINCT x.raw_id, x.mapping_id FROM extracted x WHERE x.problem IS NOT NULL),
@@ -554,9 +552,9 @@ BEGIN
                 WHERE t.tenant_id = day.tenant_id AND t.metric_type = day.metric_type AND t.metric_date = day.metric_date))
         SELECT array_agg(DISTINCT w.raw_id) INTO v_rejected FROM wrong w;
     ELSE
-        -- Before anything is read: who changes one of these records from here on waits, and has it processed again.
+        -- Before anything is read: a session that changes one of these records from now on waits, and then has it processed again.
         UPDATE @extschema@.raw_connector_data SET processed = true WHERE raw_id = ANY (p_raw_ids) AND NOT processed;
-        -- What is stored and should not be goes, what should be and is not comes; the rest is not written.
+        -- Facts that should not be there are deleted, missing facts are inserted, and the rest is not written.
         WITH extracted AS MATERIALIZED (SELECT x.* FROM _connector_service.connector_service_extract(p_connector_id, p_raw_ids) x),
         wrong AS MATERIALIZED (SELECT DISTINCT x.raw_id, x.mapping_id FROM extracted x WHERE x.problem IS NOT NULL),
         wanted AS MATERIALIZED (
@@ -628,7 +626,7 @@ BEGIN
     END IF;
     RETURN _connector_service.connector_service_derive_batch(p_connector_id, p_run_id, p_raw_ids, p_fresh);
 EXCEPTION WHEN data_exception OR program_limit_exceeded OR undefined_object OR feature_not_supported OR statement_too_complex THEN
-    -- A record that a path cannot even be evaluated on costs that record alone: it is looked for by halves.
+    -- The batch is halved until the record is found that a path cannot be evaluated on. Only that record is rejected.
     IF v_middle > 0 THEN
         RETURN _connector_service.connector_service_derive(p_connector_id, p_run_id, p_raw_ids[:v_middle], p_fresh)
             + _connector_service.connector_service_derive(p_connector_id, p_run_id, p_raw_ids[v_middle + 1:], p_fresh);
@@ -648,10 +646,10 @@ BEGIN
     IF NEW.raw_id <> OLD.raw_id THEN
         RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
             MESSAGE = format('raw_id of record "%s" cannot be changed', OLD.source_record_id),
-            DETAIL = 'Facts and quarantine know the record by it.';
+            DETAIL = 'Facts and the quarantine refer to the record by this id.';
     END IF;
     NEW.processed := false;
-    -- A hash speaks only for the text it was made of.
+    -- A hash is valid only for the text that it was made of.
     IF NEW.data IS DISTINCT FROM OLD.data AND NEW.content_hash IS NOT DISTINCT FROM OLD.content_hash THEN
         NEW.content_hash := NULL;
     END IF;
@@ -666,9 +664,8 @@ CREATE TRIGGER raw_connector_data_before_update BEFORE UPDATE ON @extschema@.raw
             OR NEW.deleted <> OLD.deleted OR NEW.data IS DISTINCT FROM OLD.data))
     EXECUTE FUNCTION _connector_service.connector_service_raw_before_update();
 
--- What is not processed wakes the worker.
--- Who stores for a run tells the worker of it himself, when it is time. Rows that somebody copies with a run_id are found at
--- the worker's next look, within a minute.
+-- Unprocessed rows wake the worker. Rows of a run do not: the process that stores them wakes the worker itself, when it is
+-- time. The worker finds rows that somebody copies with a run_id within a minute.
 CREATE TRIGGER raw_connector_data_unprocessed AFTER INSERT ON @extschema@.raw_connector_data
     FOR EACH ROW WHEN (NOT NEW.processed AND NEW.run_id IS NULL) EXECUTE FUNCTION _connector_service.connector_service_wake_after();
 CREATE TRIGGER raw_connector_data_changed AFTER UPDATE ON @extschema@.raw_connector_data
@@ -709,7 +706,7 @@ BEGIN
         RETURNING f.tenant_id, f.metric_type, f.metric_date)
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT DISTINCT gone.tenant_id, gone.metric_type, gone.metric_date FROM gone;
-    -- What was deleted on purpose, personal data perhaps, is not kept in quarantine either.
+    -- A record that was deleted on purpose, for instance personal data, must not stay in the quarantine either.
     DELETE FROM @extschema@.quarantine q USING deleted_raw d WHERE q.raw_id = d.raw_id;
     PERFORM _connector_service.connector_service_settle(NULL::integer, d.tenant_id) FROM (SELECT DISTINCT deleted_raw.tenant_id FROM deleted_raw) AS d;
     RETURN NULL;

@@ -111,7 +111,7 @@ COMMENT ON FUNCTION _connector_service.connector_service_sums(uuid[], text[], da
 
 CREATE FUNCTION _connector_service.connector_service_settle(p_days integer DEFAULT NULL, p_tenant_id uuid DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- The worker's session goes by key everywhere else; here many days are joined with each other.
+-- The worker's session uses indexes everywhere else; here many days are joined with each other.
 SET enable_hashjoin = on SET jit = off SET DateStyle = 'ISO'
 AS $$
 DECLARE
@@ -191,13 +191,13 @@ DECLARE
     v_raw_ids uuid[];
     v_count bigint := 0;
 BEGIN
-    -- Found once, and not again for each batch: what is processed meanwhile stays in the index for a while.
+    -- The records are looked up once, not for each batch: processed records stay in the index for a while.
     FOR v_raw_ids IN
         SELECT array_agg(waiting.raw_id)
         FROM (
             SELECT r.raw_id, (row_number() OVER () - 1) / 1000 AS batch
             FROM (
-                -- What another transaction is changing follows when that has ended.
+                -- Records that another transaction is changing are skipped. They follow when it has ended.
                 SELECT u.raw_id FROM @extschema@.raw_connector_data u
                 WHERE u.connector_id = p_connector_id AND NOT u.processed
                 ORDER BY u.ingested_at LIMIT p_records FOR NO KEY UPDATE SKIP LOCKED) AS r) AS waiting
@@ -231,7 +231,7 @@ $$;
 COMMENT ON FUNCTION @extschema@.connector_service_process(bigint) IS 'Writes the facts of stored records that have none yet, at most p_records of them (NULL: all), and sums the days that they change. Returns the number of records. The upkeep process does this by itself; call it to have it done now.';
 
 CREATE FUNCTION _connector_service.connector_service_reprocess_records(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
--- By key, whatever the planner knows of the table.
+-- By key, even if the planner has no statistics of the table.
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
 AS $$
 DECLARE
@@ -278,8 +278,8 @@ BEGIN
         RETURN 0;
     END IF;
     PERFORM _connector_service.connector_service_lock(v_tenant_id);
-    -- Records that PostgreSQL refused, by a trigger or constraint of the user's: perhaps it is gone. All others that
-    -- are not stored cannot be: their text is no JSON that jsonb could hold, or more than what was kept of it.
+    -- A trigger or constraint of the user's refused these records, and may have been dropped since. Other records that are
+    -- not stored cannot be: their text is not valid jsonb, or was cut off in the quarantine.
     FOR v_refused IN
         SELECT q.*, c.type FROM @extschema@.quarantine q JOIN @extschema@.connectors c ON c.connector_id = q.connector_id
         WHERE q.connector_id = p_connector_id AND q.replayed_at IS NULL AND q.raw_id IS NULL AND q.source_record_id IS NOT NULL
@@ -287,7 +287,7 @@ BEGIN
         ORDER BY q.last_seen_at
     LOOP
         BEGIN
-            -- Where a later version is stored, that one counts.
+            -- A later version that is already stored stays.
             INSERT INTO @extschema@.raw_connector_data AS r (tenant_id, connector_id, source_type, stream, source_record_id, data, content_hash, run_id)
             VALUES (v_refused.tenant_id, v_refused.connector_id, v_refused.type, v_refused.stream, v_refused.source_record_id,
                 convert_from(v_refused.raw, 'UTF8')::jsonb, v_refused.content_hash, v_refused.run_id)
@@ -310,7 +310,7 @@ BEGIN
     LOOP
         v_count := v_count + cardinality(v_raw_ids) - _connector_service.connector_service_derive(p_connector_id, NULL::uuid, v_raw_ids, false);
     END LOOP;
-    -- What was stored just now.
+    -- Derives the facts of the records that were stored above.
     PERFORM _connector_service.connector_service_process_connector(p_connector_id, NULL::bigint);
     PERFORM _connector_service.connector_service_settle(NULL::integer, v_tenant_id);
     RETURN v_count;
@@ -325,7 +325,7 @@ DECLARE
     v_middle integer := cardinality(p_raw_ids) / 2;
     v_facts @extschema@.metric_facts[];
 BEGIN
-    -- What cost too much counts nothing.
+    -- Records whose mapping cost too much have no facts.
     p_raw_ids := ARRAY(
         SELECT wanted.id FROM unnest(p_raw_ids) AS wanted(id)
         WHERE NOT EXISTS (SELECT FROM @extschema@.quarantine q WHERE q.raw_id = wanted.id AND q.reason_code = 'too_costly' AND q.replayed_at IS NULL));
@@ -336,7 +336,7 @@ BEGIN
     WHERE NOT EXISTS (SELECT FROM extracted w WHERE w.problem IS NOT NULL AND w.raw_id = x.raw_id AND w.mapping_id = x.mapping_id);
     RETURN QUERY SELECT * FROM unnest(v_facts);
 EXCEPTION WHEN data_exception OR program_limit_exceeded OR undefined_object OR feature_not_supported OR statement_too_complex THEN
-    -- As connector_service_derive(): a record that a path cannot be evaluated on counts nothing.
+    -- As in connector_service_derive(): a record that a path cannot be evaluated on has no facts.
     IF v_middle > 0 THEN
         RETURN QUERY SELECT * FROM _connector_service.connector_service_expected(p_connector_id, p_raw_ids[:v_middle]);
         RETURN QUERY SELECT * FROM _connector_service.connector_service_expected(p_connector_id, p_raw_ids[v_middle + 1:]);
@@ -384,7 +384,7 @@ BEGIN
         END LOOP;
     END LOOP;
     RETURN QUERY
-    SELECT f.tenant_id, f.metric_type, f.metric_date, format('fact of record %s, which is gone', f.raw_id), f.value::text, NULL
+    SELECT f.tenant_id, f.metric_type, f.metric_date, format('fact of record %s, which no longer exists', f.raw_id), f.value::text, NULL
     FROM @extschema@.metric_facts f
     WHERE (p_tenant_id IS NULL OR f.tenant_id = p_tenant_id)
         AND NOT EXISTS (SELECT FROM @extschema@.raw_connector_data r WHERE r.raw_id = f.raw_id);
@@ -427,7 +427,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION _connector_service.connector_service_metric_before() IS 'Trigger of metrics: marks a metric that a person changes as entered by hand, until by_hand is set to false, and has its days summed again.';
--- By the columns that a statement sets, and not by their values: who enters the value that is there means it.
+-- By the columns that a statement sets, not by their values: a person who enters the derived value by hand fixes it too.
 CREATE TRIGGER metrics_before BEFORE UPDATE OF tenant_id, metric_type, metric_date, metric_value, data, by_hand ON @extschema@.metrics
     FOR EACH ROW WHEN (NEW.settled_at IS NOT DISTINCT FROM OLD.settled_at)
     EXECUTE FUNCTION _connector_service.connector_service_metric_before();
@@ -438,7 +438,7 @@ AS $$
 BEGIN
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT d.tenant_id, d.metric_type, d.metric_date FROM deleted_metrics d
-    -- A derived metric that is not derived any more: connector_service_settle() deletes it.
+    -- Leaves out a metric that connector_service_settle() deletes because it is no longer derived.
     WHERE (d.by_hand OR d.derived_value IS NOT NULL) AND EXISTS (SELECT FROM @extschema@.metric_facts f
                   WHERE f.tenant_id = d.tenant_id AND f.metric_type = d.metric_type AND f.metric_date = d.metric_date);
     IF FOUND THEN
@@ -465,7 +465,7 @@ COMMENT ON FUNCTION _connector_service.connector_service_metrics_truncated() IS 
 CREATE TRIGGER metrics_truncated AFTER TRUNCATE ON @extschema@.metrics
     FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_metrics_truncated();
 
--- What else the sums depend on.
+-- Exchange rates and tenants: the sums depend on them too.
 
 CREATE FUNCTION _connector_service.connector_service_rates_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -499,7 +499,7 @@ CREATE FUNCTION _connector_service.connector_service_tenant_changed() RETURNS tr
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    -- Both change facts: the zone their days, the currency what an amount without a currency means.
+    -- The time zone decides the day of a fact, and the currency is that of amounts without one.
     PERFORM _connector_service.connector_service_reprocess_records(c.connector_id) FROM @extschema@.connectors c WHERE c.tenant_id = NEW.tenant_id;
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT DISTINCT f.tenant_id, f.metric_type, f.metric_date FROM @extschema@.metric_facts f WHERE f.tenant_id = NEW.tenant_id;

@@ -1,4 +1,4 @@
--- alert: what a person should look at. One row for each trouble, however often it is found; it closes itself when
+-- alert: problems that a person should look at. Each problem is one row, however often it is found. It closes itself when
 -- the data is right again, and stays closed once a person has closed it.
 -- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
@@ -20,7 +20,7 @@ CREATE TABLE @extschema@.data_quality_alerts (
     metric_date date,
     alert_key text COLLATE "C" NOT NULL,
     resolved_by_data boolean NOT NULL DEFAULT false,
-    -- With the tenant, so that no row can name what is another tenant's.
+    -- The tenant is part of the key, so that no row can refer to a row of another tenant.
     CONSTRAINT data_quality_alerts_metric_fkey FOREIGN KEY (metric_id, tenant_id)
         REFERENCES @extschema@.metrics (metric_id, tenant_id) ON UPDATE CASCADE ON DELETE CASCADE,
     CONSTRAINT data_quality_alerts_connector_fkey FOREIGN KEY (connector_id, tenant_id)
@@ -63,7 +63,7 @@ BEGIN
         RETURN NEW;
     END IF;
     UPDATE @extschema@.data_quality_alerts a
-    -- It stops at the largest integer: this statement may be everybody's.
+    -- The count stops at the largest integer: an overflow would fail the statement for all tenants.
     SET occurrences = least(a.occurrences::bigint + NEW.occurrences, 2147483647)::integer, last_seen_at = now(), message = NEW.message, severity = NEW.severity,
         metric_id = coalesce(NEW.metric_id, a.metric_id), resolved = a.resolved AND NOT a.resolved_by_data
     WHERE a.tenant_id = NEW.tenant_id AND a.alert_type = NEW.alert_type AND a.alert_key = NEW.alert_key;
@@ -149,7 +149,7 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION _connector_service.connector_service_quality_rule(uuid, text) IS 'The settings that count for a tenant and metric type, with defaults; one row. p_metric_type NULL: the settings for connectors.';
 
--- Validation: of every metric, whoever writes it.
+-- Validation of every metric that is written.
 
 CREATE FUNCTION @extschema@.validate_metric() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 0 SET DateStyle = 'ISO' SET jit = off
@@ -166,9 +166,9 @@ BEGIN
     LIMIT 1;
     IF FOUND AND v_bad.metric_value IN ('NaN', 'Infinity') THEN
         RAISE EXCEPTION USING ERRCODE = 'check_violation', TABLE = TG_TABLE_NAME, SCHEMA = TG_TABLE_SCHEMA, CONSTRAINT = TG_NAME,
-            MESSAGE = format('metric value %s is no amount', v_bad.metric_value),
-            DETAIL = format('%s of %s, tenant %s.', v_bad.metric_type, v_bad.metric_date, v_bad.tenant_id),
-            HINT = 'Leave the day out: a day without a metric is reported as missing.';
+            MESSAGE = format('metric value %s is not an amount', v_bad.metric_value),
+            DETAIL = format('The metric is %s of %s, tenant %s.', v_bad.metric_type, v_bad.metric_date, v_bad.tenant_id),
+            HINT = 'Insert no row for this day. A day without a metric is reported as missing.';
     ELSIF FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'check_violation', TABLE = TG_TABLE_NAME, SCHEMA = TG_TABLE_SCHEMA, CONSTRAINT = TG_NAME,
             MESSAGE = format('metric date %s is in the future', v_bad.metric_date),
@@ -184,7 +184,7 @@ BEGIN
     WITH judged AS (
         SELECT c.metric_id, c.tenant_id, c.metric_type, c.metric_date, c.metric_value, rule.min_value, rule.max_value,
             history.days, history.median, spread.low, spread.high,
-            -- The day is not over: it can only be too high.
+            -- Until the day is over, its value can only be too high.
             c.metric_date < (now() AT TIME ZONE t.timezone)::date AS is_over
         FROM changed c JOIN @extschema@.tenants t ON t.tenant_id = c.tenant_id
             CROSS JOIN LATERAL _connector_service.connector_service_quality_rule(c.tenant_id, c.metric_type) AS rule
@@ -200,15 +200,15 @@ BEGIN
                         1.4826 * (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY abs(v - history.median)) FROM unnest(history.values) AS v),
                         0.05 * history.median) AS width) AS margin
             ) AS spread ON history.days >= rule.outlier_min_history AND history.median > 0 AND rule.outlier_factor < 'Infinity'
-        -- What comes from a dump was judged when it was made.
+        -- A row from a dump was checked when it was made.
         WHERE TG_OP = 'UPDATE' OR c.created_at >= now() - interval '1 minute'),
     found AS MATERIALIZED (
         SELECT j.*, CASE
-                WHEN j.metric_value > j.max_value THEN format('over the bound of %s', j.max_value)
-                WHEN j.metric_value < j.min_value THEN format('under the bound of %s', j.min_value)
+                WHEN j.metric_value > j.max_value THEN format('above the limit of %s', j.max_value)
+                WHEN j.metric_value < j.min_value THEN format('below the limit of %s', j.min_value)
                 WHEN j.metric_value > j.high OR j.metric_value < j.low AND j.is_over
-                    THEN format('expected %s to %s (median %s of the %s %ss before it that have data)',
-                        greatest(round(j.low::numeric, 2), 0), round(j.high::numeric, 2), round(j.median::numeric, 2), j.days, to_char(j.metric_date, 'FMDay'))
+                    THEN format('expected between %s and %s (median of the last %s %ss with data: %s)',
+                        greatest(round(j.low::numeric, 2), 0), round(j.high::numeric, 2), j.days, to_char(j.metric_date, 'FMDay'), round(j.median::numeric, 2))
             END AS problem
         FROM judged j),
     alerted AS (
@@ -235,7 +235,7 @@ CREATE TRIGGER validate_metric_trigger AFTER INSERT ON @extschema@.metrics
 CREATE TRIGGER validate_metric_update_trigger AFTER UPDATE ON @extschema@.metrics
     REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.validate_metric();
 
--- What settling a day finds.
+-- Alerts that follow from summing a day.
 
 CREATE FUNCTION _connector_service.connector_service_alert_days(p_tenant_ids uuid[], p_metric_types text[], p_metric_dates date[], p_trouble jsonb) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET DateStyle = 'ISO' SET jit = off
@@ -250,16 +250,16 @@ BEGIN
             LEFT JOIN @extschema@.metrics m ON m.tenant_id = d.tenant_id AND m.metric_type = d.metric_type AND m.metric_date = d.metric_date),
     found AS MATERIALIZED (
         SELECT t.tenant_id, t.metric_id, t.metric_type, t.metric_date, 'net' AS kind, 'outlier' AS alert_type, 'critical' AS severity,
-            format('%s of %s sums up to %s; a metric is never negative, so the day has none', t.metric_type, t.metric_date, t.total) AS message
+            format('%s of %s adds up to %s; a metric is never negative, so this day has none', t.metric_type, t.metric_date, t.total) AS message
         FROM trouble t WHERE t.total < 0
         UNION ALL
         SELECT t.tenant_id, t.metric_id, t.metric_type, t.metric_date, 'fx', 'completeness', 'warning',
-            format('%s of %s lacks %s: fx_rates has no rate into %s for that day', t.metric_type, t.metric_date,
+            format('%s of %s leaves out %s: fx_rates has no rate to %s for that day', t.metric_type, t.metric_date,
                 (SELECT string_agg(format('%s %s', u.value, u.key), ', ' ORDER BY u.key) FROM jsonb_each_text(t.unconverted) AS u), t.currency)
         FROM trouble t WHERE t.unconverted <> '{}'
         UNION ALL
         SELECT m.tenant_id, m.metric_id, m.metric_type, m.metric_date, 'hand', 'completeness', 'info',
-            format('%s of %s stays %s as entered by hand; the records say %s', m.metric_type, m.metric_date, m.metric_value, m.derived_value)
+            format('%s of %s stays %s, as entered by hand; the records add up to %s', m.metric_type, m.metric_date, m.metric_value, m.derived_value)
         FROM day JOIN @extschema@.metrics m ON m.tenant_id = day.tenant_id AND m.metric_type = day.metric_type AND m.metric_date = day.metric_date
         WHERE m.by_hand AND m.derived_value <> m.metric_value),
     alerted AS (
@@ -296,7 +296,7 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION _connector_service.connector_service_close_schema_alerts(uuid) IS 'Closes the alerts about unreadable records of a connector where none is left in quarantine.';
 
--- What only looking finds.
+-- Alerts of the hourly checks.
 
 CREATE FUNCTION _connector_service.connector_service_prune_sources(p_tenant_ids uuid[]) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -330,7 +330,7 @@ BEGIN
         WHERE p_tenant_ids IS NULL OR t.tenant_id = ANY (p_tenant_ids)),
     source AS MATERIALIZED (
         SELECT s.tenant_id, s.metric_type, s.connector_id, s.first_date, c.name, tenant.today,
-            -- Yesterday is missing only once its connector has been asked since.
+            -- Yesterday counts as missing only after its connector was synced today.
             CASE WHEN c.last_sync_at < tenant.today::timestamp AT TIME ZONE tenant.timezone THEN tenant.today - 2 ELSE tenant.today - 1 END AS last_date
         FROM @extschema@.metric_sources s JOIN tenant ON tenant.tenant_id = s.tenant_id JOIN @extschema@.connectors c ON c.connector_id = s.connector_id
         WHERE c.status <> 'paused'
@@ -362,7 +362,7 @@ BEGIN
     alerted AS (
         INSERT INTO @extschema@.data_quality_alerts (tenant_id, connector_id, alert_type, severity, message, alert_key, metric_type, metric_date)
         SELECT k.tenant_id, k.connector_id, 'missing', 'warning',
-            format('no %s%s on %s', k.metric_type, coalesce(' from ' || k.name, ''), to_char(k.metric_date, 'FMDay, YYYY-MM-DD')),
+            format('no %s%s on %s', k.metric_type, coalesce(' from "' || k.name || '"', ''), to_char(k.metric_date, 'FMDay, YYYY-MM-DD')),
             k.alert_key, k.metric_type, k.metric_date
         FROM keyed k
         WHERE NOT EXISTS (
@@ -391,8 +391,8 @@ AS $$
 BEGIN
     IF p_days IS NULL OR p_days NOT BETWEEN 1 AND 3660 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = format('cannot look back %s days', coalesce(p_days::text, 'NULL')),
-            HINT = 'p_days is between 1 and 3660.';
+            MESSAGE = format('cannot check the last %s days', coalesce(p_days::text, 'NULL')),
+            HINT = 'Give a p_days between 1 and 3660.';
     END IF;
     PERFORM _connector_service.connector_service_lock(NULL::uuid);
     PERFORM _connector_service.connector_service_prune_sources(NULL::uuid[]);
@@ -422,7 +422,7 @@ BEGIN
     alerted AS (
         INSERT INTO @extschema@.data_quality_alerts (tenant_id, connector_id, alert_type, severity, message, alert_key)
         SELECT s.tenant_id, s.connector_id, 'freshness', CASE s.status WHEN 'error' THEN 'critical' ELSE 'warning' END,
-            format('%s has not been synced since %s, longer than %s%s', s.name, date_trunc('second', s.since), s.longest, coalesce(': ' || s.error_message, '')),
+            format('connector "%s" has not been synced since %s, longer than %s%s', s.name, date_trunc('second', s.since), s.longest, coalesce(': ' || s.error_message, '')),
             format('freshness:%s', s.connector_id)
         FROM stale s
         WHERE NOT EXISTS (
@@ -460,8 +460,8 @@ BEGIN
     alerted AS (
         INSERT INTO @extschema@.data_quality_alerts (tenant_id, metric_id, connector_id, alert_type, severity, message, alert_key, metric_type, metric_date)
         SELECT t.tenant_id, t.metric_id, t.connector_id, 'completeness', 'warning',
-            format('%s of %s: %s records from %s, against a median of %s on the %s %ss before it that have data',
-                t.metric_type, t.metric_date, t.facts, t.name, t.median, t.days, to_char(t.metric_date, 'FMDay')),
+            format('%s of %s: %s from "%s" (median of the last %s %ss with data: %s)', t.metric_type, t.metric_date,
+                CASE t.facts WHEN 1 THEN '1 record' ELSE t.facts || ' records' END, t.name, t.days, to_char(t.metric_date, 'FMDay'), t.median),
             t.alert_key, t.metric_type, t.metric_date
         FROM thin t
         WHERE NOT EXISTS (
@@ -488,7 +488,7 @@ DECLARE
 BEGIN
     IF p_problem IS NOT NULL THEN
         INSERT INTO @extschema@.data_quality_alerts (tenant_id, connector_id, alert_type, severity, message, alert_key)
-        SELECT c.tenant_id, c.connector_id, 'completeness', 'critical', format('%s, stream %s: %s', c.name, p_stream, p_problem), v_key
+        SELECT c.tenant_id, c.connector_id, 'completeness', 'critical', format('connector "%s", stream "%s": %s', c.name, p_stream, p_problem), v_key
         FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id;
     ELSE
         UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true

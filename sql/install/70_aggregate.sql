@@ -32,11 +32,11 @@ COMMENT ON COLUMN @extschema@.monthly_revenue.avg_daily_revenue IS 'Average reve
 COMMENT ON COLUMN @extschema@.monthly_revenue.days_with_data IS 'Number of days of the month that have a metric.';
 
 CREATE FUNCTION @extschema@.refresh_monthly_revenue() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
--- PostgreSQL's own statements for CONCURRENTLY cannot stand quoted identifiers.
+-- PostgreSQL's own statements for CONCURRENTLY fail with quoted identifiers.
 SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off
 AS $$
 BEGIN
-    -- Concurrently takes a temporary table.
+    -- CONCURRENTLY needs a temporary table.
     IF has_database_privilege(current_database(), 'TEMPORARY')
         AND (SELECT c.relispopulated FROM pg_class c WHERE c.oid = '@extschema@.monthly_revenue'::regclass) THEN
         REFRESH MATERIALIZED VIEW CONCURRENTLY @extschema@.monthly_revenue;
@@ -53,22 +53,20 @@ AS $$
 BEGIN
     IF p_tenant_id IS NULL OR p_start_date IS NULL OR p_end_date IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
-            MESSAGE = 'tenant, start date and end date are needed',
+            MESSAGE = 'p_tenant_id, p_start_date or p_end_date is NULL',
             HINT = 'Only p_metric_type may be NULL.';
     ELSIF p_metric_type NOT IN ('revenue', 'inventory', 'staffing', 'costs') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('metric type "%s" is not known', p_metric_type),
-            DETAIL = 'Known metric types: costs, inventory, revenue, staffing.',
-            HINT = 'Correct p_metric_type.';
+            DETAIL = 'Known metric types: costs, inventory, revenue, staffing.';
     ELSIF p_start_date > p_end_date THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = format('the period ends on %s, before it starts on %s', p_end_date, p_start_date),
-            HINT = 'Both days belong to the period; swap them.';
+            MESSAGE = format('the start date %s is after the end date %s', p_start_date, p_end_date),
+            HINT = 'Swap the two dates.';
     ELSIF p_bucket IS NULL OR lower(btrim(p_bucket)) NOT IN ('day', 'week', 'month', 'quarter', 'year') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('bucket "%s" is not known', p_bucket),
-            DETAIL = 'Known buckets: day, month, quarter, week, year.',
-            HINT = 'Correct p_bucket.';
+            DETAIL = 'Known buckets: day, month, quarter, week, year.';
     END IF;
 END
 $$;
@@ -124,11 +122,11 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object',
             MESSAGE = format('metric "%s" does not exist', p_metric_id),
-            HINT = 'See metric_id in the table metrics.';
+            HINT = 'Take a metric_id of the table metrics.';
     END IF;
     IF v_metric.by_hand THEN
-        RAISE NOTICE '% of % was entered by hand as %; its records, if any, say %',
-            v_metric.metric_type, v_metric.metric_date, v_metric.metric_value, coalesce(v_metric.derived_value::text, 'nothing');
+        RAISE NOTICE '% of % was entered by hand as %; %', v_metric.metric_type, v_metric.metric_date, v_metric.metric_value,
+            coalesce('the records add up to ' || v_metric.derived_value, 'there are no records for it');
     END IF;
     RETURN QUERY
     SELECT f.raw_id, f.connector_id, c.name, r.source_record_id, f.item, f.mapping_id, f.version, v.definition,

@@ -1,4 +1,4 @@
--- schedule: the jobs of pg_cron that ask for what is due. Where pg_cron is not in this database the worker asks itself.
+-- schedule: the jobs of pg_cron that queue due connectors. Where pg_cron is not in this database, the worker queues them.
 -- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
@@ -46,8 +46,8 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
             MESSAGE = 'pg_cron is not installed in this database',
             DETAIL = CASE current_setting('connector_service.scheduler', true)
-                WHEN 'pg_cron' THEN 'connector_service.scheduler says that pg_cron asks for what is due, so nobody does.'
-                ELSE 'The sync worker asks for what is due itself, so nothing has to be scheduled.' END,
+                WHEN 'pg_cron' THEN 'connector_service.scheduler is pg_cron, so no due connector is queued.'
+                ELSE 'The sync worker queues due connectors itself, so no job is needed.' END,
             HINT = format('pg_cron can be installed only in the database that cron.database_name names%s.',
                 coalesce(' (' || quote_ident(nullif(current_setting('cron.database_name', true), '')) || ')', ''));
     END IF;
@@ -71,8 +71,8 @@ DECLARE
 BEGIN
     IF p_owner <> current_user AND EXISTS (SELECT FROM pg_roles r WHERE r.rolname = p_owner) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
-            MESSAGE = format('the jobs are those of role "%s" already', p_owner),
-            DETAIL = 'Jobs of two roles would do everything twice, and each role sees only its own.',
+            MESSAGE = format('the jobs already belong to role "%s"', p_owner),
+            DETAIL = 'Jobs of two roles would do everything twice, and each role sees only its own jobs.',
             HINT = format('To take them over: SET ROLE %I; SELECT %s.connector_service_unschedule(); RESET ROLE;', p_owner, '@extschema@');
     END IF;
     FOR v_place IN 1 .. cardinality(p_names) LOOP
@@ -85,8 +85,8 @@ BEGIN
     FROM cron.job j
     WHERE j.database = current_database() AND j.command ~ 'connector_service_sync' AND NOT coalesce(j.jobname = ANY (p_names), false);
     IF v_others IS NOT NULL THEN
-        RAISE NOTICE USING MESSAGE = format('there are other jobs that sync, which are not needed any more: %s', v_others),
-            HINT = 'Nothing runs twice. To drop one: SELECT cron.unschedule(<its number>);';
+        RAISE NOTICE USING MESSAGE = format('other jobs also queue syncs, and are no longer needed: %s', v_others),
+            HINT = 'No sync runs twice. To delete a job: SELECT cron.unschedule(<its number>);';
     END IF;
 END
 $$;
@@ -112,7 +112,7 @@ DECLARE
     v_id bigint;
     v_name text;
 BEGIN
-    -- Who may not use it has no jobs.
+    -- A role that may not use pg_cron has no jobs.
     IF EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') AND has_schema_privilege('cron', 'USAGE') THEN
         FOR v_id, v_name IN
             SELECT j.jobid, j.jobname FROM cron.job j WHERE j.jobname = ANY (p_names) AND j.username = current_user ORDER BY j.jobid

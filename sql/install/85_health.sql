@@ -1,4 +1,4 @@
--- health: how it goes, for people and for machines that watch.
+-- health: the state of connectors and of the set-up, for people and for monitoring.
 -- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
@@ -81,7 +81,7 @@ BEGIN
 
     item := 'preload';
     ok := (p_status ->> 'preloaded')::boolean;
-    detail := CASE WHEN ok THEN 'the library was loaded when the server started' ELSE 'the library was not loaded when the server started: no worker runs, nothing is synced' END;
+    detail := CASE WHEN ok THEN 'the library was loaded when the server started' ELSE 'the library was not loaded when the server started, so no worker runs and nothing is synced' END;
     fix := CASE WHEN NOT ok THEN format('ALTER SYSTEM SET shared_preload_libraries = %s; -- and restart the server',
         array_to_string(ARRAY(SELECT quote_literal(btrim(l)) FROM unnest(string_to_array(current_setting('shared_preload_libraries'), ',')) AS l WHERE btrim(l) <> '')
             || quote_literal('connector_service'), ', ')) END;
@@ -96,7 +96,7 @@ BEGIN
     item := 'worker';
     ok := v_workers >= (p_status ->> 'workers_wanted')::integer;
     detail := format('%s of %s sync workers run in this database; max_worker_processes is %s', v_workers, p_status ->> 'workers_wanted', current_setting('max_worker_processes'));
-    -- The launcher is one, and other libraries have theirs.
+    -- The launcher needs a slot too, and so do the workers of other libraries.
     fix := CASE WHEN ok THEN NULL
         WHEN NOT (p_status ->> 'preloaded')::boolean THEN 'see preload'
         WHEN pg_is_in_recovery() THEN 'none: a standby syncs nothing until it is promoted'
@@ -104,9 +104,9 @@ BEGIN
             current_setting('max_worker_processes')::integer + 2 + (p_status ->> 'workers_wanted')::integer) END;
     RETURN NEXT;
 
-    item := 'facts follow';
+    item := 'facts';
     -- The kinds of lock are those of store/lock.rs.
-    SELECT format('session %s of role %s (%s) has held the lock of facts since %s: records are stored meanwhile, and count when it ends',
+    SELECT format('session %s of role "%s" (%s) has held the lock of facts since %s; records are stored, and count when its transaction ends',
             a.pid, a.usename, a.state, date_trunc('second', a.xact_start)), format('SELECT pg_terminate_backend(%s);', a.pid)
     INTO detail, fix
     FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
@@ -120,30 +120,30 @@ BEGIN
             SELECT FROM @extschema@.raw_connector_data r WHERE NOT r.processed AND r.ingested_at < now() - interval '1 minute' LIMIT 1) AS waiting;
         ok := NOT v_waits OR (p_status ->> 'upkeep')::boolean;
         detail := CASE WHEN NOT v_waits THEN 'no record waits for its facts'
-            WHEN ok THEN 'records wait for their facts, and the upkeep process is at them'
+            WHEN ok THEN 'records wait for their facts, and the upkeep process works on them'
             ELSE 'records wait for their facts, and no upkeep process runs' END;
-        fix := CASE WHEN NOT ok THEN 'see worker: the upkeep process needs a place in max_worker_processes, too' END;
+        fix := CASE WHEN NOT ok THEN 'see worker: the upkeep process also needs a slot of max_worker_processes' END;
     END IF;
     RETURN NEXT;
 
     IF p_status #>> '{gateway,address}' IS NOT NULL THEN
         item := 'gateway';
         ok := (p_status #>> '{gateway,runs}')::boolean;
-        detail := format(CASE WHEN ok THEN 'a gateway runs for %s' ELSE 'there should be a gateway at %s, and none runs' END, p_status #>> '{gateway,address}');
+        detail := format(CASE WHEN ok THEN 'a gateway runs for %s' ELSE 'connector_service.gateway_listen names %s, but no gateway runs' END, p_status #>> '{gateway,address}');
         fix := CASE WHEN NOT ok THEN 'see worker; the server''s log says why the gateway did not start' END;
         IF ok AND (p_status #>> '{gateway,is_readable_on_its_way}')::boolean THEN
             ok := false;
-            detail := format('the gateway at %s can be reached from elsewhere and speaks plain HTTP: tokens and rows can be read on their way', p_status #>> '{gateway,address}');
+            detail := format('the gateway at %s serves other machines over plain HTTP, so tokens and data can be read on the network', p_status #>> '{gateway,address}');
             fix := 'ALTER SYSTEM SET connector_service.gateway_certificate = ''/path/to/fullchain.pem''; ALTER SYSTEM SET connector_service.gateway_private_key = ''/path/to/privkey.pem''; SELECT pg_reload_conf(); -- or let it listen at 127.0.0.1, behind a proxy';
         END IF;
         RETURN NEXT;
     END IF;
 
-    item := 'nothing fails again and again';
+    item := 'repeated failures';
     SELECT count(*), string_agg(t.text, '; ' ORDER BY t.text) INTO v_count, v_text FROM jsonb_array_elements_text(p_status -> 'troubles') AS t (text);
     ok := v_count = 0;
-    detail := CASE WHEN ok THEN 'whatever the workers and the gateway try succeeds' ELSE v_text END;
-    -- What others hung on our tables is what refuses most often.
+    detail := CASE WHEN ok THEN 'no worker or gateway fails repeatedly' ELSE v_text END;
+    -- The usual cause is a trigger that somebody created on our tables.
     SELECT string_agg(format('ALTER TABLE %s DISABLE TRIGGER %I;', t.tgrelid::regclass, t.tgname), ' ' ORDER BY t.tgrelid::regclass::text, t.tgname) INTO v_fix
     FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
     WHERE NOT ok AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND v_text ~ 'SQLSTATE'
@@ -151,20 +151,20 @@ BEGIN
             WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND d.classid = 'pg_class'::regclass AND d.objid = c.oid)
         AND NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'connector_service'
             WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass AND d.objid = t.tgfoid);
-    fix := CASE WHEN ok THEN NULL WHEN v_fix IS NULL THEN 'none in SQL: the words say what is in the way, and the server''s log when it began'
-        ELSE v_fix || ' -- if it is a trigger of yours that refuses' END;
+    fix := CASE WHEN ok THEN NULL WHEN v_fix IS NULL THEN 'none in SQL: the detail says what fails, and the server''s log says since when'
+        ELSE v_fix || ' -- if one of these triggers refuses the statement' END;
     RETURN NEXT;
 
     item := 'copy';
     SELECT CASE
-            WHEN v_installation.only_row IS NULL THEN 'the row of installation is gone'
+            WHEN v_installation.only_row IS NULL THEN 'the table installation has no row'
             WHEN v_installation.held_since IS NOT NULL THEN v_installation.held_because
-            WHEN v_installation.system_identifier <> s.system_identifier THEN 'this server is not the one it was installed on'
-            WHEN v_installation.database_oid <> d.oid THEN 'this database is a copy of another one' END
+            WHEN v_installation.system_identifier <> s.system_identifier THEN 'the extension was installed on another server'
+            WHEN v_installation.database_oid <> d.oid THEN 'this database is a copy of another database' END
         INTO v_text
     FROM pg_control_system() s, pg_database d WHERE d.datname = current_database();
     ok := v_text IS NULL;
-    detail := coalesce('nothing is synced: ' || v_text, 'this database is the one that was installed');
+    detail := coalesce('nothing is synced: ' || v_text, 'this is the database that the extension was installed in');
     fix := CASE WHEN NOT ok THEN format('SELECT %sconnector_service_adopt(); -- if this copy should call the vendors', v_prefix) END;
     RETURN NEXT;
 
@@ -172,18 +172,18 @@ BEGIN
     ok := p_status ->> 'key_problem' IS NULL AND NOT coalesce((p_status ->> 'key_is_in_data_directory')::boolean, false);
     detail := CASE
         WHEN p_status ->> 'key_problem' IS NOT NULL THEN p_status ->> 'key_problem'
-        WHEN NOT ok THEN 'the key file is inside of the data directory: a base backup carries the key along with what it seals'
-        ELSE 'the keys that credentials are sealed with can be read' END;
+        WHEN NOT ok THEN 'the key file is inside the data directory, so a base backup contains the key together with the credentials that it seals'
+        ELSE 'the key file can be read' END;
     fix := CASE
         WHEN ok THEN NULL
-        WHEN p_status ->> 'key_problem' IS NOT NULL THEN 'none in SQL: put the key file back, from the backup that is kept apart from the database''s; see connector_service.key_file'
-        ELSE 'ALTER SYSTEM SET connector_service.key_file = ''/a/folder/elsewhere/connector_service.key''; -- move the file there, if there is one yet, and restart the server' END;
+        WHEN p_status ->> 'key_problem' IS NOT NULL THEN 'none in SQL: restore the key file from its own backup; see connector_service.key_file'
+        ELSE 'ALTER SYSTEM SET connector_service.key_file = ''/path/to/connector_service.key''; -- move the file there, if it exists already, and restart the server' END;
     RETURN NEXT;
 
     item := 'scheduler';
     IF v_has_cron AND v_scheduler <> 'worker' AND NOT has_schema_privilege('cron', 'USAGE') THEN
         ok := false;
-        detail := format('pg_cron asks for what is due, and role "%s" may not look at its jobs', current_user);
+        detail := format('pg_cron queues due connectors, but role "%s" may not see its jobs', current_user);
         fix := format('GRANT USAGE ON SCHEMA cron TO %I; -- as a superuser', current_user);
         RETURN NEXT;
     ELSIF v_has_cron AND v_scheduler <> 'worker' THEN
@@ -191,15 +191,15 @@ BEGIN
         SELECT count(*), count(DISTINCT j.username) INTO v_count, v_workers FROM cron.job j
         WHERE j.active AND j.database = current_database() AND j.command ~ 'connector_service_sync';
         ok := v_count > 0;
-        detail := CASE WHEN ok THEN format('pg_cron has %s jobs that ask for what is due', v_count)
-            ELSE 'pg_cron is to ask for what is due, and has no job that does, as far as this role may see' END;
+        detail := CASE WHEN ok THEN format('pg_cron has %s to queue due connectors', CASE v_count WHEN 1 THEN '1 job' ELSE v_count || ' jobs' END)
+            ELSE 'pg_cron should queue due connectors, but this role sees no job that does so' END;
         fix := CASE WHEN NOT ok THEN format('SELECT %sconnector_service_schedule();', v_prefix) END;
         RETURN NEXT;
 
-        item := 'jobs of one role';
+        item := 'job owner';
         ok := v_workers <= 1;
-        detail := CASE WHEN ok THEN 'the jobs that sync are one role''s' ELSE (
-            SELECT 'jobs that sync belong to ' || string_agg(u.username || ' (' || u.jobs || ')', ', ' ORDER BY u.username)
+        detail := CASE WHEN ok THEN 'one role owns all jobs that sync' ELSE (
+            SELECT 'several roles own jobs that sync: ' || string_agg(u.username || ' (' || u.jobs || ')', ', ' ORDER BY u.username)
             FROM (SELECT j.username, count(*) AS jobs FROM cron.job j WHERE j.active AND j.database = current_database() AND j.command ~ 'connector_service_sync' GROUP BY 1) AS u) END;
         fix := CASE WHEN NOT ok THEN (
             SELECT string_agg(format('SELECT cron.unschedule(%s);', j.jobid), ' ' ORDER BY j.jobid) FROM cron.job j
@@ -207,48 +207,48 @@ BEGIN
                 (SELECT o.username FROM cron.job o WHERE o.active AND o.database = current_database() AND o.command ~ 'connector_service_sync' ORDER BY o.jobid LIMIT 1))) END;
         RETURN NEXT;
 
-        item := 'every frequency has a job';
+        item := 'job for each frequency';
         SELECT string_agg(DISTINCT c.sync_frequency, ', ') INTO v_text
         FROM @extschema@.connectors c
         WHERE c.status = 'active' AND c.scheduler = 'database' AND c.sync_frequency <> 'manual' AND NOT EXISTS (
             SELECT FROM cron.job j WHERE j.active AND j.database = current_database() AND j.command ~ 'connector_service_sync'
                 AND (j.command ~ 'connector_service_sync_due[[:space:]]*[(][[:space:]]*[)]' OR j.command ~ c.sync_frequency OR j.command !~ 'hourly|daily|weekly'));
         ok := v_text IS NULL;
-        detail := coalesce('no job asks for connectors that are ' || v_text, 'each frequency that connectors have is asked for by a job');
+        detail := coalesce('no job queues connectors with the frequency ' || v_text, 'each frequency in use has a job');
         fix := CASE WHEN NOT ok THEN format('SELECT %sconnector_service_schedule();', v_prefix) END;
         RETURN NEXT;
 
-        item := 'jobs run';
+        item := 'failed jobs';
         SELECT max(d.return_message), count(*) INTO v_text, v_count
         FROM cron.job j JOIN cron.job_run_details d ON d.jobid = j.jobid
         WHERE j.database = current_database() AND j.command ~ 'connector_service_|check_missing_data|refresh_monthly_revenue' AND d.status = 'failed' AND d.start_time > now() - interval '1 day';
         ok := v_count = 0;
-        detail := CASE WHEN ok THEN 'no job of ours failed within a day' ELSE format('%s runs of jobs failed within a day, the last words were: %s', v_count, v_text) END;
+        detail := CASE WHEN ok THEN 'no job of this extension failed in the last day' ELSE format('%s failed in the last day; a message was: %s', CASE v_count WHEN 1 THEN '1 job run' ELSE v_count || ' job runs' END, v_text) END;
         fix := CASE WHEN ok THEN NULL
-            WHEN v_text ~* 'connection failed' THEN 'ALTER SYSTEM SET cron.use_background_workers = on; -- and restart the server; or let the job''s role in over cron.host, in pg_hba.conf'
-            ELSE 'SELECT * FROM cron.job_run_details ORDER BY runid DESC LIMIT 20; -- says more' END;
+            WHEN v_text ~* 'connection failed' THEN 'ALTER SYSTEM SET cron.use_background_workers = on; -- and restart the server; or allow the job''s role to connect from cron.host, in pg_hba.conf'
+            ELSE 'SELECT * FROM cron.job_run_details ORDER BY runid DESC LIMIT 20; -- shows details' END;
         RETURN NEXT;
     ELSE
         ok := v_scheduler <> 'pg_cron';
-        detail := CASE WHEN NOT ok THEN 'connector_service.scheduler is pg_cron, which is not in this database: nobody asks for what is due'
+        detail := CASE WHEN NOT ok THEN 'connector_service.scheduler is pg_cron, but pg_cron is not installed in this database, so no due connector is queued'
             WHEN current_setting('cron.database_name', true) <> current_database() THEN
-                format('pg_cron is in database "%s"; here the worker asks for what is due itself', current_setting('cron.database_name', true))
-            ELSE 'the worker asks for what is due itself' END;
+                format('pg_cron is installed in database "%s"; in this database the sync worker queues due connectors', current_setting('cron.database_name', true))
+            ELSE 'the sync worker queues due connectors' END;
         fix := CASE WHEN NOT ok THEN 'ALTER SYSTEM SET connector_service.scheduler = ''auto''; SELECT pg_reload_conf();' END;
         RETURN NEXT;
     END IF;
 
-    item := 'nothing is late';
+    item := 'overdue connectors';
     SELECT count(*), min(c.name) INTO v_count, v_text
     FROM @extschema@.connectors c
     WHERE c.status = 'active' AND c.scheduler = 'database' AND c.next_sync_at < now() - interval '1 day'
         AND NOT EXISTS (SELECT FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id AND r.state IN ('queued', 'running'));
     ok := v_count = 0;
-    detail := CASE WHEN ok THEN 'no connector is due for more than a day' ELSE format('%s connectors are due for more than a day, such as "%s"', v_count, v_text) END;
+    detail := CASE WHEN ok THEN 'no connector is overdue by more than a day' ELSE format('%s overdue by more than a day, such as "%s"', CASE v_count WHEN 1 THEN '1 connector is' ELSE v_count || ' connectors are' END, v_text) END;
     fix := CASE WHEN NOT ok THEN format('SELECT count(*) FROM %sconnector_service_sync_due();', v_prefix) END;
     RETURN NEXT;
 
-    item := 'webhooks have a schedule';
+    item := 'schedule of webhook connectors';
     SELECT count(*), string_agg(format('%L', p.connector_id), ', ') FILTER (WHERE p.place <= 100), min(p.name) INTO v_count, v_fix, v_text
     FROM (
         SELECT c.connector_id, c.name, row_number() OVER (ORDER BY c.name) AS place
@@ -259,8 +259,9 @@ BEGIN
                 SELECT FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id AND r.kind = 'sync'
                     AND r.requested_by <> 'webhook' AND r.requested_at > now() - interval '2 days')) AS p;
     ok := v_count = 0;
-    detail := CASE WHEN ok THEN 'no connector depends on what is pushed to it alone'
-        ELSE format('%s connectors are synced only when something is pushed to them, such as "%s": what a vendor could not push is found with the next event, whenever that comes', v_count, v_text) END;
+    detail := CASE WHEN ok THEN 'no connector depends on webhooks alone'
+        ELSE format('%s synced only after a webhook, such as "%s"; if a webhook is lost, its change is found only after the next one',
+            CASE v_count WHEN 1 THEN '1 connector is' ELSE v_count || ' connectors are' END, v_text) END;
     fix := CASE WHEN NOT ok THEN format('UPDATE %sconnectors SET sync_frequency = ''daily'' WHERE connector_id IN (%s);', v_prefix, v_fix) END;
     RETURN NEXT;
 
@@ -268,43 +269,43 @@ BEGIN
     SELECT count(*), string_agg(quote_literal(c.name), ', ') FILTER (WHERE c.place <= 5) INTO v_count, v_text
     FROM (SELECT c.name, row_number() OVER (ORDER BY c.name) AS place FROM @extschema@.connectors c WHERE c.status = 'error') AS c;
     ok := v_count = 0;
-    detail := CASE WHEN ok THEN 'no connector waits for a person' ELSE format('%s connectors wait for a person: %s', v_count, v_text) END;
+    detail := CASE WHEN ok THEN 'no connector is in error' ELSE format('%s in error, and somebody must act: %s', CASE v_count WHEN 1 THEN '1 connector is' ELSE v_count || ' connectors are' END, v_text) END;
     fix := CASE WHEN NOT ok THEN format('SELECT name, error_message FROM %sconnectors WHERE status = ''error'';', v_prefix) END;
     RETURN NEXT;
 
     item := 'statement logging';
-    -- What each would put into the log of a statement that saves credentials and succeeds.
+    -- What each setting writes to the log of a statement that saves credentials and succeeds.
     SELECT string_agg(format('%s = %s logs %s', l.name, l.value, l.what), '; '), string_agg(format('SET %s = %L;', l.name, l.off), ' ')
         INTO v_text, v_fix
     FROM (
         SELECT k.name, current_setting(k.name, true) AS value, k.what, k.off, k.is_on
         FROM (VALUES
-            ('log_statement', 'the statement', 'none', '^(mod|all)$'),
-            ('log_min_duration_statement', 'the statement and its parameters where it takes that long', '-1', '^[^-]'),
-            ('log_min_duration_sample', 'the same of some statements', '-1', '^[^-]'),
+            ('log_statement', 'statements', 'none', '^(mod|all)$'),
+            ('log_min_duration_statement', 'statements that take this long, with their parameters', '-1', '^[^-]'),
+            ('log_min_duration_sample', 'some statements that take this long, with their parameters', '-1', '^[^-]'),
             ('log_transaction_sample_rate', 'all statements of some transactions', '0', '[1-9]'),
-            ('debug_print_parse', 'the values of a statement, in its parse tree', 'off', '^on$'),
-            ('debug_print_rewritten', 'the values of a statement, in its parse tree', 'off', '^on$'),
-            ('debug_print_plan', 'the values of a statement, in its plan', 'off', '^on$'),
-            ('log_parameter_max_length_on_error', 'parameters of a statement that fails, where it names neither connectors nor a function of this extension', '0', '^[^0]'),
-            ('auto_explain.log_min_duration', 'the statement where it takes that long, and from PostgreSQL 16 on its parameters', '-1', '^[^-]'),
-            ('pgaudit.log', 'the statement, and its parameters if pgaudit.log_parameter is on', 'none', '(^|[ ,])(write|function|misc|all)'),
-            ('pgaudit.role', 'the statement where that role has a right on connectors', '', '.')
+            ('debug_print_parse', 'the values in a statement, in its parse tree', 'off', '^on$'),
+            ('debug_print_rewritten', 'the values in a statement, in its parse tree', 'off', '^on$'),
+            ('debug_print_plan', 'the values in a statement, in its plan', 'off', '^on$'),
+            ('log_parameter_max_length_on_error', 'the parameters of failed statements that name neither connectors nor a function of this extension', '0', '^[^0]'),
+            ('auto_explain.log_min_duration', 'statements that take this long, and from PostgreSQL 16 on their parameters', '-1', '^[^-]'),
+            ('pgaudit.log', 'statements, and their parameters if pgaudit.log_parameter is on', 'none', '(^|[ ,])(write|function|misc|all)'),
+            ('pgaudit.role', 'statements, if that role has a privilege on connectors', '', '.')
         ) AS k (name, what, off, is_on)) AS l
     WHERE l.value ~ l.is_on;
     ok := v_text IS NULL;
-    detail := CASE WHEN ok THEN 'statements are not logged' ELSE format('credentials that are typed into a statement may end up in the server''s log: %s', v_text) END;
+    detail := CASE WHEN ok THEN 'statements are not logged' ELSE format('the server''s log may get credentials that are typed into a statement: %s', v_text) END;
     fix := CASE WHEN NOT ok THEN format('%s -- before typing credentials, as a superuser; or write them as {"$box": ...}, sealed for %sconnector_service_seal_key()', v_fix, v_prefix) END;
     RETURN NEXT;
 
-    item := 'statements that fail';
-    -- From this level on a message is logged with the statement that it is about.
+    item := 'failed statements';
+    -- From this level on, a message is logged together with its statement.
     v_text := current_setting('log_min_error_statement');
     ok := (p_status ->> 'preloaded')::boolean OR v_text IN ('fatal', 'panic');
     detail := CASE
-        WHEN NOT ok THEN format('log_min_error_statement = %s logs a statement that fails; it is hidden, where it may hold credentials, only if the library was loaded when the server started', v_text)
-        WHEN v_text IN ('fatal', 'panic') THEN format('log_min_error_statement = %s: statements that fail are not logged', v_text)
-        ELSE format('log_min_error_statement = %s logs statements that fail, but not those that write connectors or call a function that takes credentials', v_text) END;
+        WHEN NOT ok THEN format('log_min_error_statement = %s logs failed statements; credentials in them are hidden only if the library was loaded when the server started', v_text)
+        WHEN v_text IN ('fatal', 'panic') THEN format('log_min_error_statement = %s, so failed statements are not logged', v_text)
+        ELSE format('log_min_error_statement = %s logs failed statements, but not those that write connectors or call a function that takes credentials', v_text) END;
     fix := CASE WHEN NOT ok THEN 'see preload; until then SET log_min_error_statement = ''panic''; -- before typing credentials, as a superuser' END;
     RETURN NEXT;
 
@@ -316,7 +317,7 @@ BEGIN
         SELECT max(c.next_sync_at) - interval '8 days' FROM @extschema@.connectors c WHERE c.next_sync_at > clock_timestamp() + interval '8 days' AND c.next_sync_at < 'infinity'
     ) AS late;
     ok := v_text IS NULL;
-    detail := coalesce('the server''s clock was set back, by about ' || v_text || ': what was planned by the clock before is waited for', 'nothing was planned by another clock');
+    detail := coalesce('the server''s clock was set back by about ' || v_text || ', so syncs that were planned before start late', 'no sync is planned too far ahead');
     fix := CASE WHEN NOT ok THEN format('UPDATE %sconnectors SET next_sync_at = now() WHERE next_sync_at > now() + interval ''8 days'' AND next_sync_at < ''infinity'';', v_prefix) END;
     IF ok THEN
         SELECT w.warning INTO v_text
@@ -324,11 +325,11 @@ BEGIN
         WHERE r.requested_at > now() - interval '1 day' AND w.warning ~ 'clock of this server' ORDER BY r.requested_at DESC LIMIT 1;
         ok := v_text IS NULL;
         detail := coalesce(v_text, detail);
-        fix := CASE WHEN NOT ok THEN 'none in SQL: have the clock set by NTP (chrony, systemd-timesyncd)' END;
+        fix := CASE WHEN NOT ok THEN 'none in SQL: let NTP set the clock (chrony, systemd-timesyncd)' END;
     END IF;
     RETURN NEXT;
 
-    item := 'views';
+    item := 'monthly_revenue';
     SELECT count(*) INTO v_count
     FROM (
         SELECT m.tenant_id, date_trunc('month', m.metric_date::timestamp)::date AS month, sum(m.metric_value) AS total
@@ -336,7 +337,7 @@ BEGIN
         FULL JOIN @extschema@.monthly_revenue v ON v.tenant_id = is_now.tenant_id AND v.month::date = is_now.month
     WHERE v.total_revenue IS DISTINCT FROM is_now.total;
     ok := v_count = 0;
-    detail := CASE WHEN ok THEN 'monthly_revenue is what metrics say' ELSE format('%s months of monthly_revenue are older than the metrics they are made of', v_count) END;
+    detail := CASE WHEN ok THEN 'monthly_revenue agrees with metrics' ELSE format('monthly_revenue is out of date for %s', CASE v_count WHEN 1 THEN '1 month' ELSE v_count || ' months' END) END;
     fix := CASE WHEN NOT ok THEN format('SELECT %srefresh_monthly_revenue();', v_prefix) END;
     RETURN NEXT;
 END
@@ -363,8 +364,8 @@ BEGIN ATOMIC
     sample (metric, help, labels, value) AS (
         SELECT 'workers', 'Sync workers that run in this database.', '', jsonb_array_length(found -> 'workers')::numeric FROM status
         UNION ALL SELECT 'workers_wanted', 'Sync workers that should run in this database.', '', (found ->> 'workers_wanted')::numeric FROM status
-        -- What there is none of is zero, and not nothing: alerts are made of the difference.
-        UNION ALL SELECT 'connectors', 'Connectors, by how they are.', format('{health="%s"}', k.health), count(c.connector_id)
+        -- Combinations without a connector are zero, not absent: alerts need a value.
+        UNION ALL SELECT 'connectors', 'Connectors by health.', format('{health="%s"}', k.health), count(c.connector_id)
             FROM unnest('{paused,waiting,syncing,error,failing,queued,late,new,ok}'::text[]) AS k (health) LEFT JOIN connector c ON c.health = k.health GROUP BY k.health
         UNION ALL SELECT 'runs_active', 'Runs that are queued or running.', format('{kind="%s",state="%s"}', k.kind, k.state), count(r.kind)
             -- Each arm has its index.
@@ -372,7 +373,7 @@ BEGIN ATOMIC
                 SELECT q.kind, q.state FROM @extschema@.sync_runs q WHERE q.state = 'queued' AND q.retry_at IS NULL
                 UNION ALL SELECT q.kind, q.state FROM @extschema@.sync_runs q WHERE q.state = 'queued' AND q.retry_at IS NOT NULL
                 UNION ALL SELECT q.kind, q.state FROM @extschema@.sync_runs q WHERE q.state = 'running') AS r ON r.kind = k.kind AND r.state = k.state GROUP BY k.kind, k.state
-        UNION ALL SELECT 'oldest_queued_seconds', 'How long the run waits that waits longest and could begin.', '',
+        UNION ALL SELECT 'oldest_queued_seconds', 'Age of the oldest queued run that could begin.', '',
             coalesce(extract(epoch FROM now() - min(r.requested_at)), 0) FROM @extschema@.sync_runs r WHERE r.state = 'queued' AND r.retry_at IS NULL
         UNION ALL SELECT 'runs_last_hour', 'Runs that ended within the last hour.', format('{kind="%s",state="%s"}', k.kind, k.state), count(l.run_id)
             FROM (SELECT kind, state FROM unnest('{sync,backfill,upload,webhook,check,preview}'::text[]) AS kind, unnest('{succeeded,failed,cancelled}'::text[]) AS state) AS k
@@ -384,9 +385,9 @@ BEGIN ATOMIC
         UNION ALL SELECT 'open_alerts', 'Data quality alerts that are open.', format('{severity="%s"}', k.severity), count(a.alert_id)
             FROM unnest('{info,warning,critical}'::text[]) AS k (severity)
                 LEFT JOIN @extschema@.data_quality_alerts a ON a.severity = k.severity AND NOT a.resolved GROUP BY k.severity
-        UNION ALL SELECT 'connector_up', 'Whether a connector needs nobody and fails nowhere: 1 or 0.', labels, (health NOT IN ('error', 'failing', 'late'))::integer FROM connector
-        UNION ALL SELECT 'connector_lag_seconds', 'How old the data of a connector may be.', labels, extract(epoch FROM lag) FROM connector WHERE lag IS NOT NULL
-        UNION ALL SELECT 'connector_failures', 'Failed runs of a connector since the last success.', labels, failures FROM connector
+        UNION ALL SELECT 'connector_up', '1 if a connector works, 0 if its health is error, failing or late.', labels, (health NOT IN ('error', 'failing', 'late'))::integer FROM connector
+        UNION ALL SELECT 'connector_lag_seconds', 'Time since the last successful sync of a connector.', labels, extract(epoch FROM lag) FROM connector WHERE lag IS NOT NULL
+        UNION ALL SELECT 'connector_failures', 'Failed runs of a connector since its last success.', labels, failures FROM connector
         UNION ALL SELECT 'connector_unprocessed', 'Records of a connector that wait for their facts.', labels, unprocessed FROM connector
         UNION ALL SELECT 'connector_quarantined', 'Records of a connector in quarantine.', labels, quarantined FROM connector),
     family AS (

@@ -1,4 +1,4 @@
--- gateway: who may ask it.
+-- gateway: the tokens that give access to it.
 -- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
@@ -37,24 +37,24 @@ BEGIN
     IF p_name IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
             MESSAGE = 'p_name is NULL',
-            HINT = 'Say who has the token, so that it can be taken back.';
+            HINT = 'Say who uses the token, so that it can be revoked.';
     ELSIF octet_length(p_name) > 1024 THEN
         RAISE EXCEPTION USING ERRCODE = 'string_data_right_truncation',
-            MESSAGE = format('the name of a token has %s bytes, where 1024 are allowed', octet_length(p_name)),
+            MESSAGE = format('the name of a token has %s bytes; at most 1024 are allowed', octet_length(p_name)),
             HINT = 'Give it a shorter name.';
     END IF;
     IF p_scope IS NULL OR p_scope NOT IN ('read', 'app') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('scope "%s" is not known', left(p_scope, 100)),
             DETAIL = 'Known scopes: app, read.',
-            HINT = 'read opens metrics; app opens syncs and uploads as well.';
+            HINT = 'A token with scope read can read metrics. A token with scope app can also start syncs and upload files.';
     END IF;
     IF p_tenant_id IS NOT NULL AND NOT EXISTS (SELECT FROM @extschema@.tenants t WHERE t.tenant_id = p_tenant_id) THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object',
             MESSAGE = format('tenant "%s" does not exist', p_tenant_id),
-            HINT = 'See the table tenants; NULL is for every tenant.';
+            HINT = 'Take a tenant_id of the table tenants, or NULL for all tenants.';
     END IF;
-    -- By itself: what logs the parameters of statements does not see the token.
+    -- In a statement of its own, so that the token is in no parameter that may be logged.
     v_hash := sha256(convert_to(v_token, 'UTF8'));
     INSERT INTO @extschema@.gateway_tokens (name, tenant_id, scope, token_hash, expires_at)
     VALUES (p_name, p_tenant_id, p_scope, v_hash, now() + p_valid_for);

@@ -31,6 +31,7 @@ DECLARE
     v_run @extschema@.sync_runs;
     v_name pg_catalog.text;
     v_pages bigint := 0;
+    v_read pg_catalog.text;
     v_waiting_for pg_catalog.text;
     v_seconds numeric;
     v_deadline pg_catalog.timestamptz := pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) p_timeout;
@@ -38,36 +39,42 @@ DECLARE
     v_stream pg_catalog.jsonb;
     v_warning pg_catalog.text;
 BEGIN
-    -- What was queued in this transaction starts now.
+    -- A run that was queued in this transaction can start now.
     COMMIT;
     LOOP
         SELECT r.* INTO v_run FROM @extschema@.sync_runs r WHERE r.run_id OPERATOR(pg_catalog.=) p_run_id;
         IF NOT FOUND THEN
             RAISE EXCEPTION USING ERRCODE = 'undefined_object',
                 MESSAGE = pg_catalog.format('run "%s" does not exist', p_run_id),
-                HINT = 'If it was there a moment ago, its connector was deleted.';
+                HINT = 'If the run existed a moment ago, its connector was deleted.';
         END IF;
         IF v_name IS NULL THEN
             SELECT c.name INTO v_name FROM @extschema@.connectors c WHERE c.connector_id OPERATOR(pg_catalog.=) v_run.connector_id;
         END IF;
+        v_read := pg_catalog.concat(v_run.pages, CASE WHEN v_run.pages OPERATOR(pg_catalog.=) 1 THEN ' page, ' ELSE ' pages, ' END,
+            v_run.received, CASE WHEN v_run.received OPERATOR(pg_catalog.=) 1 THEN ' record' ELSE ' records' END);
         EXIT WHEN v_run.state OPERATOR(pg_catalog.=) ANY ('{succeeded,failed,cancelled}'::pg_catalog.text[]);
         v_seconds := greatest(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) coalesce(v_run.started_at, pg_catalog.clock_timestamp())), 0.001);
         IF v_run.waiting_for IS NOT NULL AND NOT coalesce(v_run.waiting_for OPERATOR(pg_catalog.=) v_waiting_for, false) THEN
-            RAISE NOTICE '%: waits until %: %', v_name, pg_catalog.date_trunc('second', v_run.retry_at), v_run.waiting_for;
+            -- These two have no time: the run goes on as soon as they are done.
+            IF v_run.waiting_for OPERATOR(pg_catalog.=) ANY ('{its metrics,the windows before it}'::pg_catalog.text[]) THEN
+                RAISE NOTICE '%: waiting for %', v_name, v_run.waiting_for;
+            ELSE
+                RAISE NOTICE '%: retrying at %: %', v_name, pg_catalog.date_trunc('second', v_run.retry_at), v_run.waiting_for;
+            END IF;
         END IF;
         v_waiting_for := v_run.waiting_for;
         IF v_run.pages OPERATOR(pg_catalog.>) v_pages
             AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>=) (v_shown OPERATOR(pg_catalog.+) '1 s'::pg_catalog.interval) THEN
             v_pages := v_run.pages;
             v_shown := pg_catalog.clock_timestamp();
-            RAISE NOTICE '%: % pages, % records, % records/s', v_name, v_run.pages, v_run.received,
-                pg_catalog.round(v_run.received OPERATOR(pg_catalog./) v_seconds);
+            RAISE NOTICE '%: %, % records/s', v_name, v_read, pg_catalog.round(v_run.received OPERATOR(pg_catalog./) v_seconds);
         END IF;
         IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) v_deadline THEN
             RAISE EXCEPTION USING ERRCODE = 'query_canceled',
                 MESSAGE = pg_catalog.format('run "%s" is still %s after %s', p_run_id, v_run.state, p_timeout),
-                DETAIL = v_run.waiting_for,
-                HINT = 'It goes on in the background; see sync_runs, or wait longer with p_timeout.';
+                DETAIL = pg_catalog.concat('It has read ', v_read, ' so far.', CASE WHEN v_run.waiting_for IS NOT NULL THEN pg_catalog.format(' It waits: %s.', v_run.waiting_for) END),
+                HINT = 'The run continues in the background. Look at it in sync_runs, or wait longer with p_timeout.';
         END IF;
         COMMIT;
         PERFORM pg_catalog.pg_sleep(0.05);
@@ -77,32 +84,39 @@ BEGIN
         RAISE WARNING '%: %', v_name, v_warning;
     END LOOP;
     FOR v_stream IN SELECT s.stream FROM pg_catalog.jsonb_array_elements(v_run.report) AS s(stream) LOOP
-        RAISE NOTICE '%: stream %: %', v_name, v_stream OPERATOR(pg_catalog.->>) 'stream', v_stream OPERATOR(pg_catalog.->>) 'summary';
+        RAISE NOTICE '%: stream "%": %', v_name, v_stream OPERATOR(pg_catalog.->>) 'stream', v_stream OPERATOR(pg_catalog.->>) 'summary';
     END LOOP;
     IF v_run.state OPERATOR(pg_catalog.=) 'failed' THEN
         RAISE EXCEPTION USING ERRCODE = 'connection_failure',
             MESSAGE = pg_catalog.format('%s: %s', v_name, v_run.error_message),
-            DETAIL = pg_catalog.format('Run %s failed with %s after %s pages and %s records%s.%s', p_run_id, v_run.error_code, v_run.pages, v_run.received,
-                CASE WHEN v_run.kind OPERATOR(pg_catalog.=) ANY ('{check,preview}'::pg_catalog.text[]) THEN '' ELSE ', which are stored' END,
-                CASE WHEN v_run.retry_at IS NOT NULL THEN pg_catalog.format(' It is tried again at %s.', pg_catalog.date_trunc('second', v_run.retry_at)) ELSE '' END),
+            DETAIL = pg_catalog.format('Run %s failed with %s after %s%s.%s', p_run_id, v_run.error_code, v_read,
+                CASE WHEN v_run.kind OPERATOR(pg_catalog.=) ANY ('{check,preview}'::pg_catalog.text[]) OR v_run.received OPERATOR(pg_catalog.=) 0 THEN '' ELSE ', which are stored' END,
+                CASE WHEN v_run.retry_at IS NOT NULL THEN pg_catalog.format(' The next try is at %s.', pg_catalog.date_trunc('second', v_run.retry_at)) ELSE '' END),
             HINT = @extschema@.connector_service_hint(v_run.error_code);
     ELSIF v_run.state OPERATOR(pg_catalog.=) 'cancelled' THEN
         RAISE EXCEPTION USING ERRCODE = 'query_canceled',
-            MESSAGE = pg_catalog.format('%s: run "%s" was cancelled', v_name, p_run_id);
+            MESSAGE = pg_catalog.format('%s: run "%s" was cancelled', v_name, p_run_id),
+            DETAIL = coalesce(v_run.error_message, 'The run has no error_message.');
     END IF;
     v_seconds := greatest(EXTRACT(epoch FROM v_run.finished_at OPERATOR(pg_catalog.-) v_run.started_at), 0.001);
     IF v_run.kind OPERATOR(pg_catalog.=) ANY ('{check,preview}'::pg_catalog.text[]) THEN
         RAISE NOTICE '%: % succeeded in % s; nothing was stored', v_name, v_run.kind, pg_catalog.round(v_seconds, 2);
         RETURN;
     END IF;
-    RAISE NOTICE '%: succeeded in % s: % pages, % records (% inserted, % updated, % unchanged, % quarantined%), % records/s',
-        v_name, pg_catalog.round(v_seconds, 2), v_run.pages, v_run.received, v_run.inserted, v_run.updated, v_run.unchanged, v_run.quarantined,
+    RAISE NOTICE '%: succeeded in % s: % (% inserted, % updated, % unchanged, % quarantined%), % records/s',
+        v_name, pg_catalog.round(v_seconds, 2), v_read, v_run.inserted, v_run.updated, v_run.unchanged, v_run.quarantined,
         pg_catalog.concat(
             CASE WHEN v_run.deleted OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format(', %s deleted', v_run.deleted) END,
-            CASE WHEN v_run.unmapped OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format(', %s stored but not readable by their mapping', v_run.unmapped) END),
+            CASE WHEN v_run.unmapped OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format(', %s stored but not mapped', v_run.unmapped) END),
         pg_catalog.round(v_run.received OPERATOR(pg_catalog./) v_seconds);
     IF v_run.window_from IS NOT NULL THEN
-        RAISE NOTICE '%: asked for % to %', v_name, pg_catalog.date_trunc('second', v_run.window_from), pg_catalog.date_trunc('second', v_run.window_to);
+        RAISE NOTICE '%: requested records from % to %', v_name, pg_catalog.date_trunc('second', v_run.window_from), pg_catalog.concat(
+            pg_catalog.date_trunc('second', v_run.window_to),
+            -- Only a first sync leaves older records out.
+            CASE WHEN v_run.kind OPERATOR(pg_catalog.=) 'sync' AND NOT EXISTS (
+                SELECT FROM @extschema@.sync_runs r WHERE r.connector_id OPERATOR(pg_catalog.=) v_run.connector_id AND r.kind OPERATOR(pg_catalog.=) 'sync'
+                    AND r.state OPERATOR(pg_catalog.=) 'succeeded' AND r.run_id OPERATOR(pg_catalog.<>) p_run_id)
+                THEN '; older ones: connector_service_backfill(...)' END);
     END IF;
 END
 $$;
@@ -186,15 +200,15 @@ BEGIN
     IF p_new_key THEN
         v_current := @extschema@.connector_service_new_key();
         COMMIT;
-        RAISE NOTICE 'key % seals from now on', v_current;
+        RAISE NOTICE 'credentials are sealed with key % from now on', v_current;
     END IF;
     v_connectors := ARRAY(SELECT c.connector_id FROM @extschema@.connectors c ORDER BY c.connector_id);
     FOR v_first IN 1 .. pg_catalog.cardinality(v_connectors) BY 100 LOOP
-        -- A run that is going has opened its own.
+        -- A running sync has opened its credentials already.
         v_count := v_count OPERATOR(pg_catalog.+) @extschema@.connector_service_reseal(v_connectors[v_first : v_first OPERATOR(pg_catalog.+) 99]);
         COMMIT;
     END LOOP;
-    RAISE NOTICE 'credentials of % connectors were sealed again', v_count;
+    RAISE NOTICE 'credentials of % were sealed again', CASE WHEN v_count OPERATOR(pg_catalog.=) 1 THEN '1 connector' ELSE pg_catalog.concat(v_count, ' connectors') END;
 END
 $$;
 COMMENT ON PROCEDURE @extschema@.connector_service_rotate_key(boolean) IS 'Adds a new key to the key file, and seals all credentials of this database with it, a hundred connectors in one transaction. With p_new_key false: seals with the current key, after an interruption, or in another database of the server. Older keys stay in the key file until connector_service_retire_key(). Raises 55000 if a key is missing, or the key file cannot be written.';

@@ -26,9 +26,10 @@ BEGIN
                 EXISTS (SELECT FROM pg_roles r WHERE r.rolname = v_role AND NOT r.rolbypassrls)
                 OR EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles r ON r.oid IN (m.roleid, m.member) WHERE r.rolname = v_role)) THEN
             RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
-                MESSAGE = format('role "%s" exists, and is not as this extension would make it', v_role),
-                DETAIL = 'It has rights or members that the role of this name must not have.',
-                HINT = format('Find out who made it. If it is not used for anything else: DROP ROLE %I;', v_role);
+                MESSAGE = format('role "%s" already exists, with other rights than this extension would give it', v_role),
+                DETAIL = CASE v_role WHEN 'connector_service_engine' THEN 'This role must have BYPASSRLS, no other privilege, no LOGIN, no members and no memberships.'
+                    ELSE 'This role must not have LOGIN, SUPERUSER, CREATEROLE or REPLICATION.' END,
+                HINT = format('Find out who created it. If nothing else uses it: DROP ROLE %I;', v_role);
         END IF;
         -- A schema other than public is closed to them. Where they may use it already nothing is granted, because a grant
         -- in the script of an extension keeps pg_dump from seeing those of a user.
@@ -277,7 +278,7 @@ TO connector_service_admin, connector_service_app, connector_service_tenant;
 
 GRANT EXECUTE ON FUNCTION @extschema@.connector_service_tenant() TO PUBLIC;
 
--- Said once, to who installs it: whoever loses this file has lost every credential.
+-- The person who installs the extension is told where the key file is: without this file every credential is lost.
 
 DO $key$
 DECLARE
@@ -287,18 +288,18 @@ BEGIN
     IF v_status ->> 'key_problem' IS NOT NULL THEN
         RAISE WARNING USING
             MESSAGE = format('credentials cannot be sealed: %s', v_status ->> 'key_problem'),
-            DETAIL = format('The key file would be "%s".', v_file),
-            HINT = 'Name a file in a folder of the server''s user by connector_service.key_file, and restart the server.';
+            DETAIL = format('The key file is expected at "%s".', v_file),
+            HINT = 'Set connector_service.key_file to a file in a folder that the server''s user can write to, and restart the server.';
     ELSIF (v_status ->> 'key_is_in_data_directory')::boolean THEN
         RAISE WARNING USING
-            MESSAGE = format('credentials are sealed with a key in the file "%s", inside of the data directory', v_file),
-            DETAIL = 'A base backup carries the key along with what it seals.',
-            HINT = 'Name a file in another folder of the server''s user by connector_service.key_file, and restart the server.';
+            MESSAGE = format('the key that seals credentials is in the file "%s", inside the data directory', v_file),
+            DETAIL = 'A base backup contains the key together with the credentials that it seals.',
+            HINT = 'Set connector_service.key_file to a file in another folder that the server''s user can write to, and restart the server.';
     ELSIF v_file IS NOT NULL THEN
-        -- Whatever is less is not shown while an extension is created.
+        -- CREATE EXTENSION does not show a NOTICE.
         RAISE INFO USING
-            MESSAGE = format('credentials are sealed with a key in the file "%s", which is made with the first of them', v_file),
-            HINT = 'Back it up, apart from the database: no other copy of the key is anywhere. In a container, let it lie on a volume, by connector_service.key_file.';
+            MESSAGE = format('credentials are sealed with a key in the file "%s"; the first credential creates this file', v_file),
+            HINT = 'Back this file up, apart from the database: it is the only copy of the key. In a container, set connector_service.key_file to a file on a volume.';
     END IF;
 END
 $key$;

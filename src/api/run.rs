@@ -55,7 +55,7 @@ fn sync(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
     match store::with(|db| kind(db, connector))? {
         Some(source) if source.takes_files() => return again(connector),
         Some(source) if !source.is_asked() => {
-            notice!("connector \"{connector}\" takes what is pushed to it; there is nobody to ask");
+            notice!("connector \"{connector}\" takes webhooks only, so it cannot be synced");
             return Ok(None);
         }
         _ => {}
@@ -94,7 +94,7 @@ fn sync(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
             }
             Readiness::Busy => {
                 notice!(
-                    "connector \"{connector}\" is being changed by another transaction; not queued"
+                    "connector \"{connector}\" was not queued: another transaction is changing it"
                 );
                 return Ok(None);
             }
@@ -125,7 +125,7 @@ fn again(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
     match run {
         Some(_) => board::wake_at_commit(),
         None => notice!(
-            "connector \"{connector}\" has no file that waits; give it one by connector_service_upload()"
+            "connector \"{connector}\" has no file to store; upload one with connector_service_upload()"
         ),
     }
     Ok(run)
@@ -211,7 +211,7 @@ fn moment(at: impl Into<i64>) -> Result<DateTime<Utc>> {
     let micros = at.into().checked_add(946_684_800_000_000);
     let moment = micros.and_then(DateTime::from_timestamp_micros);
     moment.ok_or(Error::WrongSpan(
-        "it has no end, or lies beyond the calendar",
+        "the start or the end is infinite, or beyond the calendar",
     ))
 }
 
@@ -229,19 +229,19 @@ fn backfill(
     let to = to.min(moment(unsafe { pg_sys::GetCurrentTimestamp() })?);
     if from >= to {
         return Err(Error::WrongSpan(
-            "it does not begin before it ends, or before now",
+            "the start must be before the end and before now",
         ));
     }
     if step.as_micros() <= 0 {
-        return Err(Error::WrongSpan("its step is not longer than nothing"));
+        return Err(Error::WrongSpan("the step must be longer than zero"));
     }
     if store::with(|db| connector::is_paused(db, connector))? {
-        notice!("connector \"{connector}\" is paused; the backfill begins when it is active");
+        notice!("connector \"{connector}\" is paused; the backfill starts when it is active");
     }
     let runs = store::with(|db| {
         if kind(db, connector)?.is_some_and(|source| !source.is_asked()) {
             return Err(Error::WrongSpan(
-                "what the connector holds is given to it, and nothing is asked of anybody",
+                "a connector that takes files or webhooks cannot be backfilled",
             ));
         }
         if backfill::count(db, connector, from, to, step)? > backfill::MOST {

@@ -85,7 +85,7 @@ fn seal(
         };
         for (field, key) in &sealed.unopened {
             warning!(
-                "credential \"{field}\" is sealed with key {key}, which is not here; it cannot be used until the key file has it"
+                "credential \"{field}\" is sealed with key {key}, which is not in the key file; the credential cannot be used until the key is there"
             );
         }
         let opened = keys.map(|keys| open_credentials(&keys, place, &sealed.credentials));

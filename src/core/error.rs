@@ -51,7 +51,7 @@ codes! {
     /// credentials are good, and may not read this stream
     PermissionMissing "permission_missing" Mend "Let the credentials read the stream at the vendor, or leave it out of config.streams.";
     CredentialsRejected "credentials_rejected" Mend "Check the connector's credentials and what they are allowed to read.";
-    NotFound "not_found" Mend "Check the URL and path in the connector's config.";
+    NotFound "not_found" Mend "Check the names in the connector's config: the address, and the path, table or object.";
     /// any other 4xx: asking again the same way cannot help
     RequestRefused "request_refused" Mend "Check the connector's config against the vendor's documentation.";
     /// 3xx: redirects are never followed, they would carry credentials to another place

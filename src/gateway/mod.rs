@@ -24,7 +24,7 @@ use crate::{activity, board, guc, process, signals, trouble};
 pub const NAME: &str = "connector_service gateway";
 
 const CANNOT_LISTEN: &str = "gateway cannot listen";
-const OLD_CERTIFICATE: &str = "gateway goes on with the certificate that it has";
+const OLD_CERTIFICATE: &str = "gateway could not load its new certificate";
 
 /// Webhooks of one transaction. More: a longer one. Fewer: more waits for the disk.
 const AT_ONCE: usize = 128;
@@ -238,7 +238,7 @@ fn identity() -> Result<Option<Arc<Identity>>, String> {
         (None, None) => return Ok(None),
         (Some(certificate), Some(key)) => (certificate, key),
         // Not in clear, where somebody meant it to be sealed.
-        _ => return Err("of gateway_certificate and gateway_private_key one is not set".into()),
+        _ => return Err("only one of gateway_certificate and gateway_private_key is set".into()),
     };
     let identity = Identity::load(&certificate, &key).map_err(|error| error.to_string())?;
     Ok(Some(Arc::new(identity)))

@@ -40,7 +40,7 @@ pub fn answer(what: &Ask) -> Answer {
                 None => Answer::refusal(
                     413,
                     "too_large",
-                    "the page is too large; ask for less with limit",
+                    "the page is too large; give a smaller limit",
                 ),
             })
         }),
@@ -89,7 +89,7 @@ pub fn answer(what: &Ask) -> Answer {
                 None => Answer::refusal(
                     409,
                     "not_queued",
-                    "the connector is paused, takes what it is given, or is being changed at this moment",
+                    "the connector is paused, takes only files or webhooks, or is being changed by another transaction",
                 ),
             })
         }),
@@ -118,13 +118,13 @@ const COULD_NOT_ANSWER: &str = "gateway could not answer a request";
 /// What is done for a request, for pg_stat_activity.
 fn named(what: &Ask) -> &'static str {
     match what {
-        Ask::Ready => "answering whether it is ready",
-        Ask::Webhook(_) => "answering a webhook",
-        Ask::Prometheus(_) => "answering Prometheus",
-        Ask::Metrics(..) => "answering for metrics",
-        Ask::MayUpload(_) => "answering whether a file may come",
-        Ask::Tenants(_) => "answering for tenants",
-        Ask::Overview(..) => "answering for an overview",
+        Ask::Ready => "checking whether the gateway is ready",
+        Ask::Webhook(_) => "storing a webhook",
+        Ask::Prometheus(_) => "reading samples for Prometheus",
+        Ask::Metrics(..) => "reading metrics",
+        Ask::MayUpload(_) => "checking the token of an upload",
+        Ask::Tenants(_) => "reading tenants",
+        Ask::Overview(..) => "reading an overview",
         Ask::Resolve(..) => "resolving an alert",
         Ask::Replay(..) => "replaying a connector's quarantine",
         Ask::Sync(..) => "queueing a sync",
@@ -158,11 +158,11 @@ fn tenant_of(db: &mut Db, grant: Grant, connector: Uuid) -> Result<Option<Uuid>>
 }
 
 fn forbidden() -> Answer {
-    Answer::refusal(403, "forbidden", "the token does not open this")
+    Answer::refusal(403, "forbidden", "the token does not allow this")
 }
 
 fn unknown(what: &str) -> Answer {
-    let message = format!("there is no such {what}, as far as the token opens");
+    let message = format!("no such {what}, or the token does not allow access to it");
     Answer::refusal(404, "not_found", &message)
 }
 
@@ -170,7 +170,11 @@ fn unknown(what: &str) -> Answer {
 fn refusal(error: &Error) -> Answer {
     let Error::Sql { code, message, .. } = error else {
         trouble::trouble(COULD_NOT_ANSWER, error);
-        return Answer::refusal(500, "internal", "it could not be answered");
+        return Answer::refusal(
+            500,
+            "internal",
+            "the request failed; the server's log says why",
+        );
     };
     let refuse = |status, word| Answer::refusal(status, word, message);
     match *code {
@@ -180,13 +184,19 @@ fn refusal(error: &Error) -> Answer {
         PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT => refuse(404, "not_found"),
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE => refuse(409, "wrong_state"),
         PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED => refuse(413, "too_large"),
-        PgSqlErrorCode::ERRCODE_QUERY_CANCELED => {
-            Answer::refusal(504, "timeout", "it took too long, and was not done")
-        }
+        PgSqlErrorCode::ERRCODE_QUERY_CANCELED => Answer::refusal(
+            504,
+            "timeout",
+            "the request took too long, and was rolled back",
+        ),
         _ if error.is_momentary() => Answer::busy(1),
         _ => {
             trouble::trouble(COULD_NOT_ANSWER, error);
-            Answer::refusal(500, "internal", "it could not be answered")
+            Answer::refusal(
+                500,
+                "internal",
+                "the request failed; the server's log says why",
+            )
         }
     }
 }
@@ -199,7 +209,7 @@ fn ready() -> Answer {
         let library = env!("CARGO_PKG_VERSION");
         if installation.version != library {
             problems.push(format!(
-                "the library is version {library}, the installed SQL {}",
+                "the library is version {library}, the installed SQL is version {}",
                 installation.version
             ));
         }

@@ -11,7 +11,7 @@ use connector_service_core::source::hook::{Delivery, Hook, Pushed, Refusal};
 use connector_service_core::source::{self, Definition};
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::store::webhook::{self, Target};
 use crate::store::{key, limited, tx};
 use crate::{activity, guc, trouble};
@@ -25,8 +25,8 @@ const AFTER_TROUBLE: u32 = 30;
 /// again.
 const KEPT_BYTES: usize = 16 * 1024 * 1024;
 
-const COULD_NOT_LOOK_UP: &str = "gateway could not look a webhook's connector up";
-const COULD_NOT_STORE: &str = "gateway could not store what was pushed";
+const COULD_NOT_LOOK_UP: &str = "gateway could not look up the connector of a webhook";
+const COULD_NOT_STORE: &str = "gateway could not store a webhook";
 
 /// Connectors that were opened, so that each is opened once and not for each event.
 #[derive(Default)]
@@ -82,7 +82,10 @@ pub fn take(hooks: &mut Hooks, pushed: Vec<Asked>) {
     if pushed.is_empty() {
         return;
     }
-    let _doing = activity::doing(format!("storing {} webhooks", pushed.len()));
+    let _doing = activity::doing(format!(
+        "storing {}",
+        counted(pushed.len() as u64, "webhook")
+    ));
     let ids = pushed.iter().filter_map(webhook_of);
     let ids = ids.map(|webhook| webhook.connector).collect();
     let known = limited(guc::gateway_timeout(), |db| {

@@ -35,10 +35,10 @@ pub fn look(db: &mut Db) -> Result<Installation> {
     let rows = db.run(
         "SELECT e.extversion, EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_cron'),
             CASE
-                WHEN i.only_row IS NULL THEN 'the row of installation is gone'
+                WHEN i.only_row IS NULL THEN 'the table installation has no row'
                 WHEN i.held_since IS NOT NULL THEN i.held_because
-                WHEN i.system_identifier <> s.system_identifier THEN 'this server is not the one it was installed on'
-                WHEN i.database_oid <> d.oid THEN 'this database is a copy of another one'
+                WHEN i.system_identifier <> s.system_identifier THEN 'the extension was installed on another server'
+                WHEN i.database_oid <> d.oid THEN 'this database is a copy of another database'
             END,
             EXISTS (SELECT FROM @extschema@.connectors), EXISTS (SELECT FROM @extschema@.tenants OFFSET 1)
          FROM pg_catalog.pg_extension e LEFT JOIN @extschema@.installation i ON true, pg_catalog.pg_control_system() s,

@@ -13,7 +13,7 @@ use super::run::{Claimed, Kind};
 use super::{
     Alarm, Db, backfill, bounded, fact, lock, metric, quarantine, raw, run, state, upload,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::fault;
 
 /// Longest time in which the records of a page are tried one by one.
@@ -181,8 +181,9 @@ fn judge(
     let mut problem = None;
     if let Some(count) = page.count.filter(|count| count.vendor > count.read) {
         problem = Some(format!(
-            "the vendor counts {} records where {} came; see sync_runs, and have the stream read again by deleting its row in sync_state",
-            count.vendor, count.read
+            "the vendor counts {}, but {} came; to read the stream again: connector_service_refresh(...)",
+            counted(count.vendor, "record"),
+            count.read
         ));
     }
     if let Some(shown) = &page.all {
@@ -193,7 +194,7 @@ fn judge(
             }
             Missing::Doubtful(missing, stored) => {
                 problem = Some(format!(
-                    "{missing} of {stored} records are not shown any more, which is too many to believe; none was marked as deleted"
+                    "{missing} of {stored} records are missing at the source, too many to be deletions; none was marked as deleted"
                 ));
             }
         }

@@ -276,7 +276,7 @@ fn delete_corrected(
     let count = missing.len() as i64;
     if !is_sure && count > FEW && count * 2 > earlier {
         let warning = format!(
-            "{count} of the {earlier} rows of the file of the same name are not in this one, which is too many for a correction; they stay. Config's \"replaces\" says what is meant: \"file\", \"all\" or \"nothing\""
+            "{count} of {earlier} rows of the earlier file with this name are not in the new one, too many for a correction; they are kept. Set \"replaces\" in config to \"file\", \"all\" or \"nothing\" to say what a file replaces"
         );
         run::warn(db, claimed.run, token, &warning)?;
         return Ok(0);

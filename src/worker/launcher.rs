@@ -214,7 +214,7 @@ impl Launcher {
                 format!(
                     "connector_service found {NO_SLOT} for database \"{database}\"; its connectors are not synced"
                 ),
-                "Raise max_worker_processes and restart the server; the launcher goes on trying."
+                "Raise max_worker_processes and restart the server. The launcher keeps trying."
             );
         }
     }

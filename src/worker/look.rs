@@ -4,6 +4,7 @@ use connector_service_core::error::Failure;
 use connector_service_core::fetch::{FetchedPage, Looked};
 use serde_json::{Value, json};
 
+use crate::error::counted;
 use crate::store::preview;
 use crate::store::run::{Claimed, Kind};
 
@@ -21,7 +22,7 @@ pub fn report(claimed: &Claimed, looked: Looked) -> Value {
     let mut page = match result {
         Ok(Some(page)) => page,
         Ok(None) => {
-            let summary = "not there at the vendor, and left out";
+            let summary = "left out: the vendor does not have it";
             return json!({"stream": stream, "ok": true, "summary": summary});
         }
         Err(failure) => return failed(&stream, &failure),
@@ -35,14 +36,14 @@ pub fn report(claimed: &Claimed, looked: Looked) -> Value {
         None => (true, read, None),
         Some(Ok(Some(found))) => (true, format!("{read}; {}", would(&found)), Some(found)),
         Some(Ok(None)) => {
-            let why = "facts are being changed by another session, so none were derived";
+            let why = "no facts were derived, because another session is changing facts";
             (true, format!("{read}; {why}"), None)
         }
         Some(Err(error)) => {
             let code = error.sqlstate();
             (
                 false,
-                format!("{read}; it could not be stored (SQLSTATE {code})"),
+                format!("{read}; the page could not be stored (SQLSTATE {code})"),
                 None,
             )
         }
@@ -65,10 +66,12 @@ pub fn report(claimed: &Claimed, looked: Looked) -> Value {
 
 fn failed(stream: &str, failure: &Failure) -> Value {
     let hint = failure.code.hint();
+    let named = format!("stream \"{stream}\": ");
     json!({
         "stream": stream,
         "ok": false,
-        "summary": format!("{}. {hint}", failure.message),
+        // The stream is named beside the summary.
+        "summary": format!("{}. {hint}", failure.message.trim_start_matches(&named)),
         "error_code": failure.code.word(),
         "error_message": failure.message,
         "hint": hint,
@@ -76,11 +79,14 @@ fn failed(stream: &str, failure: &Failure) -> Value {
 }
 
 fn read(page: &FetchedPage) -> String {
-    let (records, rejected) = (page.records.len(), page.rejected.len());
+    let (records, rejected) = (page.records.len() as u64, page.rejected.len());
     match (records, rejected) {
-        (0, 0) => "nothing to read".to_owned(),
-        (_, 0) => format!("{records} records on the first page"),
-        _ => format!("{records} records on the first page, and {rejected} that cannot be stored"),
+        (0, 0) => "no records".to_owned(),
+        (_, 0) => format!("{} on the first page", counted(records, "record")),
+        _ => format!(
+            "{} on the first page, and {rejected} that cannot be stored",
+            counted(records, "record")
+        ),
     }
 }
 
@@ -103,7 +109,7 @@ fn would(found: &Value) -> String {
     let example = text(found, "/unreadable/0/example");
     if !example.is_empty() {
         let unmapped = count("/unmapped").max(1);
-        line += &format!("; {unmapped} not readable by their mapping, such as: {example}");
+        line += &format!("; {unmapped} not mapped, such as: {example}");
     }
     line
 }

@@ -134,7 +134,7 @@ fn a_preview_reports_the_metrics_of_one_page_and_stores_nothing() {
         found["summary"]
             .as_str()
             .unwrap()
-            .contains("not readable by their mapping, such as: the amount at $.amount"),
+            .contains("not mapped, such as: the amount at $.amount"),
         "{run}"
     );
 
@@ -191,7 +191,7 @@ fn psql_shows_what_a_check_found_and_the_catalog_says_what_each_type_needs() {
     );
     let shown = stage.cluster.script("app", &sql);
     for line in [
-        "shop: stream locations: 12 records on the first page",
+        "shop: stream \"locations\": 12 records on the first page",
         "shop: check succeeded in ",
     ] {
         assert!(shown.contains(line), "{shown}");

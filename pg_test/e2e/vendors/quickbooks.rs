@@ -505,7 +505,7 @@ fn quickbooks_opens_an_alert_while_fewer_records_arrive_than_it_counts() {
         "{run}"
     );
     let open = "SELECT count(*) FROM data_quality_alerts WHERE alert_type = 'completeness' AND severity = 'critical' AND NOT resolved
-                AND message LIKE 'shop, stream %: the vendor counts % records where % came%'";
+                AND message LIKE 'connector \"shop\", stream \"%\": the vendor counts % records, but % came%'";
     let count =
         |stage: &mut Stage<QuickBooks>| stage.client.query_one(open, &[]).unwrap().get::<_, i64>(0);
     assert_eq!(count(&mut stage), ENTITIES.len() as i64);

@@ -586,7 +586,7 @@ fn salesforce_opens_an_alert_while_fewer_records_arrive_than_it_counts() {
     let mut stage = Stage::new(Salesforce::new(Way::ClientCredentials));
     stage.changes(20, &mut Random(41));
     let open = "SELECT count(*) FROM data_quality_alerts WHERE alert_type = 'completeness' AND NOT resolved
-                AND message LIKE 'shop, stream opportunities: the vendor counts %'";
+                AND message LIKE 'connector \"shop\", stream \"opportunities\": the vendor counts %'";
     for (hidden, alerts) in [(2, 1), (0, 0)] {
         stage.hosted().fake.hidden = hidden;
         stage.sync();

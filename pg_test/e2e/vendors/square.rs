@@ -663,7 +663,7 @@ fn square_s_team_members_are_not_deleted_when_most_of_them_are_missing() {
     assert_eq!(
         messages,
         [
-            "shop, stream team_members: 25 of 30 records are not shown any more, which is too many to believe; none was marked as deleted"
+            "connector \"shop\", stream \"team_members\": 25 of 30 records are missing at the source, too many to be deletions; none was marked as deleted"
         ]
     );
     // They were there all the time.

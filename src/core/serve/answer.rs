@@ -49,7 +49,7 @@ impl Answer {
     }
 
     pub fn unauthorized() -> Answer {
-        let message = "a bearer token that is valid is needed";
+        let message = "missing or invalid bearer token";
         Answer::refusal(401, "unauthorized", message)
             .with(hyper::header::WWW_AUTHENTICATE, "Bearer")
     }

@@ -91,7 +91,7 @@ pub fn ask(db: &mut Db, connector: Uuid) -> Result<()> {
     db.run(
         "INSERT INTO @extschema@.sync_runs (connector_id, tenant_id, requested_by, retry_at, waiting_for)
          SELECT c.connector_id, c.tenant_id, 'webhook', CASE WHEN c.last_sync_at > now() - make_interval(secs => $2) THEN c.last_sync_at + make_interval(secs => $2) END,
-            CASE WHEN c.last_sync_at > now() - make_interval(secs => $2) THEN 'more that changes' END
+            CASE WHEN c.last_sync_at > now() - make_interval(secs => $2) THEN 'more changes' END
          FROM @extschema@.connectors c WHERE c.connector_id = $1 AND c.status = 'active'
          ON CONFLICT (connector_id) WHERE state IN ('queued', 'running') AND kind = 'sync'
          -- One that waits in its middle does not read again what it has read.

@@ -24,7 +24,7 @@ use crate::{activity, board, fault, guc, signals, trouble};
 /// How far back a first sync reads when the connector's config does not say.
 const FIRST_SYNC_READS: chrono::TimeDelta = chrono::TimeDelta::days(30);
 
-const COULD_NOT_BEGIN: &str = "could not begin a sync";
+const COULD_NOT_BEGIN: &str = "could not start a sync";
 
 /// Shortest time between two looks for the horizon of the queue. Shorter: who ends many runs a second looks for it as
 /// often. Longer: more entries of runs that have ended since are passed over.
@@ -166,7 +166,7 @@ impl Turn {
             Waiting::Some => {}
             Waiting::ClockWasSetBack => self.queue = Queue::default(),
         }
-        let _doing = activity::doing("taking runs up");
+        let _doing = activity::doing("starting runs");
         match tx(|db| self.prepare(db, tenants, usize::MAX)) {
             Err(error) if self.is_refusal(&error) => self.claim_one_by_one(tenants),
             prepared => {
@@ -188,7 +188,7 @@ impl Turn {
                         return Err(error);
                     };
                     trouble::trouble_of(COULD_NOT_BEGIN, connector, &error);
-                    let words = format!("the run could not begin: {}", error.words());
+                    let words = format!("the run could not start: {}", error.words());
                     let failure = Failure::new(Code::StoreFailed, words);
                     let refused = end::refuse(run, connector, &failure);
                     if refused.is_err() {
@@ -307,7 +307,7 @@ fn open(keys: Option<&Keyring>, claimed: &Claimed) -> std::result::Result<Creden
         return Ok(Credentials::default());
     }
     let Some(keys) = keys else {
-        let message = "the key file is missing, or not the one that credentials are sealed with";
+        let message = "the key file is missing, or does not contain the key of these credentials";
         return Err(Failure::new(Code::KeyMissing, message));
     };
     open_credentials(keys, &place(claimed), &sealed).map_err(|error| {

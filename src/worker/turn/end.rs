@@ -29,7 +29,7 @@ const PATIENCE: u32 = 4;
 /// running. Shorter: more work for nothing.
 const LONGEST_TROUBLE: Duration = Duration::from_secs(60);
 
-const COULD_NOT_END: &str = "could not write down how a run ended";
+const COULD_NOT_END: &str = "could not record the end of a run";
 
 /// A run that has ended, which the tables do not say yet.
 pub(super) struct Ended {
@@ -116,7 +116,10 @@ impl Turn {
         result: &std::result::Result<(), Failure>,
         refused: &Error,
     ) -> Result<()> {
-        let words = format!("its end could not be written down: {}", refused.words());
+        let words = format!(
+            "the end of the run could not be recorded: {}",
+            refused.words()
+        );
         let failure = match result {
             Ok(()) => Failure::new(Code::StoreFailed, words),
             Err(failure) => Failure::new(failure.code, format!("{}; {words}", failure.message)),

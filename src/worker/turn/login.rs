@@ -154,7 +154,7 @@ impl Turn {
             if left.is_zero() {
                 for LoginInFlight { connector, .. } in in_flight {
                     warning!(
-                        "connector_service ends while connector \"{connector}\" is logging in: a refresh token that the vendor replaces is lost"
+                        "connector_service stops while connector \"{connector}\" is logging in: if the vendor replaces its refresh token, the new one is lost"
                     );
                 }
                 break;

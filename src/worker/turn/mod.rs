@@ -23,7 +23,7 @@ use self::aside::Aside;
 use self::claim::Queue;
 use self::settle::Unsettled;
 use crate::board::Errand;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::guc::{self, Scheduler};
 use crate::store::connector::{Due, Found, Which};
 use crate::store::installation::{self, Installation, Tenants};
@@ -35,10 +35,10 @@ use crate::{activity, board, signals, trouble};
 
 const SYNCS_NOTHING: &str = "syncs nothing";
 const COULD_NOT_LOOK: &str = "could not look for work";
-const COULD_NOT_TAKE_OVER: &str = "could not take an interrupted run up again";
+const COULD_NOT_TAKE_OVER: &str = "could not resume an interrupted run";
 const COULD_NOT_END_PAUSED: &str = "could not end the run of a paused connector";
-const COULD_NOT_QUEUE: &str = "could not queue a sync that is due";
-const COULD_NOT_GO_ON: &str = "could not let a run go on that had waited";
+const COULD_NOT_QUEUE: &str = "could not queue a due sync";
+const COULD_NOT_GO_ON: &str = "could not resume a waiting run";
 
 /// Longest time between two looks at the tables. Longer: what no signal told is found later. Shorter: an idle
 /// database does more work.
@@ -221,10 +221,7 @@ impl Turn {
     /// Gives the runs of dead workers back to the queue: of earlier lives of this one, and, as the first worker, of
     /// those that there are no longer.
     fn take_over(&self) -> Result<()> {
-        let failure = Failure::new(
-            Code::WorkerRestarted,
-            "the worker ended while the run was going",
-        );
+        let failure = Failure::new(Code::WorkerRestarted, "the worker ended during the run");
         let again = |db: &mut Db, worker, only| {
             run::requeue_orphans(db, worker, self.token, &failure, MOST_ATTEMPTS, only)
         };
@@ -261,7 +258,10 @@ impl Turn {
             }
         }
         if count > 0 {
-            log!("connector_service takes {count} interrupted runs up again");
+            log!(
+                "connector_service resumes {}",
+                counted(count, "interrupted run")
+            );
         }
         Ok(())
     }
@@ -339,7 +339,7 @@ impl Turn {
     /// Queues what is due, and lets go on what has waited. Where that is refused, each by itself, so that one connector's
     /// trouble stays its own.
     fn queue(&mut self, due: Due, asked_by: &str) -> Result<(u64, Found)> {
-        let _doing = activity::doing("queueing what is due");
+        let _doing = activity::doing("queueing due syncs");
         let aside = self.unqueued.now();
         let queued = tx(|db| {
             let waited = run::end_waits(db, None)? + backfill::release_all(db)?;
@@ -408,11 +408,8 @@ impl Turn {
 
     /// What pg_stat_activity shows of this worker.
     fn show_activity(&self) {
-        let text = match self.going.len() {
-            1 => "1 sync is going".to_owned(),
-            count => format!("{count} syncs are going"),
-        };
-        activity::idle(text);
+        let syncs = counted(self.going.len() as u64, "sync");
+        activity::idle(format!("{syncs} running"));
     }
 
     /// Whether there are more workers than there should be, and this one has nothing left to do.
@@ -509,12 +506,12 @@ fn reason_to_idle(installation: &Installation) -> Option<String> {
     let library = env!("CARGO_PKG_VERSION");
     if installation.version != library {
         return Some(format!(
-            "the library is version {library} and the installed SQL is version {}; ALTER EXTENSION connector_service UPDATE brings them together",
+            "the library is version {library} and the installed SQL is version {}; run ALTER EXTENSION connector_service UPDATE",
             installation.version
         ));
     }
     installation
         .held
         .as_ref()
-        .map(|why| format!("{why}; SELECT connector_service_adopt() lets it call the vendors"))
+        .map(|why| format!("{why}; to sync from this database: SELECT connector_service_adopt()"))
 }

@@ -214,7 +214,7 @@ impl Turn {
 
 /// What could not be written down is no reason to end anything.
 pub(super) fn said(written: Result<()>) {
-    const COULD_NOT_SAY: &str = "could not write down how a run goes";
+    const COULD_NOT_SAY: &str = "could not record the progress of a run";
     match written {
         Ok(()) => trouble::over(COULD_NOT_SAY),
         Err(error) => trouble::trouble(COULD_NOT_SAY, &error),

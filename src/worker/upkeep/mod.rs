@@ -63,12 +63,12 @@ const BUSY_LOOK: Duration = Duration::from_secs(1);
 /// Longest time between two looks.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
 
-const COULD_NOT_LOOK: &str = "could not look for what is left to do";
+const COULD_NOT_LOOK: &str = "could not look for upkeep work";
 const COULD_NOT_DERIVE: &str = "could not derive the facts of stored records";
 const COULD_NOT_SUM: &str = "could not sum the days that changed";
-const COULD_NOT_CHECK: &str = "could not look over the data";
+const COULD_NOT_CHECK: &str = "could not check data quality";
 const COULD_NOT_REFRESH: &str = "could not refresh monthly_revenue";
-const COULD_NOT_TIDY: &str = "could not delete what is old";
+const COULD_NOT_TIDY: &str = "could not delete old rows";
 
 /// Entry point of the upkeep process of one database.
 #[pg_guard]
@@ -404,7 +404,7 @@ impl Upkeep {
 
 /// Deletes some of what is old enough to go. Returns how long there is nothing to do.
 fn tidy() -> Duration {
-    let _doing = activity::doing("deleting what is old");
+    let _doing = activity::doing("deleting old rows");
     let began = Instant::now();
     let guc::Retention {
         runs,
