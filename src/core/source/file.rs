@@ -7,11 +7,11 @@ use encoding_rs::Encoding;
 use serde_json::{Map, Value};
 
 use super::settings::{Settings, wrong};
-use super::{About, Definition, Field, Position, Reader, Request, Response, Source, Start, Stream};
+use super::{About, Definition, Field, Position, Reader, Request, Response, Source, Stream};
 use crate::error::{Code, Failure};
 use crate::file::layout::{Family, Header, Layout, Replaces};
 use crate::file::value::{DateFormat, Marks, Type};
-use crate::record::{Page, Window};
+use crate::record::Page;
 
 pub struct Csv;
 pub struct Excel;
@@ -187,13 +187,6 @@ fn reader(layout: Layout) -> Result<Box<dyn Reader>, Failure> {
 impl Reader for FileReader {
     fn streams(&self) -> &[Stream] {
         &self.streams
-    }
-
-    fn window(&self, _: &Stream, _: Option<&Value>, start: Start) -> Result<Window, Failure> {
-        Ok(Window {
-            from: None,
-            to: start.now,
-        })
     }
 
     fn request(&self, _: &Position) -> Result<Request, Failure> {

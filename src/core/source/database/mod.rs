@@ -31,11 +31,11 @@ use super::reading::{self, strange};
 use super::settings::Settings;
 use super::window::{AHEAD, BEHIND, highest};
 use super::{
-    About, Definition, Field, Position, Reader, Request, Response, Source, Start, Stream, Verdict,
+    About, Definition, Field, Position, Reader, Request, Response, Source, Stream, Verdict,
 };
 use crate::error::{Code, Failure};
 use crate::json::{self, RecordLimits, Spec};
-use crate::record::{Page, Window};
+use crate::record::Page;
 use crate::template::parse_any;
 
 pub struct Postgres;
@@ -303,22 +303,10 @@ impl DatabaseReader {
     }
 }
 
+/// A pass has no window of its own: where a batch begins is known once its columns are.
 impl Reader for DatabaseReader {
     fn streams(&self) -> &[Stream] {
         &self.streams
-    }
-
-    fn window(
-        &self,
-        _stream: &Stream,
-        _cursor: Option<&Value>,
-        start: Start,
-    ) -> Result<Window, Failure> {
-        // Where a batch begins is known once its columns are.
-        Ok(Window {
-            from: None,
-            to: start.now,
-        })
     }
 
     fn request(&self, _at: &Position) -> Result<Request, Failure> {

@@ -5,7 +5,7 @@ mod fuzz;
 use serde_json::json;
 
 use super::*;
-use crate::source::find;
+use crate::source::{Start, find};
 
 fn definition(config: Value) -> Definition {
     let mut all = json!({"host": "db.example.com", "database": "shop"});
