@@ -9,6 +9,7 @@
 //! What is pushed instead of asked for is in [`hook`].
 
 pub mod api;
+mod common;
 pub mod database;
 mod file;
 pub mod hook;
@@ -35,6 +36,7 @@ use crate::file::layout::Layout;
 use crate::json::RecordLimits;
 use crate::record::{Page, Window};
 use crate::secret::{Credentials, Secret};
+use common::Common;
 use hook::Hook;
 pub use request::{Method, Request, Response};
 
@@ -104,7 +106,14 @@ pub struct Definition {
 
 /// One opened connector: pure functions over the streams that it has.
 pub trait Reader: Send + Sync {
-    fn streams(&self) -> &[Stream];
+    /// What it shares with the other vendors, where it is a vendor's.
+    fn common(&self) -> Option<&Common> {
+        None
+    }
+
+    fn streams(&self) -> &[Stream] {
+        self.common().map_or(&[], |common| &common.streams)
+    }
 
     /// The span of data the next pass over `stream` asks for. `cursor` is [`crate::record::StreamState::at`].
     fn window(
@@ -112,7 +121,15 @@ pub trait Reader: Send + Sync {
         stream: &Stream,
         cursor: Option<&Value>,
         start: Start,
-    ) -> Result<Window, Failure>;
+    ) -> Result<Window, Failure> {
+        Ok(match self.common() {
+            Some(common) => common.since.window(stream, cursor, start),
+            None => Window {
+                from: None,
+                to: start.now,
+            },
+        })
+    }
 
     /// Whether a window's end bounds what comes. Otherwise everything since its beginning does, and of the parts of a
     /// backfill the first one brings all.
@@ -154,7 +171,7 @@ pub trait Reader: Send + Sync {
 
     /// The account at the vendor whose requests are counted together. `None`: nobody counts.
     fn account(&self) -> Option<&Account> {
-        None
+        self.common().map(|common| &common.account)
     }
 
     /// What a response, read or refused, says of the account's allowance.
@@ -266,6 +283,13 @@ pub struct Position<'a> {
     pub high: Option<&'a Value>,
     /// The token that [`Reader::login`] brought.
     pub access: Option<&'a Access>,
+}
+
+impl Position<'_> {
+    /// The access token, once the login has brought one.
+    pub fn token(&self) -> Option<&Secret> {
+        self.access.map(|access| &access.token)
+    }
 }
 
 impl Start {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::{Position, Response};
 use crate::error::{Code, Failure};
 use crate::json::{self, Found, RecordLimits, Spec};
+use crate::record::Page;
 
 /// Where records lie in a body, with dots between keys; see [`Spec`].
 #[derive(Default)]
@@ -111,6 +112,27 @@ pub fn next<T: DeserializeOwned + Default>(at: &Position) -> Result<T, Failure> 
 pub fn token(next: &impl Serialize) -> Result<Value, Failure> {
     serde_json::to_value(next)
         .map_err(|_| Failure::new(Code::Internal, "a page token does not serialise"))
+}
+
+/// A page of what was found, and where the pass goes on; `None`: it ends.
+pub fn page(
+    found: Found,
+    next: Option<impl Serialize>,
+    high: Option<Value>,
+) -> Result<Page, Failure> {
+    Ok(Page {
+        records: found.records,
+        rejected: found.rejected,
+        deleted: found.deleted,
+        next: next.as_ref().map(token).transpose()?,
+        high,
+        ..Page::default()
+    })
+}
+
+/// A page without records, which leaves the cursor where it is.
+pub fn step(at: &Position, next: Option<impl Serialize>) -> Result<Page, Failure> {
+    page(Found::default(), next, at.high.cloned())
 }
 
 pub fn strange(what: &str) -> Failure {

@@ -78,8 +78,12 @@ impl Request {
         self
     }
 
-    pub fn bearer(self, token: &Secret) -> Request {
-        self.header("Authorization", format!("Bearer {}", token.text()))
+    /// Before the login there is no token, and the request shows none.
+    pub fn bearer(self, token: Option<&Secret>) -> Request {
+        match token {
+            Some(token) => self.header("Authorization", format!("Bearer {}", token.text())),
+            None => self,
+        }
     }
 
     pub fn basic(self, user: &Secret, password: &Secret) -> Request {
@@ -89,12 +93,17 @@ impl Request {
     }
 }
 
-/// An address below another one, with each step of the path and each parameter encoded.
-pub fn below(base: &Url, path: &[&str], query: &[(&str, &str)]) -> Url {
+/// An address below another one, with each step of the path encoded.
+pub fn below(base: &Url, path: &[&str]) -> Url {
     let mut url = base.clone();
     if let Ok(mut steps) = url.path_segments_mut() {
         steps.pop_if_empty().extend(path);
     }
+    url
+}
+
+/// The address with each of these parameters, encoded.
+pub fn with_query(mut url: Url, query: &[(&str, impl AsRef<str>)]) -> Url {
     if !query.is_empty() {
         url.query_pairs_mut().extend_pairs(query);
     }
@@ -134,11 +143,16 @@ impl Response {
             .find(|(n, _)| n == name)
             .map(|(_, v)| v.as_str())
     }
+
+    /// A failure that names the status.
+    pub fn failure(&self, code: Code, what: impl fmt::Display) -> Failure {
+        Failure::new(code, format!("HTTP {} ({what})", self.status))
+    }
 }
 
 /// What a status means where the vendor's own rules do not say otherwise.
 pub fn verdict_by_status(got: &Response) -> Verdict {
-    let fail = |code, what: &str| Failure::new(code, format!("HTTP {} ({what})", got.status));
+    let fail = |code, what: &str| got.failure(code, what);
     match got.status {
         200..=299 => Verdict::Read,
         300..=399 => Verdict::Fail(fail(Code::Redirected, "a redirect")),

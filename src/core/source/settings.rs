@@ -5,14 +5,16 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 use url::Url;
 
 use super::api::join;
 use super::table::Row;
+use super::window::Since;
 use super::{Definition, Field, Stream};
 use crate::error::{Code, Failure};
+use crate::json::RecordLimits;
 use crate::secret::{Credentials, Secret};
 use crate::template::parse_any;
 
@@ -33,6 +35,7 @@ pub const PACE: Field = Field {
 pub struct Settings {
     config: Map<String, Value>,
     credentials: Credentials,
+    pub limits: RecordLimits,
 }
 
 pub fn wrong(message: impl Into<String>) -> Failure {
@@ -54,6 +57,7 @@ impl Settings {
         Ok(Settings {
             config,
             credentials: definition.credentials.clone(),
+            limits: definition.limits,
         })
     }
 
@@ -160,6 +164,19 @@ impl Settings {
         })
     }
 
+    /// Where passes begin; `read` reads the vendor's stamps.
+    pub fn since(
+        &self,
+        lookback: TimeDelta,
+        read: fn(&str) -> Option<DateTime<Utc>>,
+    ) -> Result<Since, Failure> {
+        Ok(Since {
+            start_date: self.start_date()?,
+            lookback,
+            read,
+        })
+    }
+
     /// Which streams are read: those that config names, or the default ones.
     pub fn streams<R: Row>(&self) -> Result<Vec<Stream>, Failure> {
         let all = R::ROWS;
@@ -193,6 +210,19 @@ impl Settings {
     pub fn is_chosen(&self) -> bool {
         self.value("streams").is_some()
     }
+}
+
+/// The address of a site that is given as a name, as a host, or as a whole URL; `domain` is what a name lacks.
+pub fn site(text: &str, domain: &str) -> Result<Url, Failure> {
+    let text = text.trim_end_matches('/');
+    let url = if text.contains("://") {
+        text.to_owned()
+    } else if text.contains('.') {
+        format!("https://{text}")
+    } else {
+        format!("https://{text}{domain}")
+    };
+    join(&url, "")
 }
 
 pub fn missing(name: &str) -> Failure {

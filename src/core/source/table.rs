@@ -37,11 +37,6 @@ pub fn row<R: Row>(stream: &Stream) -> Result<&'static R, Failure> {
     found.ok_or_else(|| Failure::new(Code::Internal, format!("no stream \"{}\"", stream.name)))
 }
 
-/// Whether a stream that may not be read is no failure.
-pub fn is_left_out<R: Row>(stream: &Stream, is_chosen: bool) -> bool {
-    !is_chosen && row::<R>(stream).is_ok_and(R::optional)
-}
-
 /// What people have to know of a vendor with this table.
 pub fn about<R: Row>(
     kind: &'static str,

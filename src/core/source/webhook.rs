@@ -12,10 +12,10 @@ use super::hook::signature::{self, Encoding, Secrets};
 use super::hook::{self, Delivery, Hook, Pushed, Refusal, told};
 use super::settings::{Settings, missing, wrong};
 use super::window::AHEAD;
-use super::{About, Definition, Field, Position, Reader, Request, Response, Source, Start, Stream};
+use super::{About, Definition, Field, Position, Reader, Request, Response, Source};
 use crate::error::{Code, Failure};
 use crate::json::RecordLimits;
-use crate::record::{Page, Window};
+use crate::record::Page;
 
 pub struct Webhook;
 
@@ -269,17 +269,6 @@ impl WebhookHook {
 struct Nothing;
 
 impl Reader for Nothing {
-    fn streams(&self) -> &[Stream] {
-        &[]
-    }
-
-    fn window(&self, _: &Stream, _: Option<&Value>, start: Start) -> Result<Window, Failure> {
-        Ok(Window {
-            from: None,
-            to: start.now,
-        })
-    }
-
     fn request(&self, _: &Position) -> Result<Request, Failure> {
         Err(nobody())
     }

@@ -12,7 +12,7 @@ use quick_xml::events::{BytesStart, Event};
 use zip::ZipArchive;
 use zip::read::ZipFile;
 
-use super::super::text::{Meter, is_too_long};
+use super::super::decoded::{Meter, is_too_long};
 use super::{Content, failure_of, refused, spoiled};
 use crate::error::Failure;
 

@@ -8,11 +8,13 @@
 
 mod archive;
 mod ods;
+mod rows;
 mod sheet;
 mod xls;
 mod xlsx;
 
-use self::sheet::{About, Budget, Rows};
+use self::rows::{Budget, Rows};
+use self::sheet::About;
 use super::layout::Layout;
 use super::row::Row;
 use super::{Content, failure_of, refused, spoiled};

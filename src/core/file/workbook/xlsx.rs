@@ -7,7 +7,8 @@ use quick_xml::events::{BytesStart, Event};
 
 use super::super::row::Kind;
 use super::archive::{Archive, attribute, damaged};
-use super::sheet::{About, MOST_ROWS, Merged, Remembered, Rows, place};
+use super::rows::Rows;
+use super::sheet::{About, MOST_ROWS, Merged, Remembered, place};
 use super::{Content, Failure, failure_of, refused, spoiled};
 
 /// What the texts of a workbook may take in memory, where they all are: their bytes, and so many for each.

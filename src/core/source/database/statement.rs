@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use super::position::{Kind, Next};
 use super::server::{Make, Server};
 use super::table::{From, Table};
-use super::{Kind, Next};
 
 /// One statement, with values in their places.
 pub struct Query {

@@ -2,10 +2,13 @@
 
 mod fuzz;
 
-use serde_json::json;
+use chrono::TimeDelta;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::source::find;
+use crate::error::Code;
+use crate::json::RecordLimits;
+use crate::source::{Position, Response, Start, find};
 
 fn definition(config: Value) -> Definition {
     let mut all = json!({"host": "db.example.com", "database": "shop"});

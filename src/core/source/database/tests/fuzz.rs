@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::fuzz::{Random, damaged, each, memory};
+use crate::source::window::AHEAD;
+use crate::template::parse_any;
 
 const STAMPS: &[&str] = &[
     "2026-02-20T10:00:00Z",

@@ -6,6 +6,7 @@
 //! what comes after the last document instead. A list has no child rows: where those count, each document is read by
 //! itself.
 
+mod streams;
 mod tables;
 mod webhook;
 
@@ -17,94 +18,28 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::error::{Code, Failure};
-use crate::json::RecordLimits;
 use crate::record::{Page, Window};
 use crate::secret::Secret;
+use crate::source::api::join;
+use crate::source::common::Common;
 use crate::source::database::{self, Make, keys};
 use crate::source::hook::Hook;
 use crate::source::reading::{self, Shape, strange};
-use crate::source::request::{below, verdict_by_status};
-use crate::source::settings::{PACE, START_DATE, STREAMS, Settings, missing};
-use crate::source::table::{Row, about, row};
-use crate::source::window::{AHEAD, BEHIND, Since, highest};
+use crate::source::request::{below, verdict_by_status, with_query};
+use crate::source::settings::{PACE, START_DATE, STREAMS, Settings, missing, wrong};
+use crate::source::table::{about, row};
+use crate::source::window::{AHEAD, BEHIND, highest};
 use crate::source::{
     About, Account, Definition, Field, Position, Reader, Request, Response, Source, Start, Stream,
-    StreamAbout, Verdict,
+    Verdict,
 };
 use crate::template::parse_any;
+use streams::Spec;
 
 pub struct ErpNext;
 
-/// Everything that is known of a stream.
-struct Spec {
-    about: StreamAbout,
-    doctype: &'static str,
-    /// Whether the child rows count.
-    children: bool,
-    /// Whether the site may be without it: an app of its own, or a right that few have.
-    optional: bool,
-    /// What else a document must be.
-    filter: Option<(&'static str, i64)>,
-}
-
-const fn spec(name: &'static str, doctype: &'static str, default: bool) -> Spec {
-    Spec {
-        about: StreamAbout { name, default },
-        doctype,
-        children: false,
-        optional: false,
-        filter: None,
-    }
-}
-
-const SPECS: &[Spec] = &[
-    spec("sales_invoices", "Sales Invoice", true),
-    spec("purchase_invoices", "Purchase Invoice", true),
-    spec("bins", "Bin", true),
-    Spec {
-        children: true,
-        optional: true,
-        ..spec("timesheets", "Timesheet", true)
-    },
-    Spec {
-        optional: true,
-        ..spec("expense_claims", "Expense Claim", true)
-    },
-    Spec {
-        optional: true,
-        ..spec("salary_slips", "Salary Slip", true)
-    },
-    spec("items", "Item", false),
-    spec("customers", "Customer", false),
-    spec("suppliers", "Supplier", false),
-    spec("payment_entries", "Payment Entry", false),
-    spec("journal_entries", "Journal Entry", false),
-    Spec {
-        // Its name is not the final one before.
-        filter: Some(("to_rename", 0)),
-        ..spec("gl_entries", "GL Entry", false)
-    },
-    Spec {
-        filter: Some(("to_rename", 0)),
-        ..spec("stock_ledger_entries", "Stock Ledger Entry", false)
-    },
-    spec("employees", "Employee", false),
-];
-
 /// Documents of one page.
 const PAGE: usize = 500;
-
-impl Row for Spec {
-    const ROWS: &'static [Spec] = SPECS;
-
-    fn about(&self) -> StreamAbout {
-        self.about
-    }
-
-    fn ordered(&self) -> bool {
-        true
-    }
-}
 
 const CREDENTIALS: &[Field] = &[
     Field {
@@ -164,12 +99,8 @@ impl Source for ErpNext {
             let tables: Result<Vec<_>, Failure> = tables.collect();
             return database::reader(Make::MySql, tables?, &settings, connector.limits);
         }
-        let since = Since {
-            start_date: settings.start_date()?,
-            // An hour is there twice when clocks are put back, and long transactions stamp early.
-            lookback: TimeDelta::hours(2),
-            read: parse_any,
-        };
+        // An hour is there twice when clocks are put back, and long transactions stamp early.
+        let since = settings.since(TimeDelta::hours(2), naive)?;
         let site = settings.place(&["base_url", "url", "site", "site_url"])?;
         let key = settings.need(&["api_key"])?;
         let secret = settings.need(&["api_secret"])?;
@@ -178,25 +109,18 @@ impl Source for ErpNext {
             true => site,
             false => format!("https://{site}"),
         };
-        let base = crate::source::api::join(&site, "").map_err(|_| {
-            crate::source::settings::wrong("\"base_url\" is not an http or https URL")
-        })?;
+        let base =
+            join(&site, "").map_err(|_| wrong("\"base_url\" is not an http or https URL"))?;
+        let host = base.host_str().unwrap_or_default();
+        let account = Account {
+            name: format!("erpnext {host} {}", key.fingerprint()),
+            every: Duration::from_millis(50),
+            burst: 10,
+        };
         Ok(Box::new(ErpNextReader {
-            streams,
-            since,
-            is_chosen: settings.is_chosen(),
-            account: Account {
-                name: format!(
-                    "erpnext {} {}",
-                    base.host_str().unwrap_or_default(),
-                    key.fingerprint()
-                ),
-                every: settings.pace(Duration::from_millis(50))?,
-                burst: 10,
-            },
+            common: Common::new(&settings, streams, since, account)?,
             base,
             token: Secret::new([b"token ", key.expose(), b":", secret.expose()].concat()),
-            limits: connector.limits,
         }))
     }
 
@@ -206,15 +130,10 @@ impl Source for ErpNext {
 }
 
 struct ErpNextReader {
-    streams: Vec<Stream>,
     base: Url,
-    since: Since,
-    /// Streams were named, so that one that is not there is a failure.
-    is_chosen: bool,
+    common: Common,
     /// The whole header.
     token: Secret,
-    account: Account,
-    limits: RecordLimits,
 }
 
 /// How a pass goes on.
@@ -305,17 +224,13 @@ impl ErpNextReader {
             filters.push(json!([by, "<", stamp(span.to + AHEAD)]));
         }
         query.push(("filters", Value::from(filters).to_string()));
-        let query: Vec<(&str, &str)> = query
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
-        below(&self.base, &["api", "resource", doctype], &query)
+        with_query(below(&self.base, &["api", "resource", doctype]), &query)
     }
 }
 
 impl Reader for ErpNextReader {
-    fn streams(&self) -> &[Stream] {
-        &self.streams
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
     }
 
     fn window(
@@ -324,9 +239,7 @@ impl Reader for ErpNextReader {
         cursor: Option<&Value>,
         start: Start,
     ) -> Result<Window, Failure> {
-        let read = |text: &str| naive(text);
-        let since = Since { read, ..self.since };
-        let mut window = since.window(stream, cursor, start);
+        let mut window = self.common.since.window(stream, cursor, start);
         if cursor.is_none() {
             // By the clock of a site that is furthest behind.
             window.from = window.from.map(|from| from - BEHIND);
@@ -338,7 +251,7 @@ impl Reader for ErpNextReader {
         let spec: &Spec = row(at.stream)?;
         let next: Next = reading::next(at)?;
         let url = match (next.names.last(), next.step) {
-            (Some(name), _) => below(&self.base, &["api", "resource", spec.doctype, name], &[]),
+            (Some(name), _) => below(&self.base, &["api", "resource", spec.doctype, name]),
             (None, Step::List) => {
                 let filters = spec.filter.map(|(field, value)| json!([field, "=", value]));
                 let fields: &[&str] = if spec.children {
@@ -379,11 +292,9 @@ impl Reader for ErpNextReader {
             return verdict_by_status(got);
         };
         let next: Next = reading::next(at).unwrap_or_default();
-        let is_optional = spec.optional && !self.is_chosen && at.next.is_none();
+        let is_optional = spec.optional && !self.common.is_chosen && at.next.is_none();
         let absent = |why: &str| Verdict::Absent(format!("{} {why}", spec.doctype));
-        let fail = |code, what: String| {
-            Verdict::Fail(Failure::new(code, format!("HTTP {} ({what})", got.status)))
-        };
+        let fail = |code, what: String| Verdict::Fail(got.failure(code, what));
         match got.status {
             // One that was deleted since it was listed, or is as gone as the site said.
             404 if !next.names.is_empty() => Verdict::Read,
@@ -441,10 +352,6 @@ impl Reader for ErpNextReader {
         if let Some((row, moment)) = last.and_then(|row| Some((row, row.modified.clone()?))) {
             next.after = Some((moment, name_of(&row.name)));
         }
-        let mut page = Page {
-            high,
-            ..Page::default()
-        };
         if spec.children {
             next.names = listed
                 .data
@@ -453,29 +360,22 @@ impl Reader for ErpNextReader {
                 .map(|row| name_of(&row.name))
                 .collect();
             // The list has passed them, and they are not stored before each of them is.
-            page.high = at.high.cloned();
-        } else {
-            let shape = Shape {
-                path: "data",
-                key: &["name"],
-                ..Shape::default()
-            };
-            let found = reading::read(&at.stream.name, got, &shape, self.limits)?;
-            (page.records, page.rejected) = (found.records, found.rejected);
+            return reading::step(at, goes_on(next));
         }
-        page.next = goes_on(next)?;
-        Ok(page)
-    }
-
-    fn account(&self) -> Option<&Account> {
-        Some(&self.account)
+        let shape = Shape {
+            path: "data",
+            key: &["name"],
+            ..Shape::default()
+        };
+        let found = self.common.read(at, got, &shape)?;
+        reading::page(found, goes_on(next), high)
     }
 }
 
 /// The next document, the next page, or the deletions.
-fn goes_on(next: Next) -> Result<Option<Value>, Failure> {
+fn goes_on(next: Next) -> Option<Next> {
     if !next.names.is_empty() || next.more {
-        return reading::token(&next).map(Some);
+        return Some(next);
     }
     let deletions = Next {
         step: Step::Deleted,
@@ -483,7 +383,7 @@ fn goes_on(next: Next) -> Result<Option<Value>, Failure> {
         ..Next::default()
     };
     let follow = next.again && next.step == Step::List;
-    follow.then(|| reading::token(&deletions)).transpose()
+    follow.then_some(deletions)
 }
 
 impl ErpNextReader {
@@ -495,14 +395,11 @@ impl ErpNextReader {
         next: Next,
         name: &str,
     ) -> Result<Page, Failure> {
-        let mut page = Page {
-            high: at.high.cloned(),
-            ..Page::default()
-        };
         if got.status == 404 {
-            page.deleted.push(format!("{}/{name}", at.stream.name));
-            page.next = goes_on(next)?;
-            return Ok(page);
+            return Ok(Page {
+                deleted: vec![format!("{}/{name}", at.stream.name)],
+                ..reading::step(at, goes_on(next))?
+            });
         }
         let shape = Shape {
             path: "data",
@@ -510,20 +407,20 @@ impl ErpNextReader {
             stamp: "modified",
             ..Shape::default()
         };
-        let found = reading::read(&at.stream.name, got, &shape, self.limits)?;
+        let found = self.common.read(at, got, &shape)?;
         // Among the deletions it is only asked for to see that it is there.
-        if next.step == Step::List {
-            // A later stamp than the list's would pass those that are still to be read.
-            if next.names.is_empty()
-                && let Some((moment, _)) = &next.after
-            {
-                let cap = at.window.to + AHEAD;
-                page.high = highest(at.high, std::slice::from_ref(moment), cap, naive).0;
-            }
-            (page.records, page.rejected) = (found.records, found.rejected);
+        if next.step == Step::Deleted {
+            return reading::step(at, goes_on(next));
         }
-        page.next = goes_on(next)?;
-        Ok(page)
+        let high = match &next.after {
+            Some((moment, _)) if next.names.is_empty() => {
+                let cap = at.window.to + AHEAD;
+                highest(at.high, std::slice::from_ref(moment), cap, naive).0
+            }
+            // A later stamp than the list's would pass those that are still to be read.
+            _ => at.high.cloned(),
+        };
+        reading::page(found, goes_on(next), high)
     }
 }
 
@@ -543,9 +440,5 @@ fn deleted(at: &Position, got: &Response, mut next: Next) -> Result<Page, Failur
         let creation = creation.ok_or_else(|| strange("a deletion has no \"creation\""))?;
         next.after = Some((creation, name_of(&last.name)));
     }
-    Ok(Page {
-        next: goes_on(next)?,
-        high: at.high.cloned(),
-        ..Page::default()
-    })
+    reading::step(at, goes_on(next))
 }

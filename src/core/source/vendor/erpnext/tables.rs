@@ -3,7 +3,7 @@
 //! A table is named after its doctype, with `tab` before it and its blanks in it. Children lie in tables of their own
 //! and are made anew with each save, so they are read with their parents.
 
-use super::Spec;
+use super::streams::Spec;
 use crate::source::database::{From, Table};
 use crate::source::table::Row;
 

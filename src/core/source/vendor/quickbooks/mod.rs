@@ -5,95 +5,37 @@
 //! behind everything, and the place of the others does not matter. Only where more records than a page share one
 //! second the offset counts, and then pages overlap by half.
 
+mod capture;
+mod login;
+mod streams;
 mod webhook;
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
 use crate::error::{Code, Failure};
-use crate::json::RecordLimits;
-use crate::record::{Count, Page, Window};
-use crate::secret::Secret;
+use crate::record::{Count, Page};
+use crate::source::common::Common;
 use crate::source::hook::Hook;
 use crate::source::reading::{self, Shape, strange};
-use crate::source::request::{below, verdict_by_status};
+use crate::source::request::{below, verdict_by_status, with_query};
 use crate::source::settings::{PACE, START_DATE, STREAMS, Settings, missing};
-use crate::source::table::{Row, about, row};
-use crate::source::token::{self, USUAL};
-use crate::source::window::{Since, highest};
+use crate::source::table::{about, row};
+use crate::source::window::highest;
 use crate::source::{
-    About, Account, Definition, Field, Grant, Login, Position, Reader, Request, Response, Source,
-    Start, Stream, StreamAbout, Verdict,
+    About, Account, Definition, Field, Login, Position, Reader, Request, Response, Source, Verdict,
 };
 use crate::template::parse_any;
+use capture::captured_since;
+use login::OAuth;
+use streams::{Spec, stamp};
 
 pub struct QuickBooks;
-
-/// Everything that is known of a stream.
-struct Spec {
-    about: StreamAbout,
-    entity: &'static str,
-    /// Whether rows that are not active are left out unless asked for.
-    named: bool,
-    /// Read whole: a sale changes what is on hand, and may not move the stamp.
-    whole: bool,
-    /// Whether change data capture tells what was deleted.
-    capture: bool,
-}
-
-const fn spec(name: &'static str, entity: &'static str, default: bool) -> Spec {
-    Spec {
-        about: StreamAbout { name, default },
-        entity,
-        named: false,
-        whole: false,
-        capture: true,
-    }
-}
-
-const SPECS: &[Spec] = &[
-    spec("invoices", "Invoice", true),
-    spec("sales_receipts", "SalesReceipt", true),
-    spec("credit_memos", "CreditMemo", true),
-    spec("refund_receipts", "RefundReceipt", true),
-    spec("bills", "Bill", true),
-    spec("purchases", "Purchase", true),
-    spec("vendor_credits", "VendorCredit", true),
-    Spec {
-        named: true,
-        whole: true,
-        ..spec("items", "Item", true)
-    },
-    Spec {
-        capture: false,
-        ..spec("time_activities", "TimeActivity", true)
-    },
-    spec("payments", "Payment", false),
-    spec("bill_payments", "BillPayment", false),
-    spec("deposits", "Deposit", false),
-    spec("journal_entries", "JournalEntry", false),
-    Spec {
-        named: true,
-        ..spec("accounts", "Account", false)
-    },
-    Spec {
-        named: true,
-        ..spec("customers", "Customer", false)
-    },
-    Spec {
-        named: true,
-        ..spec("employees", "Employee", false)
-    },
-    Spec {
-        named: true,
-        ..spec("vendors", "Vendor", false)
-    },
-];
 
 /// Lower ones are ignored by the vendor.
 const MINOR_VERSION: &str = "75";
@@ -106,28 +48,6 @@ const MOST_KNOWN: usize = 10_000;
 
 /// What is later than this before a pass began may still come to light, and is not counted: the next pass reads it.
 const LOOKBACK: TimeDelta = TimeDelta::minutes(5);
-
-/// Most objects of one answer of change data capture, which has no pages.
-const CAPTURED: usize = 1_000;
-
-/// How far back change data capture goes, less an hour.
-const CAPTURE_KEPT: TimeDelta = TimeDelta::hours(30 * 24 - 1);
-
-impl Row for Spec {
-    const ROWS: &'static [Spec] = SPECS;
-
-    fn about(&self) -> StreamAbout {
-        self.about
-    }
-
-    fn ordered(&self) -> bool {
-        true
-    }
-
-    fn whole(&self) -> bool {
-        self.whole
-    }
-}
 
 /// Names of the company's id.
 const REALM: &[&str] = &["realm_id", "realmId", "company_id"];
@@ -196,11 +116,7 @@ impl Source for QuickBooks {
         let token_url = settings.url("token_url")?;
         let usual = "https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer";
         let realm = settings.place(REALM)?;
-        let since = Since {
-            start_date: settings.start_date()?,
-            lookback: LOOKBACK,
-            read: parse_any,
-        };
+        let since = settings.since(LOOKBACK, parse_any)?;
         let login = OAuth {
             url: token_url.map_or_else(|| crate::source::api::join(usual, ""), Ok)?,
             client_id: settings.need(&["client_id"])?,
@@ -208,18 +124,16 @@ impl Source for QuickBooks {
             refresh: settings.need(&["refresh_token"])?,
         };
         let realm = realm.ok_or_else(|| missing("realm_id"))?;
+        // 500 a minute for each company is the vendor's limit.
+        let account = Account {
+            name: format!("quickbooks {realm}"),
+            every: Duration::from_millis(130),
+            burst: 10,
+        };
         Ok(Box::new(QuickBooksReader {
-            streams,
-            since,
+            common: Common::new(&settings, streams, since, account)?,
+            base: below(&base, &["v3", "company", &realm]),
             login,
-            // 500 a minute for each company is the vendor's limit.
-            account: Account {
-                name: format!("quickbooks {realm}"),
-                every: settings.pace(Duration::from_millis(130))?,
-                burst: 10,
-            },
-            base: below(&base, &["v3", "company", &realm], &[]),
-            limits: connector.limits,
         }))
     }
 
@@ -230,13 +144,10 @@ impl Source for QuickBooks {
 }
 
 struct QuickBooksReader {
-    streams: Vec<Stream>,
     /// The company's.
     base: Url,
-    since: Since,
+    common: Common,
     login: OAuth,
-    account: Account,
-    limits: RecordLimits,
 }
 
 /// How a pass goes on.
@@ -263,42 +174,9 @@ enum Step {
     Capture,
 }
 
-fn stamp(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
-}
-
-impl Spec {
-    /// What a query is about: from a moment on, up to another.
-    fn conditions(&self, from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>) -> String {
-        let mut conditions = Vec::new();
-        if self.named {
-            conditions.push("Active IN (true, false)".to_owned());
-        }
-        if let Some(from) = from {
-            conditions.push(format!("MetaData.LastUpdatedTime >= '{}'", stamp(from)));
-        }
-        if let Some(to) = to {
-            conditions.push(format!("MetaData.LastUpdatedTime <= '{}'", stamp(to)));
-        }
-        match conditions.as_slice() {
-            [] => String::new(),
-            conditions => format!(" WHERE {}", conditions.join(" AND ")),
-        }
-    }
-}
-
 impl Reader for QuickBooksReader {
-    fn streams(&self) -> &[Stream] {
-        &self.streams
-    }
-
-    fn window(
-        &self,
-        stream: &Stream,
-        cursor: Option<&Value>,
-        start: Start,
-    ) -> Result<Window, Failure> {
-        Ok(self.since.window(stream, cursor, start))
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
     }
 
     fn request(&self, at: &Position) -> Result<Request, Failure> {
@@ -312,13 +190,13 @@ impl Reader for QuickBooksReader {
                     ("changedSince", since.as_str()),
                     ("minorversion", MINOR_VERSION),
                 ];
-                below(&self.base, &["cdc"], &query)
+                with_query(below(&self.base, &["cdc"]), &query)
             }
             Step::Count => {
                 let conditions = spec.conditions(at.window.from, Some(settled(at)));
                 let query = format!("SELECT COUNT(*) FROM {}{conditions}", spec.entity);
                 let query = [("query", query.as_str()), ("minorversion", MINOR_VERSION)];
-                below(&self.base, &["query"], &query)
+                with_query(below(&self.base, &["query"]), &query)
             }
             Step::Query => {
                 let to = (!spec.whole).then_some(at.window.to);
@@ -329,15 +207,13 @@ impl Reader for QuickBooksReader {
                     next.skip + 1
                 );
                 let query = [("query", query.as_str()), ("minorversion", MINOR_VERSION)];
-                below(&self.base, &["query"], &query)
+                with_query(below(&self.base, &["query"]), &query)
             }
         };
         // Without it the answer is XML.
-        let request = Request::get(url).header("Accept", "application/json");
-        Ok(match at.access {
-            Some(access) => request.bearer(&access.token),
-            None => request,
-        })
+        Ok(Request::get(url)
+            .header("Accept", "application/json")
+            .bearer(at.token()))
     }
 
     fn login(&self) -> Option<&dyn Login> {
@@ -345,12 +221,7 @@ impl Reader for QuickBooksReader {
     }
 
     fn verdict(&self, at: &Position, got: &Response) -> Verdict {
-        let fail = |code, message: &str| {
-            Verdict::Fail(Failure::new(
-                code,
-                format!("HTTP {} ({message})", got.status),
-            ))
-        };
+        let fail = |code, what: &str| Verdict::Fail(got.failure(code, what));
         let fault = || fault_code(&reading::problem(got));
         match got.status {
             403 if fault().as_deref() == Some("3100") => fail(
@@ -372,7 +243,7 @@ impl Reader for QuickBooksReader {
             400 => match fault().as_deref() {
                 Some("3200") => fail(Code::CredentialsRejected, "the token was refused"),
                 Some("3001") => Verdict::Retry(
-                    Failure::new(Code::RateLimited, "HTTP 400 (too many requests)")
+                    got.failure(Code::RateLimited, "too many requests")
                         .after(Some(Duration::from_secs(60))),
                 ),
                 _ => verdict_by_status(got),
@@ -390,10 +261,6 @@ impl Reader for QuickBooksReader {
             Step::Count => counted(at, got, spec, next),
             Step::Capture => self.captured(at, got, spec),
         }
-    }
-
-    fn account(&self) -> Option<&Account> {
-        Some(&self.account)
     }
 }
 
@@ -421,11 +288,6 @@ fn settled(at: &Position) -> DateTime<Utc> {
     at.window.to - LOOKBACK
 }
 
-fn captured_since(at: &Position) -> DateTime<Utc> {
-    let from = at.window.from.unwrap_or_default();
-    from.max(at.start.now - CAPTURE_KEPT)
-}
-
 impl QuickBooksReader {
     fn queried(
         &self,
@@ -441,7 +303,7 @@ impl QuickBooksReader {
             stamp: "MetaData.LastUpdatedTime",
             ..Shape::default()
         };
-        let found = match reading::read(&at.stream.name, got, &shape, self.limits) {
+        let found = match self.common.read(at, got, &shape) {
             // "Nothing found" is an empty object.
             Err(failure) if failure.code == Code::UnexpectedShape => {
                 is_empty_query(got)?;
@@ -519,49 +381,9 @@ impl QuickBooksReader {
             }
         };
         Ok(Page {
-            next: Some(reading::token(&next)?),
-            records: found.records,
-            rejected: found.rejected,
             // One that enters a second pushes those behind it into the next page.
             overlaps: true,
-            high,
-            ..Page::default()
-        })
-    }
-
-    /// What was deleted since the last pass. The records that changed have been queried.
-    fn captured(&self, at: &Position, got: &Response, spec: &Spec) -> Result<Page, Failure> {
-        check(&reading::around(got, "CDCResponse"))?;
-        let shape = Shape {
-            path: &format!("CDCResponse.*.QueryResponse.*.{}", spec.entity),
-            key: &["Id"],
-            gone: Some(("status", "\"Deleted\"")),
-            ..Shape::default()
-        };
-        let found = match reading::read(&at.stream.name, got, &shape, self.limits) {
-            Err(failure) if failure.code == Code::UnexpectedShape => {
-                is_empty_capture(got)?;
-                Default::default()
-            }
-            found => found?,
-        };
-        let came = found.records.len() + found.deleted.len();
-        let warning = if came >= CAPTURED {
-            Some(
-                "QuickBooks reports at most 1000 changes at once, and there were more; what was deleted beyond them is not known. Sync oftener.",
-            )
-        } else if at.start.is_later_than(CAPTURE_KEPT, at.window.from) {
-            Some(
-                "QuickBooks reports deletions of the last 30 days, and the last sync is longer ago; what was deleted before is not known.",
-            )
-        } else {
-            None
-        };
-        Ok(Page {
-            deleted: found.deleted,
-            high: at.high.cloned(),
-            warning: warning.map(|text| format!("stream \"{}\": {text}", at.stream.name)),
-            ..Page::default()
+            ..reading::page(found, Some(next), high)?
         })
     }
 }
@@ -589,9 +411,7 @@ fn counted(at: &Position, got: &Response, spec: &Spec, next: Next) -> Result<Pag
             vendor: answer.response.total,
             read: next.read,
         }),
-        next: goes_on.as_ref().map(reading::token).transpose()?,
-        high: at.high.cloned(),
-        ..Page::default()
+        ..reading::step(at, goes_on)?
     })
 }
 
@@ -608,62 +428,5 @@ fn is_empty_query(got: &Response) -> Result<(), Failure> {
             "the answer is of another entity than was asked for",
         )),
         false => Ok(()),
-    }
-}
-
-fn is_empty_capture(got: &Response) -> Result<(), Failure> {
-    #[derive(Deserialize)]
-    struct Answer {
-        #[serde(rename = "CDCResponse")]
-        responses: Vec<Captured>,
-    }
-    #[derive(Deserialize)]
-    struct Captured {
-        #[serde(rename = "QueryResponse")]
-        responses: Vec<serde_json::Map<String, Value>>,
-    }
-    let answer: Answer = reading::whole(got)?;
-    let mut responses = answer
-        .responses
-        .iter()
-        .flat_map(|captured| &captured.responses);
-    match responses.any(|response| response.contains_key("Fault")) {
-        true => Err(strange("the answer is a fault of QuickBooks'")),
-        false => Ok(()),
-    }
-}
-
-/// Tokens by refresh token.
-struct OAuth {
-    url: Url,
-    client_id: Secret,
-    client_secret: Secret,
-    refresh: Secret,
-}
-
-impl Login for OAuth {
-    fn request(&self, _start: Start, refresh: Option<&Secret>) -> Result<Request, Failure> {
-        let token = refresh.unwrap_or(&self.refresh);
-        let form = [
-            ("grant_type", "refresh_token".into()),
-            ("refresh_token", token.text()),
-        ];
-        let form: Vec<(&str, &str)> = form
-            .iter()
-            .map(|(name, text)| (*name, text.as_ref()))
-            .collect();
-        Ok(Request::post_form(self.url.clone(), &form)
-            .basic(&self.client_id, &self.client_secret)
-            .header("Accept", "application/json"))
-    }
-
-    fn granted(
-        &self,
-        _start: Start,
-        refresh: Option<&Secret>,
-        got: &Response,
-    ) -> Result<Grant, Failure> {
-        let sent = refresh.unwrap_or(&self.refresh);
-        Ok(token::answer(got, &USUAL)?.grant(Some(sent), None))
     }
 }

@@ -13,7 +13,7 @@ use url::Url;
 use crate::error::{Code, Failure};
 use crate::secret::Secret;
 use crate::source::request::{below, verdict_by_status};
-use crate::source::settings::{Settings, missing, wrong};
+use crate::source::settings::{Settings, missing, site, wrong};
 use crate::source::token::{self, USUAL};
 use crate::source::{Access, Grant, Login, Request, Response, Start, Verdict};
 
@@ -70,8 +70,13 @@ impl SalesforceLogin {
             true => "https://test.salesforce.com",
             false => "https://login.salesforce.com",
         };
+        // `acme`, `acme.my.salesforce.com` or the whole address.
         let domain = settings.place(&["domain", "my_domain", "instance_url"])?;
-        let domain = domain.map(|domain| my_domain(&domain)).transpose()?;
+        let domain = domain.map(|domain| {
+            site(&domain, ".my.salesforce.com")
+                .map_err(|_| wrong("the Salesforce domain is neither a name nor an https address"))
+        });
+        let domain = domain.transpose()?;
         let elsewhere = settings.url("base_url")?;
         let own = elsewhere.clone().or(domain);
         let central_url = || crate::source::api::join(central, "");
@@ -157,20 +162,6 @@ impl SalesforceLogin {
     }
 }
 
-/// `acme`, `acme.my.salesforce.com` or the whole address.
-fn my_domain(text: &str) -> Result<Url, Failure> {
-    let text = text.trim_end_matches('/');
-    let url = if text.contains("://") {
-        text.to_owned()
-    } else if text.contains('.') {
-        format!("https://{text}")
-    } else {
-        format!("https://{text}.my.salesforce.com")
-    };
-    crate::source::api::join(&url, "")
-        .map_err(|_| wrong("the Salesforce domain is neither a name nor an https address"))
-}
-
 fn rsa_key(pem: &Secret) -> Result<RsaKeyPair, Failure> {
     let unreadable =
         || wrong("credentials' \"private_key\" is not an RSA key of at least 2048 bits in PEM");
@@ -219,7 +210,7 @@ fn escaped(text: &Secret) -> String {
 
 impl Login for SalesforceLogin {
     fn request(&self, start: Start, refresh: Option<&Secret>) -> Result<Request, Failure> {
-        let url = below(&self.host, &["services", "oauth2", "token"], &[]);
+        let url = below(&self.host, &["services", "oauth2", "token"]);
         let form = |pairs: &[(&str, &str)]| Ok(Request::post_form(url.clone(), pairs));
         match &self.flow {
             Flow::ClientCredentials { id, secret } => form(&[
@@ -256,7 +247,7 @@ impl Login for SalesforceLogin {
                 form(&pairs)
             }
             Flow::Soap { user, password } => {
-                let url = below(&self.host, &["services", "Soap", "u", SOAP_VERSION], &[]);
+                let url = below(&self.host, &["services", "Soap", "u", SOAP_VERSION]);
                 let body = format!(
                     "<?xml version=\"1.0\" encoding=\"utf-8\"?><env:Envelope xmlns:env=\"http://schemas.xmlsoap.org/soap/envelope/\"><env:Body><n1:login xmlns:n1=\"urn:partner.soap.sforce.com\"><n1:username>{}</n1:username><n1:password>{}</n1:password></n1:login></env:Body></env:Envelope>",
                     escaped(user),

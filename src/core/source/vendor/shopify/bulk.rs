@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
+use super::nodes::Node;
 use super::streams::Spec;
-use super::{Next, Node, ShopifyReader, filter};
+use super::{Next, ShopifyReader, filter};
 use crate::error::{Code, Failure};
+use crate::json::Found;
 use crate::record::{Count, Page};
 use crate::source::reading::{self, Shape, strange};
 use crate::source::request::verdict_by_status;
@@ -102,8 +104,8 @@ impl Bulk {
             200 | 206 => Verdict::Read,
             // The address is good for a week.
             400 | 403 | 404 | 410 => {
-                let message = format!("HTTP {} (the file is not there any more)", got.status);
-                Verdict::Expired(Failure::new(Code::RequestRefused, message))
+                let what = "the file is not there any more";
+                Verdict::Expired(got.failure(Code::RequestRefused, what))
             }
             _ => verdict_by_status(got),
         })
@@ -184,18 +186,13 @@ impl ShopifyReader {
         bulk: Bulk,
         mut file: File,
     ) -> Result<Page, Failure> {
-        let mut page = Page {
-            high: at.high.cloned(),
-            ..Page::default()
-        };
         let Some((lines, used)) = lines(got, &file)? else {
             file.part *= 2;
             if file.part > LONGEST_LINE {
                 let message = format!("a line of the file is longer than {LONGEST_LINE} bytes");
                 return Err(Failure::new(Code::ResponseTooLarge, message));
             }
-            page.next = goes_on(next, bulk, file)?;
-            return Ok(page);
+            return reading::step(at, Some(goes_on(next, bulk, file)));
         };
         let got = Response {
             status: 200,
@@ -215,10 +212,10 @@ impl ShopifyReader {
             key: &["id"],
             ..Shape::default()
         };
-        if !nodes.is_empty() {
-            let found = reading::read(&at.stream.name, &got, &shape, self.limits)?;
-            (page.records, page.rejected) = (found.records, found.rejected);
-        }
+        let found = match nodes.is_empty() {
+            true => Found::default(),
+            false => self.common.read(at, &got, &shape)?,
+        };
         file.read += nodes.len() as u64;
         file.offset += used;
         file.part = PART;
@@ -226,29 +223,28 @@ impl ShopifyReader {
         let reached = highest(reached.as_ref(), &stamps, at.window.to, parse_any).0;
         file.high = reached.as_ref().and_then(Value::as_str).map(str::to_owned);
         if file.offset < file.size {
-            page.next = goes_on(next, bulk, file)?;
-        } else {
-            let last: Vec<String> = file.high.into_iter().collect();
-            page.high = highest(at.high, &last, at.window.to, parse_any).0;
-            page.count = Some(Count {
+            return reading::page(found, Some(goes_on(next, bulk, file)), at.high.cloned());
+        }
+        let last: Vec<String> = file.high.into_iter().collect();
+        Ok(Page {
+            count: Some(Count {
                 vendor: file.nodes,
                 read: file.read,
-            });
-        }
-        Ok(page)
+            }),
+            ..reading::page(found, None::<Next>, self.common.high(at, &last))?
+        })
     }
 }
 
-fn goes_on(next: Next, bulk: Bulk, file: File) -> Result<Option<Value>, Failure> {
+fn goes_on(next: Next, bulk: Bulk, file: File) -> Next {
     let bulk = Bulk {
         file: Some(file),
         ..bulk
     };
-    let next = Next {
+    Next {
         bulk: Some(bulk),
         ..next
-    };
-    reading::token(&next).map(Some)
+    }
 }
 
 /// The whole lines of a part as one list, and how many bytes they are. `None`: not a single one.
@@ -313,14 +309,10 @@ fn looked(at: &Position, got: &Response, next: Next, bulk: Bulk) -> Result<Page,
     match operation.status.as_str() {
         "CREATED" | "RUNNING" if bulk.looks < MOST_LOOKS => wait(at, next, bulk),
         "COMPLETED" => {
-            let mut page = Page {
-                high: at.high.cloned(),
-                ..Page::default()
-            };
             let nodes = number(operation.root_object_count);
             let nodes = nodes.ok_or_else(|| strange("the operation does not say what it found"))?;
             if nodes == 0 {
-                return Ok(page);
+                return reading::step(at, None::<Next>);
             }
             let size = number(operation.file_size).filter(|size| *size > 0);
             let (Some(url), Some(size)) = (operation.url, size) else {
@@ -335,8 +327,7 @@ fn looked(at: &Position, got: &Response, next: Next, bulk: Bulk) -> Result<Page,
                 part: PART,
                 high: None,
             };
-            page.next = goes_on(next, bulk, file)?;
-            Ok(page)
+            reading::step(at, Some(goes_on(next, bulk, file)))
         }
         _ => by_pages(at, next, failed),
     }
@@ -350,10 +341,8 @@ fn wait(at: &Position, next: Next, mut bulk: Bulk) -> Result<Page, Failure> {
         ..next
     };
     Ok(Page {
-        next: Some(reading::token(&next)?),
-        high: at.high.cloned(),
         wait: Some((pause, "Shopify prepares the rest of the stream as one file")),
-        ..Page::default()
+        ..reading::step(at, Some(next))?
     })
 }
 
@@ -364,10 +353,8 @@ fn by_pages(at: &Position, next: Next, why: Option<&str>) -> Result<Page, Failur
         ..next
     };
     Ok(Page {
-        next: Some(reading::token(&next)?),
-        high: at.high.cloned(),
         warning: why.map(|why| format!("stream \"{}\": {why}", at.stream.name)),
-        ..Page::default()
+        ..reading::step(at, Some(next))?
     })
 }
 

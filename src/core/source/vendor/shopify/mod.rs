@@ -7,10 +7,10 @@
 
 mod bulk;
 mod login;
+mod nodes;
 mod streams;
 mod webhook;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
@@ -19,23 +19,23 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use crate::error::{Code, Failure};
-use crate::json::RecordLimits;
-use crate::record::{Page, Window};
+use crate::record::Page;
 use crate::secret::Secret;
+use crate::source::common::Common;
 use crate::source::hook::Hook;
-use crate::source::reading::{self, Shape, strange};
+use crate::source::reading::{self};
 use crate::source::request::{below, verdict_by_status};
-use crate::source::settings::{PACE, STREAMS, Settings, missing, wrong};
-use crate::source::table::{self, about, row};
-use crate::source::window::{Since, highest};
+use crate::source::settings::{PACE, STREAMS, Settings, missing, site, wrong};
+use crate::source::table::{about, row};
 use crate::source::{
-    About, Account, Definition, Field, Login, Position, Reader, Request, Response, Source, Start,
-    Stream, Usage, Verdict,
+    About, Account, Definition, Field, Login, Position, Reader, Request, Response, Source, Usage,
+    Verdict,
 };
 use crate::template::parse_any;
 use bulk::Bulk;
 use login::OAuth;
-use streams::{Rest, Spec};
+use nodes::less;
+use streams::Spec;
 
 pub struct Shopify;
 
@@ -108,11 +108,7 @@ impl Source for Shopify {
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
         let settings = Settings::new(connector, CONFIG)?;
         let streams = settings.streams::<Spec>()?;
-        let since = Since {
-            start_date: settings.start_date()?,
-            lookback: TimeDelta::minutes(5),
-            read: parse_any,
-        };
+        let since = settings.since(TimeDelta::minutes(5), parse_any)?;
         let version = settings.text("api_version")?.unwrap_or(VERSION).to_owned();
         if !version
             .chars()
@@ -129,7 +125,7 @@ impl Source for Shopify {
         let base = base.ok_or_else(|| missing("shop"))?;
         let login = match (&fixed, id) {
             (fixed, Some(id)) if fixed.is_none() || refresh.is_some() => Some(OAuth {
-                url: below(&base, &["admin", "oauth", "access_token"], &[]),
+                url: below(&base, &["admin", "oauth", "access_token"]),
                 id,
                 secret: settings.need(&["client_secret", "api_secret"])?,
                 refresh,
@@ -137,22 +133,18 @@ impl Source for Shopify {
             (None, _) => return Err(missing("access_token")),
             _ => None,
         };
-        let host = base.host_str().unwrap_or_default();
+        let account = Account {
+            name: format!("shopify {}", base.host_str().unwrap_or_default()),
+            // Cost decides, and each answer tells what is left of it.
+            every: Duration::from_millis(50),
+            burst: 4,
+        };
         Ok(Box::new(ShopifyReader {
-            streams,
-            is_chosen: settings.is_chosen(),
-            account: Account {
-                name: format!("shopify {host}"),
-                // Cost decides, and each answer tells what is left of it.
-                every: settings.pace(Duration::from_millis(50))?,
-                burst: 4,
-            },
-            url: below(&base, &["admin", "api", &version, "graphql.json"], &[]),
-            since,
+            common: Common::new(&settings, streams, since, account)?,
+            url: below(&base, &["admin", "api", &version, "graphql.json"]),
             version,
             login,
             fixed,
-            limits: connector.limits,
         }))
     }
 
@@ -165,29 +157,16 @@ impl Source for Shopify {
 }
 
 fn shop_url(text: &str) -> Result<Url, Failure> {
-    let text = text.trim_end_matches('/');
-    let url = if text.contains("://") {
-        text.to_owned()
-    } else if text.contains('.') {
-        format!("https://{text}")
-    } else {
-        format!("https://{text}.myshopify.com")
-    };
-    crate::source::api::join(&url, "")
-        .map_err(|_| wrong("the shop is neither a name nor an address"))
+    site(text, ".myshopify.com").map_err(|_| wrong("the shop is neither a name nor an address"))
 }
 
 struct ShopifyReader {
-    streams: Vec<Stream>,
-    is_chosen: bool,
     /// Of every query.
     url: Url,
-    since: Since,
+    common: Common,
     version: String,
     login: Option<OAuth>,
     fixed: Option<Secret>,
-    account: Account,
-    limits: RecordLimits,
 }
 
 /// How a pass goes on.
@@ -253,17 +232,8 @@ fn wait(around: &Map<String, Value>) -> Option<Duration> {
 }
 
 impl Reader for ShopifyReader {
-    fn streams(&self) -> &[Stream] {
-        &self.streams
-    }
-
-    fn window(
-        &self,
-        stream: &Stream,
-        cursor: Option<&Value>,
-        start: Start,
-    ) -> Result<Window, Failure> {
-        Ok(self.since.window(stream, cursor, start))
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
     }
 
     fn request(&self, at: &Position) -> Result<Request, Failure> {
@@ -291,11 +261,7 @@ impl Reader for ShopifyReader {
             }
         };
         let request = Request::post_json(self.url.clone(), &body);
-        let token = at
-            .access
-            .map(|access| &access.token)
-            .or(self.fixed.as_ref());
-        Ok(match token {
+        Ok(match at.token().or(self.fixed.as_ref()) {
             Some(token) => request.header("X-Shopify-Access-Token", token.text()),
             None => request,
         })
@@ -311,11 +277,9 @@ impl Reader for ShopifyReader {
         if let Some(verdict) = bulk.as_ref().and_then(|bulk| bulk.verdict(got)) {
             return verdict;
         }
-        let is_left_out =
-            || at.next.is_none() && table::is_left_out::<Spec>(at.stream, self.is_chosen);
+        let is_left_out = || at.next.is_none() && self.common.is_left_out::<Spec>(at.stream);
         let left_out = || Verdict::Absent("left out, because the token lacks its scope".to_owned());
-        let failure =
-            |code, what: &str| Failure::new(code, format!("HTTP {} ({what})", got.status));
+        let failure = |code, what: &str| got.failure(code, what);
         match got.status {
             200 => {}
             402 => return Verdict::Fail(failure(Code::CredentialsRejected, "the shop is frozen")),
@@ -392,10 +356,6 @@ impl Reader for ShopifyReader {
         Ok(page)
     }
 
-    fn account(&self) -> Option<&Account> {
-        Some(&self.account)
-    }
-
     fn usage(&self, got: &Response) -> Usage {
         // A throttled answer says so itself.
         let rest = wait(&reading::around(got, "data")).map(|wait| {
@@ -406,196 +366,4 @@ impl Reader for ShopifyReader {
         });
         Usage { rest, used: None }
     }
-}
-
-/// The same with half as many.
-fn less(at: &Position, spec: &Spec, next: Next) -> Result<Page, Failure> {
-    let usual = if next.rest.is_empty() {
-        spec.first
-    } else {
-        REST_FIRST
-    };
-    let first = next.first.unwrap_or(usual) / 2;
-    if first == 0 {
-        return Err(Failure::new(
-            Code::RequestRefused,
-            "a query for a single record costs more than the shop allows",
-        ));
-    }
-    let next = Next {
-        first: Some(first),
-        ..next
-    };
-    Ok(Page {
-        next: Some(reading::token(&next)?),
-        high: at.high.cloned(),
-        ..Page::default()
-    })
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PageInfo {
-    has_next_page: bool,
-    end_cursor: Option<String>,
-}
-
-impl PageInfo {
-    fn next(self) -> Result<Option<String>, Failure> {
-        match (self.has_next_page, self.end_cursor) {
-            (false, _) => Ok(None),
-            (true, Some(cursor)) => Ok(Some(cursor)),
-            (true, None) => Err(strange("a list goes on, and does not say where")),
-        }
-    }
-}
-
-/// What a page says beside its records.
-#[derive(Deserialize)]
-struct Answer<T> {
-    data: HashMap<String, T>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Connection {
-    nodes: Vec<Node>,
-    page_info: PageInfo,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    #[serde(default)]
-    id: String,
-    #[serde(rename = "updatedAt", default)]
-    updated_at: Option<String>,
-    #[serde(alias = "lineItems", alias = "inventoryLevels", default)]
-    inner: Option<Inner>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Inner {
-    page_info: PageInfo,
-}
-
-impl ShopifyReader {
-    fn nodes(
-        &self,
-        at: &Position,
-        got: &Response,
-        spec: &Spec,
-        mut next: Next,
-    ) -> Result<Page, Failure> {
-        let mut answer: Answer<Connection> = reading::whole(got)?;
-        let connection = answer.data.remove(spec.root);
-        let connection = connection.ok_or_else(|| strange("the answer has no data"))?;
-        let inner: Vec<&str> = spec
-            .inner
-            .split('.')
-            .filter(|step| !step.is_empty())
-            .collect();
-        let below = if inner.is_empty() {
-            String::new()
-        } else {
-            format!(".*.{}", inner.join("."))
-        };
-        let shape = Shape {
-            path: &format!("data.{}.nodes{below}", spec.root),
-            key: &["id"],
-            ..Shape::default()
-        };
-        let found = if connection.nodes.is_empty() {
-            Default::default()
-        } else {
-            reading::read(&at.stream.name, got, &shape, self.limits)?
-        };
-        let stamps = self.stamps(at, spec, &connection.nodes)?;
-        let high = highest(at.high, &stamps, at.window.to, parse_any).0;
-        let after = connection.page_info.next()?;
-        let mut rest = Vec::new();
-        for node in connection.nodes.into_iter().rev() {
-            if let Some(inner) = node.inner
-                && let Some(cursor) = inner.page_info.next()?
-            {
-                rest.push((node.id, cursor));
-            }
-        }
-        let mut next = Next {
-            more: after.is_some(),
-            after: after.or(next.after.take()),
-            rest,
-            pages: next.pages + 1,
-            ..next
-        };
-        if bulk::pays(spec, &next) {
-            next.bulk = Some(Bulk::default());
-        }
-        Ok(Page {
-            records: found.records,
-            rejected: found.rejected,
-            next: goes_on(next)?,
-            high,
-            ..Page::default()
-        })
-    }
-
-    /// The stamps of nodes, where the stream has any. Not understood, a filter is ignored, and everything comes.
-    fn stamps(&self, at: &Position, spec: &Spec, nodes: &[Node]) -> Result<Vec<String>, Failure> {
-        if spec.stamp.is_empty() {
-            return Ok(Vec::new());
-        }
-        let from = at.window.from.unwrap_or_default();
-        let is_within = |text: &String| parse_any(text).is_some_and(|stamp| stamp >= from);
-        let stamps = nodes
-            .iter()
-            .map(|node| node.updated_at.clone().filter(is_within));
-        let stamps: Option<Vec<String>> = stamps.collect();
-        stamps.ok_or_else(|| {
-            strange("a record lies outside of what was asked for: the filter was ignored")
-        })
-    }
-
-    /// The rest of an inner list.
-    fn rest(
-        &self,
-        at: &Position,
-        got: &Response,
-        rest: &Rest,
-        mut next: Next,
-    ) -> Result<Page, Failure> {
-        let mut answer: Answer<Option<Node>> = reading::whole(got)?;
-        let node = answer.data.remove(rest.root);
-        let node = node.ok_or_else(|| strange("the answer has no data"))?;
-        let Some((id, _)) = next.rest.pop() else {
-            return Err(Failure::new(Code::Internal, "no list to go on with"));
-        };
-        let mut page = Page {
-            high: at.high.cloned(),
-            ..Page::default()
-        };
-        // The node may be gone since; what it held is found missing, or comes with its next change.
-        if let Some(node) = node {
-            let inner = node
-                .inner
-                .ok_or_else(|| strange("the answer lacks the list that was asked for"))?;
-            let shape = Shape {
-                path: &format!("data.{}.{}.nodes", rest.root, rest.connection),
-                key: &["id"],
-                ..Shape::default()
-            };
-            let found = reading::read(&at.stream.name, got, &shape, self.limits)?;
-            (page.records, page.rejected) = (found.records, found.rejected);
-            if let Some(cursor) = inner.page_info.next()? {
-                next.rest.push((id, cursor));
-            }
-        }
-        page.next = goes_on(next)?;
-        Ok(page)
-    }
-}
-
-fn goes_on(next: Next) -> Result<Option<Value>, Failure> {
-    let goes_on = next.more || !next.rest.is_empty();
-    goes_on.then(|| reading::token(&next)).transpose()
 }

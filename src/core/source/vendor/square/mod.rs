@@ -4,163 +4,38 @@
 //! locations first and goes through all of them, so its cursor moves when the pass is complete. Search requests keep
 //! their body unchanged from page to page, with the cursor in it.
 
+mod login;
+mod streams;
 mod webhook;
 
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
 use crate::error::{Code, Failure};
-use crate::json::RecordLimits;
-use crate::record::{Page, Window};
+use crate::record::Page;
 use crate::secret::Secret;
+use crate::source::common::Common;
 use crate::source::hook::Hook;
 use crate::source::reading::{self, Shape, strange};
-use crate::source::request::{below, retry_after, verdict_by_status};
+use crate::source::request::{below, retry_after, verdict_by_status, with_query};
 use crate::source::settings::{PACE, START_DATE, STREAMS, Settings, missing};
-use crate::source::table::{self, Row, about, row};
-use crate::source::token::{self, USUAL};
-use crate::source::window::{Since, highest};
+use crate::source::table::{about, row};
 use crate::source::{
-    About, Account, Definition, Field, Grant, Login, Position, Reader, Request, Response, Source,
-    Start, Stream, StreamAbout, Verdict,
+    About, Account, Definition, Field, Login, Position, Reader, Request, Response, Source, Start,
+    Stream, Verdict,
 };
 use crate::template::parse_any;
+use login::OAuth;
+use streams::{Call, Spec};
 
 pub struct Square;
 
-/// Everything that is known of a stream.
-struct Spec {
-    about: StreamAbout,
-    /// Where the records lie in an answer.
-    list: &'static str,
-    key: &'static [&'static str],
-    /// The field that passes are cut by; empty: the stream is read whole.
-    stamp: &'static str,
-    call: Call,
-}
-
-enum Call {
-    Get(&'static [&'static str]),
-    /// A list that names one location.
-    GetByLocation(&'static [&'static str]),
-    Post(&'static [&'static str]),
-    /// A search that names up to ten locations.
-    PostByLocations(&'static [&'static str]),
-}
-
-const fn spec(
-    name: &'static str,
-    list: &'static str,
-    default: bool,
-    stamp: &'static str,
-    call: Call,
-) -> Spec {
-    Spec {
-        about: StreamAbout { name, default },
-        list,
-        key: &["id"],
-        stamp,
-        call,
-    }
-}
-
-const SPECS: &[Spec] = &[
-    spec(
-        "locations",
-        "locations",
-        true,
-        "",
-        Call::Get(&["v2", "locations"]),
-    ),
-    spec(
-        "payments",
-        "payments",
-        true,
-        "updated_at",
-        Call::GetByLocation(&["v2", "payments"]),
-    ),
-    spec(
-        "refunds",
-        "refunds",
-        true,
-        "updated_at",
-        Call::Get(&["v2", "refunds"]),
-    ),
-    spec(
-        "orders",
-        "orders",
-        true,
-        "updated_at",
-        Call::PostByLocations(&["v2", "orders", "search"]),
-    ),
-    Spec {
-        key: &["catalog_object_id", "location_id", "state"],
-        ..spec(
-            "inventory_counts",
-            "counts",
-            true,
-            "calculated_at",
-            Call::Post(&["v2", "inventory", "counts", "batch-retrieve"]),
-        )
-    },
-    spec(
-        "team_members",
-        "team_members",
-        true,
-        "",
-        Call::Post(&["v2", "team-members", "search"]),
-    ),
-    spec(
-        "timecards",
-        "timecards",
-        true,
-        "updated_at",
-        Call::Post(&["v2", "labor", "timecards", "search"]),
-    ),
-    spec(
-        "catalog_objects",
-        "objects",
-        false,
-        "updated_at",
-        Call::Post(&["v2", "catalog", "search"]),
-    ),
-    spec(
-        "payouts",
-        "payouts",
-        false,
-        "created_at",
-        Call::GetByLocation(&["v2", "payouts"]),
-    ),
-];
-
 /// Shapes differ by version, and the built-in mappings read this one.
 const VERSION: &str = "2026-09-16";
-
-/// `begin_time` of payments and refunds is one year ago where it is not said. Nothing of Square's is older than this.
-const BEGINNING: &str = "2009-01-01T00:00:00Z";
-
-/// Most locations of one search.
-const LOCATIONS_AT_ONCE: usize = 10;
-
-impl Row for Spec {
-    const ROWS: &'static [Spec] = SPECS;
-
-    fn about(&self) -> StreamAbout {
-        self.about
-    }
-
-    fn whole(&self) -> bool {
-        self.stamp.is_empty()
-    }
-
-    fn optional(&self) -> bool {
-        !matches!(self.about.name, "locations" | "payments" | "refunds")
-    }
-}
 
 const CREDENTIALS: &[Field] = &[
     Field {
@@ -223,17 +98,13 @@ impl Source for Square {
             true => "https://connect.squareupsandbox.com",
             false => "https://connect.squareup.com",
         })?;
-        let since = Since {
-            start_date: settings.start_date()?,
-            lookback: TimeDelta::minutes(5),
-            read: parse_any,
-        };
+        let since = settings.since(TimeDelta::minutes(5), parse_any)?;
         let version = settings.text("api_version")?.unwrap_or(VERSION).to_owned();
         let refresh = settings.secret(&["refresh_token"]);
         let login = match refresh {
             None => None,
             Some(refresh) => Some(OAuth {
-                url: below(&base, &["oauth2", "token"], &[]),
+                url: below(&base, &["oauth2", "token"]),
                 client_id: settings.need(&["client_id", "application_id"])?,
                 client_secret: settings.secret(&["client_secret", "application_secret"]),
                 refresh,
@@ -247,21 +118,18 @@ impl Source for Square {
             (Some(login), _) => login.client_id.fingerprint(),
             (None, token) => token.as_ref().map_or_else(String::new, Secret::fingerprint),
         };
+        // Limits are not published; this is far below what others use.
+        let account = Account {
+            name: format!("square {owner}"),
+            every: Duration::from_millis(100),
+            burst: 10,
+        };
         Ok(Box::new(SquareReader {
-            streams,
-            is_chosen: settings.is_chosen(),
+            common: Common::new(&settings, streams, since, account)?,
             base,
-            since,
             version,
             login,
             personal,
-            // Limits are not published; this is far below what others use.
-            account: Account {
-                name: format!("square {owner}"),
-                every: settings.pace(Duration::from_millis(100))?,
-                burst: 10,
-            },
-            limits: connector.limits,
         }))
     }
 
@@ -271,15 +139,11 @@ impl Source for Square {
 }
 
 struct SquareReader {
-    streams: Vec<Stream>,
-    is_chosen: bool,
     base: Url,
-    since: Since,
+    common: Common,
     version: String,
     login: Option<OAuth>,
     personal: Option<Secret>,
-    account: Account,
-    limits: RecordLimits,
 }
 
 /// How a pass goes on.
@@ -290,91 +154,9 @@ struct Next {
     cursor: Option<String>,
 }
 
-fn stamp(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Millis, true)
-}
-
-impl Spec {
-    /// How many locations one request names; 0: none.
-    fn locations(&self) -> usize {
-        match self.call {
-            Call::Get(_) | Call::Post(_) => 0,
-            Call::GetByLocation(_) => 1,
-            Call::PostByLocations(_) => LOCATIONS_AT_ONCE,
-        }
-    }
-
-    /// The parameters of a list.
-    fn query(&self, window: Window) -> Vec<(&'static str, String)> {
-        let from = stamp(window.from.unwrap_or_default());
-        let to = stamp(window.to);
-        match self.about.name {
-            "payments" | "refunds" => vec![
-                ("begin_time", BEGINNING.to_owned()),
-                ("updated_at_begin_time", from),
-                ("updated_at_end_time", to),
-                ("sort_field", "UPDATED_AT".to_owned()),
-                ("sort_order", "ASC".to_owned()),
-                ("limit", "100".to_owned()),
-            ],
-            "payouts" => vec![
-                ("begin_time", from),
-                ("end_time", to),
-                ("sort_order", "ASC".to_owned()),
-                ("limit", "100".to_owned()),
-            ],
-            _ => Vec::new(),
-        }
-    }
-
-    /// The body of a search. `is_first`: nothing of the stream has been read yet.
-    fn body(&self, window: Window, is_first: bool) -> Value {
-        let from = stamp(window.from.unwrap_or_default());
-        let to = stamp(window.to);
-        match self.about.name {
-            "orders" => json!({
-                "limit": 500,
-                "query": {
-                    "filter": {"date_time_filter": {"updated_at": {"start_at": from, "end_at": to}}},
-                    // Another field than the one filtered by is an error.
-                    "sort": {"sort_field": "UPDATED_AT", "sort_order": "ASC"},
-                },
-            }),
-            // All there is, at first: what was counted long ago is in stock, too.
-            "inventory_counts" if is_first => json!({"limit": 1000}),
-            "inventory_counts" => json!({"limit": 1000, "updated_after": from}),
-            "timecards" => json!({
-                "limit": 200,
-                "query": {"sort": {"field": "UPDATED_AT", "order": "DESC"}},
-            }),
-            "catalog_objects" if is_first => json!({
-                "limit": 1000,
-                "object_types": ["ITEM", "ITEM_VARIATION", "CATEGORY"],
-                "include_deleted_objects": true,
-            }),
-            "catalog_objects" => json!({
-                "limit": 1000,
-                "object_types": ["ITEM", "ITEM_VARIATION", "CATEGORY"],
-                "include_deleted_objects": true,
-                "begin_time": from,
-            }),
-            _ => json!({"limit": 200}),
-        }
-    }
-}
-
 impl Reader for SquareReader {
-    fn streams(&self) -> &[Stream] {
-        &self.streams
-    }
-
-    fn window(
-        &self,
-        stream: &Stream,
-        cursor: Option<&Value>,
-        start: Start,
-    ) -> Result<Window, Failure> {
-        Ok(self.since.window(stream, cursor, start))
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
     }
 
     fn is_bounded(&self, stream: &Stream) -> bool {
@@ -396,7 +178,7 @@ impl Reader for SquareReader {
         };
         let request = match &spec.call {
             _ if spec.locations() > 0 && next.locations.is_none() => {
-                Request::get(below(&self.base, &["v2", "locations"], &[]))
+                Request::get(below(&self.base, &["v2", "locations"]))
             }
             Call::Get(path) | Call::GetByLocation(path) => {
                 let mut query = spec.query(at.window);
@@ -405,11 +187,7 @@ impl Reader for SquareReader {
                         .map(|location| ("location_id", location.clone())),
                 );
                 query.extend(next.cursor.map(|cursor| ("cursor", cursor)));
-                let query: Vec<(&str, &str)> = query
-                    .iter()
-                    .map(|(name, value)| (*name, value.as_str()))
-                    .collect();
-                Request::get(below(&self.base, path, &query))
+                Request::get(with_query(below(&self.base, path), &query))
             }
             Call::Post(path) | Call::PostByLocations(path) => {
                 let is_first = at.window.from.is_none() || !self.has_begun(at);
@@ -422,18 +200,12 @@ impl Reader for SquareReader {
                         fields.insert("cursor".to_owned(), cursor.into());
                     }
                 }
-                Request::post_json(below(&self.base, path, &[]), &body)
+                Request::post_json(below(&self.base, path), &body)
             }
         };
-        let token = at
-            .access
-            .map(|access| &access.token)
-            .or(self.personal.as_ref());
-        let request = match token {
-            Some(token) => request.bearer(token),
-            None => request,
-        };
-        Ok(request.header("Square-Version", &self.version))
+        Ok(request
+            .bearer(at.token().or(self.personal.as_ref()))
+            .header("Square-Version", &self.version))
     }
 
     fn login(&self) -> Option<&dyn Login> {
@@ -442,26 +214,23 @@ impl Reader for SquareReader {
 
     fn verdict(&self, at: &Position, got: &Response) -> Verdict {
         let code = |code: &str| reading::text(&reading::problem(got), "/errors/0/code") == code;
-        let fail = |code, message: String| Verdict::Fail(Failure::new(code, message));
+        let fail = |code, what: &str| Verdict::Fail(got.failure(code, what));
         match got.status {
             400 if at.next.is_some() && code("INVALID_CURSOR") => {
-                let message = "HTTP 400 (the page's cursor is over)";
-                Verdict::Expired(Failure::new(Code::RequestRefused, message))
+                Verdict::Expired(got.failure(Code::RequestRefused, "the page's cursor is over"))
             }
-            401 if code("ACCESS_TOKEN_REVOKED") => fail(
-                Code::CredentialsRejected,
-                "HTTP 401 (the access token was revoked)".to_owned(),
-            ),
-            401 if code("ACCESS_TOKEN_EXPIRED") => fail(
-                Code::CredentialsRejected,
-                "HTTP 401 (the access token has expired)".to_owned(),
-            ),
-            403 if table::is_left_out::<Spec>(at.stream, self.is_chosen) => {
+            401 if code("ACCESS_TOKEN_REVOKED") => {
+                fail(Code::CredentialsRejected, "the access token was revoked")
+            }
+            401 if code("ACCESS_TOKEN_EXPIRED") => {
+                fail(Code::CredentialsRejected, "the access token has expired")
+            }
+            403 if self.common.is_left_out::<Spec>(at.stream) => {
                 Verdict::Absent("left out, because the token may not read it".to_owned())
             }
             403 => fail(
                 Code::PermissionMissing,
-                format!("HTTP 403 (the token may not read {})", at.stream.name),
+                &format!("the token may not read {}", at.stream.name),
             ),
             429 => {
                 let reset = || {
@@ -470,7 +239,7 @@ impl Reader for SquareReader {
                     let date = httpdate::parse_http_date(got.header("date")?).ok()?;
                     (reset - DateTime::<Utc>::from(date)).to_std().ok()
                 };
-                let failure = Failure::new(Code::RateLimited, "HTTP 429 (too many requests)");
+                let failure = got.failure(Code::RateLimited, "too many requests");
                 Verdict::Retry(failure.after(retry_after(got).or_else(reset)))
             }
             _ => verdict_by_status(got),
@@ -500,7 +269,7 @@ impl Reader for SquareReader {
         let known = ["cursor", "errors", "latest_time"];
         let is_object = got.body.trim_ascii_start().first() == Some(&b'{');
         let is_empty = is_object && around.keys().all(|key| known.contains(&key.as_str()));
-        let found = match reading::read(&at.stream.name, got, &shape, self.limits) {
+        let found = match self.common.read(at, got, &shape) {
             Err(failure) if failure.code == Code::UnexpectedShape && is_empty => Default::default(),
             found => found?,
         };
@@ -508,7 +277,7 @@ impl Reader for SquareReader {
         let cursor = cursor
             .filter(|cursor| !cursor.is_empty())
             .map(str::to_owned);
-        let (high, _) = highest(at.high, &found.cursors, at.window.to, parse_any);
+        let high = self.common.high(at, &found.cursors);
         let next = match cursor {
             Some(_) if self.is_past(spec, at, &found.cursors) => None,
             Some(cursor) => Some(Next {
@@ -524,18 +293,7 @@ impl Reader for SquareReader {
                 })
             }
         };
-        Ok(Page {
-            records: found.records,
-            rejected: found.rejected,
-            deleted: found.deleted,
-            next: next.as_ref().map(reading::token).transpose()?,
-            high,
-            ..Page::default()
-        })
-    }
-
-    fn account(&self) -> Option<&Account> {
-        Some(&self.account)
+        reading::page(found, next, high)
     }
 }
 
@@ -546,7 +304,7 @@ impl SquareReader {
             now: at.window.to,
             ..at.start
         };
-        at.window.from != self.since.window(at.stream, None, first).from
+        at.window.from != self.common.since.window(at.stream, None, first).from
     }
 
     /// Hours have no filter by date of change. They come with the last change first: a page that reaches back
@@ -579,46 +337,5 @@ fn begin(at: &Position, got: &Response) -> Result<Page, Failure> {
         locations: Some(locations),
         cursor: None,
     });
-    Ok(Page {
-        next: next.as_ref().map(reading::token).transpose()?,
-        high: at.high.cloned(),
-        ..Page::default()
-    })
-}
-
-/// Tokens by refresh token.
-struct OAuth {
-    url: Url,
-    client_id: Secret,
-    client_secret: Option<Secret>,
-    refresh: Secret,
-}
-
-impl Login for OAuth {
-    fn request(&self, _start: Start, refresh: Option<&Secret>) -> Result<Request, Failure> {
-        let mut body = json!({
-            "client_id": self.client_id.text(),
-            "grant_type": "refresh_token",
-            "refresh_token": refresh.unwrap_or(&self.refresh).text(),
-        });
-        if let Some(secret) = &self.client_secret {
-            body = reading::with(body, "client_secret", secret.text());
-        }
-        Ok(Request::post_json(self.url.clone(), &body))
-    }
-
-    fn granted(
-        &self,
-        start: Start,
-        refresh: Option<&Secret>,
-        got: &Response,
-    ) -> Result<Grant, Failure> {
-        let mut answer = token::answer(got, &USUAL)?;
-        // A moment, where others have a number of seconds.
-        let over_at = answer.fields.fields().get("expires_at");
-        let over_at = over_at.and_then(Value::as_str).and_then(parse_any);
-        answer.lives = over_at.and_then(|over_at| (over_at - start.now).to_std().ok());
-        let sent = refresh.unwrap_or(&self.refresh);
-        Ok(answer.grant(Some(sent), None))
-    }
+    reading::step(at, next)
 }

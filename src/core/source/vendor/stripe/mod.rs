@@ -4,6 +4,7 @@
 //! the events which older objects changed, and reads each of those again: an event's own copy of an object is in
 //! whatever version the account had, and of two events within a second nobody knows the order.
 
+mod streams;
 mod webhook;
 
 use std::time::Duration;
@@ -14,128 +15,23 @@ use serde_json::Value;
 use url::Url;
 
 use crate::error::{Code, Failure};
-use crate::json::RecordLimits;
+use crate::json::Found;
 use crate::record::{Page, Window};
 use crate::secret::Secret;
+use crate::source::common::Common;
 use crate::source::hook::Hook;
 use crate::source::reading::{self, Shape, strange};
-use crate::source::request::{below, verdict_by_status};
+use crate::source::request::{below, verdict_by_status, with_query};
 use crate::source::settings::{PACE, START_DATE, STREAMS, Settings};
-use crate::source::table::{self, Row, about, row};
-use crate::source::window::{Since, epoch, highest};
+use crate::source::table::{about, row};
+use crate::source::window::epoch;
 use crate::source::{
     About, Account, Definition, Field, Position, Reader, Request, Response, Source, Start, Stream,
-    StreamAbout, Verdict,
+    Verdict,
 };
+use streams::Spec;
 
 pub struct Stripe;
-
-/// Everything that is known of a stream.
-struct Spec {
-    about: StreamAbout,
-    /// The word in `object` of what is listed.
-    object: &'static str,
-    expand: &'static [&'static str],
-    /// Parameters of the list.
-    filter: &'static [(&'static str, &'static str)],
-    /// Types of events that tell of a change; none: what is listed never changes.
-    events: &'static [&'static str],
-}
-
-const fn spec(name: &'static str, object: &'static str, default: bool) -> Spec {
-    Spec {
-        about: StreamAbout { name, default },
-        object,
-        expand: &[],
-        filter: &[],
-        events: &[],
-    }
-}
-
-/// A stream's name is the path of its list.
-const SPECS: &[Spec] = &[
-    Spec {
-        // The payment method, which is the category of sales, is the charge's.
-        expand: &["data.source"],
-        ..spec("balance_transactions", "balance_transaction", true)
-    },
-    Spec {
-        events: &[
-            "charge.captured",
-            "charge.expired",
-            "charge.failed",
-            "charge.pending",
-            "charge.refunded",
-            "charge.succeeded",
-            "charge.updated",
-        ],
-        ..spec("charges", "charge", true)
-    },
-    Spec {
-        events: &["refund.created", "refund.updated", "charge.refund.updated"],
-        ..spec("refunds", "refund", true)
-    },
-    Spec {
-        events: &[
-            "payout.created",
-            "payout.paid",
-            "payout.failed",
-            "payout.canceled",
-            "payout.updated",
-        ],
-        ..spec("payouts", "payout", true)
-    },
-    Spec {
-        events: &[
-            "charge.dispute.created",
-            "charge.dispute.updated",
-            "charge.dispute.funds_withdrawn",
-            "charge.dispute.funds_reinstated",
-            "charge.dispute.closed",
-        ],
-        ..spec("disputes", "dispute", false)
-    },
-    Spec {
-        events: &[
-            "invoice.created",
-            "invoice.finalized",
-            "invoice.paid",
-            "invoice.payment_failed",
-            "invoice.voided",
-            "invoice.marked_uncollectible",
-            "invoice.updated",
-            "invoice.deleted",
-        ],
-        ..spec("invoices", "invoice", false)
-    },
-    Spec {
-        events: &[
-            "payment_intent.succeeded",
-            "payment_intent.canceled",
-            "payment_intent.payment_failed",
-            "payment_intent.amount_capturable_updated",
-        ],
-        ..spec("payment_intents", "payment_intent", false)
-    },
-    Spec {
-        // Without it cancelled ones are hidden.
-        filter: &[("status", "all")],
-        events: &[
-            "customer.subscription.created",
-            "customer.subscription.updated",
-            "customer.subscription.deleted",
-        ],
-        ..spec("subscriptions", "subscription", false)
-    },
-    Spec {
-        events: &["product.created", "product.updated", "product.deleted"],
-        ..spec("products", "product", false)
-    },
-    Spec {
-        events: &["price.created", "price.updated", "price.deleted"],
-        ..spec("prices", "price", false)
-    },
-];
 
 /// Shapes differ by version, and the built-in mappings read this one.
 const VERSION: &str = "2026-10-28.endive";
@@ -146,19 +42,6 @@ const EVENTS_KEPT: TimeDelta = TimeDelta::days(29);
 /// How far back a stream is listed again where the events since are gone. Longer: more to read, once. Shorter:
 /// refunds and disputes of older sales are missed.
 const WITHOUT_EVENTS: TimeDelta = TimeDelta::days(120);
-
-impl Row for Spec {
-    const ROWS: &'static [Spec] = SPECS;
-
-    fn about(&self) -> StreamAbout {
-        self.about
-    }
-
-    /// The ledger has what counts.
-    fn optional(&self) -> bool {
-        self.about.name != "balance_transactions"
-    }
-}
 
 const CREDENTIALS: &[Field] = &[
     Field {
@@ -202,30 +85,23 @@ impl Source for Stripe {
         let settings = Settings::new(connector, CONFIG)?;
         let streams = settings.streams::<Spec>()?;
         let base = settings.base("https://api.stripe.com")?;
-        let since = Since {
-            start_date: settings.start_date()?,
-            lookback: TimeDelta::minutes(10),
-            read: epoch,
-        };
+        let since = settings.since(TimeDelta::minutes(10), epoch)?;
         let connected = settings.text("account")?.map(str::to_owned);
         let version = settings.text("api_version")?.unwrap_or(VERSION).to_owned();
         let key = settings.need(&["api_key", "secret_key", "access_token", "key"])?;
         let owner = connected.clone().unwrap_or_else(|| key.fingerprint());
+        // 25 a second for an endpoint is the vendor's limit in a sandbox and by default.
+        let account = Account {
+            name: format!("stripe {owner}"),
+            every: Duration::from_millis(50),
+            burst: 20,
+        };
         Ok(Box::new(StripeReader {
-            streams,
-            is_chosen: settings.is_chosen(),
+            common: Common::new(&settings, streams, since, account)?,
             base,
-            since,
             connected,
             version,
             key,
-            // 25 a second for an endpoint is the vendor's limit in a sandbox and by default.
-            account: Account {
-                name: format!("stripe {owner}"),
-                every: settings.pace(Duration::from_millis(50))?,
-                burst: 20,
-            },
-            limits: connector.limits,
         }))
     }
 
@@ -235,15 +111,11 @@ impl Source for Stripe {
 }
 
 struct StripeReader {
-    streams: Vec<Stream>,
-    is_chosen: bool,
     base: Url,
-    since: Since,
+    common: Common,
     connected: Option<String>,
     version: String,
     key: Secret,
-    account: Account,
-    limits: RecordLimits,
 }
 
 /// How a pass goes on.
@@ -289,8 +161,8 @@ struct Changed {
 }
 
 impl Reader for StripeReader {
-    fn streams(&self) -> &[Stream] {
-        &self.streams
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
     }
 
     fn window(
@@ -299,13 +171,18 @@ impl Reader for StripeReader {
         cursor: Option<&Value>,
         start: Start,
     ) -> Result<Window, Failure> {
-        let mut window = self.since.window(stream, cursor, start);
+        let mut window = self.common.since.window(stream, cursor, start);
         if let Some(from) = window.from.filter(|_| cursor.is_some())
             && start.is_later_than(EVENTS_KEPT, Some(from))
             && !row::<Spec>(stream)?.events.is_empty()
         {
             let from = from - WITHOUT_EVENTS;
-            window.from = Some(self.since.start_date.map_or(from, |first| first.max(from)));
+            window.from = Some(
+                self.common
+                    .since
+                    .start_date
+                    .map_or(from, |first| first.max(from)),
+            );
         }
         Ok(window)
     }
@@ -316,7 +193,7 @@ impl Reader for StripeReader {
         let from = at.window.from.unwrap_or_default().timestamp().to_string();
         let to = at.window.to.timestamp().to_string();
         let url = if let Some(id) = next.changed.last() {
-            below(&self.base, &["v1", spec.about.name, id], &[])
+            below(&self.base, &["v1", spec.about.name, id])
         } else {
             let mut query = vec![
                 ("limit", "100"),
@@ -334,10 +211,10 @@ impl Reader for StripeReader {
             if let Some(after) = &next.after {
                 query.push(("starting_after", after));
             }
-            below(&self.base, &["v1", list], &query)
+            with_query(below(&self.base, &["v1", list]), &query)
         };
         let mut request = Request::get(url)
-            .bearer(&self.key)
+            .bearer(Some(&self.key))
             .header("Stripe-Version", &self.version);
         if let Some(connected) = &self.connected {
             request = request.header("Stripe-Account", connected);
@@ -353,25 +230,21 @@ impl Reader for StripeReader {
             (400, _)
                 if reading::text(&reading::problem(got), "/error/param") == "starting_after" =>
             {
-                let message = "HTTP 400 (the object a page ended with is gone)";
-                Verdict::Expired(Failure::new(Code::RequestRefused, message))
+                let what = "the object a page ended with is gone";
+                Verdict::Expired(got.failure(Code::RequestRefused, what))
             }
-            (403, _)
-                if at.next.is_none() && table::is_left_out::<Spec>(at.stream, self.is_chosen) =>
-            {
+            (403, _) if at.next.is_none() && self.common.is_left_out::<Spec>(at.stream) => {
                 Verdict::Absent("left out, because the key may not read it".to_owned())
             }
             (403, _) => {
-                let message = format!("HTTP 403 (the key may not read {})", at.stream.name);
-                Verdict::Fail(Failure::new(Code::PermissionMissing, message))
+                let what = format!("the key may not read {}", at.stream.name);
+                Verdict::Fail(got.failure(Code::PermissionMissing, what))
             }
             (409 | 424, None | Some("true")) | (400..=499, Some("true")) if got.status != 429 => {
-                let message = format!("HTTP {} (try again)", got.status);
-                Verdict::Retry(Failure::new(Code::ServerError, message))
+                Verdict::Retry(got.failure(Code::ServerError, "try again"))
             }
             (500..=599, Some("false")) => {
-                let message = format!("HTTP {} (do not try again)", got.status);
-                Verdict::Fail(Failure::new(Code::RequestRefused, message))
+                Verdict::Fail(got.failure(Code::RequestRefused, "do not try again"))
             }
             _ => by_status,
         }
@@ -387,7 +260,7 @@ impl Reader for StripeReader {
             return self.single(at, got, next, id);
         }
         if next.in_events {
-            return events(at, got, spec, next);
+            return self.events(at, got, spec, next);
         }
         let shape = Shape {
             path: "data",
@@ -395,7 +268,7 @@ impl Reader for StripeReader {
             stamp: "created",
             ..Shape::default()
         };
-        let found = reading::read(&at.stream.name, got, &shape, self.limits)?;
+        let found = self.common.read(at, got, &shape)?;
         let around = reading::around(got, "data");
         if around.get("object") != Some(&Value::from("list")) {
             return Err(strange("the body is not a list of Stripe's"));
@@ -413,21 +286,13 @@ impl Reader for StripeReader {
                     ..next
                 }),
             };
-        let (high, _) = highest(at.high, &found.cursors, at.window.to, epoch);
+        let high = self.common.high(at, &found.cursors);
         let is_late = at.next.is_none() && at.high.is_some() && !spec.events.is_empty();
         let warning = self.gap(at).filter(|_| is_late);
         Ok(Page {
-            records: found.records,
-            rejected: found.rejected,
-            next: next.as_ref().map(reading::token).transpose()?,
-            high,
             warning,
-            ..Page::default()
+            ..reading::page(found, next, high)?
         })
-    }
-
-    fn account(&self) -> Option<&Account> {
-        Some(&self.account)
     }
 }
 
@@ -440,34 +305,90 @@ impl StripeReader {
         next: Next,
         id: String,
     ) -> Result<Page, Failure> {
-        let mut page = Page {
-            high: at.high.cloned(),
-            ..Page::default()
-        };
-        if got.status == 404 {
-            page.deleted.push(format!("{}/{id}", at.stream.name));
+        let found = if got.status == 404 {
+            Found {
+                deleted: vec![format!("{}/{id}", at.stream.name)],
+                ..Found::default()
+            }
         } else {
             let shape = Shape {
                 key: &["id"],
                 gone: Some(("deleted", "true")),
                 ..Shape::default()
             };
-            let found = reading::read(&at.stream.name, got, &shape, self.limits)?;
+            let found = self.common.read(at, got, &shape)?;
             let is_it =
                 |record: &crate::record::Record| record.id == format!("{}/{id}", at.stream.name);
             if !found.records.iter().all(is_it) {
                 return Err(strange("another object came than was asked for"));
             }
-            (page.records, page.rejected) = (found.records, found.rejected);
-            page.deleted = found.deleted;
-        }
+            found
+        };
         let is_over = next.changed.is_empty() && next.after.is_none();
         let next = Next {
             last: Some(id),
             ..next
         };
-        page.next = (!is_over).then(|| reading::token(&next)).transpose()?;
-        Ok(page)
+        reading::page(found, (!is_over).then_some(next), at.high.cloned())
+    }
+
+    /// Which older objects changed: read one by one, next.
+    fn events(
+        &self,
+        at: &Position,
+        got: &Response,
+        spec: &Spec,
+        next: Next,
+    ) -> Result<Page, Failure> {
+        let events: Events = reading::whole(got)?;
+        if events.object != "list" {
+            return Err(strange("the body is not a list of Stripe's"));
+        }
+        let from = at.window.from.unwrap_or_default();
+        // What was created within the window has just been listed.
+        let is_listed =
+            |created: i64| DateTime::from_timestamp(created, 0).is_none_or(|at| at >= from);
+        let (mut changed, mut deleted): (Vec<String>, Vec<String>) = Default::default();
+        for event in &events.data {
+            let object = &event.data.object;
+            let Some(id) = object
+                .id
+                .as_ref()
+                .filter(|_| object.object.as_deref() == Some(spec.object))
+            else {
+                continue;
+            };
+            if event.kind.ends_with(".deleted") && spec.object != "subscription" {
+                deleted.push(format!("{}/{id}", at.stream.name));
+            } else if !object.created.is_some_and(is_listed)
+                && !changed.contains(id)
+                && next.last.as_ref() != Some(id)
+            {
+                changed.push(id.clone());
+            }
+        }
+        let stamps: Vec<String> = events
+            .data
+            .iter()
+            .map(|event| event.created.to_string())
+            .collect();
+        let high = self.common.high(at, &stamps);
+        let after = match events.data.last().filter(|_| events.has_more) {
+            Some(last) => Some(last.id.clone()),
+            None if events.has_more => return Err(strange("a page without events goes on")),
+            None => None,
+        };
+        let is_over = changed.is_empty() && after.is_none();
+        let next = Next {
+            after,
+            changed,
+            ..next
+        };
+        let found = Found {
+            deleted,
+            ..Found::default()
+        };
+        reading::page(found, (!is_over).then_some(next), high)
     }
 
     /// What is said where the events since the last pass are not there any more.
@@ -482,59 +403,6 @@ impl StripeReader {
             )
         })
     }
-}
-
-/// Which older objects changed: read one by one, next.
-fn events(at: &Position, got: &Response, spec: &Spec, next: Next) -> Result<Page, Failure> {
-    let events: Events = reading::whole(got)?;
-    if events.object != "list" {
-        return Err(strange("the body is not a list of Stripe's"));
-    }
-    let from = at.window.from.unwrap_or_default();
-    // What was created within the window has just been listed.
-    let is_listed = |created: i64| DateTime::from_timestamp(created, 0).is_none_or(|at| at >= from);
-    let (mut changed, mut deleted): (Vec<String>, Vec<String>) = Default::default();
-    for event in &events.data {
-        let object = &event.data.object;
-        let Some(id) = object
-            .id
-            .as_ref()
-            .filter(|_| object.object.as_deref() == Some(spec.object))
-        else {
-            continue;
-        };
-        if event.kind.ends_with(".deleted") && spec.object != "subscription" {
-            deleted.push(format!("{}/{id}", at.stream.name));
-        } else if !object.created.is_some_and(is_listed)
-            && !changed.contains(id)
-            && next.last.as_ref() != Some(id)
-        {
-            changed.push(id.clone());
-        }
-    }
-    let stamps: Vec<String> = events
-        .data
-        .iter()
-        .map(|event| event.created.to_string())
-        .collect();
-    let (high, _) = highest(at.high, &stamps, at.window.to, epoch);
-    let after = match events.data.last().filter(|_| events.has_more) {
-        Some(last) => Some(last.id.clone()),
-        None if events.has_more => return Err(strange("a page without events goes on")),
-        None => None,
-    };
-    let is_over = changed.is_empty() && after.is_none();
-    let next = Next {
-        after,
-        changed,
-        ..next
-    };
-    Ok(Page {
-        deleted,
-        next: (!is_over).then(|| reading::token(&next)).transpose()?,
-        high,
-        ..Page::default()
-    })
 }
 
 /// The id of a page's last object.

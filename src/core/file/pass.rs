@@ -1,0 +1,251 @@
+//! One way through a file: it finds the tables, or makes records of their rows, part by part.
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::format::Item;
+use super::headings::FIRST_ROWS;
+use super::layout::{Header, Layout};
+use super::row::{MOST_COLUMNS, Row, too_wide};
+use super::table::Table;
+use super::text::Line;
+use super::{refused, value};
+use crate::error::Failure;
+use crate::json::{self, Found, RecordLimits, Spec};
+use crate::record::{Reason, Rejected};
+
+/// Records of one part, and rows: what is held in memory, and committed, at once.
+const PART_BYTES: usize = 512 * 1024;
+const PART_ROWS: usize = 2_000;
+
+/// Bytes of the first rows, among which the headings are looked for.
+const FIRST_BYTES: usize = 8 * 1024 * 1024;
+
+/// What takes the records of a part: with its stream, the rows that have come by now, and its bytes.
+pub type Sink<'a> = &'a mut dyn FnMut(&mut Found, &str, u64, u64) -> Result<(), Failure>;
+
+/// One way through a file.
+pub struct Pass<'a> {
+    layout: &'a Layout,
+    limits: RecordLimits,
+    sink: Sink<'a>,
+    /// Streams, and the sheets they are.
+    streams: Vec<(String, Option<String>)>,
+    /// Of each of them, once its headings are found. JSON lines have none.
+    pub tables: Vec<Option<Table>>,
+    /// Whether it is the first pass, which finds the tables.
+    finds: bool,
+    /// Rows among which the headings are looked for.
+    first: Vec<Row>,
+    first_bytes: usize,
+    /// The table that rows are taken of, and how many there were.
+    at: usize,
+    taken: u64,
+    /// Of all tables.
+    pub rows: u64,
+    /// The records of a part, and where in the file they are.
+    body: Vec<u8>,
+    lines: Vec<u64>,
+    rejected: Vec<Rejected>,
+    rejected_bytes: usize,
+}
+
+impl<'a> Pass<'a> {
+    pub fn new(
+        layout: &'a Layout,
+        limits: RecordLimits,
+        streams: Vec<(String, Option<String>)>,
+        tables: Vec<Option<Table>>,
+        sink: Sink<'a>,
+    ) -> Pass<'a> {
+        let finds = tables.is_empty();
+        let mut tables = tables;
+        tables.resize_with(streams.len(), || None);
+        Pass {
+            layout,
+            limits,
+            sink,
+            streams,
+            tables,
+            finds,
+            first: Vec::new(),
+            first_bytes: 0,
+            at: 0,
+            taken: 0,
+            rows: 0,
+            body: Vec::new(),
+            lines: Vec::new(),
+            rejected: Vec::new(),
+            rejected_bytes: 0,
+        }
+    }
+
+    pub fn visit(&mut self, at: usize, item: Item) -> Result<bool, Failure> {
+        if at != self.at {
+            self.end_table()?;
+            self.at = at;
+        }
+        match item {
+            Item::Row(row) => self.row(row)?,
+            Item::Line(line) => self.line(&line)?,
+        }
+        Ok(true)
+    }
+
+    /// What is left when the file is over.
+    pub fn end(&mut self) -> Result<(), Failure> {
+        self.end_table()
+    }
+
+    fn end_table(&mut self) -> Result<(), Failure> {
+        if !self.first.is_empty() {
+            self.find()?;
+        }
+        self.taken = 0;
+        self.flush()
+    }
+
+    fn row(&mut self, row: &Row) -> Result<(), Failure> {
+        if row.width() > MOST_COLUMNS {
+            return Err(too_wide(row.number, row.width()));
+        }
+        let is_found = self.tables.get(self.at).is_some_and(Option::is_some);
+        if is_found {
+            return self.take(row);
+        }
+        self.first.push(row.clone());
+        self.first_bytes += row.bytes();
+        let awaited = match self.layout.header {
+            Header::At(number) => number,
+            _ => 0,
+        };
+        let is_enough = self.first.len() >= FIRST_ROWS && row.number >= awaited;
+        match is_enough || self.first_bytes > FIRST_BYTES {
+            true => self.find(),
+            false => Ok(()),
+        }
+    }
+
+    /// Finds the headings, and takes the rows among which they were looked for.
+    fn find(&mut self) -> Result<(), Failure> {
+        let first = std::mem::take(&mut self.first);
+        self.first_bytes = 0;
+        if let (Some((stream, sheet)), Some(table)) =
+            (self.streams.get(self.at), self.tables.get_mut(self.at))
+        {
+            *table = Some(Table::find(stream, sheet.as_deref(), &first, self.layout)?);
+        }
+        first.iter().try_for_each(|row| self.take(row))
+    }
+
+    fn take(&mut self, row: &Row) -> Result<(), Failure> {
+        let Some(Some(table)) = self.tables.get_mut(self.at) else {
+            return Ok(());
+        };
+        if !table.is_below(row) {
+            return Ok(());
+        }
+        if self.finds {
+            table.look(row);
+        }
+        if row.is_blank() {
+            return Ok(());
+        }
+        self.taken += 1;
+        if !self.finds && self.taken + self.layout.footer > table.rows {
+            return Ok(());
+        }
+        let start = self.body.len();
+        self.body.push(if start == 0 { b'[' } else { b',' });
+        if let Err((reason, why)) = table.write(row, &mut self.body) {
+            self.body.truncate(start);
+            let mut raw = Vec::new();
+            value::write_list(row.iter().map(|(_, text)| text), &mut raw);
+            self.reject(row.number, reason, &why, raw.into());
+        } else {
+            self.lines.push(row.number);
+        }
+        self.came()
+    }
+
+    fn line(&mut self, line: &Line) -> Result<(), Failure> {
+        let (number, text) = (line.number, line.text);
+        if serde_json::from_slice::<&RawValue>(text).is_ok() {
+            self.body
+                .push(if self.body.is_empty() { b'[' } else { b',' });
+            self.body.extend_from_slice(text);
+            self.lines.push(number);
+        } else if line.is_cut {
+            return Err(refused(format!(
+                "line {number}: the file ends in the middle of a record"
+            )));
+        } else {
+            let (reason, why) = match std::str::from_utf8(text) {
+                Ok(_) => (Reason::InvalidJson, "not valid JSON"),
+                Err(_) => (Reason::InvalidUtf8, "not UTF-8"),
+            };
+            self.reject(number, reason, why, Bytes::copy_from_slice(text));
+        }
+        self.came()
+    }
+
+    fn reject(&mut self, line: u64, reason: Reason, why: &str, raw: Bytes) {
+        self.rejected_bytes += raw.len();
+        self.rejected.push(Rejected {
+            id: None,
+            reason,
+            detail: format!("row {line}: {why}"),
+            hash: json::hash(&raw),
+            raw,
+        });
+    }
+
+    fn came(&mut self) -> Result<(), Failure> {
+        self.rows += 1;
+        let rows = self.lines.len() + self.rejected.len();
+        // What is refused is held as well: two thousand lines of it may be as long as records can be.
+        match rows >= PART_ROWS || self.body.len() + self.rejected_bytes >= PART_BYTES {
+            true => self.flush(),
+            false => Ok(()),
+        }
+    }
+
+    /// Gives a part away.
+    fn flush(&mut self) -> Result<(), Failure> {
+        self.rejected_bytes = 0;
+        let (lines, rejected) = (
+            std::mem::take(&mut self.lines),
+            std::mem::take(&mut self.rejected),
+        );
+        if lines.is_empty() && rejected.is_empty() {
+            return Ok(());
+        }
+        let Some((stream, _)) = self.streams.get(self.at) else {
+            return Ok(());
+        };
+        let mut body = std::mem::take(&mut self.body);
+        let bytes = body.len() as u64;
+        if body.is_empty() {
+            body.push(b'[');
+        }
+        body.push(b']');
+        let key: Vec<Vec<String>> = self
+            .layout
+            .key
+            .iter()
+            .map(|name| vec![name.clone()])
+            .collect();
+        let spec = Spec {
+            stream,
+            path: &[],
+            key: &key,
+            cursor: None,
+            gone: None,
+            limits: self.limits,
+            lines: &lines,
+        };
+        let mut found = json::records(&body.into(), &spec)?;
+        found.rejected.extend(rejected);
+        (self.sink)(&mut found, stream, self.rows, bytes)
+    }
+}

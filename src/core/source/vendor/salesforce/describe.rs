@@ -1,0 +1,120 @@
+//! What an object has, and so what of it is selected.
+
+use chrono::TimeDelta;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::objects::is_name;
+use super::{Next, SalesforceReader};
+use crate::error::{Code, Failure};
+use crate::record::Page;
+use crate::source::reading::{self, strange};
+use crate::source::{Position, Response};
+use crate::template::parse_any;
+
+/// The fields that tell of a change, the best first.
+const STAMPS: [&str; 4] = [
+    "SystemModstamp",
+    "LastModifiedDate",
+    "CreatedDate",
+    "LoginTime",
+];
+
+/// Types whose parts are fields of their own, or that are no text.
+const LEFT_OUT: [&str; 3] = ["address", "location", "base64"];
+
+/// Longest address that is answered, with room for the host.
+const LONGEST_URL: usize = 16_000;
+
+/// How long deleted rows stay in the recycle bin, where queryAll finds them.
+const BIN_KEPT: TimeDelta = TimeDelta::days(15);
+
+#[derive(Deserialize)]
+struct Described {
+    name: String,
+    queryable: bool,
+    fields: Vec<DescribedField>,
+}
+
+#[derive(Deserialize)]
+struct DescribedField {
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+impl SalesforceReader {
+    pub fn described(&self, at: &Position, got: &Response) -> Result<Page, Failure> {
+        let object = self.object(at.stream)?;
+        let described: Described = reading::whole(got)?;
+        if described.name != object.name || !described.queryable {
+            let message = format!("object {} cannot be queried", object.name);
+            return Err(Failure::new(Code::NotFound, message));
+        }
+        let exists = |name: &str| described.fields.iter().any(|field| field.name == name);
+        let stamp = STAMPS.into_iter().find(|stamp| exists(stamp));
+        let mut warnings = Vec::new();
+        let mut fields: Vec<String> = match &object.fields {
+            Some(fields) => {
+                // What stands behind a dot is another object's, and not described here.
+                let (there, missing): (Vec<_>, Vec<_>) = fields
+                    .iter()
+                    .cloned()
+                    .partition(|name| name.contains('.') || exists(name));
+                if !missing.is_empty() {
+                    warnings.push(format!(
+                        "{} has no {} that this user may see",
+                        object.name,
+                        missing.join(", ")
+                    ));
+                }
+                there
+            }
+            None => described
+                .fields
+                .iter()
+                .filter(|field| !LEFT_OUT.contains(&field.kind.as_str()))
+                .map(|field| field.name.clone())
+                .collect(),
+        };
+        let needed = ["Id"]
+            .into_iter()
+            .chain(stamp)
+            .chain(exists("IsDeleted").then_some("IsDeleted"));
+        let needed: Vec<String> = needed.map(str::to_owned).collect();
+        fields.retain(|field| !needed.contains(field));
+        let mut fields: Vec<String> = needed.into_iter().chain(fields).collect();
+        if !fields.iter().all(|field| is_name(field)) {
+            return Err(strange("the description names a field that is no name"));
+        }
+        let next = |fields: &[String]| Next {
+            fields: Some(fields.to_vec()),
+            stamp: stamp.map(str::to_owned),
+            ..Next::default()
+        };
+        let before = fields.len();
+        while fields.len() > 3
+            && self.query(at, object, &next(&fields))?.as_str().len() > LONGEST_URL
+        {
+            fields.truncate(fields.len() - (fields.len() / 50).max(1));
+        }
+        if fields.len() < before {
+            warnings.push(format!(
+                "{} has more fields than one query can name; the last {} are left out. Name those that matter in config's \"streams\".",
+                object.name,
+                before - fields.len()
+            ));
+        }
+        let reached = at.high.and_then(Value::as_str).and_then(parse_any);
+        if at.start.is_later_than(BIN_KEPT, reached) {
+            warnings.push("the last sync is longer ago than the recycle bin keeps what was deleted; what was deleted in between may still count".to_owned());
+        }
+        if self.login.is_legacy() {
+            warnings.push("the login by user name and password is legacy, and Salesforce ends it on 2027-06-01; change to client credentials".to_owned());
+        }
+        Ok(Page {
+            warning: (!warnings.is_empty()).then(|| warnings.join("; ")),
+            ..reading::step(at, Some(next(&fields)))?
+        })
+    }
+}
