@@ -458,7 +458,12 @@ fn a_trigger_that_refuses_every_fact_costs_one_run_or_its_facts_and_is_not_tried
     for (table, kind, when, is_stored) in [
         ("metric_facts", "TRIGGER", "BEFORE INSERT", true),
         ("metric_facts", "CONSTRAINT TRIGGER", "AFTER INSERT", true),
-        ("raw_connector_data", "CONSTRAINT TRIGGER", "AFTER INSERT", false),
+        (
+            "raw_connector_data",
+            "CONSTRAINT TRIGGER",
+            "AFTER INSERT",
+            false,
+        ),
     ] {
         let deferred = match kind {
             "TRIGGER" => "",
