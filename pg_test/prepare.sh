@@ -66,9 +66,9 @@ build() {
     major=$("$pg_config" --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p') || true
     major=${major:-15}
     case $major in
-    1[4-8]) ;;
+    1[5-8]) ;;
     *)
-        echo "connector_service runs on PostgreSQL 14 to 18; $pg_config belongs to $major. Set PG_CONFIG to another one." >&2
+        echo "connector_service runs on PostgreSQL 15 to 18; $pg_config belongs to $major. Set PG_CONFIG to another one." >&2
         exit 2
         ;;
     esac
