@@ -59,8 +59,8 @@ pub struct Inner {
     page_info: PageInfo,
 }
 
-/// The same with half as many.
-pub fn less(at: &Position, spec: &Spec, next: Next) -> Result<Page, Failure> {
+/// Asks for the same page again, with half as many nodes.
+pub fn with_fewer_nodes(at: &Position, spec: &Spec, next: Next) -> Result<Page, Failure> {
     let usual = if next.rest.is_empty() {
         spec.first
     } else {
