@@ -5,6 +5,7 @@
 //! it goes on, the rest is asked for before the next page. What a query may cost is known only when it is refused:
 //! then half as much is asked for. What a long pass has not read after some pages comes as one file ([`bulk`]).
 
+mod answer;
 mod bulk;
 mod login;
 mod nodes;
