@@ -18,7 +18,7 @@ pub struct Record {
     pub json: Bytes,
     /// The first 16 bytes of the SHA-256 of `json`: tells an unchanged record without reading it as jsonb.
     pub hash: [u8; 16],
-    /// Of what was pushed: the time of the state that it shows, where it is told. An older one never takes the place of
+    /// The time of the state that a pushed record shows, where it says so. An older one never takes the place of
     /// a newer one.
     pub at: Option<DateTime<Utc>>,
 }
@@ -110,7 +110,7 @@ pub struct Page {
     pub deleted: Vec<String>,
     /// `source_record_id` of what the source says is still there, and is not among the records.
     pub shown: Vec<String>,
-    /// With the last page, where the vendor counts.
+    /// The vendor's count, with the last page, where the vendor counts.
     pub count: Option<Count>,
     /// What a person should know although nothing failed, in our own words; said once for a run.
     pub warning: Option<String>,

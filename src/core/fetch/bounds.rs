@@ -19,7 +19,7 @@ pub const MOST_SEEN: usize = 250_000;
 const LONGEST_TOKEN: usize = 1024 * 1024;
 
 /// Remembers what a whole pass has shown. A record whose id could not be read may be any: then nothing is known.
-pub fn see(seen: &mut Option<Vec<[u8; 16]>>, page: &Page) {
+pub fn remember(seen: &mut Option<Vec<[u8; 16]>>, page: &Page) {
     let Some(ids) = seen else {
         return;
     };

@@ -28,7 +28,7 @@ pub struct Upload {
     /// Rows that are stored, by the definition of then.
     pub rows: u64,
     pub definition: Option<String>,
-    /// Whether everything is.
+    /// Whether all its rows are stored.
     pub is_stored: bool,
 }
 
@@ -39,7 +39,7 @@ pub struct UploadMark {
     pub rows: u64,
     /// What rows are counted by; see [`Upload::definition`].
     pub definition: String,
-    /// With the last page of the file: what it takes the place of.
+    /// What the file takes the place of; there with its last page.
     pub last: Option<Replaces>,
 }
 
@@ -59,12 +59,12 @@ impl Drop for Ending {
 }
 
 impl Run<'_> {
-    /// Stores a file, or looks at it.
+    /// Stores a file, or previews it.
     pub async fn file(
         &mut self,
         upload: Upload,
         limits: RecordLimits,
-        looks: bool,
+        is_preview: bool,
         large: &Semaphore,
     ) -> Result<(), Failure> {
         let Some(layout) = self.reader.layout().cloned() else {
@@ -93,8 +93,8 @@ impl Run<'_> {
             definition: self.definition.clone(),
             upload,
         };
-        let read = tokio::task::spawn_blocking(move || match looks {
-            true => reading.look(),
+        let read = tokio::task::spawn_blocking(move || match is_preview {
+            true => reading.preview(),
             false => reading.store(),
         });
         read.await.unwrap_or_else(|_| {
@@ -107,7 +107,7 @@ impl Run<'_> {
 
     /// A check or preview without a file.
     pub async fn no_file(&self) {
-        let what = "files come by connector_service_upload(); connector_service_preview_upload() looks at one, and stores nothing";
+        let what = "files come by connector_service_upload(); connector_service_preview_upload() is_preview at one, and stores nothing";
         let (run, what) = (self.run, What::Warning(what.to_owned()));
         self.outbox.send(Event { run, what }).await;
     }
@@ -137,7 +137,7 @@ impl Reading {
     }
 
     fn understand(&self, content: &mut Content) -> Result<Understanding, Failure> {
-        let understood = file::look_through(content, &self.upload.name, &self.layout, self.limits);
+        let understood = file::understand(content, &self.upload.name, &self.layout, self.limits);
         understood.map_err(|failure| self.named(content.failed.take().unwrap_or(failure)))
     }
 
@@ -157,10 +157,10 @@ impl Reading {
         let is_same = self.upload.definition.as_ref() == Some(&self.definition);
         let stored = if is_same { self.upload.rows } else { 0 };
         // The last part is told by there being no other.
-        let mut held: Option<Part> = None;
+        let mut last_part: Option<Part> = None;
         let read = understood.read(content, &self.layout, self.limits, &mut |part| {
             if part.rows > stored
-                && let Some(before) = held.replace(part)
+                && let Some(before) = last_part.replace(part)
             {
                 self.send(What::Page(Box::new(self.page(before, false))))?;
             }
@@ -168,7 +168,7 @@ impl Reading {
         });
         let warning =
             read.map_err(|failure| self.named(content.failed.take().unwrap_or(failure)))?;
-        let mut last = held.map_or_else(|| self.nothing(stored), |part| self.page(part, true));
+        let mut last = last_part.map_or_else(|| self.nothing(stored), |part| self.page(part, true));
         last.warning = warning;
         self.send(What::Page(Box::new(last)))
     }
@@ -207,9 +207,9 @@ impl Reading {
     }
 
     /// The first part of each table, and how the file was understood.
-    fn look(self) -> Result<(), Failure> {
+    fn preview(self) -> Result<(), Failure> {
         let content = &mut Content::new(&self);
-        let looked = self.look_at(content);
+        let looked = self.preview_tables(content);
         if let Err(failure) = &looked {
             let result = Err(failure.clone());
             self.send(What::Looked(Box::new(Looked {
@@ -221,7 +221,7 @@ impl Reading {
         looked
     }
 
-    fn look_at(&self, content: &mut Content) -> Result<(), Failure> {
+    fn preview_tables(&self, content: &mut Content) -> Result<(), Failure> {
         let mut understood = self.understand(content)?;
         for note in &understood.notes {
             self.send(What::Warning(note.clone()))?;

@@ -49,7 +49,7 @@ impl Gate {
 pub struct Logins {
     gate: &'static Gate,
     known: Mutex<Known>,
-    /// Without a bound of its own: of each connector there is one at most.
+    /// The channel has no bound of its own: of each connector there is one rotation at most.
     rotations: mpsc::UnboundedSender<Rotation>,
     wake: Arc<dyn Fn() + Send + Sync>,
 }
@@ -58,7 +58,7 @@ pub struct Logins {
 struct Known {
     /// Those that may begin a login. Who was ended may not, although its task is still on its way to an end.
     runs: HashSet<Uuid>,
-    /// By connector.
+    /// The logins in flight, by connector.
     in_flight: HashMap<Uuid, Whose>,
     /// Whether a login ended whose run had ended before.
     freed: bool,

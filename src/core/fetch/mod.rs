@@ -11,11 +11,11 @@ mod database;
 mod file;
 mod login;
 mod logins;
-mod look;
 mod pace;
 mod page;
 mod pass;
 mod place;
+mod preview;
 mod resolver;
 mod run;
 #[cfg(test)]
@@ -181,7 +181,7 @@ pub struct Waiting {
 
 pub struct Looked {
     pub stream: String,
-    /// Of a file: how it was understood, in one line, and in full.
+    /// How a file was understood, in one line, and in full.
     pub understood: Option<(String, serde_json::Value)>,
     /// `None`: the vendor does not have this stream here.
     pub result: Result<Option<FetchedPage>, Failure>,
@@ -201,7 +201,7 @@ pub struct FetchedPage {
     pub all: Option<Vec<[u8; 16]>>,
     /// `sync_state.cursor` once this page is stored.
     pub state: StreamState,
-    /// Of a file, instead: how far it is stored then.
+    /// How far a file is stored then; a file has no cursor.
     pub upload: Option<UploadMark>,
     pub window: Window,
     /// Size of the body, decompressed.
@@ -211,7 +211,7 @@ pub struct FetchedPage {
 }
 
 impl FetchedPage {
-    /// One that holds nothing yet.
+    /// A page that holds nothing yet.
     fn of(stream: String, state: StreamState, window: Window) -> FetchedPage {
         FetchedPage {
             stream,

@@ -30,27 +30,27 @@ struct Pace {
 
 /// When a request may be made.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum Slot {
     In(Duration),
     /// The account rests for this long, and why; ask again then.
     Resting(Duration, String),
 }
 
 impl Paces {
-    /// Takes a turn: whoever is told `In` makes one request.
-    pub fn turn(&self, tenant: Uuid, account: &Account) -> Turn {
+    /// Takes the next slot of the account: `In` is for one request.
+    pub fn take_slot(&self, tenant: Uuid, account: &Account) -> Slot {
         self.with(tenant, &account.name, |pace| {
             let now = Instant::now();
             if let Some((until, why)) = &pace.rest {
                 if *until > now {
-                    return Turn::Resting(*until - now, why.clone());
+                    return Slot::Resting(*until - now, why.clone());
                 }
                 pace.rest = None;
             }
             let due = pace.due.map_or(now, |due| due.max(now));
             pace.due = Some(due + account.every);
             let ahead = account.every * account.burst.saturating_sub(1);
-            Turn::In((due - now).saturating_sub(ahead))
+            Slot::In((due - now).saturating_sub(ahead))
         })
     }
 
@@ -111,9 +111,9 @@ mod tests {
     async fn a_burst_goes_at_once_and_what_follows_comes_evenly() {
         let paces = Paces::default();
         let turns = |count: usize| -> Vec<u64> {
-            let turn = |_| match paces.turn(Uuid::nil(), &account(100, 3)) {
-                Turn::In(wait) => wait.as_millis() as u64,
-                Turn::Resting(..) => u64::MAX,
+            let turn = |_| match paces.take_slot(Uuid::nil(), &account(100, 3)) {
+                Slot::In(wait) => wait.as_millis() as u64,
+                Slot::Resting(..) => u64::MAX,
             };
             (0..count).map(turn).collect()
         };
@@ -130,11 +130,11 @@ mod tests {
         paces.rest(mine, "acct", Duration::from_secs(9), "asked to");
         paces.rest(mine, "acct", Duration::from_secs(3), "shorter");
         assert_eq!(
-            paces.turn(mine, &account),
-            Turn::Resting(Duration::from_secs(9), "asked to".into())
+            paces.take_slot(mine, &account),
+            Slot::Resting(Duration::from_secs(9), "asked to".into())
         );
-        assert_eq!(paces.turn(other, &account), Turn::In(Duration::ZERO));
+        assert_eq!(paces.take_slot(other, &account), Slot::In(Duration::ZERO));
         tokio::time::advance(Duration::from_secs(9)).await;
-        assert_eq!(paces.turn(mine, &account), Turn::In(Duration::ZERO));
+        assert_eq!(paces.take_slot(mine, &account), Slot::In(Duration::ZERO));
     }
 }

@@ -28,9 +28,9 @@ pub struct Standing {
 pub enum Trouble {
     Again(Failure),
     Final(Failure),
-    /// From the start of the pass, perhaps.
+    /// A try from the start of the pass may help.
     Expired(Failure),
-    /// With another token, perhaps.
+    /// A try with another token may help.
     TokenRefused,
 }
 
@@ -87,9 +87,9 @@ impl Run<'_> {
 
     async fn try_page(&mut self, stream: &Stream, standing: &Standing) -> Result<Got, Trouble> {
         // An account that rests is not asked for tokens either.
-        self.take_turn().await.map_err(Trouble::Final)?;
+        self.wait_for_slot().await.map_err(Trouble::Final)?;
         let is_new_token = self.log_in().await.map_err(Trouble::Final)?;
-        let access = self.access.as_ref().map(|held| &held.access);
+        let access = self.access.as_ref().map(|token| &token.access);
         let at = &Position {
             stream,
             window: standing.window,
@@ -157,9 +157,9 @@ impl Run<'_> {
                 Class::Mend => Trouble::Final(failure),
             }
         };
-        let mut held = self.database.lock().await;
+        let mut connection = self.database.lock().await;
         // Whatever goes wrong, the connection is not used again.
-        let mut database = match held.take() {
+        let mut database = match connection.take() {
             Some(database) => database,
             None => {
                 let open = Database::open(&query.server, self.client, &self.limits, &self.allowed);
@@ -174,7 +174,7 @@ impl Run<'_> {
             },
         };
         if !database.is_spent() {
-            *held = Some(database);
+            *connection = Some(database);
         }
         let bytes = response.body.len() as u64;
         let page = self.reader.page(at, &response).map_err(again)?;

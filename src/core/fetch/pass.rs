@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::bounds::{MOST_SEEN, Progress, see};
+use super::bounds::{MOST_SEEN, Progress, remember};
 use super::page::{Got, Standing, Trouble};
 use super::run::Run;
 use super::{Budget, Event, FetchedPage, RESUME_WITHIN, What};
@@ -58,7 +58,8 @@ impl Run<'_> {
         result
     }
 
-    /// Of what is always read whole, and of what has no end to be set, a backfill has nothing more to ask.
+    /// Whether the run asks for the stream. A backfill has nothing more to ask of a stream that is always read whole, or
+    /// that has no end to be set.
     fn is_asked(&self, stream: &Stream) -> bool {
         let Some(span) = self.start.span else {
             return true;
@@ -150,7 +151,7 @@ impl Run<'_> {
             };
             resumed = false;
             progress.check(&page)?;
-            see(&mut seen, &page);
+            remember(&mut seen, &page);
             let stood = stands.take().unwrap_or_else(|| StreamState {
                 at: at.clone(),
                 read_until: self.start.read_until,

@@ -21,19 +21,19 @@ pub fn foresee(reader: &dyn Reader, allowed: &Allowed) -> Result<(), Failure> {
         span: None,
     };
     if let Some(Ok(request)) = reader.login().map(|login| login.request(start, None)) {
-        let judged = guard::check_url(&request.url, allowed);
-        judged.map_err(|refusal| named(&request.url, refusal.into()))?;
+        let checked = guard::check_url(&request.url, allowed);
+        checked.map_err(|refusal| named(&request.url, refusal.into()))?;
     }
     for stream in reader.streams() {
         let window = reader.window(stream, None, start);
         if let Ok(window) = window
             && let Ok(Some(query)) = reader.query(&first_of(stream, window, start, None))
         {
-            let judged = guard::check_url(&query.server.place, allowed);
-            judged.map_err(|refusal| named(&query.server.place, refusal.into()))?;
+            let checked = guard::check_url(&query.server.place, allowed);
+            checked.map_err(|refusal| named(&query.server.place, refusal.into()))?;
             continue;
         }
-        // What does not render yet is not judged yet.
+        // What does not render yet is not checked yet.
         let Ok(url) = window.and_then(|window| first_url(reader, stream, window, start, None))
         else {
             continue;

@@ -32,14 +32,14 @@ impl Outbox {
         (self.wake)();
     }
 
-    /// The same on a thread that may wait.
+    /// Sends on a thread that may wait.
     pub fn send_blocking(&self, event: Event) {
         let _ = self.sender.blocking_send(event);
         (self.wake)();
     }
 }
 
-/// Of what a run was given but its credentials: whether the same is given still.
+/// Tells whether a run is given what another one was given, credentials aside.
 pub fn fingerprint(source: &str, config: &Value) -> String {
     let hash = json::hash(format!("{source} {config}").as_bytes());
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -82,14 +82,17 @@ pub async fn fetch(
         logins,
         outbox,
     };
-    let looks = job.purpose == Purpose::Look;
+    let is_preview = job.purpose == Purpose::Look;
     match job.upload {
-        Some(upload) => run.file(upload, job.definition.limits, looks, large).await,
+        Some(upload) => {
+            run.file(upload, job.definition.limits, is_preview, large)
+                .await
+        }
         None if reader.layout().is_some() => {
             run.no_file().await;
             Ok(())
         }
-        None if looks => run.look().await,
+        None if is_preview => run.preview().await,
         None => {
             let _place = run.take_place().await;
             run.all_streams().await
@@ -124,7 +127,7 @@ pub struct Run<'a> {
     pub cover: Option<Cover>,
     pub allowed: Arc<Allowed>,
     pub access: Option<Token>,
-    /// Of a database: the connection, while it is good. Its lock is never waited for: a run does one thing at a time.
+    /// The connection to a database, while it is good. Its lock is never waited for: a run does one thing at a time.
     pub database: Mutex<Option<Database>>,
     /// What took the place of the configured refresh token in this run.
     pub refresh: Option<Secret>,

@@ -6,7 +6,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
 use super::bounds::Tries;
-use super::pace::Turn;
+use super::pace::Slot;
 use super::place::first_of;
 use super::run::Run;
 use super::{Event, Waiting, What};
@@ -48,19 +48,19 @@ impl Run<'_> {
     }
 
     /// Waits until the account may be asked; fails where that is too long for a run.
-    pub async fn take_turn(&self) -> Result<(), Failure> {
+    pub async fn wait_for_slot(&self) -> Result<(), Failure> {
         let Some(account) = self.reader.account() else {
             return Ok(());
         };
         loop {
-            let (wait, why) = match self.paces.turn(self.tenant, account) {
-                Turn::In(wait) => {
+            let (wait, why) = match self.paces.take_slot(self.tenant, account) {
+                Slot::In(wait) => {
                     let why = "the requests of the account are spread out";
                     self.show_waiting(wait, why, None).await;
                     tokio::time::sleep(wait).await;
                     return Ok(());
                 }
-                Turn::Resting(wait, why) => (wait, why),
+                Slot::Resting(wait, why) => (wait, why),
             };
             if wait > self.limits.longest_pause {
                 return Err(Failure::new(Code::RateLimited, why).after(Some(wait)));

@@ -8,7 +8,7 @@ use super::decoded::CHUNK;
 use super::layout::Layout;
 use super::row::usual;
 use super::{Content, failure_of, refused};
-use crate::error::{Code, Failure};
+use crate::error::Failure;
 
 /// How a delimited file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,19 +32,19 @@ pub fn encoding(
     declared: Option<&'static Encoding>,
 ) -> Result<&'static Encoding, Failure> {
     let start = beginning(content, 4)?;
-    let said = Encoding::for_bom(&start).map(|(encoding, _)| encoding);
+    let marked = Encoding::for_bom(&start).map(|(encoding, _)| encoding);
     let wide = match start.as_slice() {
         [0, b, ..] if *b != 0 => Some(UTF_16BE),
         [b, 0, ..] if *b != 0 => Some(UTF_16LE),
         _ => None,
     };
-    if let (None, None, Some(wide)) = (declared, said, wide) {
+    if let (None, None, Some(wide)) = (declared, marked, wide) {
         let name = wide.name().to_lowercase();
         return Err(refused(format!(
             "the file looks like UTF-16 without a byte order mark; if it is, say so in config: \"encoding\": \"{name}\""
         )));
     }
-    Ok(said.or(declared).unwrap_or(UTF_8))
+    Ok(marked.or(declared).unwrap_or(UTF_8))
 }
 
 fn beginning(content: &mut dyn Content, bytes: usize) -> Result<Vec<u8>, Failure> {
@@ -150,14 +150,14 @@ pub fn is_json_lines(name: &str, layout: &Layout) -> bool {
         .unwrap_or_else(|| ends.iter().any(|end| name.ends_with(end)))
 }
 
-/// Why a text is not what its name says, where that is plain to see.
-pub fn is_no_text(start: &[u8]) -> Option<Failure> {
+/// Refuses a file that is plainly no text, whatever its name says.
+pub fn check_is_text(start: &[u8]) -> Result<(), Failure> {
     let is_archive = start.starts_with(b"PK\x03\x04") || start.starts_with(b"\x1F\x8B");
     let is_compound = start.starts_with(b"\xD0\xCF\x11\xE0");
-    (is_archive || is_compound).then(|| {
-        Failure::new(
-            Code::FileRefused,
+    if is_archive || is_compound {
+        return Err(refused(
             "the file is a workbook or an archive, and no text; workbooks are for a connector of type \"excel\"",
-        )
-    })
+        ));
+    }
+    Ok(())
 }

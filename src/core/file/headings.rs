@@ -17,7 +17,7 @@ pub const FIRST_ROWS: usize = 50;
 #[derive(Default)]
 pub struct Taken {
     names: HashSet<String>,
-    /// Of a heading that was there before: the number that was tried last. Two thousand equal ones would otherwise be
+    /// The number that was tried last for a heading that was there before. Two thousand equal ones would otherwise be
     /// compared with each other again and again.
     tried: HashMap<String, usize>,
 }

@@ -83,17 +83,16 @@ pub struct Part {
     pub bytes: u64,
 }
 
-/// Whether a file can be what a connector takes, by its first bytes.
+/// Refuses a file that cannot be what the connector takes, by its first bytes.
 pub fn recognise(start: &[u8], layout: &Layout) -> Result<(), Failure> {
-    let why = match layout.family {
-        Family::Text => dialect::is_no_text(start),
-        Family::Workbook => workbook::is_none(start),
-    };
-    why.map_or(Ok(()), Err)
+    match layout.family {
+        Family::Text => dialect::check_is_text(start),
+        Family::Workbook => workbook::check_is_workbook(start),
+    }
 }
 
 /// Reads a file to its end; what is wrong with it is found here, and nothing stored of it.
-pub fn look_through(
+pub fn understand(
     content: &mut dyn Content,
     name: &str,
     layout: &Layout,
@@ -209,7 +208,7 @@ impl Understanding {
         })
     }
 
-    /// The same in one line for each table.
+    /// How each table was understood, in one line.
     pub fn summaries(&self) -> Vec<(String, String)> {
         let written = self.format.words();
         let tables = self.tables.iter().flatten();

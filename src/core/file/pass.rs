@@ -31,7 +31,7 @@ pub struct Pass<'a> {
     sink: Sink<'a>,
     /// Streams, and the sheets they are.
     streams: Vec<(String, Option<String>)>,
-    /// Of each of them, once its headings are found. JSON lines have none.
+    /// The table of each stream, once its headings are found. JSON lines have none.
     pub tables: Vec<Option<Table>>,
     /// Whether it is the first pass, which finds the tables.
     finds: bool,
@@ -41,7 +41,7 @@ pub struct Pass<'a> {
     /// The table that rows are taken of, and how many there were.
     at: usize,
     taken: u64,
-    /// Of all tables.
+    /// Rows of all tables so far.
     pub rows: u64,
     /// The records of a part, and where in the file they are.
     body: Vec<u8>,
@@ -146,7 +146,7 @@ impl<'a> Pass<'a> {
             return Ok(());
         }
         if self.finds {
-            table.look(row);
+            table.inspect(row);
         }
         if row.is_blank() {
             return Ok(());

@@ -21,7 +21,7 @@ pub struct Repeats {
 pub struct TooMany;
 
 impl Repeats {
-    /// For a file of so many bytes.
+    /// Makes room for the rows of a file of so many bytes.
     pub fn new(bytes: u64) -> Repeats {
         let bits = bytes.next_power_of_two().clamp(1 << 10, MOST_BITS);
         Repeats {
@@ -36,7 +36,7 @@ impl Repeats {
         hasher.finish()
     }
 
-    /// In the first pass.
+    /// Notes a row in the first pass.
     pub fn note(&mut self, hash: u64) -> Result<(), TooMany> {
         let at = hash % (self.bits.len() as u64 * 64).max(1);
         let bit = 1 << (at % 64);
@@ -52,12 +52,12 @@ impl Repeats {
         }
     }
 
-    /// Between the passes.
+    /// Ends the first pass: the second one needs the counts alone.
     pub fn turn(&mut self) {
         self.bits = Vec::new();
     }
 
-    /// In the second pass: how often the row has come by now, this time included.
+    /// Counts a row in the second pass: how often it has come by now, this time included.
     pub fn nth(&mut self, hash: u64) -> u32 {
         let Some(count) = self.counts.get_mut(&hash) else {
             return 1;

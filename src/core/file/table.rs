@@ -112,8 +112,8 @@ impl Table {
         row.number > self.header
     }
 
-    /// In the first pass.
-    pub fn look(&mut self, row: &Row) {
+    /// Notes what a row of the first pass looks like.
+    pub fn inspect(&mut self, row: &Row) {
         if row.is_blank() {
             self.blank += 1;
             return;
@@ -197,7 +197,7 @@ impl Table {
         })
     }
 
-    /// In one line.
+    /// Says in one line how the table was understood.
     pub fn summary(&self) -> String {
         let names: Vec<&str> = self
             .columns

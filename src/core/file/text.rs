@@ -115,7 +115,7 @@ fn count(byte: u8, text: &str) -> usize {
 
 /// A line that is not empty.
 pub struct Line<'a> {
-    /// From 1.
+    /// The first line is 1.
     pub number: u64,
     pub text: &'a [u8],
     /// Whether the file ends within it.

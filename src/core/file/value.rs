@@ -28,7 +28,7 @@ pub struct Marks {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DateFormat {
     pub declared: String,
-    /// The same for chrono.
+    /// The same format in the words of chrono.
     strftime: String,
     has_time: bool,
 }

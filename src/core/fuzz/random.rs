@@ -3,7 +3,7 @@
 pub struct Random(u64);
 
 impl Random {
-    /// Of one input of one fuzz.
+    /// The random numbers of one input of one fuzz.
     pub fn of(seed: u64, name: &str, case: u64) -> Random {
         let name = name.bytes().fold(0_u64, |hash, byte| {
             hash.wrapping_mul(31).wrapping_add(byte.into())

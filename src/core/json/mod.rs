@@ -116,7 +116,7 @@ pub fn records(body: &Bytes, spec: &Spec) -> Result<Found, Failure> {
 /// The same of a page that was asked for: one that is mostly no objects is none.
 pub fn page(body: &Bytes, spec: &Spec) -> Result<Found, Failure> {
     let found = records(body, spec)?;
-    found.is_of_objects(spec)?;
+    found.check_objects(spec)?;
     Ok(found)
 }
 
@@ -157,7 +157,7 @@ pub fn hash(bytes: &[u8]) -> [u8; 16] {
 impl Found {
     /// A page that is mostly something else than objects is no page of records: the path leads to the wrong place, or the
     /// vendor answers with something else. One odd item is quarantined.
-    fn is_of_objects(&self, spec: &Spec) -> Result<(), Failure> {
+    fn check_objects(&self, spec: &Spec) -> Result<(), Failure> {
         let is_odd = |rejected: &&Rejected| rejected.reason == Reason::NotAnObject;
         let odd = self.rejected.iter().filter(is_odd).count();
         let all = self.records.len() + self.rejected.len() + self.deleted.len();

@@ -147,7 +147,7 @@ impl Keyring {
         }
     }
 
-    /// With `key` in front.
+    /// Puts `key` in front, where it seals.
     pub(super) fn rotated(self, key: Key) -> Keyring {
         let mut older = self.older;
         older.insert(0, self.current);
@@ -157,7 +157,7 @@ impl Keyring {
         }
     }
 
-    /// Without an older key.
+    /// Takes an older key out.
     pub(super) fn retired(mut self, id: KeyId) -> Result<Keyring, KeyError> {
         if self.current.id == id {
             return Err(KeyError::CurrentKey { id });

@@ -145,8 +145,8 @@ fn check_sealed(
                 field: field.to_owned(),
             });
         }
-        let held = old.get(field).map(|old| Given::read(field, old));
-        if matches!(held, Some(Ok(Given::Sealed(held))) if held == text) {
+        let before = old.get(field).map(|old| Given::read(field, old));
+        if matches!(before, Some(Ok(Given::Sealed(before))) if before == text) {
             return Ok(None);
         }
     }
@@ -175,7 +175,7 @@ pub fn open_credentials(
     Ok(opened.into())
 }
 
-/// The same credentials sealed with the current key; `None` where all of them are.
+/// Seals the same credentials with the current key; `None` where all of them are sealed with it already.
 pub fn reseal(keys: &Keyring, place: &Place, sealed: &Value) -> Result<Option<Value>, SealError> {
     let current = keys.current();
     let envelopes = envelopes(sealed)?;

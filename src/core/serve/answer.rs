@@ -54,7 +54,8 @@ impl Answer {
             .with(hyper::header::WWW_AUTHENTICATE, "Bearer")
     }
 
-    /// The same for a connector that is not there, a secret that is not set and a signature that is wrong.
+    /// Refuses a webhook. The answer is the same for a connector that is not there, a secret that is not set and a
+    /// signature that is wrong.
     pub fn not_authentic() -> Answer {
         let message = "no connector of this id, or not signed with its secret";
         Answer::refusal(401, "not_authentic", message)

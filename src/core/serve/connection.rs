@@ -73,10 +73,10 @@ impl Standing {
 /// Shorter: an answer of many megabytes over a slow line does not come to its end.
 const LIFE: Duration = Duration::from_secs(2 * 60);
 
-/// Of an answer, what is handed over at once.
+/// Bytes of an answer that are handed over at once.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// Of a body, what there is room for at first.
+/// Bytes of a body that there is room for at first.
 const FIRST_BYTES: usize = 4 * 1024;
 
 pub async fn serve(stream: TcpStream, shared: Arc<Shared>, at: Arc<Standing>) {

@@ -12,10 +12,10 @@ pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
 pub struct Shared {
     pub settings: Settings,
-    /// Of `settings`, as it may be renewed.
+    /// The identity of `settings`, which may be renewed.
     pub identity: watch::Sender<Option<Arc<Identity>>>,
     pub queue: mpsc::Sender<Asked>,
-    /// Of webhooks: they wait for no read.
+    /// The queue of webhooks, which wait for no read.
     pub pushed: mpsc::Sender<Asked>,
     pub wake: Wake,
     pub bodies: Arc<Semaphore>,

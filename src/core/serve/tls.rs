@@ -22,7 +22,7 @@ pub enum TlsError {
 }
 
 impl Identity {
-    /// Of two PEM files: the certificate with its chain, and its key.
+    /// Reads two PEM files: the certificate with its chain, and its key.
     pub fn load(certificate: &Path, key: &Path) -> Result<Identity, TlsError> {
         let chain: Result<Vec<CertificateDer>, _> = CertificateDer::pem_file_iter(certificate)
             .map_err(|_| TlsError::Certificate)?

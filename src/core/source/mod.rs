@@ -6,6 +6,7 @@
 //!
 //! What several vendors need is there once: settings out of a connector's row ([`settings`]), windows and cursors
 //! ([`window`]), token requests ([`token`]), records out of a body ([`reading`]), what is known of a stream ([`table`]).
+//! What every vendor's reader has of these is one type ([`common::Common`]).
 //! What is pushed instead of asked for is in [`hook`].
 
 pub mod api;

@@ -13,11 +13,11 @@ use crate::record::Page;
 #[derive(Default)]
 pub struct Shape<'a> {
     pub path: &'a str,
-    /// Of a record: what identifies it.
+    /// The fields that identify a record.
     pub key: &'a [&'a str],
-    /// Of a record: its stamp.
+    /// The field that holds a record's stamp.
     pub stamp: &'a str,
-    /// Of a record: what says that it is gone, and the JSON that stands there then.
+    /// The field that says that a record is gone, and the JSON that stands there then.
     pub gone: Option<(&'a str, &'a str)>,
 }
 

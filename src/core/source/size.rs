@@ -22,7 +22,7 @@ pub struct Size {
 }
 
 impl Size {
-    /// Of JSON that is known to be well-formed; nothing is built for it.
+    /// Measures JSON that is known to be well-formed; nothing is built for it.
     pub fn of(text: &[u8]) -> Size {
         let (mut values, mut depth, mut deepest) = (1_usize, 0_usize, 0_usize);
         let (mut in_text, mut is_escaped) = (false, false);

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::hook::signature::{self, Encoding, Secrets};
-use super::hook::{self, Delivery, Hook, Pushed, Refusal, told};
+use super::hook::{self, Delivery, Hook, Pushed, Refusal, field};
 use super::settings::{Settings, missing, wrong};
 use super::window::AHEAD;
 use super::{About, Definition, Field, Position, Reader, Request, Response, Source};
@@ -194,7 +194,7 @@ fn header(settings: &Settings, key: &str) -> Result<Option<String>, Failure> {
     Ok(Some(name.to_ascii_lowercase()))
 }
 
-/// As it stands there: a blank may be a part of it.
+/// The prefix as it stands in config: a blank may be a part of it.
 fn prefix(settings: &Settings) -> Result<String, Failure> {
     let Some(value) = settings.value("signature_prefix") else {
         return Ok(String::new());
@@ -256,7 +256,7 @@ impl Hook for WebhookHook {
 impl WebhookHook {
     /// A time of the far future is taken for now: no state that comes later would ever take its place.
     fn updated_at(&self, json: &[u8], now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let at = told::moment(json, &self.updated_at)?;
+        let at = field::moment(json, &self.updated_at)?;
         Some(if at.signed_duration_since(now) > AHEAD {
             now
         } else {
@@ -270,15 +270,15 @@ struct Nothing;
 
 impl Reader for Nothing {
     fn request(&self, _: &Position) -> Result<Request, Failure> {
-        Err(nobody())
+        Err(never_fetched())
     }
 
     fn page(&self, _: &Position, _: &Response) -> Result<Page, Failure> {
-        Err(nobody())
+        Err(never_fetched())
     }
 }
 
-fn nobody() -> Failure {
+fn never_fetched() -> Failure {
     Failure::new(
         Code::InvalidConfig,
         "webhooks are pushed, and asked of nobody",

@@ -153,7 +153,7 @@ impl Batch {
         json: &[u8],
         last: Vec<Option<String>>,
     ) -> Result<bool, Failure> {
-        if last.iter().flatten().any(|told| told.len() > LONGEST_KEY) {
+        if last.iter().flatten().any(|value| value.len() > LONGEST_KEY) {
             let message = format!("a cursor or key has more than {LONGEST_KEY} bytes");
             return Err(Failure::new(Code::ResponseTooLarge, message));
         }
@@ -172,11 +172,11 @@ impl Batch {
     }
 
     fn response(mut self) -> Response {
-        let told = json!({"came": self.came, "more": self.more, "last": self.last}).to_string();
+        let summary = json!({"came": self.came, "more": self.more, "last": self.last}).to_string();
         self.body.extend_from_slice(b"],");
         // Without its first brace.
         self.body
-            .extend_from_slice(told.get(1..).unwrap_or_default().as_bytes());
+            .extend_from_slice(summary.get(1..).unwrap_or_default().as_bytes());
         response(self.body)
     }
 }

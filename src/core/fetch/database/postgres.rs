@@ -142,8 +142,8 @@ impl Session {
                         break;
                     };
                     self.meter.reset();
-                    let (json, told) = read(&row)?;
-                    if !batch.take(most, json.as_bytes(), told)? {
+                    let (json, position) = read(&row)?;
+                    if !batch.take(most, json.as_bytes(), position)? {
                         // The one row more than asked for is the last one.
                         self.is_spent = batch.came < most;
                         break;
@@ -167,9 +167,9 @@ fn text(value: &Bound) -> Text<'_> {
 
 fn read(row: &Row) -> Result<(&str, Vec<Option<String>>), tokio_postgres::Error> {
     let json = row.try_get(0)?;
-    let told: Result<Vec<Option<String>>, _> =
+    let position: Result<Vec<Option<String>>, _> =
         (1..row.len()).map(|place| row.try_get(place)).collect();
-    Ok((json, told?))
+    Ok((json, position?))
 }
 
 enum Trouble {

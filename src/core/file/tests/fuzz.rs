@@ -398,7 +398,7 @@ fn what_is_refused_takes_no_memory_for_all_of_it() {
     let content = &mut Cursor::new(text.as_slice());
     let mut rejected = 0;
     memory::within(6 * LIMITS.bytes, || {
-        let mut understood = look_through(content, "x.jsonl", &layout, LIMITS).unwrap();
+        let mut understood = understand(content, "x.jsonl", &layout, LIMITS).unwrap();
         let _ = understood.read(content, &layout, LIMITS, &mut |part| {
             rejected += part.rejected.len();
             Ok(true)

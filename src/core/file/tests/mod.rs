@@ -13,7 +13,7 @@ use std::io::Cursor;
 use serde_json::Value;
 
 use super::layout::Layout;
-use super::{Understanding, look_through};
+use super::{Understanding, understand};
 use crate::error::Failure;
 use crate::json::RecordLimits;
 use crate::record::{Record, Rejected};
@@ -81,7 +81,7 @@ impl Came {
 pub fn try_read(source: &str, name: &str, bytes: &[u8], config: Value) -> Result<Came, Failure> {
     let layout = layout(source, config)?;
     let content = &mut Cursor::new(bytes);
-    let mut understood: Understanding = look_through(content, name, &layout, LIMITS)?;
+    let mut understood: Understanding = understand(content, name, &layout, LIMITS)?;
     let mut came = Came {
         notes: understood.notes.clone(),
         report: understood.report(),

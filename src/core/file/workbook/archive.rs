@@ -82,7 +82,7 @@ impl<'a> Archive<'a> {
         })
     }
 
-    /// By position; one whose name is no text has an empty one.
+    /// Lists the parts by position. A part whose name is no text has an empty name here.
     pub fn names(&self) -> Vec<String> {
         let names = self.zip.file_names();
         names

@@ -38,14 +38,14 @@ enum Form {
 const ARCHIVE: &[u8] = b"PK\x03\x04";
 const COMPOUND: &[u8] = b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1";
 
-/// Why a file is no workbook, where its first bytes tell.
-pub fn is_none(start: &[u8]) -> Option<Failure> {
-    (!start.starts_with(ARCHIVE) && !start.starts_with(COMPOUND)).then(|| {
-        Failure::new(
-            Code::FileRefused,
+/// Refuses a file whose first bytes are no workbook's.
+pub fn check_is_workbook(start: &[u8]) -> Result<(), Failure> {
+    if !start.starts_with(ARCHIVE) && !start.starts_with(COMPOUND) {
+        return Err(refused(
             "the file is no XLSX, XLS or ODS workbook; text is for a connector of type \"csv\"",
-        )
-    })
+        ));
+    }
+    Ok(())
 }
 
 impl Workbook {

@@ -8,7 +8,7 @@ use crate::error::Failure;
 /// Regions of merged cells, and runs of hidden rows, that are remembered of a sheet. More: memory. Fewer: real sheets
 /// are refused.
 const MOST_REMEMBERED: usize = 200_000;
-/// The same, of all sheets of a workbook, which may have ten thousand.
+/// The same bound for all sheets of a workbook together, which may have ten thousand.
 const MOST_OF_ALL: usize = 1_000_000;
 
 /// Longest name of a sheet in bytes, many times what any program lets one have: it stands in messages.

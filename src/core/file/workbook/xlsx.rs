@@ -181,9 +181,9 @@ fn examine_part(archive: &mut Archive, position: usize) -> Result<Option<Part>, 
                 match element.local_name().as_ref() {
                     "sheetData" => part.is_sheet = true,
                     "row" if part.is_sheet => {
-                        let said = attribute(&element, "r").and_then(|r| r.parse::<u32>().ok());
-                        row = said
-                            .map_or(row, |said| said.saturating_sub(1))
+                        let number = attribute(&element, "r").and_then(|r| r.parse::<u32>().ok());
+                        row = number
+                            .map_or(row, |number| number.saturating_sub(1))
                             .min(MOST_ROWS);
                         if is_true(attribute(&element, "hidden")) {
                             part.about.hide_rows(row, row)?;

@@ -50,7 +50,7 @@ impl Config {
 #[derive(Clone)]
 pub struct Settled {
     pub all: Template,
-    /// Without credentials.
+    /// Config without credentials.
     pub plain: Template,
 }
 
@@ -94,7 +94,7 @@ impl Object for Seen {
         Enumerator::Values(names.into_iter().collect())
     }
 
-    /// As text, it would be every credential at once.
+    /// Renders nothing of config: as text, it would be every credential at once.
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }

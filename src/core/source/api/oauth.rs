@@ -13,8 +13,8 @@ use crate::template::Template;
 
 pub struct OAuth {
     endpoint: Url,
-    /// Name and value of what the request says beside the refresh token.
-    said: Vec<(String, Template)>,
+    /// Name and value of each field of the request's body, the refresh token aside.
+    body: Vec<(String, Template)>,
     /// Name and value of the refresh token; there unless the grant needs none.
     refresh: Option<(String, Template)>,
     headers: Vec<(String, Template)>,
@@ -58,10 +58,10 @@ impl OAuth {
             })?;
 
         let grant = Value::from(grant);
-        let mut said = vec![(grant_name, component.compile(&grant, "grant_type", &[])?)];
+        let mut body = vec![(grant_name, component.compile(&grant, "grant_type", &[])?)];
         for (key, name) in [("client_id", id_name), ("client_secret", secret_name)] {
             if let Some(template) = component.template(key, &["config"])? {
-                said.push((name, template));
+                body.push((name, template));
             }
         }
         let scopes = component.templates("scopes", &["config"])?;
@@ -70,9 +70,9 @@ impl OAuth {
             let scopes = scopes.iter().map(settled).collect::<Result<Vec<_>, _>>()?;
             let scopes: Vec<String> = scopes.into_iter().flatten().collect();
             let text = Value::from(scopes.join(" "));
-            said.push(("scope".into(), component.compile(&text, "scopes", &[])?));
+            body.push(("scope".into(), component.compile(&text, "scopes", &[])?));
         }
-        said.extend(fields(&mut component, "refresh_request_body")?);
+        body.extend(fields(&mut component, "refresh_request_body")?);
         let headers = fields(&mut component, "refresh_request_headers")?;
         let template = component.template("refresh_token", &["config"])?;
         let refresh = match template {
@@ -96,7 +96,7 @@ impl OAuth {
         component.finish()?;
         Ok(OAuth {
             endpoint,
-            said,
+            body,
             refresh,
             headers,
             access,
@@ -109,10 +109,10 @@ impl OAuth {
 
     /// The token request, with `refresh` in the place of the refresh token that is configured.
     pub fn request(&self, context: &Context, refresh: Option<&Secret>) -> Result<Request, Failure> {
-        let mut said = render(&self.said, context)?;
+        let mut body = render(&self.body, context)?;
         if let Some((name, _)) = &self.refresh {
             let token = self.sent(context, refresh)?;
-            said.push((name.clone(), token.text().into_owned()));
+            body.push((name.clone(), token.text().into_owned()));
         }
         let headers = render(&self.headers, context)?;
         let is_json = headers.iter().any(|(name, value)| {
@@ -129,13 +129,13 @@ impl OAuth {
             text: None,
         };
         if is_json {
-            let fields: Map<String, Value> = said
+            let fields: Map<String, Value> = body
                 .into_iter()
                 .map(|(name, value)| (name, value.into()))
                 .collect();
             parts.json = Some(fields.into());
         } else {
-            parts.form = said;
+            parts.form = body;
         }
         parts.build()
     }

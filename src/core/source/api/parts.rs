@@ -133,11 +133,11 @@ impl Parts {
             ));
         }
         // What the address says itself is not said twice.
-        let said: Vec<String> = url
+        let named: Vec<String> = url
             .query_pairs()
             .map(|(name, _)| name.into_owned())
             .collect();
-        self.parameters.retain(|(name, _)| !said.contains(name));
+        self.parameters.retain(|(name, _)| !named.contains(name));
         self.url = url;
         Ok(())
     }

@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 /// What the values of a cursor column are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
-    /// With a zone.
+    /// A time with a zone.
     Moment,
-    /// In UTC, and written without it.
+    /// A time in UTC, written without its zone.
     Utc,
-    /// Without one.
+    /// A time without a zone.
     Naive,
     Date,
     Number,
-    /// Compared by the server alone.
+    /// A value that the server alone can compare.
     Other,
 }
 
@@ -51,9 +51,9 @@ impl Kind {
 /// How a pass goes on.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Next {
-    /// Of the cursor column; `None`: the stream has none.
+    /// The kind of the cursor column; `None`: the stream has none.
     pub kind: Option<Kind>,
-    /// Of the key columns.
+    /// The kinds of the key columns.
     pub keys: Vec<Kind>,
     /// Rows of the next batch.
     pub rows: usize,

@@ -9,11 +9,11 @@ use crate::error::Failure;
 use crate::secret::Secret;
 use crate::source::settings::wrong;
 
-/// Whose rules the server follows.
+/// The kind of server, whose rules a statement follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Make {
     Postgres,
-    /// And MariaDB.
+    /// MariaDB is one of them, too.
     MySql,
 }
 
@@ -28,7 +28,7 @@ pub struct Server {
     pub password: Option<Secret>,
     pub tls: Tls,
     pub statement_timeout: Duration,
-    /// Of columns that have none, where that is known.
+    /// The zone of columns that have none, where it is known.
     pub zone: Option<Tz>,
     /// The place in the guard's words: https where it is encrypted.
     pub place: Url,

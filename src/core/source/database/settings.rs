@@ -70,7 +70,7 @@ pub const CONFIG: &[Field] = &[
     START_DATE,
 ];
 
-/// Of MySQL, whose DATETIME says nothing of it.
+/// What a config of MySQL may have: its DATETIME says nothing of a zone, so config can.
 pub const MYSQL_CONFIG: &[Field] = &[
     Field {
         name: "time_zone",

@@ -12,8 +12,8 @@ pub struct Query {
     pub text: String,
     pub values: Vec<Bound>,
     pub asks: Asks,
-    /// Columns whose values are told of the last row; where the statement does not give them as its own.
-    pub told: Vec<String>,
+    /// Columns of the last row whose values say where the next batch begins; empty where the statement gives them itself.
+    pub position: Vec<String>,
     /// Columns whose text is JSON.
     pub nested: Vec<String>,
 }
@@ -30,7 +30,7 @@ pub enum Bound {
 pub enum Asks {
     /// Which columns there are.
     Columns,
-    /// At most so many rows, each as its JSON, its cursor and its keys.
+    /// Rows, at most so many: each as its JSON, its cursor and its keys.
     Rows(usize),
 }
 
@@ -119,7 +119,7 @@ impl Query {
             text: format!("SELECT * FROM {}", server.make.rows(table)),
             values: Vec::new(),
             asks: Asks::Columns,
-            told: Vec::new(),
+            position: Vec::new(),
             nested: Vec::new(),
         }
     }
@@ -131,7 +131,7 @@ impl Query {
             text: format!("{text} LIMIT {}", most + 1),
             values: vec![Bound::Text(from)],
             asks: Asks::Rows(most),
-            told: Vec::new(),
+            position: Vec::new(),
             nested: Vec::new(),
         }
     }
@@ -148,8 +148,8 @@ impl Query {
         let column = |name: &String| format!("s.{}", make.quoted(name));
         // The rows without a cursor value are in the order of their keys.
         let counts = table.cursor.iter().filter(|_| !next.nulls);
-        let told: Vec<String> = counts.chain(&table.key).cloned().collect();
-        let order: Vec<String> = told.iter().map(column).collect();
+        let position: Vec<String> = counts.chain(&table.key).cloned().collect();
+        let order: Vec<String> = position.iter().map(column).collect();
         let cursor = table.cursor.as_ref().map(column);
         let kinds = next.kind.filter(|_| !next.nulls).into_iter();
         let kinds: Vec<Kind> = kinds.chain(next.keys.iter().copied()).collect();
@@ -186,10 +186,10 @@ impl Query {
         };
         let selected = match make {
             Make::Postgres => {
-                let told = order
+                let position = order
                     .iter()
                     .map(|name| format!(", to_json({name}) #>> '{{}}'"));
-                format!("row_to_json(s)::text{}", told.collect::<String>())
+                format!("row_to_json(s)::text{}", position.collect::<String>())
             }
             Make::MySql => "s.*".to_owned(),
         };
@@ -204,7 +204,7 @@ impl Query {
             ),
             values,
             asks: Asks::Rows(next.rows),
-            told,
+            position,
             nested: table.nested.clone(),
         }
     }

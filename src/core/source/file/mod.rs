@@ -189,11 +189,11 @@ impl Reader for FileReader {
     }
 
     fn request(&self, _: &Position) -> Result<Request, Failure> {
-        Err(nobody())
+        Err(never_fetched())
     }
 
     fn page(&self, _: &Position, _: &Response) -> Result<Page, Failure> {
-        Err(nobody())
+        Err(never_fetched())
     }
 
     fn layout(&self) -> Option<&Layout> {
@@ -201,7 +201,7 @@ impl Reader for FileReader {
     }
 }
 
-fn nobody() -> Failure {
+fn never_fetched() -> Failure {
     Failure::new(
         Code::InvalidConfig,
         "files are uploaded, and asked of nobody",

@@ -13,10 +13,10 @@
 //! A signature proves who wrote the text, and neither when it is sent nor how often. Against a repeat there is the id
 //! under which it is stored, and so an id is made of nothing but what was signed.
 
+pub(super) mod field;
 pub(super) mod signature;
 #[cfg(test)]
 mod tests;
-pub(super) mod told;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -29,7 +29,7 @@ pub struct Pushed<'a> {
     /// Names in lower case, in the order they came; a name may come twice.
     pub headers: &'a [(String, Vec<u8>)],
     pub body: &'a Bytes,
-    /// By the database's clock.
+    /// The time by the database's clock.
     pub now: DateTime<Utc>,
 }
 
@@ -177,7 +177,7 @@ pub(super) fn event(
     let found = object(body, &[name], limits)?;
     let path = words(&[name]);
     let is_named = |record: &Record| {
-        told::text(&record.json, &path).is_some_and(|name| {
+        field::text(&record.json, &path).is_some_and(|name| {
             name.len() <= LONGEST_NAME && name.bytes().all(|byte| byte.is_ascii_graphic())
         })
     };
@@ -191,7 +191,7 @@ pub(super) fn event(
 pub(super) fn delivery(mut records: Vec<Record>, rejected: Vec<Rejected>, at: &str) -> Delivery {
     let at = steps(at);
     for record in &mut records {
-        record.at = told::moment(&record.json, &at);
+        record.at = field::moment(&record.json, &at);
     }
     Delivery {
         stream: STREAM.to_owned(),

@@ -27,7 +27,7 @@ const LONGEST_TIME: usize = 12;
 /// HMAC with SHA-256.
 pub type Signature = [u8; 32];
 
-/// At least one, and none of them blank.
+/// The secrets of a connector: at least one, and none of them blank.
 pub struct Secrets(Vec<Secret>);
 
 impl Secrets {
@@ -76,7 +76,7 @@ impl Secrets {
         }
     }
 
-    /// The same, of a body whose one signature stands alone in a header, in base64, and is over these parts.
+    /// Checks a body whose one signature over these parts stands alone in a header, in base64.
     pub fn check_base64(&self, got: &Pushed, header: &str, parts: &[&[u8]]) -> Result<(), Refusal> {
         let signature = Encoding::Base64.decode(got.only(header)?);
         self.check(parts, &[signature.ok_or(Refusal::Unauthentic)?])

@@ -99,7 +99,7 @@ fn object(json: &mut Json, row: &Row, nested: &[String], zone: Option<Tz>) -> Op
 }
 
 /// A column's value as the text that the server compares it with.
-pub fn told(row: &Row, name: &str) -> Option<String> {
+pub fn value_of(row: &Row, name: &str) -> Option<String> {
     let columns = row.columns_ref();
     let place = columns
         .iter()

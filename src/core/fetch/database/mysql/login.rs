@@ -27,7 +27,7 @@ const ASKED: CapabilityFlags = CapabilityFlags::CLIENT_PROTOCOL_41
     .union(CapabilityFlags::CLIENT_TRANSACTIONS)
     .union(CapabilityFlags::CLIENT_CONNECT_WITH_DB)
     .union(CapabilityFlags::CLIENT_PLUGIN_AUTH);
-/// Of a server that knows our character set, which all do by now.
+/// The oldest server that knows our character set; all do by now.
 const VERSION: (u16, u16, u16) = (5, 5, 3);
 
 /// What a server says first.
@@ -163,16 +163,16 @@ impl Proof<'_> {
 
     /// Tells the password: outside TLS, so that only the owner of the server's key can read it.
     async fn tell(&self, wire: &mut Wire) -> Result<(), Failure> {
-        let mut told = Zeroizing::new([self.password.as_bytes(), &[0]].concat());
+        let mut sent = Zeroizing::new([self.password.as_bytes(), &[0]].concat());
         if self.is_secure {
-            return wire.write(&told).await;
+            return wire.write(&sent).await;
         }
         wire.write(&[2]).await?;
-        for (byte, nonce) in told.iter_mut().zip(self.nonce.iter().cycle()) {
+        for (byte, nonce) in sent.iter_mut().zip(self.nonce.iter().cycle()) {
             *byte ^= nonce;
         }
         let sealed = match wire.read(LONGEST).await? {
-            Some([1, key @ ..]) => sealed(&told, key),
+            Some([1, key @ ..]) => sealed(&sent, key),
             _ => None,
         };
         wire.write(&sealed.ok_or_else(strange)?).await

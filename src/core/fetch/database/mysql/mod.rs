@@ -113,8 +113,8 @@ impl Session {
                         query.server.zone,
                         limits.response_bytes,
                     )?;
-                    let told = query.told.iter().map(|name| json::told(&row, name));
-                    if !batch.take(most, &json, told.collect())? {
+                    let position = query.position.iter().map(|name| json::value_of(&row, name));
+                    if !batch.take(most, &json, position.collect())? {
                         // The one row more than asked for is the last one.
                         self.is_spent = batch.came < most || wire.row(&columns).await?.is_some();
                         break;

@@ -23,11 +23,11 @@ use crate::fetch::database::tls;
 
 /// A packet of this length goes on in the next one.
 const PART: usize = 0xff_ffff;
-/// Most that is allocated before it came.
+/// Most bytes that are allocated before they came.
 const AHEAD: usize = 64 * 1024;
 /// Most columns that MySQL has.
 const COLUMNS: u64 = 4096;
-/// Most bytes of what describes them. Their names come again in the JSON of each row.
+/// Most bytes of what describes the columns. Their names come again in the JSON of each row.
 const DESCRIPTIONS: usize = 4 * 1024 * 1024;
 
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -59,7 +59,7 @@ impl Wire {
         }
     }
 
-    /// The same connection, in TLS from here on.
+    /// Goes on with the connection in TLS.
     pub async fn secured(self, host: &str, ca: Option<&str>) -> Result<Wire, Failure> {
         // What came in clear text must not count as said in TLS.
         self.check_silence()?;

@@ -48,7 +48,7 @@ pub struct Attributes {
 
 impl Attributes {
     pub fn of(element: &BytesStart) -> Attributes {
-        let mut said = Attributes::default();
+        let mut attributes = Attributes::default();
         for attribute in element.attributes().with_checks(false).flatten() {
             let value = || {
                 quick_xml::escape::unescape(&attribute.value)
@@ -56,27 +56,29 @@ impl Attributes {
                     .ok()
             };
             match attribute.key.as_ref() {
-                "office:value-type" => said.kind = value().unwrap_or_default(),
-                "office:value" => said.number = value(),
-                "office:date-value" => said.date = value(),
-                "office:time-value" => said.time = value(),
-                "office:boolean-value" => said.truth = value(),
-                "office:string-value" => said.text = value(),
-                "calcext:value-type" => said.is_error = value().as_deref() == Some("error"),
-                "table:formula" => said.is_formula = true,
+                "office:value-type" => attributes.kind = value().unwrap_or_default(),
+                "office:value" => attributes.number = value(),
+                "office:date-value" => attributes.date = value(),
+                "office:time-value" => attributes.time = value(),
+                "office:boolean-value" => attributes.truth = value(),
+                "office:string-value" => attributes.text = value(),
+                "calcext:value-type" => attributes.is_error = value().as_deref() == Some("error"),
+                "table:formula" => attributes.is_formula = true,
                 "table:number-columns-spanned" => {
-                    said.spanned.0 = value().and_then(|count| count.parse().ok()).unwrap_or(0);
+                    attributes.spanned.0 =
+                        value().and_then(|count| count.parse().ok()).unwrap_or(0);
                 }
                 "table:number-rows-spanned" => {
-                    said.spanned.1 = value().and_then(|count| count.parse().ok()).unwrap_or(0);
+                    attributes.spanned.1 =
+                        value().and_then(|count| count.parse().ok()).unwrap_or(0);
                 }
                 _ => {}
             }
         }
-        if said.spanned == (1, 1) {
-            said.spanned = (0, 0);
+        if attributes.spanned == (1, 1) {
+            attributes.spanned = (0, 0);
         }
-        said
+        attributes
     }
 
     /// What the cell holds; true: a formula of which nobody wrote down what it comes to.

@@ -87,7 +87,7 @@ pub fn cells(content: &mut dyn Content, sheet: &str, rows: &mut Rows) -> Result<
 }
 
 enum Piece<'a> {
-    /// With its name, and whether it is hidden.
+    /// A sheet begins: its name, and whether it is hidden.
     Sheet(String, bool),
     HiddenColumn,
     Row(&'a RowPiece),
@@ -95,11 +95,11 @@ enum Piece<'a> {
 
 #[derive(Default)]
 struct RowPiece {
-    /// From 0.
+    /// The first row is 0.
     number: u32,
     repeat: u32,
     is_hidden: bool,
-    /// Those that hold something.
+    /// The cells that hold something.
     cells: Vec<CellPiece>,
     /// Columns so far, and bytes.
     columns: u32,
@@ -222,10 +222,10 @@ impl RowPiece {
                             repeat: repeat(&element, "number-columns-repeated")?,
                             ..CellPiece::default()
                         };
-                        let said = Attributes::of(&element);
-                        cell.spanned = said.spanned;
+                        let attributes = Attributes::of(&element);
+                        cell.spanned = attributes.spanned;
                         let text = text(xml)?;
-                        cell.is_without_value = said.read(text, &mut cell)?;
+                        cell.is_without_value = attributes.read(text, &mut cell)?;
                         self.columns = self.columns.saturating_add(cell.repeat);
                         self.bytes += cell.text.len();
                         if self.bytes > 8 * LONGEST_TEXT {

@@ -24,7 +24,7 @@ struct Workbook {
     is_1904: bool,
     /// Name, whether it is hidden, and where it begins.
     sheets: Vec<(String, bool, u64)>,
-    /// Of each form of cells, whether it shows a date, or an amount of time.
+    /// What each form of cells shows.
     forms: Vec<Shows>,
     texts: Vec<String>,
 }

@@ -37,9 +37,9 @@ pub mod kind {
 
 pub struct Stream<'a> {
     records: BufReader<cfb::Stream<&'a mut dyn Content>>,
-    /// Bytes.
+    /// The stream has so many bytes.
     pub size: u64,
-    /// Without it nothing can be read.
+    /// The stream lies in it: nothing can be read once it is dropped.
     _compound: cfb::CompoundFile<&'a mut dyn Content>,
 }
 
@@ -77,7 +77,7 @@ impl Record {
         self.characters(at + 2, length)
     }
 
-    /// With one or two bytes for each character, as a flag in front of them says.
+    /// Reads characters of one or two bytes each, as a flag in front of them says.
     pub fn characters(&self, at: usize, length: usize) -> Result<String, Failure> {
         let is_wide = self.u8(at)? & 1 != 0;
         let bytes = self.data.get(at + 1..).unwrap_or_default();

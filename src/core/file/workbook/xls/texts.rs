@@ -13,7 +13,7 @@ const MOST_TEXTS: usize = 64 * 1024 * 1024;
 pub struct Texts {
     texts: Vec<String>,
     bytes: usize,
-    /// Of the text at hand: its characters, how many are to come, and how many bytes of formats are behind them.
+    /// These describe the text at hand: its characters, how many are to come, and how many bytes of formats follow.
     text: Vec<u16>,
     characters: usize,
     is_wide: bool,

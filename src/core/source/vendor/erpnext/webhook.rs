@@ -4,7 +4,7 @@ use crate::error::Failure;
 use crate::json::RecordLimits;
 use crate::source::Definition;
 use crate::source::hook::signature::Secrets;
-use crate::source::hook::{Delivery, Hook, Pushed, Refusal, delivery, object, told, words};
+use crate::source::hook::{Delivery, Hook, Pushed, Refusal, delivery, field, object, words};
 
 /// A state of a document, where the site's administrator has put all three into the body.
 const STATE: [&str; 3] = ["doctype", "name", "modified"];
@@ -26,9 +26,9 @@ impl Hook for FrappeHook {
     fn receive(&self, got: &Pushed) -> Result<Delivery, Refusal> {
         self.secrets
             .check_base64(got, "x-frappe-webhook-signature", &[got.body])?;
-        let is_told = |field: &&str| told::scalar(got.body, &words(&[field])).is_some();
+        let is_there = |field: &&str| field::scalar(got.body, &words(&[field])).is_some();
         // Two of them would make one event of all states of a document.
-        let key: &[&str] = match STATE.iter().all(is_told) {
+        let key: &[&str] = match STATE.iter().all(is_there) {
             true => &STATE,
             false => &[],
         };

@@ -22,7 +22,7 @@ pub fn captured_since(at: &Position) -> DateTime<Utc> {
     from.max(at.start.now - CAPTURE_KEPT)
 }
 
-fn is_empty_capture(got: &Response) -> Result<(), Failure> {
+fn check_empty_capture(got: &Response) -> Result<(), Failure> {
     #[derive(Deserialize)]
     struct Answer {
         #[serde(rename = "CDCResponse")]
@@ -56,7 +56,7 @@ impl QuickBooksReader {
         };
         let found = match self.common.read(at, got, &shape) {
             Err(failure) if failure.code == Code::UnexpectedShape => {
-                is_empty_capture(got)?;
+                check_empty_capture(got)?;
                 Default::default()
             }
             found => found?,

@@ -306,7 +306,7 @@ impl QuickBooksReader {
         let found = match self.common.read(at, got, &shape) {
             // "Nothing found" is an empty object.
             Err(failure) if failure.code == Code::UnexpectedShape => {
-                is_empty_query(got)?;
+                check_empty_query(got)?;
                 Default::default()
             }
             found => found?,
@@ -416,7 +416,7 @@ fn counted(at: &Position, got: &Response, spec: &Spec, next: Next) -> Result<Pag
 }
 
 /// Nothing of the entity, and nothing else either that the answer could be.
-fn is_empty_query(got: &Response) -> Result<(), Failure> {
+fn check_empty_query(got: &Response) -> Result<(), Failure> {
     #[derive(Deserialize)]
     struct Answer {
         #[serde(rename = "QueryResponse")]

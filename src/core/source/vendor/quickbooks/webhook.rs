@@ -11,7 +11,7 @@ use crate::record::{Record, Rejected};
 use crate::source::Definition;
 use crate::source::hook::signature::Secrets;
 use crate::source::hook::{Delivery, Hook, MOST_RECORDS, Pushed, Refusal, STREAM};
-use crate::source::hook::{delivery, first, read, told, unreadable, words};
+use crate::source::hook::{delivery, field, first, read, unreadable, words};
 use crate::source::settings::missing;
 
 struct QuickBooksHook {
@@ -48,7 +48,7 @@ impl Hook for QuickBooksHook {
     fn receive(&self, got: &Pushed) -> Result<Delivery, Refusal> {
         self.secrets
             .check_base64(got, "intuit-signature", &[got.body])?;
-        let has = |field: &str| told::is_there(got.body, &words(&[field]));
+        let has = |field: &str| field::is_there(got.body, &words(&[field]));
         let (ours, at) = match first(got.body) {
             Some(b'{') if has("eventNotifications") => (self.entities(got.body)?, "lastUpdated"),
             Some(b'[') => (self.cloud_events(got.body)?, "time"),
@@ -69,7 +69,7 @@ impl Hook for QuickBooksHook {
 
 impl QuickBooksHook {
     fn is_ours(&self, json: &[u8], realm: &str) -> Option<bool> {
-        told::scalar(json, &words(&[realm])).map(|realm| realm == self.realm)
+        field::scalar(json, &words(&[realm])).map(|realm| realm == self.realm)
     }
 
     fn cloud_events(&self, body: &Bytes) -> Result<Ours, Refusal> {

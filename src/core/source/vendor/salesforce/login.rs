@@ -55,10 +55,10 @@ enum Flow {
         secret: Option<Secret>,
         refresh: Secret,
     },
-    /// Legacy.
+    /// The login by user name and password, which is legacy.
     Soap {
         user: Secret,
-        /// With the security token behind it.
+        /// The password, with the security token behind it.
         password: Secret,
     },
 }
@@ -141,7 +141,7 @@ impl SalesforceLogin {
     }
 
     /// The place that the vendor names: an org's own, or where the login itself was.
-    fn judged(&self, instance: Option<Url>) -> Result<Url, Failure> {
+    fn checked_instance(&self, instance: Option<Url>) -> Result<Url, Failure> {
         let is_org = |url: &Url| {
             let host = url.host_str().unwrap_or_default();
             url.scheme() == "https" && HOSTS.iter().any(|end| host.ends_with(end))
@@ -274,7 +274,7 @@ impl Login for SalesforceLogin {
             .fields()
             .get("instance_url")
             .and_then(Value::as_str);
-        let base = self.judged(instance.and_then(|text| Url::parse(text).ok()))?;
+        let base = self.checked_instance(instance.and_then(|text| Url::parse(text).ok()))?;
         let sent = match &self.flow {
             Flow::Refresh { refresh: own, .. } => Some(refresh.unwrap_or(own)),
             _ => None,
@@ -324,7 +324,7 @@ impl SalesforceLogin {
         Ok(Grant {
             access: Access {
                 token: Secret::new(token.as_bytes().to_vec()),
-                base: Some(self.judged(server)?),
+                base: Some(self.checked_instance(server)?),
             },
             lives: None,
             rotated: None,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::nodes::Node;
+use super::answer::Node;
 use super::streams::Spec;
 use super::{Next, ShopifyReader, filter};
 use crate::error::{Code, Failure};

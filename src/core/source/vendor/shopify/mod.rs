@@ -5,6 +5,7 @@
 //! it goes on, the rest is asked for before the next page. What a query may cost is known only when it is refused:
 //! then half as much is asked for. What a long pass has not read after some pages comes as one file ([`bulk`]).
 
+mod answer;
 mod bulk;
 mod login;
 mod nodes;
@@ -34,7 +35,7 @@ use crate::source::{
 use crate::template::parse_any;
 use bulk::Bulk;
 use login::OAuth;
-use nodes::less;
+use nodes::with_fewer_nodes;
 use streams::Spec;
 
 pub struct Shopify;
@@ -161,7 +162,7 @@ fn shop_url(text: &str) -> Result<Url, Failure> {
 }
 
 struct ShopifyReader {
-    /// Of every query.
+    /// Where every query goes.
     url: Url,
     common: Common,
     version: String,
@@ -336,7 +337,7 @@ impl Reader for ShopifyReader {
             .get("errors")
             .is_some_and(|errors| codes(errors).contains(&"MAX_COST_EXCEEDED"));
         let mut page = match (next.rest.is_empty(), &spec.rest) {
-            _ if costs_too_much => less(at, spec, next)?,
+            _ if costs_too_much => with_fewer_nodes(at, spec, next)?,
             (false, Some(rest)) => self.rest(at, got, rest, next)?,
             _ => self.nodes(at, got, spec, next)?,
         };

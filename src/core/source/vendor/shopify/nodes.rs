@@ -1,9 +1,6 @@
 //! Pages of nodes, and of the lists within them.
 
-use std::collections::HashMap;
-
-use serde::Deserialize;
-
+use super::answer::{Answer, Connection, Node};
 use super::bulk::{self, Bulk};
 use super::streams::{Rest, Spec};
 use super::{Next, REST_FIRST, ShopifyReader};
@@ -13,54 +10,8 @@ use crate::source::reading::{self, Shape, strange};
 use crate::source::{Position, Response};
 use crate::template::parse_any;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PageInfo {
-    has_next_page: bool,
-    end_cursor: Option<String>,
-}
-
-impl PageInfo {
-    fn next(self) -> Result<Option<String>, Failure> {
-        match (self.has_next_page, self.end_cursor) {
-            (false, _) => Ok(None),
-            (true, Some(cursor)) => Ok(Some(cursor)),
-            (true, None) => Err(strange("a list goes on, and does not say where")),
-        }
-    }
-}
-
-/// What a page says beside its records.
-#[derive(Deserialize)]
-struct Answer<T> {
-    data: HashMap<String, T>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Connection {
-    nodes: Vec<Node>,
-    page_info: PageInfo,
-}
-
-#[derive(Deserialize)]
-pub struct Node {
-    #[serde(default)]
-    pub id: String,
-    #[serde(rename = "updatedAt", default)]
-    pub updated_at: Option<String>,
-    #[serde(alias = "lineItems", alias = "inventoryLevels", default)]
-    pub inner: Option<Inner>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Inner {
-    page_info: PageInfo,
-}
-
-/// The same with half as many.
-pub fn less(at: &Position, spec: &Spec, next: Next) -> Result<Page, Failure> {
+/// Asks for the same page again, with half as many nodes.
+pub fn with_fewer_nodes(at: &Position, spec: &Spec, next: Next) -> Result<Page, Failure> {
     let usual = if next.rest.is_empty() {
         spec.first
     } else {

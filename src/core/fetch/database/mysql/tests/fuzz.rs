@@ -258,7 +258,7 @@ fn a_row_is_read_as_what_it_is() {
             let (kind, flags) = (cell.column.column_type(), cell.column.flags());
             assert_eq!(came, cell.json, "{kind:?} {flags:?}");
             // What the next batch is asked for by is null where the column is.
-            let told = json::told(&read, &format!("c{at}"));
+            let told = json::value_of(&read, &format!("c{at}"));
             assert!(
                 told.is_some() == cell.bytes.is_some() || cell.json.starts_with("\"\\\\x"),
                 "{came}"
@@ -303,7 +303,7 @@ fn a_damaged_row_is_another_row_or_none() {
                 );
             }
             for at in 0..cells.len() {
-                let _ = json::told(&read, &format!("c{at}"));
+                let _ = json::value_of(&read, &format!("c{at}"));
             }
         });
         let described = described(&cells[0].column);

@@ -26,7 +26,7 @@ pub fn text(json: &[u8], path: &[String]) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// The same, or a number as it is written.
+/// A text that is not empty, or a number as it is written.
 pub fn scalar(json: &[u8], path: &[String]) -> Option<String> {
     let number = || {
         let value = value(json, path)?.get();
@@ -43,12 +43,12 @@ const MILLISECONDS_END: f64 = 1e14;
 
 /// A time: a text such as RFC 3339 has, or a number of seconds or milliseconds since 1970.
 pub fn moment(json: &[u8], path: &[String]) -> Option<DateTime<Utc>> {
-    let told = scalar(json, path)?;
+    let text_or_number = scalar(json, path)?;
     // As Python and databases write it.
-    if let Some(at) = parse_any(&told.replacen(' ', "T", 1)) {
+    if let Some(at) = parse_any(&text_or_number.replacen(' ', "T", 1)) {
         return Some(at);
     }
-    let number: f64 = told.parse().ok()?;
+    let number: f64 = text_or_number.parse().ok()?;
     let micros = match number.abs() {
         size if size < SECONDS_END => number * 1e6,
         size if size < MILLISECONDS_END => number * 1e3,

@@ -1,4 +1,4 @@
-//! A run that looks: the first page of each stream, for checks and previews.
+//! The first page of each stream, for tests of a connection and previews.
 
 use super::page::{Got, Trouble};
 use super::pass::fetched_page;
@@ -8,13 +8,13 @@ use crate::error::{Code, Failure};
 use crate::record::StreamState;
 use crate::source::Stream;
 
-/// Pages without a record that a look goes past: a source may have to ask where its records are first.
-const LOOK_PAST: u32 = 10;
+/// Pages without a record that a preview goes past: a source may have to ask where its records are first.
+const MOST_EMPTY: u32 = 10;
 
 impl Run<'_> {
     /// Reads the first page of every stream, moves nothing, and tells how each went. Ends at once where it is the
     /// credentials that are wrong: to try them again and again locks accounts.
-    pub async fn look(&mut self) -> Result<(), Failure> {
+    pub async fn preview(&mut self) -> Result<(), Failure> {
         let mut result = Ok(());
         for stream in self.reader.streams() {
             let looked = self.first_page(stream).await;
@@ -61,7 +61,7 @@ impl Run<'_> {
             let (page, bytes, budget) = *fetched;
             let is_empty =
                 page.records.is_empty() && page.rejected.is_empty() && page.deleted.is_empty();
-            if let Some(next) = page.next.clone().filter(|_| is_empty && pages < LOOK_PAST) {
+            if let Some(next) = page.next.clone().filter(|_| is_empty && pages < MOST_EMPTY) {
                 standing.high = page.high.or(standing.high);
                 standing.next = Some(next);
                 continue;
