@@ -283,6 +283,13 @@ fn the_doctor_finds_problems_and_its_statements_fix_them() {
         )
         .unwrap();
     mends(&mut client, "job for each frequency", "weekly");
+    // Jobs that came with a dump connect to the server that they were made on.
+    client
+        .batch_execute(
+            "UPDATE cron.job SET nodeport = 1 WHERE jobname = 'connector_service_hourly'",
+        )
+        .unwrap();
+    mends(&mut client, "job connection", "127.0.0.1:1");
 
     // Jobs for other databases are nothing to it.
     client

@@ -180,6 +180,53 @@ fn a_file_is_stored_once_and_a_corrected_file_changes_only_the_differences() {
     assert_eq!(stage.number(sql), 1);
 }
 
+/// A row that is refused is in the file all the same: nothing that was stored of it is gone.
+#[test]
+fn a_refused_row_of_a_corrected_file_deletes_nothing_that_was_stored_before() {
+    let declared = json!({"key": "id", "columns": {"amount": {"type": "number", "decimal": ",", "thousands": "."}}});
+    let good = "id;day;amount\n1;2026-01-05;400.00\n2;2026-01-05;1.150,00\n3;2026-01-06;80.00\n";
+    // With a key: what config makes unreadable stays as it was, row by row.
+    let mut keyed = stage("csv", json!({"key": "id"}));
+    assert_eq!(counts(&keyed.upload("till.csv", good)), [3, 0, 0, 0, 0]);
+    keyed.configure(declared.clone());
+    assert_eq!(counts(&keyed.upload("till.csv", good)), [0, 1, 0, 0, 2]);
+    assert_eq!(keyed.stored().len(), 3);
+    let sql = "SELECT string_agg(source_record_id, ' ' ORDER BY source_record_id) FROM quarantine";
+    let ids: String = keyed.client.query_one(sql, &[]).unwrap().get(0);
+    assert_eq!(ids, "rows/1 rows/3");
+    // A row that is in the file no more is gone, also beside rows that are refused.
+    let shorter = "id;day;amount\n1;2026-01-05;400.00\n2;2026-01-05;1.150,00\n";
+    assert_eq!(counts(&keyed.upload("till.csv", shorter)), [0, 0, 1, 1, 1]);
+    assert_eq!(keyed.stored().len(), 2);
+    // One whose key cannot be read may be any of them.
+    let torn = "id;day;amount\n2;2026-01-05;1.150,00\nx;y;z;more;cells\n";
+    keyed.configure(json!({"key": "id", "columns": {"id": "number", "amount": {"type": "number", "decimal": ",", "thousands": "."}}}));
+    let run = keyed.upload("till.csv", torn);
+    assert_eq!(run["deleted"], 0, "{run}");
+    let warning = run["warnings"][0].as_str().unwrap();
+    assert!(
+        warning.contains("1 row of this file could not be read; no record was marked as deleted"),
+        "{warning}"
+    );
+
+    // Without a key: as many as were refused may be the ones that are missing.
+    let mut keyless = stage("csv", json!({}));
+    assert_eq!(counts(&keyless.upload("till.csv", good)), [3, 0, 0, 0, 0]);
+    keyless.configure(json!({"columns": {"day": "date", "amount": {"type": "number", "decimal": ",", "thousands": "."}}}));
+    let run = keyless.upload("till.csv", good);
+    assert_eq!(run["quarantined"], 2, "{run}");
+    let warning = run["warnings"][0].as_str().unwrap();
+    assert!(
+        warning.contains("3 rows of the earlier file are not in this one, but 2 rows of this file could not be read; the records of the earlier file were marked as deleted"),
+        "{warning}"
+    );
+    // The row that is read otherwise now is another record; two are refused, so more are missing than those.
+    assert_eq!(
+        keyless.number("SELECT count(*) FROM raw_connector_data WHERE NOT deleted"),
+        1
+    );
+}
+
 #[test]
 fn a_file_replaces_the_rows_that_its_config_declares() {
     let rows = |days: std::ops::Range<u32>| {

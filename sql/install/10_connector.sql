@@ -3,7 +3,7 @@
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
 CREATE TABLE @extschema@.tenants (
-    tenant_id uuid CONSTRAINT tenants_pkey PRIMARY KEY,
+    tenant_id uuid CONSTRAINT tenants_pkey PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     name text CONSTRAINT tenants_name_is_bounded CHECK (pg_catalog.octet_length(name) <= 1024),
     timezone text NOT NULL DEFAULT 'UTC',
     currency text NOT NULL DEFAULT 'USD' CONSTRAINT tenants_currency_is_iso_code CHECK (currency ~ '^[A-Z]{3}$'),
@@ -11,7 +11,7 @@ CREATE TABLE @extschema@.tenants (
 );
 COMMENT ON TABLE @extschema@.tenants IS 'One row for each tenant: a customer whose data is kept apart from everybody else''s. A row is added by itself when a connector or a metric names a new tenant_id.';
 COMMENT ON CONSTRAINT tenants_name_is_bounded ON @extschema@.tenants IS 'The name is shown in lists, messages and labels.';
-COMMENT ON COLUMN @extschema@.tenants.tenant_id IS 'Id of the tenant. Your application chooses it.';
+COMMENT ON COLUMN @extschema@.tenants.tenant_id IS 'Id of the tenant. Your application may choose it; the default is a random one.';
 COMMENT ON COLUMN @extschema@.tenants.name IS 'Name for people. The extension does not interpret it. At most 1024 bytes.';
 COMMENT ON COLUMN @extschema@.tenants.timezone IS 'Time zone of the tenant, a name of pg_timezone_names such as Europe/Berlin. It decides when a day begins and when a sync is due. A change derives all metrics of the tenant again.';
 COMMENT ON COLUMN @extschema@.tenants.currency IS 'Currency that the tenant reports in, as an ISO 4217 code such as EUR. A change derives all metrics of the tenant again.';

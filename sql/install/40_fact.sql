@@ -219,7 +219,21 @@ AS $$
 DECLARE
     v_row @extschema@.metric_mappings := CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
     v_connectors uuid[];
+    v_same integer;
 BEGIN
+    IF TG_OP <> 'DELETE' AND NEW.active THEN
+        -- The same statement pasted twice counts everything twice.
+        SELECT min(m.mapping_id) INTO v_same FROM @extschema@.metric_mappings m
+        WHERE m.mapping_id <> NEW.mapping_id AND m.active AND m.stream = NEW.stream AND m.metric_type = NEW.metric_type
+            AND m.value_path = NEW.value_path AND m.connector_id IS NOT DISTINCT FROM NEW.connector_id
+            AND m.connector_type IS NOT DISTINCT FROM NEW.connector_type AND m.tenant_id IS NOT DISTINCT FROM NEW.tenant_id
+            AND m.items_path IS NOT DISTINCT FROM NEW.items_path AND m.filter IS NOT DISTINCT FROM NEW.filter;
+        IF v_same IS NOT NULL THEN
+            RAISE WARNING USING
+                MESSAGE = format('mapping %s counts the same values as mapping %s, so they count twice', NEW.mapping_id, v_same),
+                HINT = format('To count them once: DELETE FROM %I.metric_mappings WHERE mapping_id = %s;', TG_TABLE_SCHEMA, NEW.mapping_id);
+        END IF;
+    END IF;
     IF TG_OP = 'DELETE' THEN
         IF OLD.builtin THEN
             RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',

@@ -75,6 +75,9 @@ BEGIN
             DETAIL = 'Jobs of two roles would do everything twice, and each role sees only its own jobs.',
             HINT = format('To take them over: SET ROLE %I; SELECT %s.connector_service_unschedule(); RESET ROLE;', p_owner, '@extschema@');
     END IF;
+    -- Jobs of a dump connect to the server that they were made on, and would have that one sync.
+    PERFORM cron.unschedule(j.jobid) FROM cron.job j
+    WHERE j.jobname = ANY (p_names) AND j.username = current_user AND j.database = current_database() AND j.nodeport <> current_setting('port')::integer;
     FOR v_place IN 1 .. cardinality(p_names) LOOP
         -- The same name and role: PostgreSQL's scheduler changes the job that is there.
         v_name := p_names[v_place];

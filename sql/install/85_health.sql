@@ -173,7 +173,8 @@ BEGIN
     detail := CASE
         WHEN p_status ->> 'key_problem' IS NOT NULL THEN p_status ->> 'key_problem'
         WHEN NOT ok THEN 'the key file is inside the data directory, so a base backup contains the key together with the credentials that it seals'
-        ELSE 'the key file can be read' END;
+        WHEN (p_status ->> 'has_key_file')::boolean IS FALSE THEN 'the first credential creates the key file'
+        ELSE 'the key file has the keys that credentials are sealed with' END;
     fix := CASE
         WHEN ok THEN NULL
         WHEN p_status ->> 'key_problem' IS NOT NULL THEN 'none in SQL: restore the key file from its own backup; see connector_service.key_file'
@@ -205,6 +206,15 @@ BEGIN
             SELECT string_agg(format('SELECT cron.unschedule(%s);', j.jobid), ' ' ORDER BY j.jobid) FROM cron.job j
             WHERE j.active AND j.database = current_database() AND j.command ~ 'connector_service_sync' AND j.username <> coalesce(v_installation.scheduled_by,
                 (SELECT o.username FROM cron.job o WHERE o.active AND o.database = current_database() AND o.command ~ 'connector_service_sync' ORDER BY o.jobid LIMIT 1))) END;
+        RETURN NEXT;
+
+        item := 'job connection';
+        SELECT count(*), min(j.nodename || ':' || j.nodeport) INTO v_count, v_text FROM cron.job j
+        WHERE j.active AND j.database = current_database() AND j.jobname LIKE 'connector\_service\_%' AND j.nodeport <> current_setting('port')::integer;
+        ok := v_count = 0;
+        detail := CASE WHEN ok THEN 'the jobs connect to this server'
+            ELSE format('%s to %s, which is not this server', CASE v_count WHEN 1 THEN '1 job connects' ELSE v_count || ' jobs connect' END, v_text) END;
+        fix := CASE WHEN NOT ok THEN format('SELECT %sconnector_service_schedule();', v_prefix) END;
         RETURN NEXT;
 
         item := 'job for each frequency';

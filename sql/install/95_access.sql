@@ -285,7 +285,11 @@ DECLARE
     v_file text := @extschema@.connector_service_key_file();
     v_status jsonb := _connector_service.connector_service_status();
 BEGIN
-    IF v_status ->> 'key_problem' IS NOT NULL THEN
+    IF NOT (v_status ->> 'preloaded')::boolean THEN
+        RAISE WARNING USING
+            MESSAGE = 'connector_service was not loaded when the server started, so nothing will be synced',
+            HINT = 'Add connector_service to shared_preload_libraries and restart the server.';
+    ELSIF v_status ->> 'key_problem' IS NOT NULL THEN
         RAISE WARNING USING
             MESSAGE = format('credentials cannot be sealed: %s', v_status ->> 'key_problem'),
             DETAIL = format('The key file is expected at "%s".', v_file),

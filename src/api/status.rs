@@ -27,9 +27,10 @@ fn connector_service_status() -> JsonB {
     let is_served = is_preloaded && board::workers(database).iter().any(is_gateway);
     let name = store::with(installation::database).unwrap_or_default();
     let address = guc::gateway_listen().of(&name);
-    let key_problem = match is_preloaded {
-        true => store::with(key::check).err(),
-        false => None,
+    let (has_key_file, key_problem) = match is_preloaded.then(|| store::with(key::check)) {
+        Some(Ok(has_file)) => (Some(has_file), None),
+        Some(Err(problem)) => (None, Some(problem)),
+        None => (None, None),
     };
     let place = key::place().ok();
     JsonB(json!({
@@ -46,6 +47,7 @@ fn connector_service_status() -> JsonB {
         "key_is_in_data_directory": place.map(|place| guc::is_in_data_directory(&place.path)),
         // What the worker or the gateway meets again and again.
         "troubles": trouble::lasting(database),
+        "has_key_file": has_key_file,
         "key_problem": key_problem.map(|problem| problem.to_string()),
     }))
 }

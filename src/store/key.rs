@@ -25,11 +25,22 @@ pub fn load(db: &mut Db) -> Result<Option<Keyring>> {
     }
 }
 
-/// Whether there are keys, or could be.
-pub fn check(db: &mut Db) -> Result<()> {
-    match load(db)? {
-        None if !place()?.is_usable => Err(KeyError::FolderNotWritable.into()),
-        _ => Ok(()),
+/// Whether the file has the keys that credentials of this database are sealed with, or could be made. A restored database has
+/// credentials, and does not know yet which key of this server it uses. Returns whether there is a file.
+pub fn check(db: &mut Db) -> Result<bool> {
+    let keys = load(db)?;
+    let sealed = sealed_with(db)?;
+    let Some(keys) = keys else {
+        return match sealed.into_iter().next() {
+            Some(id) => Err(Error::KeyFileMissing(id)),
+            None if !place()?.is_usable => Err(KeyError::FolderNotWritable.into()),
+            None => Ok(false),
+        };
+    };
+    let is_there = |id: &String| id.parse().is_ok_and(|id: KeyId| keys.find(id).is_some());
+    match sealed.into_iter().find(|id| !is_there(id)) {
+        Some(id) => Err(Error::OtherKeyFile(id)),
+        None => Ok(true),
     }
 }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::raw::{self, Written};
 use super::run::{Claimed, Counts, Kind};
 use super::{Db, read_uuid, run, uuid};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::fault;
 
 /// Bytes of a part. Larger: the worker answers later while it reads one. Smaller: more statements.
@@ -186,10 +186,9 @@ pub fn advance(
     };
     let gone = match replaces {
         Replaces::Nothing => 0,
-        Replaces::All => delete_all_others(db, claimed, upload, written)?,
+        Replaces::All => delete_all_others(db, claimed, token, upload, mark, written)?,
         Replaces::File | Replaces::Corrected => {
-            let is_sure = replaces == Replaces::File;
-            delete_corrected(db, claimed, token, upload, is_sure, written)?
+            delete_corrected(db, claimed, token, upload, mark, written)?
         }
     };
     counts.deleted += gone;
@@ -210,7 +209,9 @@ pub fn advance(
 fn delete_all_others(
     db: &mut Db,
     claimed: &Claimed,
+    token: Uuid,
     upload: pgrx::Uuid,
+    mark: &UploadMark,
     written: Option<&mut Written>,
 ) -> Result<u64> {
     let rows = db.run(
@@ -226,7 +227,11 @@ fn delete_all_others(
             GROUP BY hash) AS record",
         &[uuid(claimed.connector).into(), upload.into()],
     )?;
-    let gone = raw::mark_deleted(db, claimed, rows.get(0, 1)?.unwrap_or_default(), written)?;
+    let missing: Vec<pgrx::Uuid> = rows.get(0, 1)?.unwrap_or_default();
+    if may_be_refused(db, claimed, token, mark, missing.len())? {
+        return Ok(0);
+    }
+    let gone = raw::mark_deleted(db, claimed, missing, written)?;
     replace(db, claimed, upload, None)?;
     Ok(gone)
 }
@@ -237,7 +242,7 @@ fn delete_corrected(
     claimed: &Claimed,
     token: Uuid,
     upload: pgrx::Uuid,
-    is_sure: bool,
+    mark: &UploadMark,
     written: Option<&mut Written>,
 ) -> Result<u64> {
     let named = db.run(
@@ -274,7 +279,10 @@ fn delete_corrected(
     let earlier: i64 = rows.need(0, 1)?;
     let missing: Vec<pgrx::Uuid> = rows.get(0, 2)?.unwrap_or_default();
     let count = missing.len() as i64;
-    if !is_sure && count > FEW && count * 2 > earlier {
+    if may_be_refused(db, claimed, token, mark, missing.len())? {
+        return Ok(0);
+    }
+    if mark.last != Some(Replaces::File) && count > FEW && count * 2 > earlier {
         let warning = format!(
             "{count} of {earlier} rows of the earlier file with this name are not in the new one, too many for a correction; they are kept. Set \"replaces\" in config to \"file\", \"all\" or \"nothing\" to say what a file replaces"
         );
@@ -284,6 +292,46 @@ fn delete_corrected(
     let gone = raw::mark_deleted(db, claimed, missing, written)?;
     replace(db, claimed, upload, Some(&name))?;
     Ok(gone)
+}
+
+/// Whether records that a file does not show may be rows of it that were refused, and whose ids are not known; with a
+/// warning. Rows that were refused in an earlier file too are no stored records.
+fn may_be_refused(
+    db: &mut Db,
+    claimed: &Claimed,
+    token: Uuid,
+    mark: &UploadMark,
+    missing: usize,
+) -> Result<bool> {
+    let missing = i64::try_from(missing).unwrap_or(i64::MAX);
+    if missing == 0 {
+        return Ok(false);
+    }
+    let rows = db.run(
+        "SELECT coalesce(sum(q.occurrences), 0)::bigint FROM @extschema@.quarantine q JOIN @extschema@.sync_runs r ON r.run_id = q.run_id
+         WHERE q.run_id = $1 AND q.raw_id IS NULL AND q.source_record_id IS NULL AND q.reason_code <> 'key_missing'
+            AND q.created_at >= r.started_at",
+        &[uuid(claimed.run).into()],
+    )?;
+    let refused: i64 = rows.need(0, 1)?;
+    // Without a key a changed row is another record: where more are missing than were refused, some are gone for sure, and
+    // to keep them would count them beside what came in their place.
+    if refused == 0 {
+        return Ok(false);
+    }
+    let is_kept = mark.has_key || missing <= refused;
+    let warning = format!(
+        "{} of the earlier file {} not in this one, but {} of this file could not be read; {}. See quarantine, and upload the file again when its rows can be read",
+        counted(missing.unsigned_abs(), "row"),
+        if missing == 1 { "is" } else { "are" },
+        counted(refused.unsigned_abs(), "row"),
+        match is_kept {
+            true => "no record was marked as deleted",
+            false => "the records of the earlier file were marked as deleted",
+        },
+    );
+    run::warn(db, claimed.run, token, &warning)?;
+    Ok(is_kept)
 }
 
 /// Forgets the files that this one took the place of, with what of them could not be stored.

@@ -41,6 +41,8 @@ pub struct UploadMark {
     pub definition: String,
     /// What the file takes the place of; there with its last page.
     pub last: Option<Replaces>,
+    /// Whether config names columns that identify a row.
+    pub has_key: bool,
 }
 
 /// Larger files are read one after another, and so are all workbooks: each may take 100 MB of memory.
@@ -187,6 +189,7 @@ impl Reading {
                 rows: part.rows,
                 definition: self.definition.clone(),
                 last: is_last.then_some(self.layout.replaces),
+                has_key: !self.layout.key.is_empty(),
             }),
             window: self.window,
             bytes: part.bytes,

@@ -159,9 +159,12 @@ impl<'a> Pass<'a> {
         self.body.push(if start == 0 { b'[' } else { b',' });
         if let Err((reason, why)) = table.write(row, &mut self.body) {
             self.body.truncate(start);
+            let id = table
+                .write_key(row)
+                .and_then(|key| self.id_of(key, row.number));
             let mut raw = Vec::new();
             value::write_list(row.iter().map(|(_, text)| text), &mut raw);
-            self.reject(row.number, reason, &why, raw.into());
+            self.reject(row.number, id, reason, &why, raw.into());
         } else {
             self.lines.push(row.number);
         }
@@ -184,15 +187,40 @@ impl<'a> Pass<'a> {
                 Ok(_) => (Reason::InvalidJson, "not valid JSON"),
                 Err(_) => (Reason::InvalidUtf8, "not UTF-8"),
             };
-            self.reject(number, reason, why, Bytes::copy_from_slice(text));
+            self.reject(number, None, reason, why, Bytes::copy_from_slice(text));
         }
         self.came()
     }
 
-    fn reject(&mut self, line: u64, reason: Reason, why: &str, raw: Bytes) {
+    /// The id of the record that an object with the columns of the key alone is part of. The file still shows a record
+    /// whose row is refused: what was stored of it before is not gone.
+    fn id_of(&self, mut object: Vec<u8>, line: u64) -> Option<String> {
+        let (stream, _) = self.streams.get(self.at)?;
+        object.insert(0, b'[');
+        object.push(b']');
+        let found = self.records(object, stream, &[line]).ok()?;
+        Some(found.records.into_iter().next()?.id)
+    }
+
+    fn records(&self, body: Vec<u8>, stream: &str, lines: &[u64]) -> Result<Found, Failure> {
+        let key = self.layout.key.iter().map(|name| vec![name.clone()]);
+        let key: Vec<Vec<String>> = key.collect();
+        let spec = Spec {
+            stream,
+            path: &[],
+            key: &key,
+            cursor: None,
+            gone: None,
+            limits: self.limits,
+            lines,
+        };
+        json::records(&body.into(), &spec)
+    }
+
+    fn reject(&mut self, line: u64, id: Option<String>, reason: Reason, why: &str, raw: Bytes) {
         self.rejected_bytes += raw.len();
         self.rejected.push(Rejected {
-            id: None,
+            id,
             reason,
             detail: format!("row {line}: {why}"),
             hash: json::hash(&raw),
@@ -229,22 +257,7 @@ impl<'a> Pass<'a> {
             body.push(b'[');
         }
         body.push(b']');
-        let key: Vec<Vec<String>> = self
-            .layout
-            .key
-            .iter()
-            .map(|name| vec![name.clone()])
-            .collect();
-        let spec = Spec {
-            stream,
-            path: &[],
-            key: &key,
-            cursor: None,
-            gone: None,
-            limits: self.limits,
-            lines: &lines,
-        };
-        let mut found = json::records(&body.into(), &spec)?;
+        let mut found = self.records(body, stream, &lines)?;
         found.rejected.extend(rejected);
         (self.sink)(&mut found, stream, self.rows, bytes)
     }

@@ -164,6 +164,28 @@ impl Table {
         Ok(())
     }
 
+    /// The columns of the key as a JSON object, of a row that is refused. `None`: there is no key, or it cannot be read
+    /// either.
+    pub fn write_key(&self, row: &Row) -> Option<Vec<u8>> {
+        let mut object = vec![b'{'];
+        for (column, (kind, text)) in self.columns.iter().zip(row.iter()) {
+            if !column.is_key {
+                continue;
+            }
+            if object.len() > 1 {
+                object.push(b',');
+            }
+            object.extend_from_slice(&column.json);
+            if self.nulls.contains(text) {
+                object.extend_from_slice(b"null");
+            } else if !value::write(kind, text, column.declared.as_ref(), &mut object) {
+                return None;
+            }
+        }
+        object.push(b'}');
+        (self.has_key && object.len() > 2).then_some(object)
+    }
+
     /// What a person should know: which headings were made up, and which columns look like what they are not declared
     /// to be.
     pub fn all_notes(&self) -> Vec<String> {
