@@ -1,5 +1,5 @@
-//! What pg_stat_activity shows of our processes: what a transaction is doing while it is open, and between them what is
-//! going on. Nothing of a tenant's but ids.
+//! What pg_stat_activity shows of our processes: what an open transaction does, and between transactions the state of the
+//! process. Of tenants it shows only ids.
 
 use std::cell::RefCell;
 use std::ffi::CString;
@@ -16,12 +16,12 @@ struct Shown {
     idle: CString,
 }
 
-/// Until this value goes, transactions are shown as doing something else again.
+/// While this value lives, transactions are shown with its text. Dropping it restores the text before.
 pub struct Doing {
     before: CString,
 }
 
-/// Says what transactions do from now on, such as "storing 3 pages".
+/// Sets what transactions are shown to do from now on, such as "storing 3 pages".
 pub fn doing(text: impl Into<Vec<u8>>) -> Doing {
     let text = CString::new(text).unwrap_or_default();
     let before = SHOWN.with_borrow_mut(|shown| std::mem::replace(&mut shown.doing, text));
@@ -35,19 +35,19 @@ impl Drop for Doing {
     }
 }
 
-/// Says what goes on while no transaction is open, and shows it.
+/// Sets and shows the state of the process while no transaction is open.
 pub fn idle(text: impl Into<Vec<u8>>) {
     let text = CString::new(text).unwrap_or_default();
     SHOWN.with_borrow_mut(|shown| shown.idle = text);
     end();
 }
 
-/// A transaction begins.
+/// Shows that a transaction begins.
 pub fn begin() {
     SHOWN.with_borrow(|shown| report(pg_sys::BackendState::STATE_RUNNING, &shown.doing));
 }
 
-/// No transaction is open.
+/// Shows that no transaction is open.
 pub fn end() {
     SHOWN.with_borrow(|shown| report(pg_sys::BackendState::STATE_IDLE, &shown.idle));
 }

@@ -1,9 +1,8 @@
-//! The board: the little that processes tell each other through shared memory.
+//! The board: what processes tell each other through shared memory.
 //!
-//! It holds addresses of latches (in PostgreSQL's own shared memory, the same in every process), process ids
-//! and database oids, and nothing that work depends on: it is new after every crash, and the tables alone say
-//! what is to be done. A latch of a process that is gone may belong to another by now; setting it is a
-//! spurious wake-up, which every process stands.
+//! It holds addresses of latches (in PostgreSQL's own shared memory, the same in every process), process ids and database
+//! oids. No work depends on it: it is empty after every crash, and only the tables say what is to be done. The latch of a
+//! process that has ended may belong to another process by now. Setting it wakes that process for nothing, which is harmless.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -15,15 +14,15 @@ use pgrx::{
 };
 use uuid::Uuid;
 
-/// Workers that there can be at once, and databases that can wait for the launcher. Larger costs 24 bytes of shared
-/// memory each; smaller and a server with more databases would not serve them all.
+/// Most workers at once, and most databases that wait for the launcher. Larger: 24 more bytes of shared memory for each.
+/// Smaller: a server with more databases would not serve them all.
 const PLACES: usize = 256;
 
-/// Connectors that workers have in hand. Larger costs 24 bytes of shared memory each; smaller, and of those beyond it the
-/// tables alone keep two workers from asking for tokens at once, which a cancelled run does not.
-const HANDS: usize = 4_096;
+/// Most connectors that workers use at once. Larger: 24 more bytes of shared memory for each. Smaller: for connectors without
+/// a place only the tables keep two workers from asking for tokens at once, and a cancelled run does not keep them from it.
+const MOST_IN_USE: usize = 4_096;
 
-// SAFETY: no other library names its lock so.
+// SAFETY: no other library uses this name for a lock.
 static BOARD: PgLwLock<Board> = unsafe { PgLwLock::new(c"connector_service") };
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
@@ -31,40 +30,40 @@ static INSTALLED: AtomicBool = AtomicBool::new(false);
 struct Board {
     launcher: usize,
     workers: [Worker; PLACES],
-    /// Databases the launcher should look at: the extension was just created, or a worker is missed.
+    /// Databases that the launcher should look at: the extension was just created there, or a worker is missing.
     asked: [u32; PLACES],
-    /// Databases whose worker found no extension.
+    /// Databases in which a worker found no extension.
     empty: [u32; PLACES],
-    holds: [Hold; PLACES],
+    blocks: [Block; PLACES],
     errands: [Errands; PLACES],
-    hands: [Hand; HANDS],
+    in_use: [InUse; MOST_IN_USE],
 }
 
-/// What the upkeep process of a database is asked for.
+/// What the upkeep process of a database is asked to do.
 #[derive(Clone, Copy)]
 pub enum Errand {
-    /// Facts of records that wait for them, days that were touched, and what is due by the hour.
+    /// Derive the facts of waiting records, sum changed days, and do the hourly work that is due.
     Derive = 1,
-    /// Metrics changed, so the monthly aggregate is to be refreshed.
+    /// Refresh the monthly aggregate, because metrics changed.
     Refresh = 2,
 }
 
 #[derive(Clone, Copy)]
 struct Errands {
     database: u32,
-    /// The sum of them.
+    /// The errands, as a sum of their numbers.
     what: u32,
 }
 
-/// A connector that a worker fetches for, or may still be logging in for although its run has ended.
+/// A connector that a worker uses: it fetches for it, or may still be logging in although the run has ended.
 #[derive(Clone, Copy)]
-struct Hand {
+struct InUse {
     database: u32,
     pid: i32,
     connector: [u8; 16],
 }
 
-const NO_HAND: Hand = Hand {
+const NOT_IN_USE: InUse = InUse {
     database: FREE,
     pid: 0,
     connector: [0; 16],
@@ -80,7 +79,7 @@ struct Worker {
 
 /// While a command such as DROP DATABASE runs, the database gets no worker.
 #[derive(Clone, Copy)]
-struct Hold {
+struct Block {
     database: u32,
     by: i32,
 }
@@ -97,7 +96,7 @@ impl Board {
             .iter()
             .position(|e| e.database == database)
             .or_else(|| errands.iter().position(|e| e.database == FREE));
-        // Without a place it is asked again at the next look.
+        // Without a place the process is asked again at the next poll.
         if let Some(place) = place.and_then(|place| self.errands.get_mut(place)) {
             place.database = database;
             place.what |= errand as u32;
@@ -117,7 +116,7 @@ impl Default for Board {
             }; PLACES],
             asked: [FREE; PLACES],
             empty: [FREE; PLACES],
-            holds: [Hold {
+            blocks: [Block {
                 database: FREE,
                 by: 0,
             }; PLACES],
@@ -125,7 +124,7 @@ impl Default for Board {
                 database: FREE,
                 what: 0,
             }; PLACES],
-            hands: [NO_HAND; HANDS],
+            in_use: [NOT_IN_USE; MOST_IN_USE],
         }
     }
 }
@@ -145,13 +144,13 @@ pub fn enter_launcher() {
     BOARD.exclusive().launcher = unsafe { pg_sys::MyLatch } as usize;
 }
 
-/// Takes the place of a database's worker of a number. False: the database is held, has this worker, or no place is
-/// free.
+/// Takes the place of the worker with this number. False: workers of the database are blocked, this worker runs already, or
+/// no place is free.
 pub fn enter_worker(database: pg_sys::Oid, number: i32) -> bool {
     let database = database.to_u32();
     let mut board = BOARD.exclusive();
     let is_there = |w: &Worker| w.database == database && w.number == number;
-    if board.workers.iter().any(is_there) || is_held(&mut board, database) {
+    if board.workers.iter().any(is_there) || is_blocked_on(&mut board, database) {
         return false;
     }
     let Some(place) = board.workers.iter_mut().find(|w| w.database == FREE) else {
@@ -170,7 +169,7 @@ pub fn enter_worker(database: pg_sys::Oid, number: i32) -> bool {
 }
 
 thread_local! {
-    /// Whether this process ends because there is nothing to do for it.
+    /// Whether this process ends because it has nothing to do.
     static RETIRES: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -189,50 +188,50 @@ fn leave_worker() {
     };
     let (database, number) = (place.database, place.number);
     place.database = FREE;
-    // Whoever ended it, there is something for its successor to look at.
+    // Its successor continues what it did not finish, unless it had nothing to do.
     if number == UPKEEP && !RETIRES.get() {
         board.ask(database, Errand::Derive);
     }
-    for hand in board.hands.iter_mut().filter(|hand| hand.pid == me) {
-        *hand = NO_HAND;
+    for entry in board.in_use.iter_mut().filter(|entry| entry.pid == me) {
+        *entry = NOT_IN_USE;
     }
 }
 
-/// Shows which connectors this worker has in hand, and no others.
-pub fn set_hands<'a>(connectors: impl Iterator<Item = &'a Uuid>) {
+/// Publishes which connectors this worker uses, in the place of the list before.
+pub fn set_connectors_in_use<'a>(connectors: impl Iterator<Item = &'a Uuid>) {
     // SAFETY: this process's own pid, and its database, which is fixed.
     let (me, database) = unsafe { (pg_sys::MyProcPid, pg_sys::MyDatabaseId.to_u32()) };
-    let mut connectors = connectors.map(|connector| Hand {
+    let mut connectors = connectors.map(|connector| InUse {
         database,
         pid: me,
         connector: *connector.as_bytes(),
     });
     let mut board = BOARD.exclusive();
-    for hand in &mut board.hands {
-        if hand.pid == me || hand.database == FREE {
-            *hand = connectors.next().unwrap_or(NO_HAND);
+    for entry in &mut board.in_use {
+        if entry.pid == me || entry.database == FREE {
+            *entry = connectors.next().unwrap_or(NOT_IN_USE);
         }
     }
 }
 
-/// The connectors that other workers of this database have in hand.
-pub fn hands_of_others() -> Vec<Uuid> {
+/// The connectors that other workers of this database use.
+pub fn connectors_in_use_elsewhere() -> Vec<Uuid> {
     // SAFETY: as above.
     let (me, database) = unsafe { (pg_sys::MyProcPid, pg_sys::MyDatabaseId.to_u32()) };
     let board = BOARD.share();
-    let others = board.hands.iter();
-    let others = others.filter(|hand| hand.database == database && hand.pid != me);
+    let others = board.in_use.iter();
+    let others = others.filter(|entry| entry.database == database && entry.pid != me);
     others
-        .map(|hand| Uuid::from_bytes(hand.connector))
+        .map(|entry| Uuid::from_bytes(entry.connector))
         .collect()
 }
 
 /// The number of the gateway among a database's processes, beyond those of sync workers.
 pub const GATEWAY: i32 = 1_000;
-/// The same of the upkeep process.
+/// The number of the upkeep process among a database's processes.
 pub const UPKEEP: i32 = 1_001;
 
-/// Of a database's oid and a process's number, the argument that it is started with.
+/// Packs a database's oid and a process's number into the argument that the process is started with.
 pub fn pack(database: pg_sys::Oid, number: i32) -> pg_sys::Datum {
     pg_sys::Datum::from(database.to_u32() as usize | (number as usize) << 32)
 }
@@ -242,7 +241,7 @@ pub fn unpack(arg: pg_sys::Datum) -> (pg_sys::Oid, i32) {
     (pg_sys::Oid::from_u32(value as u32), (value >> 32) as i32)
 }
 
-/// Has the place of this process given back when it ends, however it does.
+/// Gives the place of this process back when it ends, in whatever way it ends.
 pub fn leave_at_exit() {
     #[pg_guard]
     unsafe extern "C-unwind" fn leave(_code: i32, _arg: pg_sys::Datum) {
@@ -252,7 +251,7 @@ pub fn leave_at_exit() {
     unsafe { pg_sys::before_shmem_exit(Some(leave), pg_sys::Datum::from(0)) };
 }
 
-/// The sync workers among [`workers`].
+/// The numbers and process ids of a database's sync workers.
 pub fn sync_workers(database: pg_sys::Oid) -> Vec<(i32, i32)> {
     let mut workers = workers(database);
     workers.retain(|(number, _)| *number < GATEWAY);
@@ -274,7 +273,7 @@ pub fn wake(database: pg_sys::Oid) {
     wake_all(database, true);
 }
 
-/// `asks`: the launcher is asked for a first worker where it is missing.
+/// Wakes a database's workers. With `asks` the launcher is asked for the first worker if it is missing.
 fn wake_all(database: pg_sys::Oid, asks: bool) {
     let database = database.to_u32();
     let mut board = BOARD.exclusive();
@@ -282,7 +281,7 @@ fn wake_all(database: pg_sys::Oid, asks: bool) {
     let me = unsafe { pg_sys::MyProcPid };
     let of_it = board.workers.iter().filter(|w| w.database == database);
     let is_served = of_it.clone().any(|w| w.number == 1);
-    // A worker knows what it does itself, and the upkeep process is asked by workers.
+    // A worker need not wake itself, and the upkeep process is asked by workers.
     let others = of_it.filter(|w| w.pid != me && w.number != UPKEEP);
     let mut latches: Vec<usize> = others.map(|w| w.latch).collect();
     if !is_served && asks {
@@ -312,7 +311,7 @@ pub fn wake_at_commit() {
     register_xact_callback(PgXactCallbackEvent::Abort, || PLANNED.set(false));
 }
 
-/// The same for workers that are there: none is started for what may have taken the extension away.
+/// Wakes the workers that run once this transaction has committed. None is started: the extension may be gone by then.
 pub fn wake_workers_at_commit() {
     // SAFETY: fixed for the life of a session.
     let database = unsafe { pg_sys::MyDatabaseId };
@@ -323,15 +322,15 @@ pub fn wake_workers_at_commit() {
     }
 }
 
-/// Has the launcher look around once this transaction has committed: a database may have another name by then.
-pub fn look_around_at_commit() {
+/// Wakes the launcher once this transaction has committed: a database may have another name by then.
+pub fn wake_launcher_at_commit() {
     register_xact_callback(PgXactCallbackEvent::Commit, || {
         let launcher = BOARD.share().launcher;
         set_latch(launcher);
     });
 }
 
-/// Asks the upkeep process of a database for something, or has one started.
+/// Asks the upkeep process of a database to do something, and has one started if none runs.
 pub fn ask_upkeep(database: pg_sys::Oid, errand: Errand) {
     let database = database.to_u32();
     let mut board = BOARD.exclusive();
@@ -343,7 +342,7 @@ pub fn ask_upkeep(database: pg_sys::Oid, errand: Errand) {
     set_latch(latch);
 }
 
-/// What the upkeep process of a database is asked for since it last looked.
+/// Takes what the upkeep process of a database was asked to do since the last call.
 pub fn take_errands(database: pg_sys::Oid) -> Vec<Errand> {
     let mut board = BOARD.exclusive();
     let mut errands = board.errands.iter_mut();
@@ -374,14 +373,14 @@ pub fn keep_errands(is_there: impl Fn(u32) -> bool) {
     }
 }
 
-/// Whether there is one.
+/// Whether a database has an upkeep process.
 pub fn has_upkeep(database: pg_sys::Oid) -> bool {
     workers(database)
         .iter()
         .any(|(number, _)| *number == UPKEEP)
 }
 
-/// Whether it is asked for anything.
+/// Whether the upkeep process of a database is asked to do anything.
 pub fn has_errands(database: pg_sys::Oid) -> bool {
     let board = BOARD.share();
     board
@@ -390,13 +389,13 @@ pub fn has_errands(database: pg_sys::Oid) -> bool {
         .any(|e| e.database == database.to_u32())
 }
 
-/// Called by a worker that found no extension in its database.
+/// Reports that a database has no extension. Called by its worker.
 pub fn report_empty(database: pg_sys::Oid) {
     note(&mut BOARD.exclusive().empty, database.to_u32());
 }
 
-/// What the launcher was told since it last asked: databases to look at, and databases without the extension.
-pub fn take_news() -> (Vec<u32>, Vec<u32>) {
+/// Takes what the launcher was asked since the last call: databases to look at, and databases without the extension.
+pub fn take_requests() -> (Vec<u32>, Vec<u32>) {
     let take = |places: &mut [u32; PLACES]| {
         let taken = places.iter().copied().filter(|&oid| oid != FREE).collect();
         *places = [FREE; PLACES];
@@ -407,27 +406,27 @@ pub fn take_news() -> (Vec<u32>, Vec<u32>) {
 }
 
 thread_local! {
-    /// Whether this session holds a database.
-    static HOLDS: Cell<bool> = const { Cell::new(false) };
+    /// Whether this session blocks the workers of a database.
+    static HAS_BLOCKS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Keeps workers out of a database until this statement fails, or its transaction ends.
-pub fn hold(database: pg_sys::Oid) {
+pub fn block_workers(database: pg_sys::Oid) {
     release_when_it_ends();
-    HOLDS.set(true);
+    HAS_BLOCKS.set(true);
     let mut board = BOARD.exclusive();
-    if let Some(place) = board.holds.iter_mut().find(|h| h.database == FREE) {
+    if let Some(place) = board.blocks.iter_mut().find(|h| h.database == FREE) {
         // SAFETY: this process's own pid.
         let by = unsafe { pg_sys::MyProcPid };
-        *place = Hold {
+        *place = Block {
             database: database.to_u32(),
             by,
         };
     }
 }
 
-/// Registers, once for a session, what gives its holds back. PostgreSQL calls it at every end of a transaction and at every
-/// failure of a statement, whatever raised it, and when the session is terminated.
+/// Registers, once for a session, the callbacks that release its blocks. PostgreSQL calls them at the end of every transaction,
+/// after every statement that fails for any reason, and when the session is terminated.
 fn release_when_it_ends() {
     #[pg_guard]
     unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
@@ -436,7 +435,7 @@ fn release_when_it_ends() {
             event,
             XACT_EVENT_ABORT | XACT_EVENT_COMMIT | XACT_EVENT_PREPARE
         ) {
-            release_holds();
+            release_blocks();
         }
     }
     #[pg_guard]
@@ -447,7 +446,7 @@ fn release_when_it_ends() {
         _arg: *mut c_void,
     ) {
         if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
-            release_holds();
+            release_blocks();
         }
     }
     thread_local! {
@@ -462,21 +461,21 @@ fn release_when_it_ends() {
     }
 }
 
-fn release_holds() {
-    if !HOLDS.replace(false) {
+fn release_blocks() {
+    if !HAS_BLOCKS.replace(false) {
         return;
     }
     // SAFETY: this process's own pid.
     let me = unsafe { pg_sys::MyProcPid };
     let mut board = BOARD.exclusive();
     let mut released = Vec::new();
-    for hold in board
-        .holds
+    for block in board
+        .blocks
         .iter_mut()
         .filter(|h| h.database != FREE && h.by == me)
     {
-        released.push(hold.database);
-        hold.database = FREE;
+        released.push(block.database);
+        block.database = FREE;
     }
     for database in released {
         note(&mut board.asked, database);
@@ -486,22 +485,22 @@ fn release_holds() {
     set_latch(launcher);
 }
 
-pub fn held(database: u32) -> bool {
-    is_held(&mut BOARD.exclusive(), database)
+pub fn is_blocked(database: u32) -> bool {
+    is_blocked_on(&mut BOARD.exclusive(), database)
 }
 
-fn is_held(board: &mut Board, database: u32) -> bool {
-    // A session that ended in the middle of its command left its hold behind.
-    for hold in board.holds.iter_mut().filter(|h| h.database == database) {
+fn is_blocked_on(board: &mut Board, database: u32) -> bool {
+    // A session that ended in the middle of its command left its block behind.
+    for block in board.blocks.iter_mut().filter(|h| h.database == database) {
         // SAFETY: looks a pid up in the array of processes.
-        if unsafe { pg_sys::BackendPidGetProc(hold.by) }.is_null() {
-            hold.database = FREE;
+        if unsafe { pg_sys::BackendPidGetProc(block.by) }.is_null() {
+            block.database = FREE;
         }
     }
-    board.holds.iter().any(|h| h.database == database)
+    board.blocks.iter().any(|h| h.database == database)
 }
 
-/// A full list drops the note: the launcher also looks around by itself.
+/// Adds a database to a list. A full list drops it: the launcher also looks at all databases by itself.
 fn note(places: &mut [u32; PLACES], database: u32) {
     if !places.contains(&database)
         && let Some(place) = places.iter_mut().find(|oid| **oid == FREE)

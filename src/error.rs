@@ -1,4 +1,4 @@
-//! From every error of ours to what PostgreSQL shows: SQLSTATE, message, detail, hint. Nowhere else.
+//! Turns every error of this crate into what PostgreSQL shows: SQLSTATE, message, detail and hint. This happens only here.
 
 use connector_service_core::error::Failure;
 use connector_service_core::secret::{KeyError, SealError};
@@ -18,38 +18,38 @@ pub enum Error {
     UnknownType(String),
     #[error("config is not a JSON object")]
     ConfigNotAnObject,
-    /// Of what.
+    /// The failure says which limit the config exceeds.
     #[error("{0}")]
     ConfigOverLimit(Failure),
     #[error("config is too large or nested too deep")]
     ConfigTooLarge,
     #[error("credentials is too large or nested too deep")]
     CredentialsTooLarge,
-    /// An argument of a function that may not be.
+    /// The argument with this name must not be NULL.
     #[error("{0} is NULL")]
     Null(&'static str),
     #[error(transparent)]
     Seal(#[from] SealError),
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// With the fingerprint of the key that should be there.
+    /// Holds the fingerprint of the key that should be there.
     #[error("the key file is missing")]
     KeyFileMissing(String),
     #[error("the key file does not contain the key of this database's credentials")]
     OtherKeyFile(String),
-    /// Who takes a key itself for its id does not find it in a message.
+    /// The message does not repeat the text: somebody may have given the key itself instead of its id.
     #[error("the text is not a key id")]
     NoKeyId,
     #[error("key \"{0}\" is in use")]
     KeyInUse(String),
     #[error("connector \"{0}\" does not exist")]
     UnknownConnector(Uuid),
-    /// With its type.
+    /// Holds the connector and its type.
     #[error("connector \"{0}\" takes no files")]
     TakesNoFiles(Uuid, String),
     #[error("connector \"{0}\" is paused")]
     Paused(Uuid),
-    /// Bytes, and how many there may be.
+    /// Holds the bytes of the file, and the limit.
     #[error("the file has {0} bytes; at most {1} are allowed")]
     FileOverLimit(usize, usize),
     #[error("the name of the file is empty, too long or has control characters")]
@@ -58,12 +58,12 @@ pub enum Error {
     UnknownFrequency(String),
     #[error("{0}")]
     WrongSpan(&'static str),
-    /// Most of them.
+    /// Holds the largest number of windows.
     #[error("more than {0} backfill windows would wait for this connector")]
     TooManyWindows(i64),
     #[error("connector \"{0}\" is being synced, or changed by another transaction")]
     Syncing(Uuid),
-    /// With those that there are.
+    /// Holds the stream, and the known streams.
     #[error("stream \"{0}\" has not been read yet")]
     UnknownStream(String, Vec<String>),
     #[error("a regular expression of a mapping has a back reference")]
@@ -80,23 +80,23 @@ pub enum Error {
     NotPreloaded,
     #[error("the extension connector_service is not installed in this database")]
     NotInstalled,
-    /// The run was cancelled, deleted or taken by another worker: nothing may be written for it.
+    /// The run was cancelled, deleted or taken by another worker, so nothing may be written for it.
     #[error("run \"{0}\" no longer belongs to this worker")]
     Fenced(Uuid),
     /// The work was ended by its own alarm: `store::limited`, `store::Alarm`.
     #[error("it took longer than {0:?}")]
     TookTooLong(std::time::Duration),
-    /// A unit of work that cannot be cut, and why it costs too much.
+    /// A unit of work of this tenant cannot be divided further and costs too much, for this reason.
     #[error("tenant \"{0}\": {1}")]
     Costly(Uuid, String),
-    /// Deliberate: undoes a trial.
+    /// Raised deliberately to roll a trial back.
     #[error("trial rolled back")]
     RolledBack,
     /// An error raised by PostgreSQL, caught by `store::tx`.
     #[error("{message}")]
     Sql {
         code: PgSqlErrorCode,
-        /// The SQLSTATE itself: `code` knows those of PostgreSQL's list alone.
+        /// The SQLSTATE itself: `code` has only the ones of PostgreSQL's list.
         state: String,
         message: String,
     },
@@ -130,7 +130,7 @@ impl Error {
         )
     }
 
-    /// Whether another session has what this one waited for.
+    /// Whether another session held a lock that this one waited for.
     pub fn is_about_a_lock(&self) -> bool {
         matches!(
             self,
@@ -146,7 +146,7 @@ impl Error {
     pub fn is_about_cost(&self) -> bool {
         match self {
             Error::TookTooLong(_) => true,
-            // Shared memory that is used up has the same SQLSTATE, and is nobody's record's.
+            // Exhausted shared memory has the same SQLSTATE, but no record caused it.
             Error::Sql { code, message, .. } => {
                 *code == PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY && message == "out of memory"
                     || *code == PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
@@ -177,8 +177,8 @@ impl Error {
         is_of_others || matches!(state.get(..2), Some("22" | "23" | "54" | "P0"))
     }
 
-    /// Whether it is what PostgreSQL, or a trigger of the user's, has against the statement, and will have again; and not
-    /// the state of the server: no space, no connections, a shutdown, a lock.
+    /// Whether PostgreSQL, or a trigger of the user's, refuses the statement and will refuse it again. False for errors that
+    /// come from the state of the server: no space, no connections, a shutdown, a lock.
     pub fn is_refusal(&self) -> bool {
         let Error::Sql { state, .. } = self else {
             return false;
@@ -187,11 +187,11 @@ impl Error {
         !is_of_server && !matches!(state.as_str(), "25006" | "55006" | "55P03")
     }
 
-    /// What went wrong, on one line and not longer than a log or a row has place for: who wrote a trigger wrote its words.
-    pub fn words(&self) -> String {
+    /// What went wrong, on one line and cut to a length that fits a log or a row: a user's trigger may raise any text.
+    pub fn one_line(&self) -> String {
         let message = self.to_string();
         let line = message.replace(|c: char| c.is_control(), " ");
-        let line = match line.get(..line.floor_char_boundary(MOST_WORDS)) {
+        let line = match line.get(..line.floor_char_boundary(LONGEST_LINE)) {
             Some(cut) if cut.len() < line.len() => format!("{cut}..."),
             _ => line,
         };
@@ -201,7 +201,7 @@ impl Error {
         }
     }
 
-    /// The SQLSTATE, for messages of ours.
+    /// The SQLSTATE, to show it in a message.
     pub fn sqlstate(&self) -> String {
         match self {
             Error::Sql { state, .. } => state.clone(),
@@ -213,8 +213,8 @@ impl Error {
     }
 }
 
-/// Bytes of somebody else's message. More: rows and log lines of any length. Fewer: what a person needs is cut off.
-const MOST_WORDS: usize = 400;
+/// Longest part of a foreign message, in bytes. Longer: rows and log lines grow long. Shorter: a person misses the reason.
+const LONGEST_LINE: usize = 400;
 
 const KEY_FILE: &str = "Restore the file that contains this key, or add its lines to the current file; see connector_service.key_file.";
 
@@ -230,8 +230,8 @@ pub fn unpack(bits: u32) -> String {
         .collect()
 }
 
-/// Longest message in bytes. Longer: whoever gives a text of a megabyte for a name has it in the log. Shorter: messages that
-/// list what is known are cut.
+/// Longest message in bytes. Longer: a name of a megabyte would be logged whole. Shorter: messages that list known values are
+/// cut.
 const LONGEST_MESSAGE: usize = 2000;
 
 /// A number with its noun, which takes an "s" unless the number is 1.
@@ -250,7 +250,7 @@ fn bounded(mut message: String) -> String {
     message
 }
 
-/// What is no error yet, but will be one of every run.
+/// Warns of a failure that is not an error yet, but that every run will have.
 pub fn warning_of(failure: &Failure) -> ErrorReport {
     let message = bounded(format!("syncs of this connector will fail: {failure}"));
     ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, function_name!())
@@ -265,7 +265,8 @@ impl From<Error> for ErrorReport {
             Error::Definition(failure) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
                 .set_hint(failure.code.hint()),
             Error::UnknownType(_) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
-                .set_detail(format!("Known types: {}.", TYPES.join(", "))),
+                .set_detail(format!("Known types: {}.", TYPES.join(", ")))
+                .set_hint("connector_service_catalog() describes each type."),
             Error::ConfigNotAnObject => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE),
             Error::ConfigOverLimit(_) | Error::ConfigTooLarge => {
                 report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
@@ -304,7 +305,7 @@ impl From<Error> for ErrorReport {
                 .set_detail("Credentials of this database are sealed with it.")
                 .set_hint("Seal them with a new key first: CALL connector_service_rotate_key();"),
             Error::UnknownConnector(_) => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT)
-                .set_hint("Take a connector_id of the table connectors."),
+                .set_hint("Take a connector_id from the table connectors."),
             Error::TakesNoFiles(_, source) => {
                 report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
                     .set_detail(format!("Its type is {source}."))
@@ -331,7 +332,8 @@ impl From<Error> for ErrorReport {
                 .set_detail(match known.is_empty() {
                     true => "No stream of this connector has been read.".to_owned(),
                     false => format!("Streams of this connector that have been read: {}.", known.join(", ")),
-                }),
+                })
+                .set_hint("Give one of these streams, or sync the connector first."),
             Error::RefersBack(path) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
                 .set_detail(format!("A back reference can take hours on a text of a few dozen characters. The path is: {path}"))
                 .set_hint("Write the pattern without \\1 to \\9, or compare in a filter of its own."),

@@ -1,8 +1,8 @@
 //! Named places at which a test can end the worker with SIGKILL.
 //!
-//! Only compiled with the feature `fault_points`. A test arms a place by writing its name, and optionally how
-//! many passes to let go by, to `connector_service.fault` in the data directory; the file is removed before
-//! the process ends, so that the restarted worker does not meet it again.
+//! Only compiled with the feature `fault_points`. A test arms a place by writing its name, and optionally how many passes to
+//! skip, to `connector_service.fault` in the data directory. The file is removed before the process ends, so that the
+//! restarted worker does not read it again.
 
 #[cfg(not(feature = "fault_points"))]
 #[inline(always)]

@@ -61,7 +61,7 @@ static GATEWAY_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static TENANT_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
-/// In minutes.
+/// A day in minutes, the unit of the retention settings.
 const DAY: i32 = 24 * 60;
 
 /// Deepest nesting of a stored record. Deeper: PostgreSQL's recursive functions over jsonb come near
@@ -296,7 +296,7 @@ pub fn define() {
             c"Host names, addresses and networks, separated by commas.",
             &ALLOWED_PRIVATE_HOSTS,
             GucContext::Sighup,
-            // It tells what lies in the network inside.
+            // The list shows what is in the internal network.
             GucFlags::SUPERUSER_ONLY,
             Some(check_allowed_private_hosts),
             None,
@@ -317,8 +317,8 @@ pub fn define() {
     define_tenant_id();
 }
 
-/// Whom the application acts for. Not a setting that just anybody may set: [`act_for`] does, and who may call it is
-/// for the function's grants to say. A function and not the privilege to SET, which PostgreSQL 14 lacks.
+/// The tenant that an application acts for. Only [`act_for`] sets it, and the grants of the SQL function decide who may call
+/// that. A function is used, because PostgreSQL 14 has no privilege to SET a parameter.
 fn define_tenant_id() {
     GucRegistry::define_string_guc(
         TENANT_ID_NAME,
@@ -332,7 +332,7 @@ fn define_tenant_id() {
 
 const TENANT_ID_NAME: &CStr = c"connector_service.tenant_id";
 
-/// What cannot be read as a tenant is none.
+/// The tenant that the application acts for. `None` also for a value that is not a UUID.
 pub fn acting_for() -> Option<Uuid> {
     TENANT_ID.get()?.to_str().ok()?.parse().ok()
 }
@@ -360,7 +360,7 @@ pub fn act_for(tenant: Option<Uuid>, session: bool) {
     }
 }
 
-/// What can be set only when the server starts, and so only where the library is loaded then.
+/// Defines the settings that can be set only when the server starts, so only where the library is preloaded.
 pub fn define_at_start() {
     GucRegistry::define_string_guc(
         c"connector_service.key_file",
@@ -372,9 +372,9 @@ pub fn define_at_start() {
     );
 }
 
-/// Where the key file may be, the best place first: where the setting says; or else beside the data directory, in the home
-/// of the server's user, and inside of the data directory. The last is the last resort: a base backup carries the key
-/// along with what it seals.
+/// The places where the key file may be, the best one first: where the setting says; else beside the data directory, in the
+/// home of the server's user, or inside the data directory. The last one is the last resort, because a base backup then
+/// contains the key together with the credentials that it seals.
 pub fn key_files() -> Vec<PathBuf> {
     if let Some(file) = path(&KEY_FILE) {
         return vec![file];
@@ -388,7 +388,7 @@ pub fn key_files() -> Vec<PathBuf> {
     // SAFETY: read from the control file when the server starts.
     let server = unsafe { pg_sys::GetSystemIdentifier() };
     let home = keyfile::home().filter(|home| !home.starts_with(data));
-    // Several servers of one user have a file each.
+    // Several servers of one user each have a file.
     let at_home = home.map(|home| home.join(format!(".connector_service.{server}.key")));
     [Some(PathBuf::from(beside)), at_home, Some(inside)]
         .into_iter()
@@ -396,23 +396,23 @@ pub fn key_files() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Whether a file lies where a base backup takes it along.
+/// Whether a file is in the data directory, which a base backup copies.
 pub fn is_in_data_directory(file: &Path) -> bool {
     // SAFETY: as above.
     let data = unsafe { CStr::from_ptr(pg_sys::DataDir) };
-    // Where a path that is not absolute begins.
+    // A relative path begins in the data directory.
     let file = Path::new(OsStr::from_bytes(data.to_bytes())).join(file);
     let above = |part: Component| part == Component::ParentDir;
     file.starts_with(OsStr::from_bytes(data.to_bytes())) && !file.components().any(above)
 }
 
-/// The file that a setting names.
+/// The file that a setting names, if it names one.
 fn path(setting: &GucSetting<Option<CString>>) -> Option<PathBuf> {
     let file = setting.get().filter(|file| !file.is_empty())?;
     Some(PathBuf::from(OsStr::from_bytes(file.as_bytes())))
 }
 
-/// Refuses a list that does not read whole. A reload then leaves the list as it was, and a start leaves it empty.
+/// Refuses a list that cannot be parsed. A reload then keeps the old list, and a start leaves it empty.
 #[pg_guard]
 unsafe extern "C-unwind" fn check_allowed_private_hosts(
     newval: *mut *mut c_char,
@@ -433,7 +433,7 @@ unsafe extern "C-unwind" fn check_gateway_listen(
     unsafe { check::<Addresses>(*newval) }
 }
 
-/// Whether a value reads; what is wrong with it becomes the detail of PostgreSQL's error.
+/// Whether a value can be parsed. The reason why not becomes the detail of PostgreSQL's error.
 ///
 /// # Safety
 /// `value` is a string or NULL.
@@ -457,7 +457,7 @@ unsafe fn check<T: FromStr<Err: Display>>(value: *const c_char) -> bool {
     false
 }
 
-/// A list that does not read never gets here; it would be empty.
+/// The parsed list of a setting. Values that cannot be parsed were refused before; here they would give an empty list.
 fn list<T: FromStr + Default>(setting: &GucSetting<Option<CString>>) -> T {
     let list = setting.get();
     let list = list.as_deref().and_then(|list| list.to_str().ok());
@@ -482,7 +482,7 @@ pub fn gateway_timeout() -> Duration {
     Duration::from_millis(whole(&GATEWAY_TIMEOUT) as u64)
 }
 
-/// Largest file that the gateway takes: it holds it in memory as a whole, and PostgreSQL its parts once more.
+/// Largest file that the gateway takes. The gateway holds it in memory as a whole, and PostgreSQL holds its parts again.
 pub fn gateway_max_upload() -> usize {
     max_upload_size().min(64 * 1024 * 1024)
 }
@@ -491,7 +491,7 @@ pub fn max_concurrent_syncs() -> usize {
     whole(&MAX_CONCURRENT_SYNCS)
 }
 
-/// Sync workers of one database. More: one more process each, for every database.
+/// Most sync workers of one database. Each is a process, in every database.
 pub const MOST_WORKERS: i32 = 16;
 
 pub fn sync_workers() -> i32 {
@@ -517,12 +517,12 @@ pub fn retention() -> Retention {
     }
 }
 
-/// `None`: by how many tenants there are.
+/// The limit of syncs for each tenant. `None`: it follows from the number of tenants.
 pub fn max_syncs_per_tenant() -> Option<usize> {
     Some(whole(&MAX_SYNCS_PER_TENANT)).filter(|most| *most > 0)
 }
 
-/// Backfills have time: most of them, of all that goes.
+/// Most backfills, and most uploads, that run at once: they are not urgent, and leave room for syncs.
 pub fn max_backfills() -> usize {
     max_concurrent_syncs().div_ceil(4)
 }
@@ -550,7 +550,7 @@ pub fn limits() -> Limits {
     }
 }
 
-/// What connectors may call that is not public.
+/// The hosts that connectors may call although they are not public.
 pub fn allowed_private_hosts() -> Arc<Allowed> {
     Arc::new(list(&ALLOWED_PRIVATE_HOSTS))
 }
@@ -563,7 +563,7 @@ pub fn record_limits() -> RecordLimits {
     }
 }
 
-/// The definitions allow no negative value.
+/// A setting as a number; the definitions allow no negative value.
 fn whole(setting: &GucSetting<i32>) -> usize {
     usize::try_from(setting.get()).unwrap_or(0)
 }

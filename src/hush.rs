@@ -1,14 +1,14 @@
-//! What fails stays out of the server's log where it may hold credentials.
+//! Keeps failing statements that may hold credentials out of the server's log.
 //!
-//! At its defaults PostgreSQL logs the statement of every error, and a connector's credentials are a part of the statement
-//! that saves them. Whatever refuses it (a trigger or constraint of ours, a typing mistake, a time-out, a deadlock that
-//! somebody else reports), the log gets the error without the texts that repeat the statement: STATEMENT, DETAIL, CONTEXT,
-//! QUERY, and what the message quotes. The client gets all of it: it knows what it sent.
+//! By default PostgreSQL logs the statement of every error, and the statement that saves a connector contains its credentials.
+//! It may fail by a trigger or constraint, a typing mistake, a time-out, or a deadlock that somebody else reports. The log
+//! then gets the error without the texts that repeat the statement: STATEMENT, DETAIL, CONTEXT, QUERY, and what the message
+//! quotes. The client gets all of them: it sent the statement.
 //!
-//! What an administrator asked to have logged (`log_statement` and the like) is logged; the doctor says so.
+//! Statements that an administrator wants to be logged (`log_statement` and the like) are logged; the doctor reports that.
 //!
-//! A message is taken for one about credentials by what its texts name ([`mention`]). That needs no catalog, so it also
-//! works in a transaction that has failed, in the postmaster, and in a session that has called nothing of ours before.
+//! Whether a message is about credentials is decided by the names in its texts ([`mention`]). That needs no catalog, so it
+//! also works in a failed transaction, in the postmaster, and in a session that has called nothing of this extension.
 
 use std::ffi::{CStr, c_char};
 use std::ptr;
@@ -18,11 +18,10 @@ use pgrx::prelude::*;
 
 static mut NEXT: pg_sys::emit_log_hook_type = None;
 
-/// The text that a message has in the log. No memory is asked for while an error is being reported.
+/// The text of a message for the log. It is static, because no memory is allocated while an error is being reported.
 static mut MESSAGE: [u8; LONGEST_MESSAGE] = [0; LONGEST_MESSAGE];
 
-/// Longest message in bytes, with the NUL behind it. Longer: nothing is won, what is long is a quotation. Shorter:
-/// sentences of ours are cut.
+/// Longest message in bytes, with its final NUL. Longer: only quotations are that long. Shorter: our own messages are cut.
 const LONGEST_MESSAGE: usize = 1024;
 
 const HIDDEN: &CStr = c"Hidden, because the statement may hold credentials. The client was told.";
@@ -57,7 +56,7 @@ unsafe extern "C-unwind" fn emit_log(error: *mut pg_sys::ErrorData) {
         let Some(message) = error.as_mut() else {
             return;
         };
-        // What hides its statement is itself a log of statements, or comes from below.
+        // A message that hides its statement is a log of statements, or is the one emitted below.
         if message.hide_stmt || !is_about_credentials(message) {
             if let Some(next) = NEXT {
                 next(error);
@@ -72,7 +71,7 @@ unsafe extern "C-unwind" fn emit_log(error: *mut pg_sys::ErrorData) {
             message.internalquery,
         ];
         let (to_client, hides_context) = (message.output_to_client, message.hide_ctx);
-        // One that is for the log alone quotes no statement but in its detail.
+        // A message that is only for the log quotes a statement only in its detail.
         let is_for_log =
             [pg_sys::LOG, pg_sys::LOG_SERVER_ONLY].contains(&message.elevel.cast_unsigned());
         if !is_for_log {
@@ -87,10 +86,10 @@ unsafe extern "C-unwind" fn emit_log(error: *mut pg_sys::ErrorData) {
         message.hide_stmt = true;
         message.hide_ctx = true;
         message.output_to_client = false;
-        // For the log alone. It comes through here again: other libraries' hooks see no more than the log does.
+        // Only for the log. The message comes through this hook again, so that other libraries' hooks see what the log gets.
         plain::EmitErrorReport();
 
-        // For the client alone.
+        // From here on the message is only for the client.
         [
             message.message,
             message.detail,
@@ -117,15 +116,15 @@ unsafe fn is_about_credentials(message: &pg_sys::ErrorData) -> bool {
             || may_hold_credentials(bytes(message.detail_log))
             || may_hold_credentials(bytes(message.internalquery))
             || may_hold_credentials(statement)
-            || mention::executed(statement).any(|name| is_such(&name))
+            || mention::executed(statement).any(|name| is_prepared_about_credentials(&name))
     }
 }
 
-/// Whether the prepared statement of this name may hold credentials.
+/// Whether the prepared statement with this name may hold credentials.
 ///
 /// # Safety
 /// Called by the main thread.
-unsafe fn is_such(name: &mention::Name) -> bool {
+unsafe fn is_prepared_about_credentials(name: &mention::Name) -> bool {
     // SAFETY: ends in NUL. Looks into a table of this session's, and raises nothing.
     unsafe {
         plain::FetchPreparedStatement(name.as_ptr().cast(), false)
@@ -135,7 +134,7 @@ unsafe fn is_such(name: &mention::Name) -> bool {
     }
 }
 
-/// The message with "..." for what it quotes, unless that is a name of the schema, or an id.
+/// The message with "..." instead of what it quotes, unless that is the name of an object, or an id.
 ///
 /// # Safety
 /// Called by the main thread. What is returned is valid until the next call.

@@ -4,8 +4,8 @@ use pgrx::pg_sys;
 
 use crate::{board, signals};
 
-/// Connects a background worker to the database of its argument and takes its place there, given back however it ends;
-/// returns the database and the process's number. `None`: the place is taken, or the database is held.
+/// Connects a background worker to the database of its argument, and takes its place on the board until it ends. Returns the
+/// database and the process's number. `None`: the place is taken, or workers of the database are blocked.
 pub fn begin(arg: pg_sys::Datum) -> Option<(pg_sys::Oid, i32)> {
     let (database, number) = board::unpack(arg);
     signals::install();

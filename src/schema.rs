@@ -2,8 +2,8 @@
 
 use pgrx::prelude::*;
 
-/// The schema of internal functions, for `schema = "_connector_service"`. The guard creates it: what pgrx writes would take a
-/// schema that is there already.
+/// The schema of internal functions, for `schema = "_connector_service"`. 00_guard.sql creates it: pgrx's IF NOT EXISTS would
+/// accept a schema of somebody else.
 #[pg_schema]
 mod _connector_service {}
 
@@ -31,7 +31,7 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/install/40_fact.sql",
     name = "fact",
-    // Its statement is bound to them when it is created.
+    // Its SQL function names these functions, which must exist when it is created.
     requires = [
         "raw",
         connector_service_amount,
@@ -107,5 +107,5 @@ extension_sql_file!(
         connector_service_wake
     ]
 );
-// After everything that there is to grant.
+// Last, because it grants privileges on everything before.
 extension_sql_file!("../sql/install/95_access.sql", name = "access", finalize);

@@ -3,16 +3,16 @@
 //! pgrx's wrappers of C functions must not run inside a signal handler, so the handlers are declared here as
 //! the plain C functions they are. Threads of the tokio runtime block all signals.
 //!
-//! SIGTERM ends a process at its next look at interrupts, as everywhere, unless logins are in flight: their answers hold
-//! what is nowhere else. Then no other login begins, the statement that runs is cancelled, and the main loop, which asks
-//! [`is_leaving`], sees to the end of those that there are and calls [`end`]. PostgreSQL does not know of the order to end
-//! meanwhile: it would end the process at any statement, that which stores a token among them; and it answers everything
-//! else that it is asked, such as barriers.
+//! SIGTERM ends a process when it next checks for interrupts, as in every backend, unless logins are in flight: their answers
+//! may hold refresh tokens that exist nowhere else. Then no other login begins, the running statement is cancelled, and the
+//! main loop, which asks [`is_leaving`], waits for the logins and calls [`end`]. PostgreSQL is not told of the SIGTERM until
+//! then: it would end the process at any statement, even one that stores a token. The process still answers everything else,
+//! such as barriers.
 
 use connector_service_core::fetch::Gate;
 use pgrx::pg_sys;
 
-/// The logins of this process.
+/// The gate that counts the logins of this process.
 pub static LOGINS: Gate = Gate::new();
 
 /// The plain C functions.
@@ -25,7 +25,7 @@ mod handlers {
     }
 }
 
-/// SIGTERM. As any handler it may do next to nothing: it sets flags and a latch.
+/// Handles SIGTERM. Like every signal handler it only sets flags and a latch.
 unsafe extern "C-unwind" fn terminate(signal: i32) {
     // SAFETY: PostgreSQL's own handler; flags that handlers are there to set; errno is this thread's and is put back.
     unsafe {
@@ -56,24 +56,24 @@ pub fn install() {
     }
 }
 
-/// Whether the process was told to end, and goes on for the logins that are in flight. Whatever takes long ends early.
+/// Whether the process was told to end, and only waits for logins in flight. Long work ends early then.
 pub fn is_leaving() -> bool {
     LOGINS.is_closed()
 }
 
-/// Ends the process as SIGTERM does where nothing is in flight.
+/// Ends the process as SIGTERM does when no login is in flight.
 pub fn end() {
     // SAFETY: the handler sets flags of this process, which are looked at next.
     unsafe { handlers::die(libc::SIGTERM) };
     pgrx::check_for_interrupts!();
 }
 
-/// Answers interrupts (which may end the process) and takes a reload of the configuration in; true: there was one. Only
+/// Answers interrupts, which may end the process, and reloads the configuration if asked to. True: it was reloaded. Only
 /// outside of a transaction.
 pub fn answer() -> bool {
     // SAFETY: plain flags, set by handlers; reloading belongs to the main thread outside of a transaction.
     unsafe {
-        // A cancel that found no statement is over: as an ERROR outside of any it would end the process.
+        // A cancel that came when no statement ran is dropped: its ERROR would end the process.
         (&raw mut pg_sys::QueryCancelPending).write_volatile(0);
         pgrx::check_for_interrupts!();
         if pg_sys::ConfigReloadPending == 0 {

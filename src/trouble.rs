@@ -1,6 +1,5 @@
-//! What goes wrong again and again: said in the server's log as [`said`] has it, with the database's name, and shown on
-//! a board of its own, where `connector_service_doctor()` finds what lasts. The doctor could not ask the tables: it may be
-//! they that refuse.
+//! Failures that repeat. The server's log gets them once, and again each hour, with the database's name. A board in shared
+//! memory holds those that last, for `connector_service_doctor()`: the tables themselves may be what fails.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,18 +12,18 @@ use uuid::Uuid;
 
 use crate::error::{Error, counted};
 
-/// What lasts at once on the whole server, as far as the doctor shows them; half a kilobyte of shared memory each.
-/// Fewer: on a server in trouble some are in the log alone.
+/// Lasting failures of the whole server that the doctor can show; each takes half a kilobyte of shared memory.
+/// Fewer: on a server with many failures some are only in the log.
 const PLACES: usize = 128;
-/// The same of one process: one with much trouble leaves room for that of others.
+/// Lasting failures of one process: a process with many of them leaves room for others.
 const OF_PROCESS: usize = 8;
-/// How long what was not met again is shown. Longer: what nobody tries any more, because the connector was deleted, say.
-/// Shorter than the rest of a connector in `error`: the doctor is well between two tries.
+/// How long a failure is shown that does not occur again. Longer: the doctor shows failures that nobody tries any more, for
+/// instance of a deleted connector. Shorter than the pause of a connector in `error`: it vanishes between two tries.
 const SHOWN: u64 = 8 * 60 * 60;
-/// Bytes of a line on the board. Longer: more shared memory. Shorter: less of the words.
+/// Bytes of a line on the board. Longer: more shared memory. Shorter: messages are cut.
 const TEXT: usize = 500;
 
-// SAFETY: no other library names its lock so.
+// SAFETY: no other library uses this name for a lock.
 static BOARD: PgLwLock<Board> = unsafe { PgLwLock::new(c"connector_service trouble") };
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
@@ -35,7 +34,7 @@ struct Board([Place; PLACES]);
 struct Place {
     /// 0: the place is free.
     database: u32,
-    /// The process; or of one that could not start, minus its number among those of the database.
+    /// The process id. For a process that could not start: minus its number among the processes of the database.
     by: i32,
     /// Seconds since 1970.
     met_at: u64,
@@ -96,14 +95,14 @@ impl Place {
 }
 
 #[derive(Default)]
-struct Voice {
+struct Log {
     database: String,
-    said: Said,
-    noted: Said,
+    failures: Said,
+    notes: Said,
 }
 
 thread_local! {
-    static VOICE: RefCell<Voice> = RefCell::default();
+    static LOG: RefCell<Log> = RefCell::default();
 }
 
 pub fn install() {
@@ -111,7 +110,7 @@ pub fn install() {
     INSTALLED.store(true, Ordering::Relaxed);
 }
 
-/// A process of a database has started, whose trouble from now on is told with the database's name.
+/// Registers a process of a database that has started: its failures are logged with the database's name.
 pub fn begin(database: &str, number: i32) {
     #[pg_guard]
     unsafe extern "C-unwind" fn leave(_code: i32, _arg: pg_sys::Datum) {
@@ -121,65 +120,64 @@ pub fn begin(database: &str, number: i32) {
     }
     // SAFETY: registers a function that lives as long as the library.
     unsafe { pg_sys::before_shmem_exit(Some(leave), pg_sys::Datum::from(0)) };
-    VOICE.with_borrow_mut(|voice| database.clone_into(&mut voice.database));
+    LOG.with_borrow_mut(|log| database.clone_into(&mut log.database));
     // SAFETY: fixed for the life of a process.
     let oid = unsafe { pg_sys::MyDatabaseId };
     BOARD.exclusive().remove(oid.to_u32(), -number);
 }
 
-/// A process of a database cannot start. The next one that is tried remembers nothing, but the board does.
+/// Reports that a process of a database cannot start. The board remembers it, because the next process cannot.
 pub fn cannot_start(name: &str, number: i32, error: &Error) {
     // SAFETY: fixed for the life of a process.
     let oid = unsafe { pg_sys::MyDatabaseId };
-    let words = error.words();
+    let words = error.one_line();
     let text = format!("{name} cannot start: {words}");
-    let is_said = {
+    let is_logged = {
         let mut board = BOARD.exclusive();
         let mut of_it = board.0.iter();
-        let is_said = of_it.any(|place| {
+        let is_logged = of_it.any(|place| {
             let is_it = place.database == oid.to_u32() && place.by == -number;
             is_it && place.text() == text && now() < place.met_at + AGAIN.as_secs()
         });
-        if !is_said {
+        if !is_logged {
             board.remove(oid.to_u32(), -number);
             board.put(oid.to_u32(), -number, now(), &text);
         }
-        is_said
+        is_logged
     };
-    if !is_said {
+    if !is_logged {
         let oid = oid.to_u32();
         warning!("{text} (database oid {oid})");
     }
 }
 
-/// It went wrong. `what` reads on from the name of the extension: "could not look for work".
-pub fn trouble(what: &'static str, error: &Error) {
-    tell(what, String::new(), &error.words());
+/// Reports a failure. `what` continues a sentence that begins with the name of the extension: "could not look for work".
+pub fn failed(what: &'static str, error: &Error) {
+    log_failure(what, String::new(), &error.one_line());
 }
 
-/// The same of one connector.
-pub fn trouble_of(what: &'static str, connector: Uuid, error: &Error) {
-    tell(what, of(connector), &error.words());
+/// Reports a failure that concerns one connector.
+pub fn failed_for(what: &'static str, connector: Uuid, error: &Error) {
+    log_failure(what, of(connector), &error.one_line());
 }
 
-/// The same in words of ours.
-pub fn trouble_in_words(what: &'static str, words: &str) {
-    tell(what, String::new(), words);
+/// Reports a failure that has a text instead of an error.
+pub fn failed_with(what: &'static str, words: &str) {
+    log_failure(what, String::new(), words);
 }
 
-/// Something is as somebody has set it, and the doctor sees it by itself: it is told in the log alone. `None`: it is not so
-/// any more.
+/// Logs a state that the doctor finds out by itself, such as a copied database. `None`: the state has ended.
 pub fn note(what: &'static str, words: Option<&str>) {
-    let line = VOICE.with_borrow_mut(|voice| match words {
+    let line = LOG.with_borrow_mut(|log| match words {
         Some(words) => {
             let thing = (what, String::new());
-            let met = voice.noted.trouble(thing, words, Instant::now());
-            met.map(|_| format!("{}: {words}", voice.named(what, "")))
+            let met = log.notes.trouble(thing, words, Instant::now());
+            met.map(|_| format!("{}: {words}", log.named(what, "")))
         }
         None => {
             let thing = (what, String::new());
-            let over = voice.noted.over(&thing, Instant::now());
-            over.map(|_| format!("{}: no longer", voice.named(what, "")))
+            let over = log.notes.over(&thing, Instant::now());
+            over.map(|_| format!("{}: no longer", log.named(what, "")))
         }
     });
     match (line, words) {
@@ -189,20 +187,20 @@ pub fn note(what: &'static str, words: Option<&str>) {
     }
 }
 
-/// It went well.
-pub fn over(what: &'static str) {
-    end(what, String::new);
+/// Reports that something works (again).
+pub fn succeeded(what: &'static str) {
+    log_success(what, String::new);
 }
 
-/// The same of one connector.
-pub fn over_of(what: &'static str, connector: Uuid) {
-    end(what, || of(connector));
+/// Reports that something works for one connector.
+pub fn succeeded_for(what: &'static str, connector: Uuid) {
+    log_success(what, || of(connector));
 }
 
-/// It went well for all connectors.
-pub fn over_of_all(what: &'static str) {
-    for of in VOICE.with_borrow(|voice| voice.said.lasting_of(what)) {
-        end(what, || of);
+/// Reports that something works for all connectors.
+pub fn succeeded_for_all(what: &'static str) {
+    for of in LOG.with_borrow(|log| log.failures.lasting_of(what)) {
+        log_success(what, || of);
     }
 }
 
@@ -210,32 +208,32 @@ fn of(connector: Uuid) -> String {
     format!("connector \"{connector}\"")
 }
 
-fn tell(what: &'static str, of: String, words: &str) {
-    let line = VOICE.with_borrow_mut(|voice| {
+fn log_failure(what: &'static str, of: String, words: &str) {
+    let line = LOG.with_borrow_mut(|log| {
         let thing = (what, of.clone());
-        let met = voice.said.trouble(thing, words, Instant::now());
+        let met = log.failures.trouble(thing, words, Instant::now());
         let Met { times } = met?;
         let so_far = match times {
             1 => String::new(),
             times => format!(", {times} times so far"),
         };
-        Some(format!("{}{so_far}: {words}", voice.named(what, &of)))
+        Some(format!("{}{so_far}: {words}", log.named(what, &of)))
     });
-    show();
+    publish();
     if let Some(line) = line {
         warning!("{line}");
     }
 }
 
-fn end(what: &'static str, of: impl FnOnce() -> String) {
-    if VOICE.with_borrow(|voice| voice.said.is_empty()) {
+fn log_success(what: &'static str, of: impl FnOnce() -> String) {
+    if LOG.with_borrow(|log| log.failures.is_empty()) {
         return;
     }
-    let line = VOICE.with_borrow_mut(|voice| {
+    let line = LOG.with_borrow_mut(|log| {
         let thing = (what, of());
-        let over = voice.said.over(&thing, Instant::now());
+        let over = log.failures.over(&thing, Instant::now());
         let Over { times, lasted } = over?;
-        let (named, seconds) = (voice.named(what, &thing.1), lasted.as_secs());
+        let (named, seconds) = (log.named(what, &thing.1), lasted.as_secs());
         let failures = counted(times, "failure");
         Some(format!(
             "{named}: this works again, after {failures} in {seconds} s"
@@ -244,10 +242,10 @@ fn end(what: &'static str, of: impl FnOnce() -> String) {
     if let Some(line) = line {
         log!("{line}");
     }
-    show();
+    publish();
 }
 
-impl Voice {
+impl Log {
     fn named(&self, what: &str, of: &str) -> String {
         let of = match of {
             "" => String::new(),
@@ -260,12 +258,12 @@ impl Voice {
     }
 }
 
-/// Puts what lasts on the board.
-fn show() {
+/// Puts the lasting failures of this process on the board.
+fn publish() {
     // SAFETY: plain variables of this process.
     let (database, pid) = unsafe { (pg_sys::MyDatabaseId.to_u32(), pg_sys::MyProcPid) };
-    VOICE.with_borrow(|voice| {
-        let lasting = voice.said.lasting().take(OF_PROCESS);
+    LOG.with_borrow(|log| {
+        let lasting = log.failures.lasting().take(OF_PROCESS);
         let lasting = lasting.map(|((what, of), words, met_at)| {
             let text = match of.as_str() {
                 "" => format!("{what}: {words}"),
@@ -282,7 +280,7 @@ fn show() {
     });
 }
 
-/// What lasts in a database, for `connector_service_status()`.
+/// The lasting failures of a database, for `connector_service_status()`.
 pub fn lasting(database: pg_sys::Oid) -> Vec<String> {
     if !INSTALLED.load(Ordering::Relaxed) {
         return Vec::new();

@@ -1,8 +1,8 @@
 //! The only place where the worker sleeps.
 //!
-//! One wait covers the latch (signals, COMMITs of other sessions) and a pipe that tokio threads write to. It
-//! is PostgreSQL's own wait, so the process answers interrupts: a worker that slept anywhere else would hang
-//! every DROP DATABASE of the server.
+//! One wait covers the latch (signals, COMMITs of other sessions) and a pipe that tokio threads write to. It is PostgreSQL's
+//! own wait, so the process answers interrupts. A worker that slept anywhere else would block every DROP DATABASE of the
+//! server.
 
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -45,7 +45,7 @@ impl Waiter {
         self.waker.clone()
     }
 
-    /// Sleeps until the latch is set, a waker is called, or the time is over. True: the latch was set.
+    /// Sleeps until the latch is set, a waker is called, or the time is up. True: the latch was set.
     pub fn sleep(&mut self, longest: Duration) -> bool {
         let timeout = longest
             .as_millis()
@@ -65,9 +65,9 @@ impl Waiter {
             )
         };
         if woken & pg_sys::WL_SOCKET_READABLE as i32 != 0 {
-            // In this order, and before the caller looks at what arrived: a waker that comes in between has
-            // nothing to write, and what it announces is there already. The other way round its byte could be
-            // swallowed and every later waker would believe that one is on its way.
+            // The pipe is emptied first, then the flag is cleared, and then the caller looks at what arrived. A waker that
+            // comes in between writes nothing, but the caller sees what it announces. In the other order its byte could be
+            // read here while the flag stays set, and no later waker would write.
             let mut bytes = [0; 64];
             while matches!(self.reader.read(&mut bytes), Ok(1..)) {}
             self.waker.0.pending.store(false, Ordering::SeqCst);
@@ -84,7 +84,7 @@ impl Waiter {
 impl Waker {
     pub fn wake(&self) {
         if !self.0.pending.swap(true, Ordering::SeqCst) {
-            // A full pipe is as good as a written one.
+            // A full pipe wakes the main thread as well.
             let _ = (&self.0.writer).write(&[1]);
         }
     }

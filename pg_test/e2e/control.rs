@@ -281,29 +281,29 @@ fn a_backfill_of_an_invalid_time_span_is_refused() {
         (
             "'2026-01-02', '2026-01-01'",
             "22023",
-            "does not begin before it ends",
+            "must be before the end",
         ),
         ("'2126-01-01', '2127-01-01'", "22023", "before now"),
         (
             "'2026-01-01', '2026-01-02', '-1 day'",
             "22023",
-            "longer than nothing",
+            "longer than zero",
         ),
         (
             "'2026-01-01', '2026-02-01', '1 minute'",
             "53400",
-            "more than 10000 windows",
+            "more than 10000 backfill windows",
         ),
         // Of these there are billions, or no end: they are not made to be counted.
         (
             "'2015-01-01', now(), '1 microsecond'",
             "53400",
-            "more than 10000 windows",
+            "more than 10000 backfill windows",
         ),
         (
             "'2026-01-30', '2026-03-01', '1 month -29 days'",
             "53400",
-            "more than 10000 windows",
+            "more than 10000 backfill windows",
         ),
         ("'-infinity', '2026-02-01'", "22023", "beyond the calendar"),
     ] {

@@ -681,7 +681,10 @@ fn the_gateway_speaks_tls_and_loads_a_renewed_certificate() {
         .unwrap();
     client.batch_execute("SELECT pg_reload_conf()").unwrap();
     wait_until(30, "it says so", || {
-        cluster.log().contains("one is not set").then_some(())
+        cluster
+            .log()
+            .contains("only one of gateway_certificate and gateway_private_key is set")
+            .then_some(())
     });
     assert!(speak() && try_ask(port, "GET", "/live", &[], b"").is_none());
     client

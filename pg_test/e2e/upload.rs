@@ -243,7 +243,9 @@ fn a_file_replaces_the_rows_that_its_config_declares() {
     assert_eq!(counts(&run), [100, 0, 10, 0, 0]);
     let warning = run["warnings"][0].as_str().unwrap();
     assert!(
-        warning.starts_with("90 of the 100 rows of the file of the same name are not in this one"),
+        warning.starts_with(
+            "90 of 100 rows of the earlier file with this name are not in the new one"
+        ),
         "{warning}"
     );
     assert_eq!(stage.stored().len(), 200);
@@ -427,8 +429,20 @@ fn a_file_that_does_not_fit_its_connector_is_refused_at_once() {
     );
     refused(&api, "x.csv", b"a\n1\n", "22023", "takes no files");
     refused(&connector, "x.csv", b"", "22023", "the file is empty");
-    refused(&connector, "/tmp/", b"a\n1\n", "22023", "no name");
-    refused(&connector, "a\nb.csv", b"a\n1\n", "22023", "no name");
+    refused(
+        &connector,
+        "/tmp/",
+        b"a\n1\n",
+        "22023",
+        "the name of the file",
+    );
+    refused(
+        &connector,
+        "a\nb.csv",
+        b"a\n1\n",
+        "22023",
+        "the name of the file",
+    );
     refused(
         &connector,
         "x.xlsx",

@@ -130,17 +130,20 @@ BEGIN
     IF NEW.sync_frequency NOT IN ('hourly', 'daily', 'weekly', 'manual') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('sync frequency "%s" is not known', left(NEW.sync_frequency, 100)),
-            DETAIL = 'Known frequencies: daily, hourly, manual, weekly.';
+            DETAIL = 'Known frequencies: daily, hourly, manual, weekly.',
+            HINT = 'A connector with manual is synced only on request.';
     END IF;
     IF NEW.status NOT IN ('active', 'paused', 'error') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('connector status "%s" is not known', left(NEW.status, 100)),
-            DETAIL = 'Known statuses: active, error, paused.';
+            DETAIL = 'Known statuses: active, error, paused.',
+            HINT = 'Set it to paused to stop syncs, and to active to start them again.';
     END IF;
     IF NEW.scheduler NOT IN ('database', 'external') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('scheduler "%s" is not known', left(NEW.scheduler, 100)),
-            DETAIL = 'Known schedulers: database, external.';
+            DETAIL = 'Known schedulers: database, external.',
+            HINT = 'Set it to external if another system, such as Airflow, starts the syncs.';
     END IF;
 
     IF TG_OP = 'INSERT' THEN

@@ -122,7 +122,7 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object',
             MESSAGE = format('metric "%s" does not exist', p_metric_id),
-            HINT = 'Take a metric_id of the table metrics.';
+            HINT = 'Take a metric_id from the table metrics.';
     END IF;
     IF v_metric.by_hand THEN
         RAISE NOTICE '% of % was entered by hand as %; %', v_metric.metric_type, v_metric.metric_date, v_metric.metric_value,

@@ -52,7 +52,7 @@ BEGIN
     IF p_tenant_id IS NOT NULL AND NOT EXISTS (SELECT FROM @extschema@.tenants t WHERE t.tenant_id = p_tenant_id) THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object',
             MESSAGE = format('tenant "%s" does not exist', p_tenant_id),
-            HINT = 'Take a tenant_id of the table tenants, or NULL for all tenants.';
+            HINT = 'Take a tenant_id from the table tenants, or NULL for all tenants.';
     END IF;
     -- In a statement of its own, so that the token is in no parameter that may be logged.
     v_hash := sha256(convert_to(v_token, 'UTF8'));

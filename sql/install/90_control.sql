@@ -55,15 +55,19 @@ BEGIN
             v_run.received, CASE WHEN v_run.received OPERATOR(pg_catalog.=) 1 THEN ' record' ELSE ' records' END);
         EXIT WHEN v_run.state OPERATOR(pg_catalog.=) ANY ('{succeeded,failed,cancelled}'::pg_catalog.text[]);
         v_seconds := greatest(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) coalesce(v_run.started_at, pg_catalog.clock_timestamp())), 0.001);
-        IF v_run.waiting_for IS NOT NULL AND NOT coalesce(v_run.waiting_for OPERATOR(pg_catalog.=) v_waiting_for, false) THEN
-            -- These two have no time: the run goes on as soon as they are done.
-            IF v_run.waiting_for OPERATOR(pg_catalog.=) ANY ('{its metrics,the windows before it}'::pg_catalog.text[]) THEN
-                RAISE NOTICE '%: waiting for %', v_name, v_run.waiting_for;
-            ELSE
+        IF v_run.waiting_for IS NULL THEN
+            v_waiting_for := NULL;
+        ELSIF NOT coalesce(v_run.waiting_for OPERATOR(pg_catalog.=) v_waiting_for, false) THEN
+            -- These two have no time: the run goes on as soon as they are done. The first one is usually short.
+            IF v_run.waiting_for OPERATOR(pg_catalog.<>) ALL ('{its metrics,the windows before it}'::pg_catalog.text[]) THEN
+                v_waiting_for := v_run.waiting_for;
                 RAISE NOTICE '%: retrying at %: %', v_name, pg_catalog.date_trunc('second', v_run.retry_at), v_run.waiting_for;
+            ELSIF v_run.retry_at OPERATOR(pg_catalog.=) 'infinity'::pg_catalog.timestamptz
+                OR pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>=) (v_run.retry_at OPERATOR(pg_catalog.+) '2 s'::pg_catalog.interval) THEN
+                v_waiting_for := v_run.waiting_for;
+                RAISE NOTICE '%: waiting for %', v_name, v_run.waiting_for;
             END IF;
         END IF;
-        v_waiting_for := v_run.waiting_for;
         IF v_run.pages OPERATOR(pg_catalog.>) v_pages
             AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>=) (v_shown OPERATOR(pg_catalog.+) '1 s'::pg_catalog.interval) THEN
             v_pages := v_run.pages;

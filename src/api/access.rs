@@ -1,4 +1,4 @@
-//! Which tenant a role is, or acts for.
+//! The tenant that a role is bound to, or acts for.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -7,8 +7,8 @@ use crate::error::Error;
 use crate::guc;
 use crate::store::{self, access, read_uuid, uuid};
 
-/// The tenant whose rows the caller sees; every policy asks for it. An application acts for the tenant it has
-/// named; any other role is the tenant that it is bound to.
+/// The tenant whose rows the caller sees; every policy calls this. An application acts for the tenant that it has named. Any
+/// other role is bound to a tenant.
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_tenant() -> Result<pgrx::Uuid, ErrorReport> {
@@ -25,8 +25,8 @@ fn connector_service_tenant() -> Result<pgrx::Uuid, ErrorReport> {
     Ok(uuid(tenant))
 }
 
-/// Makes the rows of a tenant the caller's, until the end of the transaction, or with `p_session` until another
-/// call or the end of the session. NULL: nobody's.
+/// Shows the caller the rows of this tenant until the end of the transaction, or with `p_session` until the next call or the
+/// end of the session. NULL: no tenant's rows.
 #[pg_extern(volatile, parallel_unsafe)]
 fn connector_service_act_for(
     p_tenant_id: Option<pgrx::Uuid>,

@@ -1,4 +1,4 @@
-//! What kinds of connectors there are.
+//! The types of connectors.
 
 use connector_service_core::source::{CATALOG, Field, TYPES};
 use pgrx::JsonB;

@@ -1,4 +1,4 @@
-//! What a failure means.
+//! The hint for each error code.
 
 use connector_service_core::error::Code;
 use pgrx::prelude::*;

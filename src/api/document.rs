@@ -1,5 +1,5 @@
-//! A jsonb argument as its text. pgrx's own type parses it before anybody can ask how large or how deep it is, and raises
-//! an internal error for what its parser does not take.
+//! A jsonb argument as its text. pgrx's own type parses the value before its size and depth can be checked, and raises an
+//! internal error for values that its parser refuses.
 
 use std::ffi::CStr;
 
@@ -13,20 +13,20 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
 use pgrx::prelude::*;
 use serde_json::Value;
 
-/// Largest jsonb, as PostgreSQL holds it, of which a text is made. Larger: the text of what is refused anyway costs memory.
-/// Smaller: a config within its bounds takes more, because each value has a head.
+/// Largest jsonb, in PostgreSQL's representation, that is converted to text. Larger: memory is spent on values that are
+/// refused anyway. Smaller: a config within its bounds could be refused, because each value has a header.
 const LARGEST: usize = 64 * LARGEST_CONFIG;
 
 /// Text that is wiped when it is dropped: it may hold credentials.
 pub struct Document(Option<Secret>);
 
 impl Document {
-    /// `None`: too large to be looked at.
+    /// The size of the document. `None`: it is too large to be converted.
     pub fn size(&self) -> Option<Size> {
         self.0.as_ref().map(|text| Size::of(text.expose()))
     }
 
-    /// `None`: too large, or nested deeper than the parser goes.
+    /// The parsed document. `None`: it is too large, or nested deeper than the parser allows.
     pub fn value(&self) -> Option<Value> {
         serde_json::from_slice(self.0.as_ref()?.expose()).ok()
     }
@@ -65,7 +65,7 @@ impl FromDatum for Document {
 // SAFETY: gives what the datum of the argument is, or NULL.
 unsafe impl<'fcx> ArgAbi<'fcx> for Document {
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
-        // SAFETY: the caller's promise. What is NULL is too large to be looked at: it is never asked for.
+        // SAFETY: the caller's promise. A NULL becomes a document without text, which nobody asks for.
         unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Document(None)) }
     }
 }

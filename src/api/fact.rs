@@ -1,4 +1,4 @@
-//! Facts that a person has derived again.
+//! Functions that derive facts again.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::store::{self, Db, connector, fact, read_uuid};
 
-/// Derives facts and metrics of a connector again from its raw records, by the mappings as they are.
+/// Derives facts and metrics of a connector again from its raw records, with the current mappings.
 #[pg_extern(volatile, parallel_unsafe, strict)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_reprocess(p_connector_id: pgrx::Uuid) -> Result<i64, ErrorReport> {

@@ -1,4 +1,4 @@
-//! Locks of ours, for triggers: nobody can hold one but by a statement that needs it.
+//! The extension's locks, for triggers: a session can hold one only through a statement that needs it.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -6,16 +6,16 @@ use pgrx::prelude::*;
 use crate::error::Result;
 use crate::store::{self, lock, read_uuid};
 
-/// Waits for the lock of a tenant's facts and metrics, and holds it until the end of the transaction. NULL: of every
-/// tenant's.
+/// Waits for the lock of a tenant's facts and metrics, and holds it until the end of the transaction. NULL: the
+/// locks of all tenants.
 #[pg_extern(schema = "_connector_service", volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_lock(p_tenant_id: Option<pgrx::Uuid>) -> Result<(), ErrorReport> {
     Ok(lock::facts(p_tenant_id.map(read_uuid))?)
 }
 
-/// The same for every tenant whose rows the caller sees. A trigger, which 40_fact.sql declares: it looks at no row, and a
-/// statement's trigger returns none.
+/// Waits for the locks of all tenants whose rows the caller sees. This is a statement trigger, which 40_fact.sql declares: it
+/// reads no row and returns none.
 #[pg_extern(sql = false)]
 fn connector_service_lock_first() -> Result<(), ErrorReport> {
     Ok(store::as_caller(lock::callers_facts)?)

@@ -1,7 +1,7 @@
-//! Judgement over one value that a mapping found, for the statement that extracts facts.
+//! Functions that read one value that a mapping found, for the statement that extracts facts.
 //!
-//! These are called for every record, and resolve no name: without a search_path of their own, whose setting
-//! would cost more than the work.
+//! They are called for every record, so most of them set no search_path: setting it would take longer than the work. They
+//! resolve no names.
 
 use std::cell::RefCell;
 use std::ffi::CString;
@@ -16,14 +16,13 @@ use pgrx::prelude::*;
 
 use crate::error::Error;
 
-/// The amount that a text stands for, exactly; NULL for anything but a plain decimal number.
+/// The exact amount in a text; NULL for anything but a plain decimal number.
 #[pg_extern(schema = "_connector_service", immutable, parallel_safe, strict)]
 fn connector_service_amount(p_text: &str) -> Option<AnyNumeric> {
     AnyNumeric::try_from(mapping::amount(p_text)?).ok()
 }
 
-/// The hours between two times, to the microhour; NULL for what is no time, or where one has an offset and the other
-/// has none.
+/// The hours between two times, to the millionth of an hour. NULL if one of them is not a time, or only one has an offset.
 #[pg_extern(schema = "_connector_service", immutable, parallel_safe, strict)]
 fn connector_service_hours(p_from: &str, p_until: &str) -> Option<AnyNumeric> {
     let seconds = mapping::seconds_between(p_from, p_until)?;
@@ -33,7 +32,7 @@ fn connector_service_hours(p_from: &str, p_until: &str) -> Option<AnyNumeric> {
     AnyNumeric::try_from(format!("{hours}e-6").as_str()).ok()
 }
 
-/// The day that a text stands for, in a time zone; NULL for what is ambiguous or no date.
+/// The day of a text in a time zone; NULL for a text that is ambiguous or not a date.
 #[pg_extern(schema = "_connector_service", immutable, parallel_safe, strict)]
 fn connector_service_day(p_text: &str, p_timezone: &str) -> Option<Date> {
     let (year, month, day) = match mapping::when(p_text)? {
@@ -43,11 +42,11 @@ fn connector_service_day(p_text: &str, p_timezone: &str) -> Option<Date> {
     Date::new(year, month as u8, day as u8).ok()
 }
 
-/// Year, month and day of a moment, by PostgreSQL's own time zones. NULL for a zone that is not known: the
-/// tenant's was checked when it was saved.
+/// Year, month and day of a moment, by PostgreSQL's own time zones. `None` for an unknown zone, which cannot happen: the
+/// tenant's zone was checked when it was saved.
 fn local(seconds: i64, timezone: &str) -> Option<(i32, u32, u32)> {
     thread_local! {
-        /// The zone asked for last: it is the same one for thousands of records.
+        /// The last zone: it is the same for thousands of records.
         static LAST: RefCell<(String, *mut pg_sys::pg_tz)> = const { RefCell::new((String::new(), std::ptr::null_mut())) };
     }
     let zone = LAST.with_borrow_mut(|(name, zone)| {
@@ -68,16 +67,16 @@ fn local(seconds: i64, timezone: &str) -> Option<(i32, u32, u32)> {
     ))
 }
 
-/// Called by the trigger of `metric_mappings`: raises for paths that may cost more than a record is worth. The paths are in
-/// PostgreSQL's own spelling; each of the others starts at what the first one finds. True: what they cost is plainly in
-/// proportion to the record.
+/// Called by the trigger of `metric_mappings`: raises an error for paths that may take too long. The paths are in
+/// PostgreSQL's own spelling; the others start at what `p_items_path` finds. True: their cost surely grows only linearly with
+/// the record.
 #[pg_extern(schema = "_connector_service", immutable, parallel_safe)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_judge_paths(
     p_items_path: Option<&str>,
     p_paths: Option<Vec<Option<String>>>,
 ) -> Result<bool, ErrorReport> {
-    let judge = |path: &str, before: usize| {
+    let check = |path: &str, before: usize| {
         let shape = jsonpath::shape(path);
         if shape.refers_back {
             return Err(Error::RefersBack(path.to_owned()));
@@ -87,16 +86,16 @@ fn connector_service_judge_paths(
         }
         Ok(shape)
     };
-    let items = p_items_path.map(|path| judge(path, 0)).transpose()?;
+    let items = p_items_path.map(|path| check(path, 0)).transpose()?;
     let items = items.unwrap_or_default();
     let mut is_plain = items.is_plain();
     for path in p_paths.iter().flatten().flatten() {
-        is_plain &= judge(path, items.descents)?.is_plain();
+        is_plain &= check(path, items.descents)?.is_plain();
     }
     Ok(is_plain)
 }
 
-/// Called by the trigger of `metric_mappings`: raises for a type that is not known.
+/// Called by the trigger of `metric_mappings`: raises an error for an unknown type.
 #[pg_extern(schema = "_connector_service", immutable, parallel_safe, strict)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_check_type(p_type: &str) -> Result<(), ErrorReport> {

@@ -1,4 +1,4 @@
-//! What SQL can call: thin functions, one file per noun. No SQL text and no judgement here.
+//! The functions that SQL can call: thin, one file per noun. They contain no SQL text and take no decisions.
 
 // pgrx wants its own, large, error type.
 #![allow(clippy::result_large_err)]
@@ -18,7 +18,7 @@ mod upload;
 use crate::board;
 use crate::error::{Error, Result};
 
-/// Functions that need the worker say so when there can be none.
+/// Fails where the library was not preloaded, so that no worker can run.
 fn need_worker() -> Result<()> {
     if board::is_installed() {
         Ok(())

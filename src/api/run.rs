@@ -1,4 +1,4 @@
-//! Runs: queue, cancel, wake.
+//! Functions that queue and cancel runs, and wake the worker.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -17,15 +17,15 @@ use crate::store::run::Kind;
 use crate::store::{self, backfill, connector, read_uuid, run, state, upload, uuid};
 use crate::wait::Waiter;
 
-/// How long the calls of a statement wait, together, for other sessions that are queueing the same connectors. Longer: a
-/// forgotten open transaction delays a scheduled statement by that much.
+/// How long all calls of a statement together wait for other sessions that queue the same connectors. Longer: a forgotten open
+/// transaction delays a scheduled statement for longer.
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
 
-/// Pause between two looks at a connector that is locked.
+/// Pause between two tries to lock a connector.
 const STEP: Duration = Duration::from_millis(5);
 
-/// Whether the statement that is running has waited for less than it may; counts another step.
-fn may_wait_on() -> bool {
+/// Counts another step of waiting for the running statement; false if it has waited long enough.
+fn take_wait_step() -> bool {
     thread_local! {
         /// When the statement began, and the steps it has waited.
         static WAITED: Cell<(i64, u32)> = const { Cell::new((0, 0)) };
@@ -52,8 +52,8 @@ fn sync(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
         notice!("connector \"{connector}\" does not exist");
         return Ok(None);
     }
-    match store::with(|db| kind(db, connector))? {
-        Some(source) if source.takes_files() => return again(connector),
+    match store::with(|db| source_of(db, connector))? {
+        Some(source) if source.takes_files() => return queue_files_again(connector),
         Some(source) if !source.is_asked() => {
             notice!("connector \"{connector}\" takes webhooks only, so it cannot be synced");
             return Ok(None);
@@ -62,7 +62,7 @@ fn sync(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
     }
     loop {
         let (readiness, run) = store::with(|db| {
-            // Without a lock first: a run that is there is all there is to say.
+            // First without a lock: if a run is active, its id is the answer.
             if let Some(run) = run::active(db, connector)? {
                 return Ok((Readiness::Ready, Some(run)));
             }
@@ -86,7 +86,7 @@ fn sync(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
                 board::wake_at_commit();
                 return Ok(run);
             }
-            Readiness::Busy if may_wait_on() => {
+            Readiness::Busy if take_wait_step() => {
                 pgrx::check_for_interrupts!();
                 if let Ok(mut waiter) = Waiter::new() {
                     waiter.sleep(STEP);
@@ -110,17 +110,17 @@ fn sync(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
     }
 }
 
-/// What a connector reads; `None`: it is not there, or of a type that this version does not have.
-fn kind(db: &mut store::Db, connector: uuid::Uuid) -> Result<Option<&'static dyn Source>> {
-    let taker = upload::taker(db, connector)?;
-    Ok(taker.and_then(|taker| source::find(&taker.source).ok()))
+/// The source of a connector. `None`: the connector does not exist, or this version does not have its type.
+fn source_of(db: &mut store::Db, connector: uuid::Uuid) -> Result<Option<&'static dyn Source>> {
+    let target = upload::target(db, connector)?;
+    Ok(target.and_then(|target| source::find(&target.source).ok()))
 }
 
-/// Queues the files of a connector again whose runs failed.
-fn again(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
+/// Queues the files of a connector whose runs failed again.
+fn queue_files_again(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
     let run = store::with(|db| match upload::active(db, connector)? {
         Some(run) => Ok(Some(run)),
-        None => upload::again(db, connector),
+        None => upload::queue_again(db, connector),
     })?;
     match run {
         Some(_) => board::wake_at_commit(),
@@ -139,7 +139,7 @@ fn connector_service_sync_due() -> Result<SetOfIterator<'static, pgrx::Uuid>, Er
     queue_due(Due::All)
 }
 
-/// The same for connectors of one frequency; those that are daily or weekly from 02:00 of their tenant's zone on.
+/// Queues the due connectors of one frequency; daily and weekly ones from 02:00 in their tenant's time zone on.
 #[pg_extern(name = "connector_service_sync_due", volatile, parallel_unsafe, strict)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_sync_due_of(
@@ -166,17 +166,17 @@ const FREQUENCIES: [&str; 3] = ["hourly", "daily", "weekly"];
 #[pg_extern(volatile, parallel_unsafe, strict)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_check(p_connector_id: pgrx::Uuid) -> Result<pgrx::Uuid, ErrorReport> {
-    Ok(look(read_uuid(p_connector_id), Kind::Check)?)
+    Ok(queue_trial(read_uuid(p_connector_id), Kind::Check)?)
 }
 
 /// Queues a run that takes one page of each stream through mappings and constraints, and rolls it back.
 #[pg_extern(volatile, parallel_unsafe, strict)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_preview(p_connector_id: pgrx::Uuid) -> Result<pgrx::Uuid, ErrorReport> {
-    Ok(look(read_uuid(p_connector_id), Kind::Preview)?)
+    Ok(queue_trial(read_uuid(p_connector_id), Kind::Preview)?)
 }
 
-fn look(connector: uuid::Uuid, kind: Kind) -> Result<pgrx::Uuid> {
+fn queue_trial(connector: uuid::Uuid, kind: Kind) -> Result<pgrx::Uuid> {
     need_worker()?;
     let queued = match store::as_caller(|db| connector::is_visible(db, connector))? {
         true => store::with(|db| run::queue_other(db, connector, kind))?,
@@ -187,8 +187,8 @@ fn look(connector: uuid::Uuid, kind: Kind) -> Result<pgrx::Uuid> {
     Ok(uuid(run))
 }
 
-/// Queues a run for each window of a span of the past, and returns their ids, the oldest window first. They are read one
-/// after the other, behind what is due, and leave the cursor alone.
+/// Queues a run for each window of a time span in the past, and returns their ids, the oldest window first. They are read one
+/// after the other, after the syncs that are due, and do not move the cursor.
 #[pg_extern(volatile, parallel_unsafe, strict)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_backfill(
@@ -207,7 +207,7 @@ fn connector_service_backfill(
 }
 
 fn moment(at: impl Into<i64>) -> Result<DateTime<Utc>> {
-    // Counted from the year 2000; the infinities are beyond what there is of time.
+    // Counted from the year 2000. The infinities are out of range.
     let micros = at.into().checked_add(946_684_800_000_000);
     let moment = micros.and_then(DateTime::from_timestamp_micros);
     moment.ok_or(Error::WrongSpan(
@@ -239,7 +239,7 @@ fn backfill(
         notice!("connector \"{connector}\" is paused; the backfill starts when it is active");
     }
     let runs = store::with(|db| {
-        if kind(db, connector)?.is_some_and(|source| !source.is_asked()) {
+        if source_of(db, connector)?.is_some_and(|source| !source.is_asked()) {
             return Err(Error::WrongSpan(
                 "a connector that takes files or webhooks cannot be backfilled",
             ));
@@ -255,7 +255,7 @@ fn backfill(
     Ok(runs)
 }
 
-/// Has a stream read from the start: forgets where it stands, and queues a sync whose id it returns.
+/// Deletes the cursor of a stream, so that it is read from the start, and queues a sync. Returns the run's id.
 #[pg_extern(volatile, parallel_unsafe, strict)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_refresh(
@@ -268,8 +268,8 @@ fn connector_service_refresh(
         return Err(Error::UnknownConnector(connector).into());
     }
     store::with(|db| {
-        // Under the lock of the connector no sync is queued, and one that is going would write where it stands.
-        run::hold_queued(db, connector)?;
+        // No sync is queued under the lock of the connector. A running sync would write the cursor again.
+        run::lock_queued(db, connector)?;
         if connector::lock(db, connector)? == Readiness::Busy || run::is_going(db, connector)? {
             return Err(Error::Syncing(connector));
         }
@@ -282,7 +282,7 @@ fn connector_service_refresh(
     Ok(sync(connector)?.map(uuid))
 }
 
-/// Ends a queued or running sync; what it has stored stays. False: it had ended already, or is not known.
+/// Ends a queued or running sync; what it has stored stays. False: it had already ended, or does not exist.
 #[pg_extern(volatile, parallel_unsafe, strict)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_cancel(p_run_id: pgrx::Uuid) -> Result<bool, ErrorReport> {
@@ -298,7 +298,7 @@ fn connector_service_cancel(p_run_id: pgrx::Uuid) -> Result<bool, ErrorReport> {
     Ok(cancelled)
 }
 
-/// Wakes this database's worker at COMMIT, or has one started; nothing on ROLLBACK.
+/// Wakes this database's worker at COMMIT, or starts one. Does nothing on ROLLBACK.
 #[pg_extern(schema = "_connector_service", volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_wake() {

@@ -1,4 +1,4 @@
-//! Credentials: sealed before they are stored, never given back.
+//! Credentials: they are sealed before they are stored, and never returned.
 
 use connector_service_core::error::Code;
 use connector_service_core::fetch;
@@ -17,7 +17,7 @@ use crate::error::{Error, Result, warning_of};
 use crate::guc;
 use crate::store::{self, key, read_uuid};
 
-/// Called by the trigger of `connectors` for a config that is new: raises where it is more than a run should read.
+/// Called by the trigger of `connectors` for a config that is new: raises an error if it is too large for a run.
 #[pg_extern(schema = "_connector_service", immutable, parallel_safe)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_check_config(p_config: Option<Document>) -> Result<bool, ErrorReport> {
@@ -27,8 +27,8 @@ fn connector_service_check_config(p_config: Option<Document>) -> Result<bool, Er
     Ok(true)
 }
 
-/// Called by the trigger of `connectors`: seals what is not sealed yet, and raises what is wrong with the
-/// definition. `p_old_credentials` is what the row held.
+/// Called by the trigger of `connectors`: seals what is not sealed yet, and raises an error for an invalid
+/// definition. `p_old_credentials` are the credentials of the row before.
 #[pg_extern(schema = "_connector_service", volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_seal(
@@ -55,14 +55,14 @@ fn connector_service_seal(
             (Place { tenant, ..place }, credentials)
         });
     let sealed = seal(&place, &given, old.as_ref());
-    // Wiped, also where it was refused.
+    // The plain text is wiped, also if it was refused.
     drop(Credentials::from(given));
     let (sealed, opened) = sealed?;
-    check(kind, config.value().ok_or(Error::ConfigTooLarge)?, opened)?;
+    check_definition(kind, config.value().ok_or(Error::ConfigTooLarge)?, opened)?;
     Ok(JsonB(sealed))
 }
 
-/// Sealed, and opened again for a look at the definition as a whole; not opened where the key is not here.
+/// Seals the credentials, and opens them again to check the whole definition. They stay closed where the key is missing.
 fn seal(
     place: &Place,
     given: &Value,
@@ -74,10 +74,10 @@ fn seal(
     let old = old.map(|(place, value)| (place, value));
     store::with(|db| {
         let keys = key::load(db)?;
-        // What a dump brings is sealed already, and loads before its key file is there.
+        // Credentials from a dump are sealed already, and can be restored before the key file is there.
         let (keys, sealed) = match seal_credentials(keys.as_ref(), place, given, old) {
             Err(SealError::NoKey { .. }) => {
-                let keys = key::need(db)?;
+                let keys = key::for_sealing(db)?;
                 let sealed = seal_credentials(Some(&keys), place, given, old)?;
                 (Some(keys), sealed)
             }
@@ -97,12 +97,12 @@ fn seal(
     })
 }
 
-fn check(kind: &str, config: Value, credentials: Option<Credentials>) -> Result<()> {
+fn check_definition(kind: &str, config: Value, credentials: Option<Credentials>) -> Result<()> {
     if !TYPES.contains(&kind) {
         return Err(Error::UnknownType(kind.to_owned()));
     }
     if !config.is_object() {
-        // Here and not by a constraint, whose message would show the row.
+        // Checked here, because the message of a constraint would show the row.
         return Err(Error::ConfigNotAnObject);
     }
     let Some(credentials) = credentials else {
@@ -118,13 +118,13 @@ fn check(kind: &str, config: Value, credentials: Option<Credentials>) -> Result<
         source.open(&definition)
     });
     match opened {
-        // A row may be made before its secrets are there.
+        // A connector may be inserted before its secrets are known.
         Ok(Err(failure)) if failure.code == Code::CredentialsMissing => {
             warning_of(&failure).report(PgLogLevel::WARNING);
             Ok(())
         }
         Ok(opened) => {
-            // No error: what may be called is the server's affair, and a dump must restore on any server.
+            // A warning only: the allowed hosts are settings of the server, and a dump must restore on any server.
             if let Err(failure) = fetch::foresee(opened?.as_ref(), &guc::allowed_private_hosts()) {
                 warning_of(&failure).report(PgLogLevel::WARNING);
             }
@@ -137,11 +137,11 @@ fn check(kind: &str, config: Value, credentials: Option<Credentials>) -> Result<
     }
 }
 
-/// What clients encrypt boxes to: an X25519 public key in base64. Creates the key file where there is none.
+/// The public key that clients encrypt boxes for: X25519, in base64. Creates the key file if there is none.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_seal_key() -> Result<String, ErrorReport> {
-    Ok(store::with(|db| Ok(public_key(&key::need(db)?)))?)
+    Ok(store::with(|db| Ok(public_key(&key::for_sealing(db)?)))?)
 }
 
 /// Where the key file is, or will be; NULL where the library was not preloaded.
@@ -161,14 +161,14 @@ fn connector_service_new_key() -> Result<String, ErrorReport> {
     })?)
 }
 
-/// Drops a key that nothing in this database is sealed with from the key file.
+/// Deletes a key from the key file, if nothing in this database is sealed with it.
 #[pg_extern(volatile, parallel_unsafe, strict)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_retire_key(p_key_id: &str) -> Result<(), ErrorReport> {
     Ok(store::with(|db| key::retire(db, p_key_id))?)
 }
 
-/// The same credentials sealed with the current key.
+/// Seals the same credentials with the current key.
 #[pg_extern(schema = "_connector_service", volatile, parallel_unsafe, strict)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_reseal(
@@ -182,7 +182,7 @@ fn connector_service_reseal(
     };
     let credentials = p_credentials.value().ok_or(Error::CredentialsTooLarge)?;
     let resealed = store::with(|db| {
-        let keys = key::need(db)?;
+        let keys = key::for_sealing(db)?;
         Ok(reseal(&keys, &place, &credentials)?)
     })?;
     Ok(JsonB(resealed.unwrap_or(credentials)))

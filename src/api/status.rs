@@ -1,4 +1,4 @@
-//! What only the server's memory knows of the set-up.
+//! The state of the set-up that only the server's memory knows.
 
 use pgrx::JsonB;
 use pgrx::prelude::*;
@@ -45,7 +45,7 @@ fn connector_service_status() -> JsonB {
             "is_readable_on_its_way": address.is_some_and(|address| !address.ip().is_loopback()) && guc::gateway_identity().0.is_none(),
         },
         "key_is_in_data_directory": place.map(|place| guc::is_in_data_directory(&place.path)),
-        // What the worker or the gateway meets again and again.
+        // Failures of the worker or the gateway that repeat.
         "troubles": trouble::lasting(database),
         "has_key_file": has_key_file,
         "key_problem": key_problem.map(|problem| problem.to_string()),

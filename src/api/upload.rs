@@ -23,10 +23,10 @@ fn connector_service_upload(
     p_content: &[u8],
 ) -> Result<pgrx::Uuid, ErrorReport> {
     let connector = read_uuid(p_connector_id);
-    Ok(take(connector, p_file_name, p_content, Kind::Upload)?)
+    Ok(queue_file(connector, p_file_name, p_content, Kind::Upload)?)
 }
 
-/// Queues a run that reads a file, tells how it was understood and what it would bring, and stores nothing.
+/// Queues a run that reads a file, reports how it understood the file and what it would store, and stores nothing.
 #[pg_extern(volatile, parallel_unsafe, strict)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_preview_upload(
@@ -35,27 +35,32 @@ fn connector_service_preview_upload(
     p_content: &[u8],
 ) -> Result<pgrx::Uuid, ErrorReport> {
     let connector = read_uuid(p_connector_id);
-    Ok(take(connector, p_file_name, p_content, Kind::Preview)?)
+    Ok(queue_file(
+        connector,
+        p_file_name,
+        p_content,
+        Kind::Preview,
+    )?)
 }
 
-fn take(connector: uuid::Uuid, name: &str, content: &[u8], kind: Kind) -> Result<pgrx::Uuid> {
+fn queue_file(connector: uuid::Uuid, name: &str, content: &[u8], kind: Kind) -> Result<pgrx::Uuid> {
     need_worker()?;
     let unknown = || Error::UnknownConnector(connector);
     if !store::as_caller(|db| connector::is_visible(db, connector))? {
         return Err(unknown());
     }
-    let taker = store::with(|db| upload::taker(db, connector))?.ok_or_else(unknown)?;
-    if !source::find(&taker.source).is_ok_and(|source| source.takes_files()) {
-        return Err(Error::TakesNoFiles(connector, taker.source));
+    let target = store::with(|db| upload::target(db, connector))?.ok_or_else(unknown)?;
+    if !source::find(&target.source).is_ok_and(|source| source.takes_files()) {
+        return Err(Error::TakesNoFiles(connector, target.source));
     }
-    if taker.is_paused && kind == Kind::Upload {
+    if target.is_paused && kind == Kind::Upload {
         return Err(Error::Paused(connector));
     }
     let most = guc::max_upload_size();
     if content.len() > most {
         return Err(Error::FileOverLimit(content.len(), most));
     }
-    // The folders of whoever sends it say nothing.
+    // The sender's folders are not part of the name.
     let name = name.rsplit(['/', '\\']).next().unwrap_or_default().trim();
     if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
         return Err(Error::NoFileName);
@@ -65,11 +70,11 @@ fn take(connector: uuid::Uuid, name: &str, content: &[u8], kind: Kind) -> Result
         return Err(Error::Definition(failure));
     }
     let definition = Definition {
-        config: serde_json::from_str(&taker.config).unwrap_or_default(),
+        config: serde_json::from_str(&target.config).unwrap_or_default(),
         credentials: Credentials::default(),
         limits: guc::record_limits(),
     };
-    let reader = source::find(&taker.source)?.open(&definition)?;
+    let reader = source::find(&target.source)?.open(&definition)?;
     if let Some(layout) = reader.layout() {
         file::recognise(content, layout)?;
     }
@@ -78,5 +83,5 @@ fn take(connector: uuid::Uuid, name: &str, content: &[u8], kind: Kind) -> Result
     Ok(uuid(run))
 }
 
-/// Bytes of a file's name.
+/// Longest file name in bytes.
 const LONGEST_NAME: usize = 1024;

@@ -1,9 +1,9 @@
 //! The gateway worker: HTTP for one database, off unless `connector_service.gateway_listen` names an address for it.
 //!
-//! Its sockets and their limits are in [`connector_service_core::serve`], on tokio threads. Here is its main thread, the
-//! only one that calls PostgreSQL: it takes what was asked out of a bounded queue, answers each from a transaction of
-//! its own ([`read`]), and stores what was pushed in one for all of them ([`webhook`]): under load one COMMIT waits for
-//! the disk for many events. It is another process than the sync worker, so that nothing that happens to it stops a sync.
+//! Its sockets and their limits are in [`connector_service_core::serve`], on tokio threads. This is its main thread, the only
+//! one that calls PostgreSQL. It takes requests out of a bounded queue and answers each in a transaction of its own
+//! ([`read`]). Webhooks are stored together in one transaction ([`webhook`]), so that under load many events wait for one
+//! COMMIT. The gateway is a process of its own, so that its failures stop no sync.
 
 mod read;
 mod webhook;
@@ -26,21 +26,21 @@ pub const NAME: &str = "connector_service gateway";
 const CANNOT_LISTEN: &str = "gateway cannot listen";
 const OLD_CERTIFICATE: &str = "gateway could not load its new certificate";
 
-/// Webhooks of one transaction. More: a longer one. Fewer: more waits for the disk.
+/// Webhooks of one transaction. More: longer transactions. Fewer: more waits for the disk.
 const AT_ONCE: usize = 128;
 
-/// How long the sync worker is left alone after something was stored. Longer: metrics follow later. Shorter: it looks at the
-/// tables for every few events.
-const TELL_AFTER: Duration = Duration::from_millis(100);
+/// How long the gateway waits before it wakes the sync worker for what was stored. Longer: metrics follow later. Shorter: the
+/// worker polls the tables for every few events.
+const WAKE_WORKER_AFTER: Duration = Duration::from_millis(100);
 
-/// Pause after it could not listen, because somebody else has the address, say.
+/// Pause after the gateway could not listen, for instance because another process has the address.
 const AFTER_TROUBLE: Duration = Duration::from_secs(5);
 
-/// Time for answers that are on their way when the process is told to end.
+/// Time to finish sending answers when the process is told to end.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// Longest time without a look at the settings.
-const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
+/// Longest time between two polls of the tables.
+const POLL_AT_LEAST: Duration = Duration::from_secs(60);
 
 /// Entry point of the gateway of one database.
 #[pg_guard]
@@ -50,7 +50,7 @@ pub extern "C-unwind" fn connector_service_gateway(arg: pg_sys::Datum) {
         return;
     };
     let prepared = installation::prepare_session()
-        .and_then(|()| installation::wait_for_locks_less())
+        .and_then(|()| installation::limit_lock_waits())
         .and_then(|()| tx(installation::database));
     match prepared {
         Ok(name) => {
@@ -73,28 +73,28 @@ fn run(database: &str) {
         server: None,
         is_tls: false,
         hooks: webhook::Hooks::default(),
-        tell_at: None,
+        wake_worker_at: None,
         listen_at: Instant::now(),
     };
     let _doing = activity::doing("looking at the tables");
     activity::idle("the gateway waits for requests");
-    let mut look_at = Instant::now();
+    let mut poll_at = Instant::now();
     loop {
         // SAFETY: plain flag, set by the signal's handler.
         if unsafe { pg_sys::ProcDiePending } != 0 {
             gateway.finish();
         }
         if signals::answer() {
-            // They were opened with the limits that there were.
+            // They were opened with the old limits.
             gateway.hooks = webhook::Hooks::default();
             gateway.reload();
         }
-        if Instant::now() >= look_at {
-            if matches!(tx(installation::look), Err(Error::NotInstalled)) {
+        if Instant::now() >= poll_at {
+            if matches!(tx(installation::read), Err(Error::NotInstalled)) {
                 return;
             }
             gateway.hooks.close_idle();
-            look_at = Instant::now() + LOOK_AT_LEAST;
+            poll_at = Instant::now() + POLL_AT_LEAST;
         }
         let Some(address) = guc::gateway_listen().of(database) else {
             gateway.finish();
@@ -102,7 +102,7 @@ fn run(database: &str) {
         };
         gateway.listen(database, address);
         let is_any = gateway.answer();
-        let quiet = gateway.tell();
+        let quiet = gateway.wake_worker();
         if is_any {
             continue;
         }
@@ -111,25 +111,25 @@ fn run(database: &str) {
             None => quiet.min(gateway.listen_at.saturating_duration_since(Instant::now())),
         };
         if waiter.sleep(wait) {
-            look_at = Instant::now();
+            poll_at = Instant::now();
         }
     }
 }
 
 struct Gateway {
     waker: Waker,
-    /// With the address it listens at.
+    /// The server, and the address where it listens.
     server: Option<(Server, SocketAddr)>,
     is_tls: bool,
     hooks: webhook::Hooks,
-    /// When the sync worker is told of what was stored: its facts are for it to write.
-    tell_at: Option<Instant>,
-    /// When to try again.
+    /// When to wake the sync worker, which has the facts of stored webhooks derived.
+    wake_worker_at: Option<Instant>,
+    /// When to try to listen again.
     listen_at: Instant,
 }
 
 impl Gateway {
-    /// Listens at the address, unless it does.
+    /// Listens at the address, unless it does already.
     fn listen(&mut self, database: &str, address: SocketAddr) {
         if self.server.as_ref().is_some_and(|(_, at)| *at == address) {
             return;
@@ -145,58 +145,58 @@ impl Gateway {
         });
         match started {
             Ok(server) => {
-                trouble::over(CANNOT_LISTEN);
+                trouble::succeeded(CANNOT_LISTEN);
                 log!("connector_service gateway of database \"{database}\" listens at {address}");
                 self.server = Some((server, address));
             }
             Err(problem) => {
                 self.listen_at = Instant::now() + AFTER_TROUBLE;
-                trouble::trouble_in_words(CANNOT_LISTEN, &format!("{address}: {problem}"));
+                trouble::failed_with(CANNOT_LISTEN, &format!("{address}: {problem}"));
             }
         }
     }
 
-    /// What was stored is told, and answers that were made go out.
+    /// Wakes the sync worker for what was stored, and sends the answers that are ready.
     fn finish(&mut self) {
-        self.tell_at = self.tell_at.map(|_| Instant::now());
-        self.tell();
+        self.wake_worker_at = self.wake_worker_at.map(|_| Instant::now());
+        self.wake_worker();
         if let Some((server, _)) = &mut self.server {
             server.finish(LAST_WORDS);
         }
     }
 
-    /// Tells the sync worker of what was stored, when it is time; returns how long there is nothing to tell.
-    fn tell(&mut self) -> Duration {
-        let Some(at) = self.tell_at else {
-            return LOOK_AT_LEAST;
+    /// Wakes the sync worker for what was stored, if it is time; returns how long there is nothing to do.
+    fn wake_worker(&mut self) -> Duration {
+        let Some(at) = self.wake_worker_at else {
+            return POLL_AT_LEAST;
         };
         let wait = at.saturating_duration_since(Instant::now());
         if wait.is_zero() {
-            self.tell_at = None;
+            self.wake_worker_at = None;
             // SAFETY: fixed for the life of a process.
             board::wake(unsafe { pg_sys::MyDatabaseId });
-            return LOOK_AT_LEAST;
+            return POLL_AT_LEAST;
         }
         wait
     }
 
-    /// The settings were read again: a certificate may have been renewed, and connections that are there stay.
+    /// Loads the certificate again after the settings were reloaded. Open connections stay.
     fn reload(&mut self) {
         let Some((server, _)) = &self.server else {
             return;
         };
         match identity() {
             Ok(identity) if identity.is_some() == self.is_tls => {
-                trouble::over(OLD_CERTIFICATE);
+                trouble::succeeded(OLD_CERTIFICATE);
                 server.identify(identity);
             }
-            // Another kind of server: connections of the one must not meet the other.
+            // From TLS to plain HTTP, or back: a new server is started, so that no connection is kept.
             Ok(_) => self.server = None,
-            Err(problem) => trouble::trouble_in_words(OLD_CERTIFICATE, &problem),
+            Err(problem) => trouble::failed_with(OLD_CERTIFICATE, &problem),
         }
     }
 
-    /// Answers some of what was asked; true: there may be more.
+    /// Answers some requests; true: there may be more.
     fn answer(&mut self) -> bool {
         let Some((server, _)) = &mut self.server else {
             return false;
@@ -206,14 +206,14 @@ impl Gateway {
             .collect();
         let is_pushed = !pushed.is_empty();
         if is_pushed {
-            webhook::take(&mut self.hooks, pushed);
-            self.tell_at
-                .get_or_insert_with(|| Instant::now() + TELL_AFTER);
+            webhook::store_pushed(&mut self.hooks, pushed);
+            self.wake_worker_at
+                .get_or_insert_with(|| Instant::now() + WAKE_WORKER_AFTER);
         }
         let Some(asked) = server.try_next() else {
             return is_pushed;
         };
-        // Who has hung up meanwhile is not worked for; but what was pushed is stored, because it was sent.
+        // A request whose client has hung up is dropped. Webhooks are stored anyway, because they were sent.
         if !asked.is_over() {
             let answer = read::answer(&asked.what);
             asked.answer(answer);
@@ -232,12 +232,12 @@ fn settings(address: SocketAddr) -> Result<Settings, String> {
     })
 }
 
-/// Who the gateway is, where it speaks TLS.
+/// The certificate and key of the gateway. `None`: it speaks plain HTTP.
 fn identity() -> Result<Option<Arc<Identity>>, String> {
     let (certificate, key) = match guc::gateway_identity() {
         (None, None) => return Ok(None),
         (Some(certificate), Some(key)) => (certificate, key),
-        // Not in clear, where somebody meant it to be sealed.
+        // An error, not plain HTTP: somebody meant the gateway to use TLS.
         _ => return Err("only one of gateway_certificate and gateway_private_key is set".into()),
     };
     let identity = Identity::load(&certificate, &key).map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! Requests that are let in by a token.
+//! Requests that need a token.
 
 use connector_service_core::serve::{Answer, Ask, Token};
 use pgrx::PgSqlErrorCode;
@@ -11,20 +11,20 @@ use crate::store::{Db, access, connector, installation, key, limited, read};
 use crate::{activity, board, guc, trouble};
 
 pub fn answer(what: &Ask) -> Answer {
-    let _doing = activity::doing(named(what));
+    let _doing = activity::doing(activity_of(what));
     let answered = match what {
         Ask::Ready => return ready(),
-        // Stored elsewhere, many at once.
+        // Webhooks are stored elsewhere, many at once.
         Ask::Webhook(_) => return Answer::not_found(),
-        Ask::Prometheus(token) => work(*token, Scope::Read, |db, grant| {
+        Ask::Prometheus(token) => authorized(*token, Scope::Read, |db, grant| {
             if grant.tenant.is_some() {
                 return Ok(forbidden());
             }
             let text = access::as_administrator(|| read::prometheus(db))?;
             Ok(Answer::samples(text))
         }),
-        Ask::Metrics(token, asked) => work(*token, Scope::Read, |db, grant| {
-            if !opens(grant, asked.tenant) {
+        Ask::Metrics(token, asked) => authorized(*token, Scope::Read, |db, grant| {
+            if !allows(grant, asked.tenant) {
                 return Ok(forbidden());
             }
             let kind = asked.metric_type.as_deref();
@@ -44,41 +44,41 @@ pub fn answer(what: &Ask) -> Answer {
                 ),
             })
         }),
-        Ask::MayUpload(token) => work(*token, Scope::App, |_, _| Ok(Answer::json(200, "{}"))),
-        Ask::Tenants(token) => work(*token, Scope::Read, |db, grant| {
+        Ask::MayUpload(token) => authorized(*token, Scope::App, |_, _| Ok(Answer::json(200, "{}"))),
+        Ask::Tenants(token) => authorized(*token, Scope::Read, |db, grant| {
             let tenants = read::tenants(db, grant.tenant)?;
             let scope = grant.scope.word();
             let body = format!(r#"{{"tenants": {tenants}, "scope": "{scope}"}}"#);
             Ok(Answer::json(200, body))
         }),
-        Ask::Overview(token, tenant) => work(*token, Scope::Read, |db, grant| {
-            if !opens(grant, *tenant) {
+        Ask::Overview(token, tenant) => authorized(*token, Scope::Read, |db, grant| {
+            if !allows(grant, *tenant) {
                 return Ok(forbidden());
             }
             let body = access::acting_for(*tenant, || read::overview(db, *tenant))?;
             Ok(Answer::json(200, body))
         }),
-        Ask::Resolve(token, alert) => work(*token, Scope::App, |db, grant| {
+        Ask::Resolve(token, alert) => authorized(*token, Scope::App, |db, grant| {
             let tenant = read::tenant_of_alert(db, *alert)?;
-            let Some(tenant) = tenant.filter(|tenant| opens(grant, *tenant)) else {
-                return Ok(unknown("alert"));
+            let Some(tenant) = tenant.filter(|tenant| allows(grant, *tenant)) else {
+                return Ok(no_such("alert"));
             };
             let is_resolved = access::acting_for(tenant, || read::resolve(db, *alert))?;
             Ok(match is_resolved {
                 true => Answer::json(200, r#"{"resolved": true}"#),
-                false => unknown("open alert"),
+                false => no_such("open alert"),
             })
         }),
-        Ask::Replay(token, connector) => work(*token, Scope::App, |db, grant| {
+        Ask::Replay(token, connector) => authorized(*token, Scope::App, |db, grant| {
             let Some(tenant) = tenant_of(db, grant, *connector)? else {
-                return Ok(unknown("connector"));
+                return Ok(no_such("connector"));
             };
             let replayed = access::acting_for(tenant, || read::replay(db, *connector))?;
             Ok(Answer::json(200, json!({"replayed": replayed}).to_string()))
         }),
-        Ask::Sync(token, connector) => work(*token, Scope::App, |db, grant| {
+        Ask::Sync(token, connector) => authorized(*token, Scope::App, |db, grant| {
             let Some(tenant) = tenant_of(db, grant, *connector)? else {
-                return Ok(unknown("connector"));
+                return Ok(no_such("connector"));
             };
             let run = access::acting_for(tenant, || read::sync(db, *connector))?;
             Ok(match run {
@@ -93,9 +93,9 @@ pub fn answer(what: &Ask) -> Answer {
                 ),
             })
         }),
-        Ask::Upload(token, upload) => work(*token, Scope::App, |db, grant| {
+        Ask::Upload(token, upload) => authorized(*token, Scope::App, |db, grant| {
             let Some(tenant) = tenant_of(db, grant, upload.connector)? else {
-                return Ok(unknown("connector"));
+                return Ok(no_such("connector"));
             };
             let run = access::acting_for(tenant, || {
                 read::upload(db, upload.connector, &upload.file, &upload.body)
@@ -106,17 +106,17 @@ pub fn answer(what: &Ask) -> Answer {
     };
     match answered {
         Ok(answer) => {
-            trouble::over(COULD_NOT_ANSWER);
+            trouble::succeeded(COULD_NOT_ANSWER);
             answer
         }
-        Err(error) => refusal(&error),
+        Err(error) => answer_to(&error),
     }
 }
 
 const COULD_NOT_ANSWER: &str = "gateway could not answer a request";
 
-/// What is done for a request, for pg_stat_activity.
-fn named(what: &Ask) -> &'static str {
+/// What pg_stat_activity shows for a request.
+fn activity_of(what: &Ask) -> &'static str {
     match what {
         Ask::Ready => "checking whether the gateway is ready",
         Ask::Webhook(_) => "storing a webhook",
@@ -132,8 +132,8 @@ fn named(what: &Ask) -> &'static str {
     }
 }
 
-/// Runs `work` in a transaction for whoever has the token, if it opens that much.
-fn work(
+/// Runs `work` in a transaction if the token is valid and has the needed scope.
+fn authorized(
     token: Token,
     needed: Scope,
     work: impl FnOnce(&mut Db, Grant) -> Result<Answer>,
@@ -147,29 +147,29 @@ fn work(
     })
 }
 
-fn opens(grant: Grant, tenant: Uuid) -> bool {
+fn allows(grant: Grant, tenant: Uuid) -> bool {
     grant.tenant.is_none_or(|own| own == tenant)
 }
 
-/// The tenant of a connector that the token opens.
+/// The tenant of a connector, if the token gives access to it.
 fn tenant_of(db: &mut Db, grant: Grant, connector: Uuid) -> Result<Option<Uuid>> {
     let tenant = connector::tenant(db, connector)?;
-    Ok(tenant.filter(|tenant| opens(grant, *tenant)))
+    Ok(tenant.filter(|tenant| allows(grant, *tenant)))
 }
 
 fn forbidden() -> Answer {
     Answer::refusal(403, "forbidden", "the token does not allow this")
 }
 
-fn unknown(what: &str) -> Answer {
+fn no_such(what: &str) -> Answer {
     let message = format!("no such {what}, or the token does not allow access to it");
     Answer::refusal(404, "not_found", &message)
 }
 
-/// What an error means to who asked. What PostgreSQL says of a value of theirs is theirs to read; anything else is not.
-fn refusal(error: &Error) -> Answer {
+/// The answer to a request that failed. It repeats PostgreSQL's message only if that is about a value of the request.
+fn answer_to(error: &Error) -> Answer {
     let Error::Sql { code, message, .. } = error else {
-        trouble::trouble(COULD_NOT_ANSWER, error);
+        trouble::failed(COULD_NOT_ANSWER, error);
         return Answer::refusal(
             500,
             "internal",
@@ -191,7 +191,7 @@ fn refusal(error: &Error) -> Answer {
         ),
         _ if error.is_momentary() => Answer::busy(1),
         _ => {
-            trouble::trouble(COULD_NOT_ANSWER, error);
+            trouble::failed(COULD_NOT_ANSWER, error);
             Answer::refusal(
                 500,
                 "internal",
@@ -201,10 +201,10 @@ fn refusal(error: &Error) -> Answer {
     }
 }
 
-/// Whether what comes in would be worked on.
+/// Answers whether the database can serve requests and sync.
 fn ready() -> Answer {
     let problems = limited(guc::gateway_timeout(), |db| {
-        let installation = installation::look(db)?;
+        let installation = installation::read(db)?;
         let mut problems = Vec::new();
         let library = env!("CARGO_PKG_VERSION");
         if installation.version != library {

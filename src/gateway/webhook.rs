@@ -1,4 +1,4 @@
-//! What vendors push: judged by its signature, stored, and answered once that has committed.
+//! Webhooks: their signature is checked, they are stored, and they are answered after COMMIT.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -18,11 +18,11 @@ use crate::{activity, guc, trouble};
 
 /// When a vendor should push again to a connector that a person has paused.
 const WHILE_PAUSED: u32 = 60 * 60;
-/// The same after trouble of ours.
+/// When a vendor should push again after a failure on our side.
 const AFTER_TROUBLE: u32 = 30;
 
-/// Most bytes that open connectors were made of. More: secrets of more of them in memory. Fewer: they are opened again and
-/// again.
+/// Most bytes of the definitions of opened connectors. More: secrets of more connectors in memory. Fewer: connectors are opened
+/// again and again.
 const KEPT_BYTES: usize = 16 * 1024 * 1024;
 
 const COULD_NOT_LOOK_UP: &str = "gateway could not look up the connector of a webhook";
@@ -37,7 +37,7 @@ pub struct Hooks {
 }
 
 struct Opened {
-    /// A hash of its type, config and sealed credentials.
+    /// A hash of the connector's type, config and sealed credentials.
     made_of: u64,
     bytes: usize,
     is_used: bool,
@@ -45,7 +45,7 @@ struct Opened {
 }
 
 impl Hooks {
-    /// Closes what was not used since the last call.
+    /// Closes connectors that were not used since the last call.
     pub fn close_idle(&mut self) {
         self.open
             .retain(|_, opened| std::mem::take(&mut opened.is_used));
@@ -76,9 +76,9 @@ impl Hooks {
     }
 }
 
-/// Takes all that was pushed at once. A 200 is sent after COMMIT, and so is every refusal: how long an answer takes says
-/// nothing about a connector.
-pub fn take(hooks: &mut Hooks, pushed: Vec<Asked>) {
+/// Checks and stores webhooks together. A 200 is sent after COMMIT, and so is every refusal, so that the time of an answer
+/// tells nothing about a connector.
+pub fn store_pushed(hooks: &mut Hooks, pushed: Vec<Asked>) {
     if pushed.is_empty() {
         return;
     }
@@ -90,16 +90,16 @@ pub fn take(hooks: &mut Hooks, pushed: Vec<Asked>) {
     let ids = ids.map(|webhook| webhook.connector).collect();
     let known = limited(guc::gateway_timeout(), |db| {
         let (targets, now) = webhook::targets(db, ids)?;
-        // Without the key no secret can be opened, and who signs rightly is not to be told that he does not.
+        // If the key file cannot be read this fails: a sender with a valid signature must not get the answer "not authentic".
         Ok((targets, now, key::load(db)?))
     });
     let (targets, now, keys) = match known {
         Ok(known) => {
-            trouble::over(COULD_NOT_LOOK_UP);
+            trouble::succeeded(COULD_NOT_LOOK_UP);
             known
         }
         Err(error) => {
-            trouble::trouble(COULD_NOT_LOOK_UP, &error);
+            trouble::failed(COULD_NOT_LOOK_UP, &error);
             for asked in pushed {
                 asked.answer(Answer::busy(AFTER_TROUBLE));
             }
@@ -109,16 +109,16 @@ pub fn take(hooks: &mut Hooks, pushed: Vec<Asked>) {
     let mut refused = Vec::new();
     let mut accepted: HashMap<Uuid, Vec<(Asked, Delivery)>> = HashMap::new();
     for asked in pushed {
-        let judged = webhook_of(&asked).ok_or_else(Answer::not_found);
-        let judged = judged.and_then(|webhook| {
+        let received = webhook_of(&asked).ok_or_else(Answer::not_found);
+        let received = received.and_then(|webhook| {
             let target = targets.get(&webhook.connector);
             let target = target.ok_or_else(Answer::not_authentic)?;
-            // Whatever is wrong with the connector, nobody outside is told so.
+            // The sender is not told what is wrong with the connector.
             let hook = hooks.open(target, keys.as_ref());
             let hook = hook.ok_or_else(Answer::not_authentic)?;
-            judge(target, hook, webhook, now).map(|delivery| (target.connector, delivery))
+            receive(target, hook, webhook, now).map(|delivery| (target.connector, delivery))
         });
-        match judged {
+        match received {
             Ok((connector, delivery)) => {
                 accepted
                     .entry(connector)
@@ -138,7 +138,7 @@ pub fn take(hooks: &mut Hooks, pushed: Vec<Asked>) {
     for (target, deliveries) in all {
         match is_stored {
             true => acknowledge(target, deliveries),
-            false => store_of(target, deliveries),
+            false => store_for(target, deliveries),
         }
     }
     for (asked, answer) in refused {
@@ -153,7 +153,7 @@ fn webhook_of(asked: &Asked) -> Option<&Webhook> {
     }
 }
 
-fn judge(
+fn receive(
     target: &Target,
     hook: &dyn Hook,
     webhook: &Webhook,
@@ -193,7 +193,7 @@ fn open(target: &Target, keys: Option<&Keyring>) -> Option<Box<dyn Hook>> {
 
 type Accepted<'a> = (&'a Target, Vec<(Asked, Delivery)>);
 
-/// Everything in one transaction: one wait for the disk.
+/// Stores everything in one transaction, with one wait for the disk.
 fn store(all: &[Accepted]) -> Result<()> {
     if all.is_empty() {
         return Ok(());
@@ -208,22 +208,22 @@ fn store(all: &[Accepted]) -> Result<()> {
 }
 
 fn acknowledge(target: &Target, deliveries: Vec<(Asked, Delivery)>) {
-    trouble::over_of(COULD_NOT_STORE, target.connector);
+    trouble::succeeded_for(COULD_NOT_STORE, target.connector);
     for (asked, _) in deliveries {
         asked.answer(Answer::json(200, r#"{"stored": true}"#));
     }
 }
 
-/// What was pushed to one connector, so that its trouble stays its own.
-fn store_of(target: &Target, deliveries: Vec<(Asked, Delivery)>) {
+/// Stores the webhooks of one connector by themselves, so that its failure affects no other connector.
+fn store_for(target: &Target, deliveries: Vec<(Asked, Delivery)>) {
     let all = [(target, deliveries)];
     let stored = store(&all);
     let [(_, deliveries)] = all;
     match stored {
         Ok(()) => acknowledge(target, deliveries),
-        // Somebody holds its rows: nobody else waits for that.
+        // For instance another session has locked its rows. The sender should try again.
         Err(error) if !error.is_about_data() => {
-            trouble::trouble_of(COULD_NOT_STORE, target.connector, &error);
+            trouble::failed_for(COULD_NOT_STORE, target.connector, &error);
             for (asked, _) in deliveries {
                 asked.answer(Answer::busy(AFTER_TROUBLE));
             }
@@ -233,11 +233,11 @@ fn store_of(target: &Target, deliveries: Vec<(Asked, Delivery)>) {
                 let stored = store_alone(target, delivery);
                 asked.answer(match stored {
                     Ok(()) => {
-                        trouble::over_of(COULD_NOT_STORE, target.connector);
+                        trouble::succeeded_for(COULD_NOT_STORE, target.connector);
                         Answer::json(200, r#"{"stored": true}"#)
                     }
                     Err(error) => {
-                        trouble::trouble_of(COULD_NOT_STORE, target.connector, &error);
+                        trouble::failed_for(COULD_NOT_STORE, target.connector, &error);
                         Answer::busy(AFTER_TROUBLE)
                     }
                 });
@@ -248,23 +248,27 @@ fn store_of(target: &Target, deliveries: Vec<(Asked, Delivery)>) {
     pgrx::check_for_interrupts!();
 }
 
-/// One delivery. What PostgreSQL refuses because of the data goes to quarantine, and nothing else of it.
+/// Stores one delivery. Only the records that PostgreSQL refuses because of their data go to the quarantine.
 fn store_alone(target: &Target, mut delivery: Delivery) -> Result<()> {
     match tx(|db| webhook::store(db, target, &[&delivery])) {
-        // Somebody else stored the same record meanwhile: it is found now.
+        // Another session stored the same record meanwhile. The second try finds it.
         Err(error) if error.is_duplicate() => tx(|db| webhook::store(db, target, &[&delivery])),
         Err(error) if error.is_about_data() => {
             let records = std::mem::take(&mut delivery.records);
-            delivery.records = accepted(target, &mut delivery, records);
+            delivery.records = storable_records(target, &mut delivery, records);
             tx(|db| webhook::store(db, target, &[&delivery]))
         }
         other => other,
     }
 }
 
-/// The records that PostgreSQL would store; the others become rejected ones. Found by halves, each tried in a transaction
-/// that is rolled back.
-fn accepted(target: &Target, delivery: &mut Delivery, mut records: Vec<Record>) -> Vec<Record> {
+/// The records that PostgreSQL would store; the others become rejected ones. They are found by halving, and each half is tried
+/// in a transaction that is rolled back.
+fn storable_records(
+    target: &Target,
+    delivery: &mut Delivery,
+    mut records: Vec<Record>,
+) -> Vec<Record> {
     delivery.records = records;
     let tried = tx(|db| {
         webhook::store(db, target, &[&*delivery])?;
@@ -272,15 +276,15 @@ fn accepted(target: &Target, delivery: &mut Delivery, mut records: Vec<Record>) 
     });
     records = std::mem::take(&mut delivery.records);
     let words = match tried {
-        Err(error @ Error::Sql { .. }) if error.is_about_data() => error.words(),
-        // What else is wrong shows when it is stored.
+        Err(error @ Error::Sql { .. }) if error.is_about_data() => error.one_line(),
+        // Any other failure shows when the records are stored.
         _ => return records,
     };
     pgrx::check_for_interrupts!();
     if records.len() > 1 {
         let rest = records.split_off(records.len() / 2);
-        let mut good = accepted(target, delivery, records);
-        good.extend(accepted(target, delivery, rest));
+        let mut good = storable_records(target, delivery, records);
+        good.extend(storable_records(target, delivery, rest));
         return good;
     }
     let refused = records.into_iter().map(|record| Rejected {

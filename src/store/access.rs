@@ -1,4 +1,4 @@
-//! Whose rights a statement has.
+//! The role whose rights a statement has.
 
 use std::ffi::CStr;
 
@@ -9,7 +9,7 @@ use super::{Db, read_uuid};
 use crate::error::{Error, Result};
 use crate::guc;
 
-/// Owns the tables, and nothing else: see sql/install/95_access.sql.
+/// The role that owns the tables, and nothing else: see sql/install/95_access.sql.
 const ENGINE: &CStr = c"connector_service_engine";
 
 const APPLICATION: &CStr = c"connector_service_app";
@@ -38,7 +38,7 @@ impl Caller {
         })
     }
 
-    /// For messages.
+    /// The name of the role, for messages.
     pub fn name(&self) -> String {
         // SAFETY: inside a transaction. NULL for a role that was dropped meanwhile.
         let name = unsafe { pg_sys::GetUserNameFromId(self.0, true) };
@@ -64,8 +64,8 @@ pub fn bound_to(db: &mut Db, caller: &Caller) -> Result<Vec<Uuid>> {
         .collect()
 }
 
-/// Runs `work` with the rights of the engine. As within a SECURITY DEFINER function nothing can change the role
-/// meanwhile, so what fires on our tables cannot go back to the caller's rights.
+/// Runs `work` with the rights of the engine. As within a SECURITY DEFINER function nothing can change the role meanwhile,
+/// so triggers on our tables cannot return to the caller's rights.
 pub fn as_engine<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     as_role(ENGINE, work)
 }
@@ -96,7 +96,7 @@ fn as_role<T>(role: &CStr, work: impl FnOnce() -> Result<T>) -> Result<T> {
         pg_sys::SetUserIdAndSecContext(role, within);
     }
     let result = work();
-    // SAFETY: as above. Also after an Err of ours, which need not end the transaction.
+    // SAFETY: as above. This also runs after an Err, which need not end the transaction.
     unsafe { pg_sys::SetUserIdAndSecContext(caller, context) };
     result
 }

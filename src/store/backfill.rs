@@ -1,6 +1,7 @@
-//! Backfills: windows of the past, each a run of its own, read one after the other.
+//! Backfills: windows of the past, each a run of its own. They are read one after the other.
 //!
-//! A window that waits for those before it waits for ever (`retry_at` is infinity), until [`release`] lets it go.
+//! A window that waits for earlier windows has `retry_at = infinity` until [`release`] lets it start. Its `waiting_for` is a text
+//! that `connector_service_wait()` compares with.
 
 use std::collections::HashMap;
 
@@ -10,15 +11,15 @@ use connector_service_core::record::StreamState;
 use pgrx::datum::Interval;
 use uuid::Uuid;
 
-use super::words::words;
+use super::storable::storable;
 use super::{Db, read_uuid, state, uuid};
 use crate::error::{Error, Result};
 
-/// Most windows of a backfill. More: a typing error in the step fills the table.
+/// Most backfill windows that wait for a connector. More: a typing error in the step fills the table.
 pub const MOST: i64 = 10_000;
 
-/// How many windows would wait for a connector, those that do already included. Not counted beyond [`MOST`] and one: the
-/// series stands where it is made one by one, because in FROM all of it would be made before the first is looked at.
+/// How many windows would wait for a connector, including those that wait already. Counts no further than [`MOST`] plus one:
+/// the series is in the SELECT list, which makes it row by row; in FROM all of it would be made first.
 pub fn count(
     db: &mut Db,
     connector: Uuid,
@@ -76,14 +77,14 @@ fn seconds(at: DateTime<Utc>) -> f64 {
     at.timestamp_micros() as f64 / 1e6
 }
 
-/// Lets a connector's next window go, where none is on its way.
+/// Lets a connector's next window start, if no other window is queued or running.
 pub fn release(db: &mut Db, connector: Uuid) -> Result<()> {
     db.run(
         "UPDATE @extschema@.sync_runs SET retry_at = NULL, waiting_for = NULL
          WHERE run_id = (
             SELECT w.run_id FROM @extschema@.sync_runs w
             WHERE w.connector_id = $1 AND w.kind = 'backfill' AND w.state = 'queued' AND w.retry_at = 'infinity'
-            -- One that is locked is being cancelled.
+            -- A locked one is being cancelled.
             ORDER BY w.requested_at, w.backfill_step LIMIT 1 FOR UPDATE SKIP LOCKED)
             AND NOT EXISTS (
                 SELECT FROM @extschema@.sync_runs o
@@ -93,11 +94,11 @@ pub fn release(db: &mut Db, connector: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// The same for every connector that has any. Whoever asks for more and whoever ends the window before see nothing of each
-/// other until both have committed, so at every look the tables say what may go.
+/// Lets the next window of every connector start. A session that queues windows and the worker that ends the window before do
+/// not see each other until both have committed, so this runs with every poll.
 pub fn release_all(db: &mut Db) -> Result<u64> {
     let rows = db.run(
-        // From one connector to the next by the index: one of them may have thousands of windows.
+        // The index leads from one connector to the next: one of them may have thousands of windows.
         "WITH RECURSIVE asked (connector_id) AS (
             (SELECT s.connector_id FROM @extschema@.sync_runs s
              WHERE s.kind = 'backfill' AND s.state IN ('queued', 'running') ORDER BY s.connector_id LIMIT 1)
@@ -121,7 +122,7 @@ pub fn release_all(db: &mut Db) -> Result<u64> {
     Ok(rows.count)
 }
 
-/// The connectors that have backfills, where [`release_all`] is refused as a whole.
+/// The connectors that have backfills. For use when [`release_all`] fails for all of them.
 pub fn connectors(db: &mut Db) -> Result<Vec<Uuid>> {
     let rows = db.run(
         "SELECT DISTINCT connector_id FROM @extschema@.sync_runs WHERE kind = 'backfill' AND state IN ('queued', 'running')",
@@ -132,18 +133,18 @@ pub fn connectors(db: &mut Db) -> Result<Vec<Uuid>> {
         .collect()
 }
 
-/// Ends what is left of a connector's backfills: what failed would fail again.
+/// Cancels the queued windows of a connector's backfills: they would fail like the one before.
 pub fn cancel_rest(db: &mut Db, connector: Uuid, why: &str) -> Result<()> {
     db.run(
         "UPDATE @extschema@.sync_runs SET state = 'cancelled', finished_at = greatest(clock_timestamp(), started_at), waiting_for = NULL, retry_at = NULL,
             error_code = 'cancelled', error_message = 'an earlier window failed: ' || $2
          WHERE connector_id = $1 AND kind = 'backfill' AND state = 'queued'",
-        &[uuid(connector).into(), (&*words(why)).into()],
+        &[uuid(connector).into(), (&*storable(why)).into()],
     )?;
     Ok(())
 }
 
-/// Where each stream of a window stands.
+/// The cursor of each stream of a window.
 pub fn progress(db: &mut Db, run: Uuid) -> Result<HashMap<String, Stored>> {
     let rows = db.run(
         "SELECT p.key, p.value::text, extract(epoch FROM now() - r.heartbeat_at)::float8
@@ -159,7 +160,7 @@ pub fn progress(db: &mut Db, run: Uuid) -> Result<HashMap<String, Stored>> {
     Ok(states)
 }
 
-/// Notes where a stream stands, with the page that it stands behind.
+/// Stores the cursor of a stream, in the transaction of its page.
 pub fn advance(db: &mut Db, run: Uuid, stream: &str, state: &StreamState) -> Result<()> {
     let state =
         serde_json::to_value(state).map_err(|_| Error::Spi(pgrx::spi::Error::InvalidPosition))?;

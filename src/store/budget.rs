@@ -1,4 +1,4 @@
-//! `rate_budgets`: what vendors said of the accounts that are called.
+//! `rate_budgets`: what vendors report about the rate limits of accounts.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 use connector_service_core::fetch::Rest;
 use uuid::Uuid;
 
-use super::words::words;
+use super::storable::storable;
 use super::{Db, read_uuid, uuid};
 use crate::error::Result;
 
-/// The accounts of some tenants that rest, by tenant.
+/// The accounts of some tenants that must not be called for a while, by tenant.
 pub fn rests(db: &mut Db, tenants: Vec<Uuid>) -> Result<HashMap<Uuid, Vec<Rest>>> {
     let tenants: Vec<pgrx::Uuid> = tenants.into_iter().map(uuid).collect();
     let rows = db.run(
@@ -30,11 +30,11 @@ pub fn rests(db: &mut Db, tenants: Vec<Uuid>) -> Result<HashMap<Uuid, Vec<Rest>>
     Ok(rests)
 }
 
-/// Keeps what a vendor said: a rest, or how much of the allowance is used up, or both.
-pub fn note(db: &mut Db, tenant: Uuid, rest: &Rest, used: Option<(u64, u64)>) -> Result<()> {
+/// Stores what a vendor reports: a pause, or how much of the rate limit is used, or both.
+pub fn record(db: &mut Db, tenant: Uuid, rest: &Rest, used: Option<(u64, u64)>) -> Result<()> {
     let n = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let wait = Some(rest.wait.as_secs_f64()).filter(|wait| *wait > 0.0);
-    let why = wait.map(|_| words(&rest.why));
+    let why = wait.map(|_| storable(&rest.why));
     db.run(
         "INSERT INTO @extschema@.rate_budgets AS b (tenant_id, account, rests_until, reason, used, allowed)
          VALUES ($1, $2, now() + make_interval(secs => $3), $4, $5, $6)

@@ -1,4 +1,4 @@
-//! `connectors`: which are due, and what a finished run means for them.
+//! `connectors`: which ones are due, and what the end of a run changes in them.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use connector_service_core::source::Rotated;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::words::words;
+use super::storable::storable;
 use super::{Db, key, read_uuid, uuid};
 use crate::error::Result;
 
-/// What keeps a connector from being queued now.
+/// Whether a connector can be queued now, or why not.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Readiness {
     Ready,
     Unknown,
     Paused,
-    /// Another session is queueing it or changing its row at this very moment.
+    /// Another session is queueing it, or changing its row.
     Busy,
 }
 
-/// Whether the caller may see a connector: whoever may, may have it synced.
+/// Whether the caller may see a connector. Then the caller may also sync it.
 pub fn is_visible(db: &mut Db, connector: Uuid) -> Result<bool> {
     let rows = db.run(
         "SELECT true FROM @extschema@.connectors WHERE connector_id = $1",
@@ -31,7 +31,7 @@ pub fn is_visible(db: &mut Db, connector: Uuid) -> Result<bool> {
     Ok(rows.count > 0)
 }
 
-/// Whose a connector is.
+/// The tenant of a connector.
 pub fn tenant(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
     let rows = db.run(
         "SELECT tenant_id FROM @extschema@.connectors WHERE connector_id = $1",
@@ -40,7 +40,7 @@ pub fn tenant(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
     Ok(rows.get(0, 1)?.map(read_uuid))
 }
 
-/// Locks a connector's row without waiting, so that no two sessions queue it at once and none can deadlock.
+/// Locks a connector's row without waiting, so that no two sessions queue it at once and no deadlock can occur.
 pub fn lock(db: &mut Db, connector: Uuid) -> Result<Readiness> {
     let rows = db.run(
         "SELECT status FROM @extschema@.connectors WHERE connector_id = $1 FOR NO KEY UPDATE SKIP LOCKED",
@@ -68,17 +68,17 @@ pub fn is_paused(db: &mut Db, connector: Uuid) -> Result<bool> {
     Ok(rows.count > 0)
 }
 
-/// Which connectors to look for.
+/// The kind of due connectors to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
     All,
-    /// Those of one frequency. The day begins at midnight, and its schedule at two.
+    /// Connectors of one frequency. The day begins at midnight, and its schedule at 02:00.
     Of(&'static str),
-    /// Only those whose last run failed: trying again is the worker's own affair, whoever keeps the schedule.
+    /// Only connectors whose last run failed: the worker retries them itself, whatever runs the schedule.
     FailedOnly,
 }
 
-/// Which of them.
+/// Which of the due connectors to take.
 #[derive(Debug, Clone, Copy)]
 pub enum Which<'a> {
     All,
@@ -87,7 +87,7 @@ pub enum Which<'a> {
 }
 
 impl Which<'_> {
-    /// The only one, if there is one, and those that are left out.
+    /// The only connector to take, if there is one, and the connectors to leave out.
     pub fn read(self) -> (Option<pgrx::Uuid>, Vec<pgrx::Uuid>) {
         match self {
             Which::All => (None, Vec::new()),
@@ -97,7 +97,7 @@ impl Which<'_> {
     }
 }
 
-/// The connectors that [`queue_due`] would take, where it is refused as a whole.
+/// The connectors that [`queue_due`] would take. For use when it fails for all of them.
 pub fn due(db: &mut Db, due: Due, most: i64, aside: &[Uuid]) -> Result<Vec<Uuid>> {
     let (_, aside) = Which::AllBut(aside).read();
     let rows = db.run(
@@ -119,14 +119,14 @@ pub fn due(db: &mut Db, due: Due, most: i64, aside: &[Uuid]) -> Result<Vec<Uuid>
 /// Connectors that were found to be due.
 #[derive(Default)]
 pub struct Found {
-    /// How many; those that had a sync already are among them.
+    /// The number of due connectors, including those that already had a sync.
     pub due: u64,
     pub queued: Vec<Uuid>,
 }
 
-/// Queues a run for the connectors that are due, the longest due first, at most so many of them. With its run a connector
-/// is due at its next slot: what is queued already is not looked at again. Those that another session is queueing are
-/// left to it. Safe from many sessions at once.
+/// Queues a run for connectors that are due, the longest due first, and at most so many of them. Each is then due at its next
+/// slot, so that a queued connector is not found again. Connectors that another session is queueing are left to it. Safe
+/// from many sessions at once.
 pub fn queue_due(
     db: &mut Db,
     due: Due,
@@ -179,22 +179,27 @@ pub fn queue_due(
     Ok(found)
 }
 
-/// What became of a refresh token that was to be stored.
+/// The result of storing a refresh token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
+pub enum TokenResult {
     Stored,
-    /// Somebody has given the connector another one meanwhile, which stays.
+    /// Somebody has given the connector another token meanwhile, which stays.
     NotWanted,
-    /// There is no such connector of the tenant any more.
+    /// The connector no longer exists, or belongs to another tenant.
     Gone,
     /// Another session has locked the row.
     Busy,
 }
 
-/// Stores a refresh token that a vendor replaced, sealed, in the place of the old one, whatever has become of the run.
-/// Under the lock of the row, which is not waited for: a person who changes credentials meanwhile waits, and what a person
-/// has changed before stays. `definition` is [`fingerprint`] of what the run was given.
-pub fn keep(db: &mut Db, place: &Place, definition: &str, rotated: &Rotated) -> Result<Kept> {
+/// Stores a refresh token that a vendor replaced, sealed, in the place of the old one, even if the run has ended. It locks the
+/// row without waiting for it: a person who changes credentials meanwhile waits, and a change made before stays.
+/// `definition` is the [`fingerprint`] of the definition that the run was given.
+pub fn store_token(
+    db: &mut Db,
+    place: &Place,
+    definition: &str,
+    rotated: &Rotated,
+) -> Result<TokenResult> {
     let rows = db.run(
         "SELECT c.credentials::text, c.config::text, c.type FROM @extschema@.connectors c
          WHERE c.connector_id = $1 AND c.tenant_id = $2 FOR NO KEY UPDATE SKIP LOCKED",
@@ -202,21 +207,21 @@ pub fn keep(db: &mut Db, place: &Place, definition: &str, rotated: &Rotated) -> 
     )?;
     if rows.count == 0 {
         return Ok(match tenant(db, place.connector)? == Some(place.tenant) {
-            true => Kept::Busy,
-            false => Kept::Gone,
+            true => TokenResult::Busy,
+            false => TokenResult::Gone,
         });
     }
-    let keys = key::need(db)?;
+    let keys = key::for_sealing(db)?;
     let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
     let sealed: Value = json(&rows.need::<String>(0, 1)?);
     let config: Value = json(&rows.need::<String>(0, 2)?);
-    // Credentials without a token are good for this one only where config still has the one that it replaces.
+    // Credentials without a token can take the new one only if config still has the token that it replaces.
     let is_in_config = fingerprint(&rows.need::<String>(0, 3)?, &config) == definition
         || has_text(&config, &rotated.old);
     let new = String::from_utf8_lossy(rotated.new.expose());
     let (path, texts) = (&rotated.path, (&rotated.old, &*new));
     let Some(credentials) = replace_text(&keys, place, &sealed, path, texts, is_in_config)? else {
-        return Ok(Kept::NotWanted);
+        return Ok(TokenResult::NotWanted);
     };
     db.run(
         "UPDATE @extschema@.connectors SET credentials = $2 WHERE connector_id = $1",
@@ -225,7 +230,7 @@ pub fn keep(db: &mut Db, place: &Place, definition: &str, rotated: &Rotated) -> 
             pgrx::JsonB(credentials).into(),
         ],
     )?;
-    Ok(Kept::Stored)
+    Ok(TokenResult::Stored)
 }
 
 fn has_text(value: &Value, text: &Secret) -> bool {
@@ -237,7 +242,7 @@ fn has_text(value: &Value, text: &Secret) -> bool {
     }
 }
 
-/// A sync of a connector was queued: where it was due it is so again at its next slot.
+/// A sync of a connector was queued: a due connector is due again at its next slot.
 pub fn take_slot(db: &mut Db, connector: Uuid) -> Result<()> {
     db.run(
         "UPDATE @extschema@.connectors c
@@ -264,10 +269,10 @@ pub fn next_due(db: &mut Db, due: Due) -> Result<Option<Duration>> {
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
 }
 
-/// A run succeeded: the connector is due again at its next slot, and an error is healed, with the alert over it.
-/// A pause stays. The next slot is behind the one that the run was for, also where the clock was set back meanwhile.
+/// A run succeeded: the connector is due again at its next slot, its error is cleared, and its alert is resolved. A paused
+/// connector stays paused. The next slot is later than the one of the run, even if the clock was set back meanwhile.
 pub fn succeeded(db: &mut Db, connector: Uuid, run: Uuid) -> Result<()> {
-    // By itself, and only where it is so: a statement that names the status has the whole row checked again.
+    // A statement of its own, only for status `error`: setting the status makes the trigger check the whole row again.
     db.run(
         "UPDATE @extschema@.connectors SET status = 'active' WHERE connector_id = $1 AND status = 'error'",
         &[uuid(connector).into()],
@@ -288,7 +293,7 @@ pub fn succeeded(db: &mut Db, connector: Uuid, run: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// A run failed. `mend`: a person must act, so the connector goes to `error` and is only probed.
+/// A run failed. `mend`: a person must act, so the connector goes to `error` and is retried only now and then.
 pub fn failed(
     db: &mut Db,
     connector: Uuid,
@@ -304,7 +309,7 @@ pub fn failed(
          WHERE connector_id = $1",
         &[
             uuid(connector).into(),
-            (&*words(message)).into(),
+            (&*storable(message)).into(),
             mend.into(),
             wait.as_secs_f64().into(),
         ],
@@ -312,9 +317,9 @@ pub fn failed(
     Ok(())
 }
 
-/// A file was stored, or why it was not. A file that is refused is no reason not to take another one.
+/// A file was stored, or not because of `problem`. A refused file does not change the status: another file may be fine.
 pub fn uploaded(db: &mut Db, connector: Uuid, run: Uuid, problem: Option<&str>) -> Result<()> {
-    let problem = problem.map(words);
+    let problem = problem.map(storable);
     db.run(
         "UPDATE @extschema@.connectors c
          SET last_sync_at = CASE WHEN $3 IS NULL THEN r.started_at ELSE c.last_sync_at END, error_message = $3

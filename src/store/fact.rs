@@ -1,4 +1,4 @@
-//! `metric_facts`: what records contribute. All the work is one SQL function's; here is when it is called.
+//! `metric_facts`: what records contribute to metrics. An SQL function does all the work; this file calls it.
 
 use ::uuid::Uuid;
 
@@ -6,10 +6,10 @@ use super::raw::Written;
 use super::{Db, read_uuid, uuid};
 use crate::error::Result;
 
-/// Records of one call. Larger: more memory at once. Smaller: what every call costs is paid more often.
+/// Records of one call. More: more memory at once. Fewer: the fixed cost of a call is paid more often.
 const RECORDS_AT_ONCE: usize = 2_000;
 
-/// Whether what the mappings of a connector cost is plainly in proportion to its records. `None`: nothing maps.
+/// Whether the cost of all mappings of a connector surely grows only linearly with its records. `None`: it has no mapping.
 pub fn is_plain(db: &mut Db, connector: Uuid) -> Result<Option<bool>> {
     db.run(
         "SELECT bool_and(m.is_plain) FROM _connector_service.connector_service_mappings_of($1) m",

@@ -1,13 +1,13 @@
-//! `installation`: what is installed here, and whether this database is what it says it is.
+//! `installation`: what is installed here, and whether this database is a copy.
 
 use super::Db;
 use crate::error::{Error, Result};
 
-/// What the worker finds when it looks.
+/// What the worker reads with every poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
     pub version: String,
-    /// Why nothing may be fetched: `None` if it may.
+    /// Why nothing may be fetched. `None`: it may.
     pub held: Option<String>,
     pub has_pg_cron: bool,
     pub has_connectors: bool,
@@ -31,7 +31,7 @@ pub fn schema(db: &mut Db) -> Result<String> {
     rows.get::<String>(0, 1)?.ok_or(Error::NotInstalled)
 }
 
-pub fn look(db: &mut Db) -> Result<Installation> {
+pub fn read(db: &mut Db) -> Result<Installation> {
     let rows = db.run(
         "SELECT e.extversion, EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_cron'),
             CASE
@@ -64,8 +64,8 @@ pub fn database(db: &mut Db) -> Result<String> {
         .need(0, 1)
 }
 
-/// For a process in which whoever waits for a lock lets everybody else wait.
-pub fn wait_for_locks_less() -> Result<()> {
+/// Limits the wait for locks, for a process in which every wait holds up all other work.
+pub fn limit_lock_waits() -> Result<()> {
     super::tx_as_superuser(|db| {
         db.run(
             "SELECT pg_catalog.set_config('lock_timeout', '300ms', false)",
@@ -75,8 +75,8 @@ pub fn wait_for_locks_less() -> Result<()> {
     })
 }
 
-/// For a process that does what may take long: it waits a while for a row, writes no temporary files without end, and takes
-/// nobody's worker slots.
+/// Bounds the session of a process whose statements may take long: how long it waits for a row, how much it writes to
+/// temporary files, and that it takes no parallel workers.
 pub fn bound_session() -> Result<()> {
     super::tx_as_superuser(|db| {
         db.run(
@@ -88,10 +88,10 @@ pub fn bound_session() -> Result<()> {
     })
 }
 
-/// Settings of the worker's session: every statement it runs goes by key, so plans are pinned to indexes. A
-/// table that is growing fast has no statistics yet, and one wrong plan is ten times slower. What somebody has set for a
-/// database, a role or the server must not change what is stored or what follows from it, or end the process. What a server
-/// does not know is left out: `transaction_timeout`, which would end the process, came with PostgreSQL 17.
+/// Sets the settings of the worker's session. All its statements use keys, so plans are restricted to indexes: a table that
+/// grows fast has no statistics yet, and one wrong plan is ten times slower. Settings of a database, a role or the server
+/// must not change what is stored or end the process. Settings that the server does not know are left out:
+/// `transaction_timeout`, which would end the process, came with PostgreSQL 17.
 pub fn prepare_session() -> Result<()> {
     super::tx_as_superuser(|db| {
         db.run(

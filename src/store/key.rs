@@ -1,7 +1,7 @@
-//! The key file, and which of its keys this database's credentials are sealed with.
+//! The key file, and the keys that this database's credentials are sealed with.
 //!
-//! The database knows its key by the fingerprint in `installation`. A file that lacks it is another server's, or
-//! what came in the place of a lost one: then nothing is sealed or opened, and the right file heals everything.
+//! `installation` has the fingerprint of the database's key. A key file without this key belongs to another server, or replaced
+//! a lost file. Nothing is sealed or opened then, and restoring the right file is enough.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use super::Db;
 use crate::error::{Error, Result};
 use crate::{board, guc};
 
-/// The keys of this server; `None` where there is no key file and this database has not missed it yet.
+/// The keys of this server. `None`: there is no key file, and this database has not needed one yet.
 pub fn load(db: &mut Db) -> Result<Option<Keyring>> {
     let keys = Keyring::load(&path()?)?;
     let Some(known) = known(db)? else {
@@ -44,9 +44,9 @@ pub fn check(db: &mut Db) -> Result<bool> {
     }
 }
 
-/// The keys to seal with. The first credential of a server creates the key file; never where something is sealed
-/// already, because then there was a key, and it is to be found.
-pub fn need(db: &mut Db) -> Result<Keyring> {
+/// The keys to seal with. The first credential of a server creates the key file. If something is sealed already, no file is
+/// created: there was a key, and it must be found.
+pub fn for_sealing(db: &mut Db) -> Result<Keyring> {
     let keys = match load(db)? {
         Some(keys) => keys,
         None => match sealed_with(db)?.first() {
@@ -55,23 +55,23 @@ pub fn need(db: &mut Db) -> Result<Keyring> {
         },
     };
     if known(db)?.is_none() {
-        know(db, &keys)?;
+        remember(db, &keys)?;
     }
     Ok(keys)
 }
 
-/// Puts a new key in front of the file.
+/// Adds a new key at the front of the file.
 pub fn rotate(db: &mut Db) -> Result<Keyring> {
-    need(db)?;
+    for_sealing(db)?;
     let keys = Keyring::rotate(&path()?)?;
-    know(db, &keys)?;
+    remember(db, &keys)?;
     Ok(keys)
 }
 
-/// Drops a key from the file, where no credential of this database is sealed with it any more.
+/// Deletes a key from the file, if no credential of this database is sealed with it.
 pub fn retire(db: &mut Db, id: &str) -> Result<()> {
     let id: KeyId = id.parse().map_err(|_| Error::NoKeyId)?;
-    // Against those who read the file before and store what they sealed later.
+    // Against sessions that read the file before and store a sealed credential later.
     db.run(
         "LOCK TABLE @extschema@.connectors IN SHARE ROW EXCLUSIVE MODE",
         &[],
@@ -80,7 +80,7 @@ pub fn retire(db: &mut Db, id: &str) -> Result<()> {
         return Err(Error::KeyInUse(id.to_string()));
     }
     let keys = Keyring::retire(&path()?, id)?;
-    know(db, &keys)
+    remember(db, &keys)
 }
 
 /// Where the key file is, or will be.
@@ -95,13 +95,13 @@ fn path() -> Result<PathBuf> {
     Ok(place()?.path)
 }
 
-/// The fingerprint that this database knows its key file by.
+/// The fingerprint of the key that this database expects in the key file.
 fn known(db: &mut Db) -> Result<Option<KeyId>> {
     let rows = db.run("SELECT i.key_id FROM @extschema@.installation i", &[])?;
     Ok(rows.get::<String>(0, 1)?.and_then(|id| id.parse().ok()))
 }
 
-fn know(db: &mut Db, keys: &Keyring) -> Result<()> {
+fn remember(db: &mut Db, keys: &Keyring) -> Result<()> {
     db.run(
         "UPDATE @extschema@.installation SET key_id = $1 WHERE key_id IS DISTINCT FROM $1",
         &[keys.current().id().to_string().into()],

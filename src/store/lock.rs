@@ -1,11 +1,12 @@
-//! Locks of ours, of a kind that no SQL function takes.
+//! The extension's locks, of a kind that no SQL function takes.
 //!
-//! PostgreSQL's advisory locks have a fourth field, which is 1 or 2 for those that `pg_advisory_lock()` takes. Ours
-//! have numbers of their own there, so nobody can hold one but by the statements that need it. pg_locks shows them as
-//! `advisory`, with that number as objsubid.
+//! PostgreSQL's advisory locks have a fourth field, which is 1 or 2 for the locks of `pg_advisory_lock()`. Ours have other
+//! numbers there, so a session can hold one only through the statements that need it. pg_locks shows them as `advisory`, with
+//! that number as objsubid.
 //!
-//! Whoever writes facts of a tenant, changes what they depend on, or sums its days holds the tenant's lock. What all tenants
-//! depend on (everybody's mappings, exchange rates) is changed under the lock of all, which those of tenants share.
+//! A transaction that writes facts of a tenant, changes what they depend on, or sums its days holds the tenant's lock. What all
+//! tenants depend on (shared mappings, exchange rates) is changed under the lock of all tenants: it is taken exclusively, and
+//! shared with every tenant's lock.
 
 use connector_service_core::json;
 use pgrx::prelude::*;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use super::{Db, read_uuid};
 use crate::error::{Error, Result};
 
-/// What pg_locks shows as objsubid.
+/// The numbers that pg_locks shows as objsubid.
 mod kind {
     pub const FACTS: u16 = 20_101;
     pub const ALL_FACTS: u16 = 20_102;
@@ -22,7 +23,8 @@ mod kind {
     pub const WORKER: u16 = 20_104;
 }
 
-/// More tenants than that are locked by one lock: each takes a place in a table of the server's that everybody shares.
+/// Most tenants that are locked one by one. For more, the lock of all tenants is taken: each lock takes a place in the server's
+/// shared lock table.
 const MOST_TENANTS: usize = 8;
 
 #[derive(Clone, Copy)]
@@ -31,8 +33,8 @@ enum Mode {
     Alone,
 }
 
-/// Takes a lock until the end of the transaction, or with `session` of the process. False: it was not to be had at once, and
-/// `wait` is not set.
+/// Takes a lock until the end of the transaction, or with `session` until the end of the process. False: another session holds
+/// it, and `wait` is not set.
 fn take(kind: u16, key: u64, mode: Mode, session: bool, wait: bool) -> bool {
     let tag = pg_sys::LOCKTAG {
         // SAFETY: fixed for the life of a process.
@@ -52,20 +54,20 @@ fn take(kind: u16, key: u64, mode: Mode, session: bool, wait: bool) -> bool {
     result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
 }
 
-/// Two tenants with the same key would only wait for each other.
+/// The key of a tenant's lock. If two tenants had the same key they would only wait for each other.
 fn key(tenant: Uuid) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = json::hash(tenant.as_bytes());
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// The lock of a tenant's facts, if it is to be had at once.
+/// Takes the lock of a tenant's facts if nobody holds it.
 pub fn try_facts(tenant: Uuid) -> bool {
     take(kind::ALL_FACTS, 0, Mode::Shared, false, false)
         && take(kind::FACTS, key(tenant), Mode::Alone, false, false)
 }
 
-/// Waits for the lock of a tenant's facts, or with `None` for that of everybody's. It comes before any row, and the snapshot
-/// of what follows is younger than it: an older one would sum facts that are not there any more.
+/// Waits for the lock of a tenant's facts, or with `None` for the lock of all tenants. It is taken before any row, and the
+/// statements after it need a newer snapshot: an older one would sum facts that no longer exist.
 pub fn facts(tenant: Option<Uuid>) -> Result<()> {
     // SAFETY: plain variable of this process.
     if unsafe { pg_sys::XactIsoLevel } > pg_sys::XACT_READ_COMMITTED as i32 {
@@ -83,7 +85,7 @@ pub fn facts(tenant: Option<Uuid>) -> Result<()> {
     Ok(())
 }
 
-/// The same for every tenant whose rows the caller sees. It locks nothing for a caller who could delete nothing.
+/// Waits for the locks of all tenants whose rows the caller sees. Locks nothing for a caller who may delete nothing.
 pub fn callers_facts(db: &mut Db) -> Result<()> {
     let may = db.run(
         "SELECT pg_catalog.has_table_privilege('@extschema@.tenants', 'SELECT'),
@@ -105,7 +107,7 @@ pub fn callers_facts(db: &mut Db) -> Result<()> {
             tenants.push(read_uuid(rows.need(row, 1)?));
         }
     }
-    // Who may delete and not look at the tenants was granted that by an administrator.
+    // A role that may delete but not read tenants got these privileges from an administrator.
     if !sees || tenants.len() > MOST_TENANTS {
         return facts(None);
     }
@@ -114,13 +116,13 @@ pub fn callers_facts(db: &mut Db) -> Result<()> {
         .try_for_each(|tenant| facts(Some(tenant)))
 }
 
-/// Whoever inserts alerts of a tenant, so that two sessions that find the same trouble at once do not both insert it.
+/// Waits for the lock of a tenant's alerts, so that two sessions that find the same problem do not both insert it.
 pub fn alerts(tenant: Uuid) {
     take(kind::ALERTS, key(tenant), Mode::Alone, false, true);
 }
 
-/// Takes the lock that a worker of a database holds as long as its process lives; false if another one has it.
-/// With it, every run of this number that is still `running` is an orphan: that is known, not guessed by a time-out.
+/// Takes the lock that a worker of a database holds as long as its process lives; false if another process has it. With the
+/// lock, every run of this number that is still `running` surely is an orphan. No time-out is needed to guess that.
 pub fn worker(number: i32) -> bool {
     take(
         kind::WORKER,
@@ -131,7 +133,7 @@ pub fn worker(number: i32) -> bool {
     )
 }
 
-/// Whether nobody holds that lock; nobody can take it until the transaction ends.
+/// Whether no process holds the lock of this worker. None can take it until the transaction ends.
 pub fn is_worker_gone(number: i32) -> bool {
     take(
         kind::WORKER,

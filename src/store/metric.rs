@@ -1,11 +1,11 @@
-//! `metrics`, and what follows them: summing touched days, the checks that only looking makes, aggregates.
+//! `metrics`: summing days whose facts changed, the hourly checks, and the aggregates.
 
 use uuid::Uuid;
 
 use super::{Db, lock, read_uuid, uuid};
 use crate::error::Result;
 
-/// The tenants of which days wait to be summed.
+/// The tenants that have days to be summed.
 pub fn touched(db: &mut Db) -> Result<Vec<Uuid>> {
     let rows = db.run(
         "WITH RECURSIVE touched (tenant_id) AS (
@@ -22,7 +22,7 @@ pub fn touched(db: &mut Db) -> Result<Vec<Uuid>> {
         .collect()
 }
 
-/// Whether days of a tenant wait.
+/// Whether a tenant has days to be summed.
 pub fn is_touched(db: &mut Db, tenant: Uuid) -> Result<bool> {
     db.run(
         "SELECT EXISTS (SELECT FROM @extschema@.metric_days_touched WHERE tenant_id = $1)",
@@ -31,7 +31,7 @@ pub fn is_touched(db: &mut Db, tenant: Uuid) -> Result<bool> {
     .need(0, 1)
 }
 
-/// Whether days of anybody wait.
+/// Whether any tenant has days to be summed.
 pub fn is_any_touched(db: &mut Db) -> Result<bool> {
     db.run(
         "SELECT EXISTS (SELECT FROM @extschema@.metric_days_touched)",
@@ -55,7 +55,7 @@ pub fn settle(db: &mut Db, tenant: Uuid, most: i32) -> Result<Option<u64>> {
     Ok(Some(rows.need::<i64>(0, 1)?.unsigned_abs()))
 }
 
-/// Brings `metric_sources` of a tenant after deletions. Needs the lock of its facts.
+/// Updates `metric_sources` of a tenant after deletions. Needs the lock of its facts.
 pub fn prune_sources(db: &mut Db, tenant: Uuid) -> Result<()> {
     db.run(
         "SELECT _connector_service.connector_service_prune_sources($1)",
@@ -64,7 +64,7 @@ pub fn prune_sources(db: &mut Db, tenant: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// Missing days, stale connectors, thin days of some tenants.
+/// Checks some tenants for missing days, stale connectors and days with too few records.
 pub fn check_quality(db: &mut Db, tenants: &[Uuid]) -> Result<()> {
     let tenants: Vec<pgrx::Uuid> = tenants.iter().copied().map(uuid).collect();
     db.run(
@@ -74,7 +74,7 @@ pub fn check_quality(db: &mut Db, tenants: &[Uuid]) -> Result<()> {
     Ok(())
 }
 
-/// Up to `most` tenants behind this one, in the order of their ids.
+/// Up to `most` tenants after this one, in the order of their ids.
 pub fn tenants_after(db: &mut Db, tenant: Uuid, most: i64) -> Result<Vec<Uuid>> {
     let rows = db.run(
         "SELECT tenant_id FROM @extschema@.tenants WHERE tenant_id > $1 ORDER BY tenant_id LIMIT $2",
@@ -91,7 +91,7 @@ pub fn refresh_monthly(db: &mut Db) -> Result<()> {
     Ok(())
 }
 
-/// Opens an alert where records of a stream seem to be missing, closes it where they are not.
+/// Opens an alert if records of a stream seem to be missing, or closes it if not.
 pub fn note_count(db: &mut Db, connector: Uuid, stream: &str, problem: Option<&str>) -> Result<()> {
     db.run(
         "SELECT _connector_service.connector_service_note_count($1, $2, $3)",

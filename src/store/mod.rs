@@ -1,11 +1,11 @@
-//! The only place that speaks SQL: one file per table.
+//! The only module that runs SQL, with one file per table.
 //!
 //! Statements are constants that name our tables through `@extschema@`; [`Db::run`] puts the schema in and
 //! keeps the plan. The worker wraps each unit of work in [`tx`], which commits on `Ok` and rolls back on
 //! `Err`, on any ERROR that PostgreSQL raises and on any panic: the process lives on.
 //!
-//! Statements run as the role `connector_service_engine`, whoever calls: it owns the tables and has no other
-//! rights. [`as_caller`] is for what the caller may see.
+//! Statements run as the role `connector_service_engine`, whoever calls: it owns the tables and has no other rights.
+//! [`as_caller`] runs statements with the rights of the caller.
 
 pub mod access;
 pub mod backfill;
@@ -24,10 +24,10 @@ pub mod read;
 pub mod retention;
 pub mod run;
 pub mod state;
+mod storable;
 pub mod token;
 pub mod upload;
 pub mod webhook;
-mod words;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -44,7 +44,7 @@ use crate::activity;
 use crate::error::{Error, Result, unpack};
 
 thread_local! {
-    /// Kept plans, by schema and statement (a constant, so its address names it).
+    /// Kept plans, by schema and statement. Statements are constants, so their address identifies them.
     static PLANS: RefCell<HashMap<(String, usize), NonNull<pg_sys::_SPI_plan>>> = RefCell::default();
 }
 
@@ -65,7 +65,7 @@ pub fn with<T>(body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
     access::as_engine(|| as_caller(body))
 }
 
-/// The same with the rights of the caller.
+/// Runs `body` with a connection, with the rights of the caller.
 pub fn as_caller<T>(body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
     // SAFETY: inside a transaction. On an ERROR or panic PostgreSQL itself cleans the connection up.
     unsafe { pg_sys::SPI_connect() };
@@ -81,19 +81,19 @@ pub fn as_caller<T>(body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
     result
 }
 
-/// One unit of work of the worker, in a transaction of its own, with the rights of the engine: whatever the owner
-/// of a database hangs on our tables never runs with those of the superuser that a worker is connected as.
+/// Runs one unit of work of the worker in a transaction of its own, with the rights of the engine. A trigger that the owner of
+/// a database creates on our tables then never runs with the rights of the superuser that a worker is connected as.
 pub fn tx<T>(body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
     transaction(|| access::as_engine(|| run_and_commit(body)))
 }
 
-/// The same, cancelled by PostgreSQL when it takes longer than this.
+/// Runs a unit of work that PostgreSQL cancels when it takes longer than this.
 pub fn limited<T>(longest: Duration, body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
     let _alarm = Alarm::set(longest);
     tx(body)
 }
 
-/// The same, and told from a cancel by a person: [`Error::TookTooLong`].
+/// Runs a unit of work with a time limit, and returns [`Error::TookTooLong`] when the limit was exceeded.
 pub fn bounded<T>(longest: Duration, body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
     let alarm = Alarm::set(longest);
     tx(body).map_err(|error| alarm.explain(error))
@@ -117,7 +117,7 @@ impl Alarm {
         }
     }
 
-    /// Of an error that came while it was set: whether it was this alarm.
+    /// Turns an error into [`Error::TookTooLong`] if this alarm caused it.
     pub fn explain(&self, error: Error) -> Error {
         match error.is_cancelled() && self.set_at.elapsed() >= self.longest {
             true => Error::TookTooLong(self.longest),
@@ -131,13 +131,13 @@ impl Drop for Alarm {
         // SAFETY: as above; neither raises, so this may run while an ERROR passes.
         unsafe {
             alarm::disable_timeout(alarm::STATEMENT_TIMEOUT, false);
-            // One that came too late must not cancel what comes next.
+            // An alarm that came too late must not cancel the next statement.
             pg_sys::QueryCancelPending = 0;
         }
     }
 }
 
-/// Of PostgreSQL's utils/timeout.h.
+/// Declarations from PostgreSQL's utils/timeout.h.
 mod alarm {
     use std::ffi::c_int;
 
@@ -150,13 +150,13 @@ mod alarm {
     }
 }
 
-/// Runs `body` as the superuser that the worker is connected as, in a transaction of its own. For what touches no
-/// table of anybody's.
+/// Runs `body` as the superuser that the worker is connected as, in a transaction of its own. For work that touches no
+/// table.
 pub fn tx_as_superuser<T>(body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
     transaction(|| run_and_commit(body))
 }
 
-/// A COMMIT can fail too, and fires what was deferred: it is part of the work.
+/// Runs `body` and commits. COMMIT is part of the work: it fires deferred triggers, and can fail.
 fn run_and_commit<T>(body: impl FnOnce(&mut Db) -> Result<T>) -> Result<T> {
     let value = as_caller(body)?;
     // SAFETY: pushed by `transaction`.
@@ -180,8 +180,8 @@ fn transaction<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
             .catch_others(|cause| Err(caught(cause)))
             .execute()
     });
-    // SAFETY: after an error the transaction is still open and must go; statistics are sent because
-    // autovacuum lives on them, and they are not sent by themselves in a background worker.
+    // SAFETY: after an error the transaction is still open and must be aborted. Statistics are sent because autovacuum
+    // needs them, and a background worker does not send them by itself.
     unsafe {
         if result.is_err() {
             pg_sys::AbortCurrentTransaction();
@@ -206,8 +206,8 @@ fn caught(cause: CaughtError) -> Error {
     }
 }
 
-/// The SQLSTATE of an error as it was raised. What pgrx passes on knows PostgreSQL's list alone, and makes an internal error
-/// of what a trigger of the user's raises with a SQLSTATE of its own.
+/// The SQLSTATE of an error as it was raised. pgrx knows only PostgreSQL's list, and turns an error that a user's trigger
+/// raises with a SQLSTATE of its own into an internal error.
 mod sqlstate {
     use std::cell::Cell;
     use std::ffi::{c_int, c_void};
@@ -218,21 +218,21 @@ mod sqlstate {
         static LATEST: Cell<u32> = const { Cell::new(0) };
     }
 
-    /// Of PostgreSQL's utils/elog.h.
+    /// Declarations from PostgreSQL's utils/elog.h.
     mod elog {
         unsafe extern "C-unwind" {
             pub fn geterrcode() -> super::c_int;
         }
     }
 
-    /// Called for every message, an ERROR being the last one of those before it is caught. Calls nothing that can raise.
+    /// Called for every message; the last one before an ERROR is caught is that ERROR. Calls nothing that can raise.
     unsafe extern "C-unwind" fn note(_arg: *mut c_void) {
         // SAFETY: within an error's context callback, which is what it is made for.
         let code = unsafe { elog::geterrcode() };
         LATEST.set(code.cast_unsigned());
     }
 
-    /// Does `work`, which raises nothing, and notes what is raised within.
+    /// Does `work`, which lets no ERROR through, and notes the SQLSTATE of errors within it.
     pub fn noted<T>(work: impl FnOnce() -> T) -> T {
         // SAFETY: the main thread; what is put on the stack lives until it is taken off.
         unsafe {
@@ -259,7 +259,7 @@ impl Db {
         self.execute(sql, args, false)
     }
 
-    /// The same for a statement that only reads, with the eyes of the caller's statement: it sees what that one sees.
+    /// Runs a statement that only reads, with the snapshot of the caller's statement.
     pub fn run_as_seen(&mut self, sql: &'static str, args: &[DatumWithOid]) -> Result<Rows> {
         self.execute(sql, args, true)
     }
@@ -337,7 +337,7 @@ impl Rows {
         }
     }
 
-    /// The same for a column that is never NULL.
+    /// A value of a column that is never NULL.
     pub fn need<T: FromDatum>(&self, row: u64, column: i32) -> Result<T> {
         self.get(row, column)?
             .ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))

@@ -19,41 +19,42 @@ use crate::fault;
 /// Longest time in which the records of a page are tried one by one.
 const TRIED_WITHIN: Duration = Duration::from_secs(5);
 
-/// Records of a page beyond which their facts follow in a process of their own. More: everybody's pages wait while they are
-/// derived. Fewer: more records are written twice.
+/// Most records of a page whose facts are derived at once. More: all other pages wait while they are derived. Fewer: more
+/// records are written twice, because their facts follow in the upkeep process.
 const DERIVED_AT_ONCE: usize = 5_000;
 
-/// A larger record's facts follow in a process of their own, whose memory is bounded.
+/// Largest record, in bytes, whose facts are derived at once. Those of a larger one follow in the upkeep process, whose memory
+/// is bounded.
 const LARGE_RECORD: usize = 256 * 1024;
 
-/// Longest time for the facts of what a transaction stored for one connector. What meets it is stored without them, and they
-/// follow in a process of their own. Longer: everybody waits for one tenant's mappings. Shorter: on a busy machine what is
-/// quick is written twice.
+/// Longest time to derive the facts of what a transaction stored for one connector. After it the pages are stored without
+/// facts, which follow in the upkeep process. Longer: all tenants wait for one tenant's mappings. Shorter: on a busy machine
+/// records with quick mappings are written twice.
 const DERIVED_WITHIN: Duration = Duration::from_millis(400);
 
-/// Tenants whose facts took too long: until when theirs follow in a process of their own.
+/// Tenants whose facts took too long, and until when the upkeep process derives them.
 pub type Slow = HashMap<Uuid, Instant>;
 
-/// How the facts of a transaction's pages come about, and what it wrote. They are derived together: to begin with the facts
-/// of a page costs as much as those of a hundred records.
+/// What a transaction wrote, and how the facts of its pages are derived. They are derived together, because each call of the
+/// SQL function takes as long as the facts of a hundred records.
 pub struct Deriving<'a> {
     slow: &'a Slow,
-    /// Whether the lock of a tenant's facts was to be had.
+    /// Whether this transaction got the lock of a tenant's facts.
     locked: HashMap<Uuid, bool>,
-    /// By run.
-    written: HashMap<Uuid, (Claim, Written)>,
-    /// Facts of some records follow.
+    /// What was written, by run.
+    written: HashMap<Uuid, (Owner, Written)>,
+    /// The facts of some records follow later.
     is_left: bool,
 }
 
-/// Whose records were written.
+/// The tenant and connector whose records were written.
 #[derive(Clone, Copy)]
-struct Claim {
+struct Owner {
     tenant: Uuid,
     connector: Uuid,
 }
 
-/// Whose facts are being derived, and since when.
+/// The tenant whose facts are being derived, and since when.
 pub type Current = Option<(Uuid, Instant)>;
 
 impl Deriving<'_> {
@@ -66,7 +67,7 @@ impl Deriving<'_> {
         }
     }
 
-    /// Where to note what is written for a page, if its facts are derived in this transaction. `None`: its rows are stored as
+    /// The list for the rows of a page, if its facts are derived in this transaction. `None`: its rows are stored as
     /// unprocessed.
     fn of_page(
         &mut self,
@@ -85,29 +86,29 @@ impl Deriving<'_> {
         };
         let derives = is_locked
             && match fact::is_plain(db, claimed.connector)? {
-                // Nothing maps, so nothing follows.
+                // Without a mapping there are no facts.
                 None => true,
                 Some(is_plain) => is_plain && !self.slow.contains_key(&tenant) && !is_large(),
             };
         self.is_left |= !derives;
-        let claim = Claim {
+        let owner = Owner {
             tenant,
             connector: claimed.connector,
         };
         let written = derives.then(|| {
             let written = self.written.entry(claimed.run);
-            &mut written.or_insert_with(|| (claim, Written::default())).1
+            &mut written.or_insert_with(|| (owner, Written::default())).1
         });
         Ok(written)
     }
 
-    /// The last thing of a transaction that stored pages; true: facts of some records follow. `current` says of a
-    /// transaction that fails whose facts it was at.
+    /// Derives the facts, as the last step of a transaction that stored pages. True: the facts of some records follow later.
+    /// If the transaction fails, `current` says whose facts it was deriving.
     pub fn finish(self, db: &mut Db, current: &mut Current) -> Result<bool> {
-        for (run, (claim, written)) in self.written {
+        for (run, (owner, written)) in self.written {
             let alarm = Alarm::set(DERIVED_WITHIN);
-            *current = Some((claim.tenant, Instant::now()));
-            let unmapped = fact::derive(db, claim.connector, run, &written)?;
+            *current = Some((owner.tenant, Instant::now()));
+            let unmapped = fact::derive(db, owner.connector, run, &written)?;
             *current = None;
             drop(alarm);
             if unmapped > 0 {
@@ -119,9 +120,9 @@ impl Deriving<'_> {
     }
 }
 
-/// Of an error of such a transaction: whose facts took too long, or cannot be written because a trigger of the user's will
-/// not have them, say. The page is not to blame: it is stored, and the facts are left to the upkeep process.
-pub fn whose_facts(error: &Error, current: Current) -> Option<Uuid> {
+/// The tenant whose facts made a transaction fail: they took too long, or for instance a user's trigger refuses them. The page
+/// is not the cause. It is stored, and the facts are left to the upkeep process.
+pub fn tenant_of_failed_facts(error: &Error, current: Current) -> Option<Uuid> {
     let (tenant, since) = current?;
     let took_too_long = error.is_cancelled() && since.elapsed() >= DERIVED_WITHIN;
     (took_too_long || error.is_about_cost() || error.is_refusal()).then_some(tenant)
@@ -157,20 +158,20 @@ pub fn store(
     }
     match &page.upload {
         Some(mark) => upload::advance(db, claimed, token, page, mark, &mut counts, written)?,
-        // What a part of the past shows says nothing of the whole.
+        // A window of the past says nothing about the whole stream.
         None if claimed.kind == Kind::Backfill => {
             backfill::advance(db, claimed.run, &page.stream, &page.state)?;
         }
         None => {
-            judge(db, claimed, token, page, &mut counts, written)?;
+            check_complete_pass(db, claimed, token, page, &mut counts, written)?;
             state::write(db, claimed.connector, &page.stream, &page.state)?;
         }
     }
     run::add_page(db, claimed.run, token, counts, page.window)
 }
 
-/// What a pass that is complete tells: whether the vendor has more, and what is gone.
-fn judge(
+/// Checks a complete pass over a stream: whether the vendor has more records, and which records were deleted there.
+fn check_complete_pass(
     db: &mut Db,
     claimed: &Claimed,
     token: Uuid,
@@ -209,9 +210,8 @@ fn judge(
     Ok(())
 }
 
-/// Commits of pages need not wait for the disk: rows, cursor and counters are lost together or kept together,
-/// and what a crash takes back is fetched again. The end of a run does wait, and everything before it is then
-/// on disk too.
+/// The COMMIT of pages need not wait for the disk: rows, cursor and counters are lost or kept together, and what a crash takes
+/// back is fetched again. The end of a run does wait, and everything before it is then on disk too.
 pub fn commit_without_waiting(db: &mut Db) -> Result<()> {
     db.run(
         "SELECT pg_catalog.set_config('synchronous_commit', 'off', true)",
@@ -220,8 +220,8 @@ pub fn commit_without_waiting(db: &mut Db) -> Result<()> {
     Ok(())
 }
 
-/// Finds the records that PostgreSQL refuses although they passed every check of ours (a trigger or constraint of the user's,
-/// say), and moves them to the rejected ones. True: some were found. Nothing is stored.
+/// Finds the records that PostgreSQL refuses although they passed all our checks, for instance by a user's trigger or
+/// constraint, and moves them to the rejected ones. True: some were found. Nothing is stored.
 pub fn reject_refused(claimed: &Claimed, page: &mut FetchedPage) -> Result<bool> {
     let mut refusals = Vec::new();
     let tried = bounded(TRIED_WITHIN, |db| {

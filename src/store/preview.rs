@@ -11,13 +11,13 @@ use super::run::Claimed;
 use super::{Db, bounded, fact, lock, metric, page, raw, uuid};
 use crate::error::{Error, Result};
 
-/// Days that a preview sums. More: a page of a long backfill keeps the worker. Fewer: metrics are left out.
+/// Most days that a preview sums. More: a page of many days keeps the worker busy. Fewer: metrics are left out.
 const MOST_DAYS: i32 = 1_000;
 
-/// Longest time for it. Longer: everybody's pages wait for one tenant's mapping. Shorter: a large page is not shown.
+/// Longest time for a preview. Longer: all other pages wait for one tenant's mapping. Shorter: a large page gets no preview.
 const TRIED_WITHIN: Duration = Duration::from_secs(2);
 
-/// What a page would bring. `None`: somebody else has the lock of the tenant's facts.
+/// What a page would store. `None`: another session has the lock of the tenant's facts.
 pub fn of_page(claimed: &Claimed, fetched: &mut FetchedPage) -> Result<Option<Value>> {
     let mut report = None;
     let mut tried = bounded(TRIED_WITHIN, |db| {
@@ -51,7 +51,7 @@ fn roll_back(
     let deleted = raw::delete(db, claimed, &fetched.deleted, Some(&mut written))?;
     let unmapped = fact::derive(db, claimed.connector, claimed.run, &written)?;
     metric::settle(db, claimed.tenant, MOST_DAYS)?;
-    // What a constraint puts off until COMMIT, which does not come, is asked for now.
+    // Deferred constraints are checked now, because there is no COMMIT.
     db.run("SET CONSTRAINTS ALL IMMEDIATE", &[])?;
     let ids: Vec<&str> = records.iter().map(|record| record.id.as_str()).collect();
     let rows = db.run(

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use connector_service_core::record::{RAW_KEPT, Rejected};
 
-use super::words::words;
+use super::storable::storable;
 use super::{Db, uuid};
 use crate::error::Result;
 use crate::store::run::Claimed;
@@ -14,21 +14,23 @@ const BATCH_ROWS: usize = 1_000;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// One rejected record, and how often it is there.
-struct Met<'a> {
+struct Counted<'a> {
     record: &'a Rejected,
     times: i64,
 }
 
-/// Keeps every rejected record of a page; one that was met before counts its occurrences.
+/// Stores every rejected record of a page. A record that was seen before counts its occurrences.
 pub fn add(db: &mut Db, claimed: &Claimed, stream: &str, rejected: &[Rejected]) -> Result<()> {
-    // Each once: a row that is written twice in a transaction is looked for behind all that it was before.
-    let mut met: HashMap<[u8; 16], Met> = HashMap::new();
+    // Each record once: a row that is updated again and again in a transaction becomes slow to find.
+    let mut met: HashMap<[u8; 16], Counted> = HashMap::new();
     for record in rejected {
-        let met = met.entry(record.hash).or_insert(Met { record, times: 0 });
+        let met = met
+            .entry(record.hash)
+            .or_insert(Counted { record, times: 0 });
         (met.record, met.times) = (record, met.times + 1);
     }
-    // In one order, whoever writes.
-    let mut met: Vec<Met> = met.into_values().collect();
+    // In a fixed order, so that two transactions cannot deadlock.
+    let mut met: Vec<Counted> = met.into_values().collect();
     met.sort_unstable_by_key(|met| met.record.hash);
     let mut rest = met.as_slice();
     while !rest.is_empty() {
@@ -49,12 +51,12 @@ fn kept(record: &Rejected) -> &[u8] {
     record.raw.get(..RAW_KEPT).unwrap_or(&record.raw)
 }
 
-fn write(db: &mut Db, claimed: &Claimed, stream: &str, batch: &[Met]) -> Result<()> {
+fn write(db: &mut Db, claimed: &Claimed, stream: &str, batch: &[Counted]) -> Result<()> {
     let of = || batch.iter().map(|met| met.record);
-    let id = |r: &Rejected| r.id.as_deref().map(|id| words(bounded(id)).into_owned());
+    let id = |r: &Rejected| r.id.as_deref().map(|id| storable(bounded(id)).into_owned());
     let ids: Vec<Option<String>> = of().map(id).collect();
     let reasons: Vec<&str> = of().map(|r| r.reason.word()).collect();
-    let details: Vec<String> = of().map(|r| words(&r.detail).into_owned()).collect();
+    let details: Vec<String> = of().map(|r| storable(&r.detail).into_owned()).collect();
     let raws: Vec<&[u8]> = of().map(kept).collect();
     let hashes: Vec<&[u8]> = of().map(|r| r.hash.as_slice()).collect();
     let times: Vec<i64> = batch.iter().map(|met| met.times).collect();

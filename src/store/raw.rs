@@ -1,9 +1,8 @@
 //! `raw_connector_data`: the write path, where almost all of a sync's time goes.
 //!
-//! What need not be done is not done. A record whose hash is stored already does not become jsonb at all. A
-//! stream that turned out to be new is not searched for known records. A record that is not stored yet is
-//! inserted plainly: ON CONFLICT would probe the index twice and write a second WAL record for each row. And
-//! `raw_id` is made in time order, so that its index grows at one end.
+//! It avoids needless work. A record whose hash is stored already is not converted to jsonb at all. A stream that turned out to
+//! be new is not searched for known records. A new record is inserted without ON CONFLICT, which would probe the index twice
+//! and write a second WAL record for each row. And `raw_id` grows with time, so that its index grows at one end.
 
 use std::collections::HashMap;
 
@@ -19,7 +18,7 @@ use crate::fault;
 const BATCH_ROWS: usize = 1_000;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// `raw_id` of what a transaction stored: its facts follow.
+/// The `raw_id` of the rows that a transaction stored and whose facts are to be derived.
 #[derive(Default)]
 pub struct Written {
     pub new: Vec<pgrx::Uuid>,
@@ -31,7 +30,7 @@ pub struct Written {
 /// same record meanwhile, the plain insert fails with [`Error::is_duplicate`]: nothing is stored, and the
 /// caller tries again with `search` set.
 ///
-/// `written` takes what was written, as processed; without it the rows wait for somebody else to process them.
+/// With `written` the rows are stored as processed and their ids are added to it. Without it they are stored as unprocessed.
 pub fn store(
     db: &mut Db,
     claimed: &Claimed,
@@ -46,14 +45,14 @@ pub fn store(
     let mut known = Vec::new();
     if *search {
         let stored = look_up(db, claimed, &latest)?;
-        // A page of new records in a stream that had known ones: the rest is likely new as well.
+        // If a page has only new records, the next pages of the stream are likely new too.
         *search = !stored.is_empty() || latest.is_empty();
         let mut stored = stored.into_iter().peekable();
         for (record, position) in latest.into_iter().zip(1..) {
             match stored.next_if(|found| found.abs() == position) {
                 None => new.push(record),
                 Some(found) if found < 0 => known.push(record),
-                // Stored with this very text.
+                // Stored with the same text.
                 Some(_) => {}
             }
         }
@@ -112,8 +111,8 @@ fn look_up(db: &mut Db, claimed: &Claimed, records: &[&Record]) -> Result<Vec<i6
     Ok(rows.get(0, 1)?.unwrap_or_default())
 }
 
-/// Marks records as gone at the source: the rows stay, and count no more. What is not stored, or gone already, needs
-/// nothing.
+/// Marks records as deleted at the source: the rows stay, but no longer count. Records that are not stored, or marked already,
+/// are left alone.
 pub fn delete(
     db: &mut Db,
     claimed: &Claimed,
@@ -153,17 +152,17 @@ fn gone(rows: &Rows, written: Option<&mut Written>) -> Result<u64> {
     Ok(rows.count)
 }
 
-/// What became of the records that a complete pass over a whole stream did not show.
+/// What happened to the records that a complete pass over a whole stream did not contain.
 pub enum Missing {
     Deleted(u64),
-    /// So many of so many are missing that it is more likely that the source did not show everything.
+    /// So many records of so many are missing that the source probably did not return everything.
     Doubtful(i64, i64),
 }
 
-/// Up to so many missing records are believed, whatever their share.
+/// Up to so many missing records count as deletions, whatever their share.
 const FEW: i64 = 10;
 
-/// Marks the records of a stream that are not among `shown` (the hashes of their ids) as gone.
+/// Marks the records of a stream as deleted that are not among `shown` (the hashes of ids).
 pub fn delete_others(
     db: &mut Db,
     claimed: &Claimed,
@@ -201,7 +200,7 @@ pub fn delete_others(
     )?))
 }
 
-/// Marks rows as gone; returns how many.
+/// Marks rows as deleted; returns how many.
 pub fn mark_deleted(
     db: &mut Db,
     claimed: &Claimed,
@@ -222,8 +221,8 @@ pub fn mark_deleted(
     gone(&rows, written)
 }
 
-// unnest stands in the SELECT list and not in FROM, where PostgreSQL would first copy every array into a
-// tuplestore. Pages that are fetched tell no times: then there is no array of them.
+// unnest is in the SELECT list and not in FROM, where PostgreSQL would first copy every array into a tuplestore. Fetched pages
+// have no times, so there is no array of them.
 macro_rules! insert {
     ($on_conflict:literal) => {
         concat!(
@@ -239,7 +238,7 @@ macro_rules! insert {
 
 const INSERT: &str = insert!("");
 
-/// By the index of the conflict, whatever the planner knows of the table.
+/// ON CONFLICT uses the index whatever statistics the planner has.
 const UPDATE: &str = insert!(
     "ON CONFLICT (connector_id, source_record_id) DO UPDATE
      SET data = excluded.data, content_hash = excluded.content_hash, stream = excluded.stream,
@@ -249,8 +248,8 @@ const UPDATE: &str = insert!(
      RETURNING r.raw_id"
 );
 
-/// Runs one of the two statements; returns how many rows it wrote, and their `raw_id`. (Of the plain insert: of
-/// all rows it was given. A trigger of the user's may leave some out, and what is not there has no facts.)
+/// Runs one of the two statements; returns how many rows it wrote, and their `raw_id`. For the plain insert these are the ids
+/// of all given rows: a user's trigger may leave some out, but a row that does not exist gets no facts.
 fn write(
     db: &mut Db,
     sql: &'static str,
@@ -309,7 +308,7 @@ fn batches<'a, 'r>(mut rest: &'a [&'r Record]) -> impl Iterator<Item = &'a [&'r 
     })
 }
 
-/// Which of some records PostgreSQL refuses, by their positions from 1, and with what words. Each is tried alone; the caller
+/// The records that PostgreSQL refuses, by their positions from 1, and its messages. Each record is tried alone. The caller
 /// rolls everything back.
 pub fn refusals(
     db: &mut Db,

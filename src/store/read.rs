@@ -1,4 +1,4 @@
-//! What people and programs read through the gateway, with the rights of the tenant they read it for.
+//! What people and programs read through the gateway, with the rights of the tenant that they read it for.
 
 use chrono::{Datelike, NaiveDate};
 use pgrx::datum::Date;
@@ -7,11 +7,11 @@ use uuid::Uuid;
 use super::{Db, read_uuid, uuid};
 use crate::error::{Error, Result};
 
-/// Bytes of a page. Larger: whoever reads it slowly keeps much memory. Smaller: who wrote much into metrics.data is told to
-/// ask for less.
+/// Largest page in bytes. Larger: a slow client keeps much memory. Smaller: a tenant with much data in metrics.data must ask
+/// for smaller pages.
 const LARGEST_PAGE: i32 = 16 * 1024 * 1024;
 
-/// Raises what `get_metrics()` does for a metric type or a period that makes no sense.
+/// Raises the error of `get_metrics()` for an invalid metric type or period.
 pub fn check_period(
     db: &mut Db,
     tenant: Uuid,
@@ -30,8 +30,8 @@ pub fn check_period(
     Ok(())
 }
 
-/// A page of a tenant's metrics, as JSON: those behind the metric of `after`, at most `limit` of them. `next` names the last
-/// one while there are more. `None`: it is too large.
+/// A page of a tenant's metrics, as JSON: at most `limit` metrics, after the metric that `after` names. `next` names the last
+/// one if there are more. `None`: the page is too large.
 pub fn metrics(
     db: &mut Db,
     tenant: Uuid,
@@ -77,7 +77,7 @@ fn day(date: NaiveDate) -> Result<Date> {
     Date::new(date.year(), month, day).map_err(|_| Error::Spi(pgrx::spi::Error::InvalidPosition))
 }
 
-/// The tenants that a token opens, as JSON.
+/// The tenants that a token gives access to, as JSON.
 pub fn tenants(db: &mut Db, tenant: Option<Uuid>) -> Result<String> {
     let rows = db.run(
         "SELECT coalesce(jsonb_agg(jsonb_build_object('tenant_id', tenant_id, 'name', name, 'currency', currency, 'timezone', timezone) ORDER BY name, tenant_id), '[]')::text
@@ -124,14 +124,14 @@ SELECT jsonb_build_object(
             WHERE c.tenant_id = $1 AND o.replayed_at IS NULL GROUP BY o.connector_id, o.stream, o.reason_code
             ORDER BY max(o.last_seen_at) DESC LIMIT 100) AS q))::text";
 
-/// How it goes for a tenant, as JSON: up to 1000 connectors by name, those in trouble before the others where there are more;
-/// the latest 50 runs, newest first; up to 100 open alerts, worst first; up to 100 groups of quarantined records.
+/// The overview of a tenant, as JSON: up to 1000 connectors by name (if there are more, failing ones come first), the latest
+/// 50 runs, up to 100 open alerts (the worst first), and up to 100 groups of quarantined records.
 pub fn overview(db: &mut Db, tenant: Uuid) -> Result<String> {
     let rows = db.run(OVERVIEW, &[uuid(tenant).into()])?;
     rows.need(0, 1)
 }
 
-/// Closes an alert for good; false: there is none that is open.
+/// Resolves an alert; false: there is no such open alert.
 pub fn resolve(db: &mut Db, alert: Uuid) -> Result<bool> {
     let rows = db.run(
         "UPDATE @extschema@.data_quality_alerts SET resolved = true WHERE alert_id = $1 AND NOT resolved",
@@ -140,7 +140,7 @@ pub fn resolve(db: &mut Db, alert: Uuid) -> Result<bool> {
     Ok(rows.count > 0)
 }
 
-/// Whose an alert is.
+/// The tenant of an alert.
 pub fn tenant_of_alert(db: &mut Db, alert: Uuid) -> Result<Option<Uuid>> {
     let rows = db.run(
         "SELECT tenant_id FROM @extschema@.data_quality_alerts WHERE alert_id = $1",
@@ -149,7 +149,7 @@ pub fn tenant_of_alert(db: &mut Db, alert: Uuid) -> Result<Option<Uuid>> {
     Ok(rows.get(0, 1)?.map(read_uuid))
 }
 
-/// Tries quarantined records again, as `connector_service_replay()` does for whoever calls it; returns how many.
+/// Tries quarantined records again with `connector_service_replay()`, as the current role; returns how many succeeded.
 pub fn replay(db: &mut Db, connector: Uuid) -> Result<i64> {
     db.run(
         "SELECT @extschema@.connector_service_replay($1)",
@@ -158,7 +158,7 @@ pub fn replay(db: &mut Db, connector: Uuid) -> Result<i64> {
     .need(0, 1)
 }
 
-/// Queues a sync, as `connector_service_sync()` does for whoever calls it.
+/// Queues a sync with `connector_service_sync()`, as the current role.
 pub fn sync(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
     let rows = db.run(
         "SELECT @extschema@.connector_service_sync($1)",
@@ -167,7 +167,7 @@ pub fn sync(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
     Ok(rows.get(0, 1)?.map(read_uuid))
 }
 
-/// Takes a file, as `connector_service_upload()` does for whoever calls it.
+/// Stores a file with `connector_service_upload()`, as the current role.
 pub fn upload(db: &mut Db, connector: Uuid, file: &str, content: &[u8]) -> Result<Uuid> {
     let rows = db.run(
         "SELECT @extschema@.connector_service_upload($1, $2, $3)",

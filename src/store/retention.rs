@@ -1,15 +1,15 @@
-//! What is history, and goes when it is old enough.
+//! Deletes old runs, quarantined records and alerts.
 
 use std::time::Duration;
 
 use super::Db;
 use crate::error::Result;
 
-/// Rows of one transaction. More: a longer one, while pages wait. Fewer: more of them.
+/// Rows of one transaction. More: longer transactions. Fewer: more transactions.
 const ROWS_AT_ONCE: i64 = 2_000;
 
-/// Deletes runs that ended longer ago; true: there may be more. The last one of a connector of each kind stays, and so does
-/// one whose file is there.
+/// Deletes runs that ended longer ago than `kept`; true: there may be more. The last run of each kind of a connector stays, and
+/// so does a run whose file is still stored.
 pub fn of_runs(db: &mut Db, kept: Duration) -> Result<bool> {
     let rows = db.run(
         "DELETE FROM @extschema@.sync_runs WHERE run_id IN (
@@ -24,7 +24,7 @@ pub fn of_runs(db: &mut Db, kept: Duration) -> Result<bool> {
     Ok(rows.count == ROWS_AT_ONCE as u64)
 }
 
-/// Deletes quarantined records that were last met longer ago; true: there may be more.
+/// Deletes quarantined records that were last seen longer ago; true: there may be more.
 pub fn of_quarantine(db: &mut Db, kept: Duration) -> Result<bool> {
     let rows = db.run(
         "DELETE FROM @extschema@.quarantine WHERE quarantine_id IN (
@@ -35,7 +35,7 @@ pub fn of_quarantine(db: &mut Db, kept: Duration) -> Result<bool> {
     Ok(rows.count == ROWS_AT_ONCE as u64)
 }
 
-/// Deletes alerts that were resolved, and last met, longer ago; true: there may be more.
+/// Deletes alerts that were resolved, and last seen, longer ago; true: there may be more.
 pub fn of_alerts(db: &mut Db, kept: Duration) -> Result<bool> {
     let rows = db.run(
         "DELETE FROM @extschema@.data_quality_alerts WHERE alert_id IN (

@@ -1,4 +1,4 @@
-//! `sync_state`: where each stream stands.
+//! `sync_state`: the cursor of each stream.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::{Db, Rows, read_uuid, uuid};
 use crate::error::{Error, Result};
 
-/// The states of some connectors, by connector and stream. One that does not read as ours (a person edited
-/// it) is left out: the stream is then read from the start, which costs time and loses nothing.
+/// The cursors of some connectors, by connector and stream. One that cannot be parsed (a person edited it) is left out: the
+/// stream is then read from the start, which takes time but loses nothing.
 pub fn read(db: &mut Db, connectors: Vec<Uuid>) -> Result<HashMap<Uuid, HashMap<String, Stored>>> {
     let connectors: Vec<pgrx::Uuid> = connectors.into_iter().map(uuid).collect();
     let rows = db.run(
@@ -29,7 +29,7 @@ pub fn read(db: &mut Db, connectors: Vec<Uuid>) -> Result<HashMap<Uuid, HashMap<
     Ok(states)
 }
 
-/// A state and its age in seconds, from this column on.
+/// A cursor from this column, and its age from the next one.
 pub fn stored(rows: &Rows, row: u64, column: i32) -> Result<Option<Stored>> {
     let state = serde_json::from_str::<StreamState>(&rows.need::<String>(row, column)?);
     let age = Duration::try_from_secs_f64(rows.need(row, column + 1)?).unwrap_or_default();
@@ -47,7 +47,7 @@ pub fn write(db: &mut Db, connector: Uuid, stream: &str, state: &StreamState) ->
     Ok(())
 }
 
-/// The streams that have been read.
+/// The streams that have a cursor.
 pub fn streams(db: &mut Db, connector: Uuid) -> Result<Vec<String>> {
     let rows = db.run(
         "SELECT stream FROM @extschema@.sync_state WHERE connector_id = $1 ORDER BY stream",
@@ -56,7 +56,7 @@ pub fn streams(db: &mut Db, connector: Uuid) -> Result<Vec<String>> {
     (0..rows.count).map(|row| rows.need(row, 1)).collect()
 }
 
-/// Forgets where a stream stands.
+/// Deletes the cursor of a stream.
 pub fn forget(db: &mut Db, connector: Uuid, stream: &str) -> Result<()> {
     db.run(
         "DELETE FROM @extschema@.sync_state WHERE connector_id = $1 AND stream = $2",

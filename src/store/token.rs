@@ -1,11 +1,11 @@
-//! `gateway_tokens`: whom the gateway lets in.
+//! `gateway_tokens`: the tokens that the gateway accepts.
 
 use uuid::Uuid;
 
 use super::{Db, read_uuid};
 use crate::error::Result;
 
-/// What a token opens.
+/// What a token gives access to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
     /// `None`: every tenant.
@@ -28,7 +28,7 @@ impl Scope {
     }
 }
 
-/// Looks a token up by its hash; `None`: there is none, or it has expired.
+/// Looks a token up by its hash. `None`: there is no such token, or it has expired.
 pub fn find(db: &mut Db, hash: [u8; 32]) -> Result<Option<Grant>> {
     let rows = db.run(
         "SELECT tenant_id, scope, coalesce(last_used_at < now() - interval '1 hour', true) FROM @extschema@.gateway_tokens

@@ -1,4 +1,4 @@
-//! `uploads`: files until they are stored, and what of the records is theirs.
+//! `uploads`: files until they are stored, and which records came from which file.
 
 use std::collections::HashMap;
 
@@ -13,20 +13,20 @@ use super::{Db, read_uuid, run, uuid};
 use crate::error::{Error, Result, counted};
 use crate::fault;
 
-/// Bytes of a part. Larger: the worker answers later while it reads one. Smaller: more statements.
+/// Bytes of a part. Larger: the worker is busy for longer with one part. Smaller: more statements.
 const PART_BYTES: i32 = 1024 * 1024;
 
-/// Up to so many missing rows are believed, whatever their share.
+/// Up to so many missing rows count as a correction, whatever their share.
 const FEW: i64 = 10;
 
-/// What an upload has to know of its connector.
-pub struct Taker {
+/// The connector that an upload is for.
+pub struct UploadTarget {
     pub source: String,
     pub config: String,
     pub is_paused: bool,
 }
 
-pub fn taker(db: &mut Db, connector: Uuid) -> Result<Option<Taker>> {
+pub fn target(db: &mut Db, connector: Uuid) -> Result<Option<UploadTarget>> {
     let rows = db.run(
         "SELECT type, config::text, status = 'paused' FROM @extschema@.connectors WHERE connector_id = $1",
         &[uuid(connector).into()],
@@ -34,16 +34,17 @@ pub fn taker(db: &mut Db, connector: Uuid) -> Result<Option<Taker>> {
     let Some(source) = rows.get(0, 1)? else {
         return Ok(None);
     };
-    Ok(Some(Taker {
+    Ok(Some(UploadTarget {
         source,
         config: rows.need(0, 2)?,
         is_paused: rows.need(0, 3)?,
     }))
 }
 
-/// Keeps a file, and queues the run that stores it or looks at it.
+/// Stores a file, and queues the run that reads it.
 pub fn add(db: &mut Db, connector: Uuid, name: &str, content: &[u8], kind: Kind) -> Result<Uuid> {
-    // What is never gone on with: looks that are over, what this file takes the place of, and what nobody mended.
+    // Deletes files that will not be read again: of finished previews, of failed runs that this file replaces, and of runs
+    // that failed a week ago.
     db.run(
         "DELETE FROM @extschema@.uploads u USING @extschema@.sync_runs r
          WHERE u.connector_id = $1 AND u.stored_at IS NULL AND r.run_id = u.run_id
@@ -69,8 +70,8 @@ pub fn add(db: &mut Db, connector: Uuid, name: &str, content: &[u8], kind: Kind)
     Ok(run)
 }
 
-/// Queues the files of a connector again whose runs failed; returns the first run's id.
-pub fn again(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
+/// Queues the files of a connector whose runs failed again; returns the first run's id.
+pub fn queue_again(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
     let waiting = db.run(
         "SELECT u.upload_id FROM @extschema@.uploads u LEFT JOIN @extschema@.sync_runs r ON r.run_id = u.run_id
          WHERE u.connector_id = $1 AND u.stored_at IS NULL AND coalesce(r.state IN ('failed', 'cancelled') AND r.kind = 'upload', true)
@@ -91,7 +92,7 @@ pub fn again(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
     Ok(first)
 }
 
-/// The run of a connector's files that is queued or going, if there is one.
+/// The upload run of a connector that is queued or running, if there is one.
 pub fn active(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
     let rows = db.run(
         "SELECT run_id FROM @extschema@.sync_runs
@@ -137,7 +138,7 @@ pub fn part(db: &mut Db, run: Uuid, number: u64) -> Result<Option<Vec<u8>>> {
     rows.get(0, 1)
 }
 
-/// A run that looked at a file is over, and needs it no more.
+/// Deletes the file of a preview that has ended.
 pub fn forget(db: &mut Db, run: Uuid) -> Result<()> {
     db.run(
         "DELETE FROM @extschema@.uploads WHERE run_id = $1",
@@ -146,7 +147,7 @@ pub fn forget(db: &mut Db, run: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// Notes how far a file is stored; with its last page, what is gone by it.
+/// Records how far a file is stored. With its last page, records that the file replaces are marked as deleted.
 pub fn advance(
     db: &mut Db,
     claimed: &Claimed,
@@ -205,7 +206,7 @@ pub fn advance(
     Ok(())
 }
 
-/// Marks every record as gone that this file does not show, and forgets all other files.
+/// Marks every record as deleted that this file does not contain, and forgets all other files.
 fn delete_all_others(
     db: &mut Db,
     claimed: &Claimed,
@@ -236,7 +237,8 @@ fn delete_all_others(
     Ok(gone)
 }
 
-/// Marks the records as gone that a file of the same name showed and this one does not, unless another file does.
+/// Marks records as deleted that an earlier file of the same name contained and this one does not, unless a file with another
+/// name contains them.
 fn delete_corrected(
     db: &mut Db,
     claimed: &Claimed,
@@ -257,7 +259,7 @@ fn delete_corrected(
         return Ok(0);
     }
     let rows = db.run(
-        // Grouped, as above. What is of this file, or of one of another name, is shown.
+        // Grouped, as above. Rows of this file, or of a file with another name, count as shown.
         "SELECT count(*) FILTER (WHERE was_shown), array_agg(raw_id) FILTER (WHERE was_shown AND NOT is_shown AND raw_id IS NOT NULL)
          FROM (
             SELECT (array_agg(raw_id) FILTER (WHERE raw_id IS NOT NULL))[1] AS raw_id,
@@ -334,7 +336,7 @@ fn may_be_refused(
     Ok(is_kept)
 }
 
-/// Forgets the files that this one took the place of, with what of them could not be stored.
+/// Deletes the files that this one replaces, and their records in the quarantine.
 fn replace(db: &mut Db, claimed: &Claimed, upload: pgrx::Uuid, name: Option<&str>) -> Result<()> {
     db.run(
         "DELETE FROM @extschema@.uploads

@@ -1,7 +1,7 @@
-//! What was pushed, in `raw_connector_data`.
+//! Stores what webhooks deliver in `raw_connector_data`.
 //!
-//! An event is stored once: it is a repeat where its id is there already. A record takes the place of the one that is
-//! stored, unless it shows an older state: deliveries come in any order. Facts follow in the sync worker, which is woken.
+//! An event is stored once: a delivery with a known id is a repeat. A record replaces the stored one unless its state is older,
+//! because deliveries come in any order. The sync worker is woken, and has the facts derived.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use super::{Db, quarantine, raw, read_uuid, run, uuid};
 use crate::error::Result;
 use crate::fault;
 
-/// A connector that something was pushed to.
+/// A connector that webhooks are delivered to.
 pub struct Target {
     pub connector: Uuid,
     pub tenant: Uuid,
@@ -51,30 +51,30 @@ pub fn targets(db: &mut Db, ids: Vec<Uuid>) -> Result<(HashMap<Uuid, Target>, Da
     Ok((targets, now))
 }
 
-/// Of one stream, what several deliveries brought.
+/// What several deliveries contain of one stream.
 #[derive(Default)]
-struct Brought {
+struct Received {
     are_events: bool,
     records: HashMap<String, Record>,
     rejected: Vec<Rejected>,
 }
 
-/// Stores deliveries to one connector, and counts them in its run of this hour. Where a delivery says that there is more
-/// to be asked for, and it was no repeat, a sync is queued.
+/// Stores deliveries to one connector, and counts them in its run of this hour. If a delivery asks for a sync and is not a
+/// repeat, a sync is queued.
 pub fn store(db: &mut Db, target: &Target, deliveries: &[&Delivery]) -> Result<()> {
     let mut counts = Counts::default();
-    let mut streams: HashMap<&str, Brought> = HashMap::new();
+    let mut streams: HashMap<&str, Received> = HashMap::new();
     for delivery in deliveries {
-        let brought = streams.entry(&delivery.stream).or_default();
-        brought.are_events = delivery.are_events;
-        brought.rejected.extend(delivery.rejected.iter().cloned());
+        let received = streams.entry(&delivery.stream).or_default();
+        received.are_events = delivery.are_events;
+        received.rejected.extend(delivery.rejected.iter().cloned());
         for record in &delivery.records {
             counts.received += 1;
             counts.bytes += record.json.len() as u64;
-            match brought.records.get(&record.id) {
+            match received.records.get(&record.id) {
                 Some(there) if delivery.are_events || is_older(record.at, there.at) => {}
                 _ => {
-                    brought.records.insert(record.id.clone(), record.clone());
+                    received.records.insert(record.id.clone(), record.clone());
                 }
             }
         }
@@ -90,8 +90,8 @@ pub fn store(db: &mut Db, target: &Target, deliveries: &[&Delivery]) -> Result<(
         now: DateTime::default(),
         span: None,
     };
-    for (stream, brought) in streams {
-        let stored = put(db, &claimed, stream, brought)?;
+    for (stream, received) in streams {
+        let stored = store_stream(db, &claimed, stream, received)?;
         counts.inserted += stored.inserted;
         counts.updated += stored.updated;
         counts.quarantined += stored.quarantined;
@@ -100,7 +100,7 @@ pub fn store(db: &mut Db, target: &Target, deliveries: &[&Delivery]) -> Result<(
     let written = counts.inserted + counts.updated + counts.quarantined;
     counts.unchanged = counts.received - written;
     run::add_deliveries(db, claimed.run, deliveries.len() as u64, &counts)?;
-    // A repeat says nothing new. What names nothing that could be stored may still tell of something.
+    // A repeat is nothing new. A delivery without records may still announce a change.
     let is_new = counts.inserted + counts.quarantined > 0;
     let asks = |delivery: &&Delivery| delivery.asks && (is_new || delivery.records.is_empty());
     if deliveries.iter().any(asks) {
@@ -110,34 +110,39 @@ pub fn store(db: &mut Db, target: &Target, deliveries: &[&Delivery]) -> Result<(
     Ok(())
 }
 
-/// Whether a state is older than another one; where one of them tells no time it is not known, and the later one counts.
+/// Whether a state is older than another one. False if one of them has no time: then the later delivery counts.
 fn is_older(at: Option<DateTime<Utc>>, than: Option<DateTime<Utc>>) -> bool {
     at.zip(than).is_some_and(|(at, than)| at < than)
 }
 
-fn put(db: &mut Db, claimed: &Claimed, stream: &str, brought: Brought) -> Result<Counts> {
-    let mut records = brought.records;
+fn store_stream(
+    db: &mut Db,
+    claimed: &Claimed,
+    stream: &str,
+    received: Received,
+) -> Result<Counts> {
+    let mut records = received.records;
     let stored = stored(db, claimed, records.keys())?;
     let is_any = !stored.is_empty();
     for (id, at) in stored {
         let is_late = |record: &Record| is_older(record.at, at);
-        if brought.are_events || records.get(&id).is_some_and(is_late) {
+        if received.are_events || records.get(&id).is_some_and(is_late) {
             records.remove(&id);
         }
     }
     let records: Vec<Record> = records.into_values().collect();
-    // Of events what is stored is not among them any more.
-    let mut search = is_any && !brought.are_events;
+    // Events that are stored already were removed above.
+    let mut search = is_any && !received.are_events;
     let mut counts = raw::store(db, claimed, stream, &records, &mut search, None)?;
     if counts.unchanged > 0 {
         note_times(db, claimed, &records)?;
     }
-    quarantine::add(db, claimed, stream, &brought.rejected)?;
-    counts.quarantined = brought.rejected.len() as u64;
+    quarantine::add(db, claimed, stream, &received.rejected)?;
+    counts.quarantined = received.rejected.len() as u64;
     Ok(counts)
 }
 
-/// The same content with a later time, or the first one that is told: what is older is late from here on.
+/// Stores the later time of records whose content is unchanged, so that older states are recognised from now on.
 fn note_times(db: &mut Db, claimed: &Claimed, records: &[Record]) -> Result<()> {
     let timed = || {
         records
@@ -150,7 +155,7 @@ fn note_times(db: &mut Db, claimed: &Claimed, records: &[Record]) -> Result<()> 
         return Ok(());
     }
     db.run(
-        "UPDATE @extschema@.raw_connector_data r SET source_version = told.at
+        "UPDATE @extschema@.raw_connector_data r SET source_version = newer.at
          FROM (
             SELECT stored.raw_id, page.at
             FROM (SELECT unnest($2) AS id, 'epoch'::timestamptz + unnest($3) * interval '1 microsecond' AS at) AS page
@@ -158,8 +163,8 @@ fn note_times(db: &mut Db, claimed: &Claimed, records: &[Record]) -> Result<()> 
                 SELECT known.raw_id, known.source_version FROM @extschema@.raw_connector_data known
                 WHERE known.connector_id = $1 AND known.source_record_id = page.id
                 OFFSET 0) AS stored
-            WHERE stored.source_version IS DISTINCT FROM page.at) AS told
-         WHERE r.raw_id = told.raw_id",
+            WHERE stored.source_version IS DISTINCT FROM page.at) AS newer
+         WHERE r.raw_id = newer.raw_id",
         &[
             uuid(claimed.connector).into(),
             ids.into(),
@@ -177,7 +182,7 @@ fn stored<'a>(
     ids: impl Iterator<Item = &'a String>,
 ) -> Result<Vec<(String, Option<DateTime<Utc>>)>> {
     let mut ids: Vec<&str> = ids.map(String::as_str).collect();
-    // Locked in one order, whoever locks.
+    // In a fixed order, so that two transactions cannot deadlock.
     ids.sort_unstable();
     // OFFSET 0 keeps the look-up a look-up: one probe of the index for each record, whatever the planner knows.
     let rows = db.run(

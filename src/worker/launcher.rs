@@ -1,9 +1,9 @@
-//! The launcher: one process for the server, which sees to it that every database with the extension has a
-//! sync worker, and a gateway where the settings name an address for it.
+//! The launcher: one process for the server. It makes sure that every database with the extension has a sync worker, and a
+//! gateway if the settings name an address for it.
 //!
-//! It is connected to no database, so it stands in nobody's way, and cannot see where the extension is. A
-//! database that it does not know gets a worker, which ends at once if there is nothing for it; CREATE
-//! EXTENSION asks for one. What it is asked only shortens the wait: it also looks around by itself.
+//! It is connected to no database, so it blocks no DROP DATABASE, but it cannot see which databases have the extension. A
+//! database that it does not know gets a worker, which ends at once if the extension is missing. CREATE EXTENSION asks for a
+//! worker; the launcher also checks all databases from time to time.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -18,18 +18,18 @@ use super::{SYNC_WORKER, upkeep};
 use crate::wait::Waiter;
 use crate::{board, gateway, guc, signals};
 
-/// How often the launcher looks around unasked. Longer: a database made from a template that has the extension
-/// waits longer for its worker. Shorter: a scan of pg_database more often.
-const LOOK_AROUND: Duration = Duration::from_secs(60);
+/// How often the launcher checks all databases. Longer: a database made from a template with the extension waits longer for
+/// its worker. Shorter: more scans of pg_database.
+const POLL_EVERY: Duration = Duration::from_secs(60);
 
-/// How long a database counts as having no extension. Shorter: a process start per database more often.
+/// How long a database counts as having no extension. Shorter: more processes are started for nothing.
 const BELIEVE_EMPTY: Duration = Duration::from_secs(15 * 60);
 
-/// First pause before a worker that ended is started again; doubled each time, up to [`LONGEST_PAUSE`].
+/// Pause before a worker that ended is started again. It doubles each time, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// A worker that lived this long did not fail at its start.
+/// A worker that ran for this long did not fail at its start.
 const HEALTHY: Duration = Duration::from_secs(30);
 
 pub fn register() {
@@ -64,26 +64,26 @@ pub extern "C-unwind" fn connector_service_launcher(_arg: pg_sys::Datum) {
     };
     let mut launcher = Launcher {
         known: HashMap::new(),
-        said: Said::default(),
+        logged: Said::default(),
     };
     loop {
         signals::answer();
-        let next = launcher.look_around();
+        let next = launcher.start_missing();
         waiter.sleep(next);
     }
 }
 
 struct Launcher {
-    /// By database and number of the worker.
+    /// What is known of the workers, by database and number.
     known: HashMap<(u32, i32), Known>,
-    said: Said,
+    logged: Said,
 }
 
 impl Launcher {
     /// Starts what is missing; returns how long there is nothing to do.
-    fn look_around(&mut self) -> Duration {
+    fn start_missing(&mut self) -> Duration {
         let now = Instant::now();
-        let (asked, empty) = board::take_news();
+        let (asked, empty) = board::take_requests();
         for database in empty {
             if let Some(known) = self.known.get_mut(&(database, 1)) {
                 *known = Known {
@@ -112,30 +112,30 @@ impl Launcher {
             })
         });
         board::keep_errands(|oid| databases.iter().any(|d| d.oid.to_u32() == oid));
-        let mut next = LOOK_AROUND;
+        let mut next = POLL_EVERY;
         for database in databases.iter().filter(|d| d.can_be_served) {
-            next = next.min(self.attend(database, 1, now));
-            // Where the first one has found something to do.
+            next = next.min(self.ensure_running(database, 1, now));
+            // The others are started only if the first worker stays, because the database has the extension.
             let is_served = self.known.get(&(database.oid.to_u32(), 1));
             if is_served.is_some_and(|known| known.worker.is_some()) {
                 for number in 2..=workers {
-                    next = next.min(self.attend(database, number, now));
+                    next = next.min(self.ensure_running(database, number, now));
                 }
                 let known = self.known.get(&(database.oid.to_u32(), board::UPKEEP));
                 let is_there = known.is_some_and(|known| known.worker.is_some());
                 if is_there || board::has_errands(database.oid) {
-                    next = next.min(self.attend(database, board::UPKEEP, now));
+                    next = next.min(self.ensure_running(database, board::UPKEEP, now));
                 }
                 if has_gateway(database) {
-                    next = next.min(self.attend(database, board::GATEWAY, now));
+                    next = next.min(self.ensure_running(database, board::GATEWAY, now));
                 }
             }
         }
         next
     }
 
-    /// Sees to one worker of one database; returns when it should be seen to again.
-    fn attend(
+    /// Starts one worker of one database if it does not run; returns how long until this should be checked again.
+    fn ensure_running(
         &mut self,
         Database { oid, name, .. }: &Database,
         number: i32,
@@ -153,7 +153,7 @@ impl Launcher {
             });
         if let Some(worker) = &known.worker {
             if !matches!(worker.pid(), Err(BackgroundWorkerStatus::Stopped)) {
-                return LOOK_AROUND;
+                return POLL_EVERY;
             }
             known.worker = None;
             known.pause = if now - known.since > HEALTHY {
@@ -166,7 +166,7 @@ impl Launcher {
         if now < known.not_before {
             return known.not_before - now;
         }
-        if board::held(database.to_u32()) {
+        if board::is_blocked(database.to_u32()) {
             return FIRST_PAUSE;
         }
         let (process, function) = match number {
@@ -189,25 +189,25 @@ impl Launcher {
                 known.worker = Some(worker);
                 known.since = now;
                 let thing = (NO_SLOT, format!("database \"{name}\""));
-                if self.said.over(&thing, now).is_some() {
+                if self.logged.over(&thing, now).is_some() {
                     log!(
                         "connector_service found a background worker slot for {}",
                         thing.1
                     );
                 }
-                LOOK_AROUND
+                POLL_EVERY
             }
             Err(_) => {
                 known.not_before = now + Duration::from_secs(5);
-                self.remind(name, now);
+                self.log_no_slot(name, now);
                 Duration::from_secs(5)
             }
         }
     }
 
-    fn remind(&mut self, database: &str, now: Instant) {
+    fn log_no_slot(&mut self, database: &str, now: Instant) {
         let thing = (NO_SLOT, format!("database \"{database}\""));
-        if self.said.trouble(thing, "", now).is_some() {
+        if self.logged.trouble(thing, "", now).is_some() {
             ereport!(
                 PgLogLevel::WARNING,
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
@@ -229,7 +229,7 @@ pub struct Database {
     pub can_be_served: bool,
 }
 
-/// All databases, from the shared catalog. Needs no connection to any of them.
+/// All databases, from the shared catalog. This needs no connection to a database.
 fn databases() -> Vec<Database> {
     // SAFETY: outside of a transaction, in a process that answers errors by ending.
     unsafe { pg_sys::StartTransactionCommand() };
@@ -239,7 +239,7 @@ fn databases() -> Vec<Database> {
     databases
 }
 
-/// The same within a transaction.
+/// All databases, from the shared catalog, within a transaction.
 pub fn scan_databases() -> Vec<Database> {
     let mut databases = Vec::new();
     // SAFETY: a catalog scan as PostgreSQL's own launchers do it; the rows are of the catalog's type and are

@@ -1,8 +1,8 @@
-//! A bound on the memory of one unit of work, whose excess is PostgreSQL's ERROR and not the end of a process.
+//! A limit for the memory of one unit of work. Exceeding it raises an ERROR and does not end the process.
 //!
-//! PostgreSQL answers an allocation that fails with "out of memory" (53200) and rolls back; Rust answers it by ending the
-//! process, which restarts the server. So the limit is the kernel's, on the data of this process, and a failing allocation
-//! of Rust's lifts it and has the statement cancelled.
+//! When an allocation fails, PostgreSQL raises "out of memory" (53200) and rolls back, but Rust aborts the process, which
+//! restarts the server. The limit is therefore set in the kernel, for the data of this process. If an allocation of Rust
+//! fails, the limit is lifted and the statement is cancelled.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,17 +12,17 @@ use pgrx::pg_sys;
 #[global_allocator]
 static ALLOCATOR: Lifting = Lifting;
 
-/// The system's allocator, for which no limit of ours counts.
+/// The system's allocator, which lifts our limit when an allocation fails.
 struct Lifting;
 
 static IS_LIMITED: AtomicBool = AtomicBool::new(false);
 static WAS_LIFTED: AtomicBool = AtomicBool::new(false);
 
-/// In force until it is dropped. For a process with one thread.
+/// A limit that is in force until it is dropped. For a process with one thread.
 pub struct Limit(());
 
 impl Limit {
-    /// This process may take so many bytes more than it has.
+    /// Lets this process allocate so many bytes more than it has.
     pub fn set(bytes: u64) -> Limit {
         WAS_LIFTED.store(false, Ordering::Relaxed);
         if let Some(now) = data() {
@@ -32,7 +32,7 @@ impl Limit {
         Limit(())
     }
 
-    /// Whether more was asked for, where PostgreSQL did not find it out itself.
+    /// Whether an allocation of Rust exceeded the limit. Those of PostgreSQL raise an ERROR.
     pub fn was_exceeded(&self) -> bool {
         WAS_LIFTED.load(Ordering::Relaxed)
     }
@@ -44,7 +44,7 @@ impl Drop for Limit {
     }
 }
 
-/// True: there was a limit.
+/// Lifts the limit. True: there was one.
 fn lift() -> bool {
     let was_limited = IS_LIMITED.swap(false, Ordering::Relaxed);
     if was_limited {
@@ -53,7 +53,7 @@ fn lift() -> bool {
     was_limited
 }
 
-/// `None`: as far as the administrator of the machine allows.
+/// Sets the kernel's soft limit. `None`: as high as the hard limit allows.
 fn set_soft_limit(bytes: Option<u64>) {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
@@ -70,7 +70,7 @@ fn set_soft_limit(bytes: Option<u64>) {
     }
 }
 
-/// The bytes that the limit counts. `None` where the kernel does not tell: then there is no limit.
+/// The bytes that the limit counts. `None`: the kernel does not tell, so no limit is set.
 fn data() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split(' ').nth(5)?.trim().parse().ok()?;
@@ -79,7 +79,7 @@ fn data() -> Option<u64> {
     Some(pages * u64::try_from(page).ok()?)
 }
 
-/// Tries once more without the limit, and has the statement that asks for so much cancelled.
+/// Tries a failed allocation again without the limit, and has the running statement cancelled.
 fn retry(allocate: impl Fn() -> *mut u8) -> *mut u8 {
     let allocated = allocate();
     if !allocated.is_null() || !lift() {

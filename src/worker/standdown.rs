@@ -1,8 +1,8 @@
-//! Out of the way: commands that need a database for themselves find its worker gone.
+//! Stops the workers of a database for commands that need the database for themselves.
 //!
-//! DROP DATABASE, RENAME, SET TABLESPACE and CREATE DATABASE ... TEMPLATE fail while anybody is connected, and
-//! the worker always is. A hook on utility commands sends it away first; a hold on the board keeps it away until
-//! the command has ended, however it ends.
+//! DROP DATABASE, RENAME, SET TABLESPACE and CREATE DATABASE ... TEMPLATE fail while anybody is connected, and the worker
+//! always is. A hook on utility commands stops it first. A block on the board keeps it from coming back until the command has
+//! ended, in whatever way.
 
 use std::ffi::CStr;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use super::launcher::{Database, scan_databases};
 use crate::board;
 use crate::wait::Waiter;
 
-/// How long a command waits for the worker to be gone; then PostgreSQL's own error says that it is not.
+/// How long a command waits for the workers to end. After that PostgreSQL raises its own error.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 static mut NEXT: pg_sys::ProcessUtility_hook_type = None;
@@ -44,10 +44,9 @@ mod plain {
     }
 }
 
-/// Every utility command of every session comes through here, so an ERROR must pass as it is, with its
-/// constraint name and position. There is no guard for that reason: what may raise jumps over this frame, which
-/// owns nothing. Nothing here runs after the command either: a hold ends with the statement or its transaction,
-/// by callbacks of PostgreSQL's that an ERROR calls too.
+/// Every utility command of every session comes through here, so an ERROR must pass unchanged, with its constraint name and
+/// position. Therefore there is no guard: an ERROR jumps over this frame, which owns nothing. Nothing here runs after the
+/// command either: a block ends with the statement or its transaction, by callbacks that PostgreSQL calls after an ERROR too.
 #[allow(clippy::too_many_arguments)]
 unsafe extern "C-unwind" fn process_utility(
     statement: *mut pg_sys::PlannedStmt,
@@ -80,7 +79,7 @@ unsafe extern "C-unwind" fn process_utility(
     }
 }
 
-/// Does what a command needs before it runs. Here is the guard: an ERROR that is raised while it waits becomes an
+/// Does what a command needs before it runs. This function has the guard: an ERROR that is raised while it waits becomes an
 /// ERROR of the command, after everything that Rust owns was dropped.
 #[pg_guard]
 unsafe extern "C-unwind" fn prepare(
@@ -94,7 +93,7 @@ unsafe extern "C-unwind" fn prepare(
             let alone = context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL
                 && !unsafe { pg_sys::IsTransactionBlock() };
             if alone || !needs.alone {
-                send_worker_away(&name, needs);
+                stop_workers(&name, needs);
             }
         }
         Effect::MayChangeExtension => board::wake_workers_at_commit(),
@@ -109,16 +108,16 @@ enum Effect {
         name: String,
         needs: Needs,
     },
-    /// The extension may be gone after it, or another version of it be there.
+    /// The command may drop the extension, or change its version.
     MayChangeExtension,
 }
 
-/// What PostgreSQL asks of such a command. One that is refused anyway sends nobody away.
+/// What PostgreSQL requires of such a command. For a command that is refused anyway no worker is stopped.
 #[derive(Clone, Copy)]
 struct Needs {
-    /// Refused within a transaction block or a function.
+    /// The command is refused within a transaction block or a function.
     alone: bool,
-    /// Refused from within the database itself.
+    /// The command is refused from within the database itself.
     elsewhere: bool,
 }
 
@@ -192,16 +191,16 @@ unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*mut pg_sys:
     }
 }
 
-/// Ends the workers of a database and keeps them from coming back until the command has ended. Only for those who may
-/// carry such a command out: everybody else's fails by itself.
-fn send_worker_away(name: &str, needs: Needs) {
+/// Ends the workers of a database and keeps them from coming back until the command has ended. Only for roles that may run such
+/// a command: for any other role the command fails by itself.
+fn stop_workers(name: &str, needs: Needs) {
     // SAFETY: a session is always in a transaction when it runs a utility command that reads catalogs.
     if !unsafe { pg_sys::IsTransactionState() } {
         return;
     }
     let Some(database) = scan_databases()
         .into_iter()
-        .find(|d| d.name == name && may_command(d))
+        .find(|d| d.name == name && may_alter(d))
     else {
         return;
     };
@@ -209,23 +208,23 @@ fn send_worker_away(name: &str, needs: Needs) {
     if needs.elsewhere && database.oid == unsafe { pg_sys::MyDatabaseId } {
         return;
     }
-    board::hold(database.oid);
-    board::look_around_at_commit();
+    board::block_workers(database.oid);
+    board::wake_launcher_at_commit();
     let Ok(mut waiter) = Waiter::new() else {
         return;
     };
     let deadline = Instant::now() + LONGEST_WAIT;
-    let mut told = Vec::new();
+    let mut signalled = Vec::new();
     loop {
         let workers = board::workers(database.oid);
         if workers.is_empty() || Instant::now() > deadline {
             return;
         }
         for (_, pid) in workers {
-            if !told.contains(&pid) {
+            if !signalled.contains(&pid) {
                 // SAFETY: the pid of a process of this server, which takes SIGTERM as an order to end.
                 unsafe { libc::kill(pid, libc::SIGTERM) };
-                told.push(pid);
+                signalled.push(pid);
             }
         }
         pgrx::check_for_interrupts!();
@@ -233,7 +232,7 @@ fn send_worker_away(name: &str, needs: Needs) {
     }
 }
 
-fn may_command(database: &Database) -> bool {
+fn may_alter(database: &Database) -> bool {
     // SAFETY: plain look-ups in caches of roles.
     unsafe { pg_sys::superuser() || pg_sys::has_privs_of_role(pg_sys::GetUserId(), database.owner) }
 }

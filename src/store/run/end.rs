@@ -1,4 +1,4 @@
-//! A run ends, or goes back to the queue.
+//! How a run ends, or goes back to the queue.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::read_pairs;
 use crate::error::{Error, Result};
-use crate::store::words::words;
+use crate::store::storable::storable;
 use crate::store::{Db, read_uuid, uuid};
 
 pub fn succeed(db: &mut Db, run: Uuid, token: Uuid) -> Result<()> {
@@ -35,7 +35,7 @@ pub fn fail(db: &mut Db, run: Uuid, token: Uuid, failure: &Failure, wait: Durati
             uuid(run).into(),
             uuid(token).into(),
             failure.code.word().into(),
-            (&*words(&failure.message)).into(),
+            (&*storable(&failure.message)).into(),
             wait.as_secs_f64().into(),
         ],
     )?;
@@ -46,7 +46,7 @@ pub fn fail(db: &mut Db, run: Uuid, token: Uuid, failure: &Failure, wait: Durati
     }
 }
 
-/// Ends a run that is queued or going, and returns whose it was. `None`: it had ended already, or is not known.
+/// Cancels a run that is queued or running, and returns its connector. `None`: it had already ended, or does not exist.
 pub fn cancel(db: &mut Db, run: Uuid) -> Result<Option<Uuid>> {
     let rows = db.run(
         "UPDATE @extschema@.sync_runs
@@ -58,7 +58,7 @@ pub fn cancel(db: &mut Db, run: Uuid) -> Result<Option<Uuid>> {
     Ok(rows.get(0, 1)?.map(read_uuid))
 }
 
-/// A run that cannot be taken up fails. Returns whether it was a sync.
+/// Fails a run that cannot be started. Returns whether it was a sync.
 pub fn refuse(db: &mut Db, run: Uuid, failure: &Failure) -> Result<bool> {
     let rows = db.run(
         "UPDATE @extschema@.sync_runs
@@ -74,9 +74,9 @@ pub fn refuse(db: &mut Db, run: Uuid, failure: &Failure) -> Result<bool> {
     Ok(rows.get(0, 1)?.unwrap_or(false))
 }
 
-/// Gives a run back to the queue until a pause is over: one that the vendor wants, or one after a failure that it may
-/// survive. It goes on where it was committed. False: it has waited for too long by now, and is to fail. A file or a
-/// window of a backfill has time: nothing comes after it that would do the same.
+/// Gives a run back to the queue until a pause is over. The vendor wants the pause, or it follows a failure that may pass. The
+/// run then continues where it committed. False: it has waited too long, and must fail. Uploads and backfill windows may
+/// wait for any time: no later run does their work.
 pub fn postpone(
     db: &mut Db,
     run: Uuid,
@@ -94,7 +94,7 @@ pub fn postpone(
         &[
             uuid(run).into(),
             uuid(token).into(),
-            (&*words(&failure.message)).into(),
+            (&*storable(&failure.message)).into(),
             wait.as_secs_f64().into(),
             failure.code.word().into(),
         ],
@@ -120,7 +120,7 @@ pub fn failures(db: &mut Db, run: Uuid) -> Result<u32> {
     Ok(rows.get::<i32>(0, 1)?.unwrap_or(0).unsigned_abs())
 }
 
-/// Ends the syncs of connectors that were paused, and gives their backfills back to the queue.
+/// Cancels the syncs of connectors that were paused, and gives their backfills back to the queue.
 pub fn end_paused(db: &mut Db, runs: Vec<Uuid>, token: Uuid) -> Result<()> {
     let runs: Vec<pgrx::Uuid> = runs.into_iter().map(uuid).collect();
     db.run(
@@ -136,7 +136,7 @@ pub fn end_paused(db: &mut Db, runs: Vec<Uuid>, token: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// Of which workers runs are going, those of this life of this worker aside.
+/// The workers that have running runs, without the runs of this worker's current process.
 pub fn workers_of_others(db: &mut Db, token: Uuid) -> Result<Vec<i32>> {
     let rows = db.run(
         "SELECT DISTINCT coalesce(worker, 1) FROM @extschema@.sync_runs WHERE state = 'running' AND token IS DISTINCT FROM $1",
@@ -145,7 +145,8 @@ pub fn workers_of_others(db: &mut Db, token: Uuid) -> Result<Vec<i32>> {
     (0..rows.count).map(|row| rows.need(row, 1)).collect()
 }
 
-/// The runs that earlier lives of a worker left behind, and their connectors, where [`requeue_orphans`] is refused as a whole.
+/// The runs that earlier processes of a worker left behind, and their connectors. For use when [`requeue_orphans`] fails for
+/// all of them.
 pub fn orphans(db: &mut Db, worker: i32, token: Uuid) -> Result<Vec<(Uuid, Uuid)>> {
     let rows = db.run(
         "SELECT run_id, connector_id FROM @extschema@.sync_runs
@@ -155,9 +156,9 @@ pub fn orphans(db: &mut Db, worker: i32, token: Uuid) -> Result<Vec<(Uuid, Uuid)
     read_pairs(&rows)
 }
 
-/// Gives every run that earlier lives of a worker left behind back to the queue. Exact, because the caller holds the
-/// lock that a living worker of this number would hold, and is itself the life of this `token`. A run that ended
-/// `most_attempts` workers is not taken up again. What another session has locked is left for the next time.
+/// Gives every run that earlier processes of a worker left behind back to the queue. This is exact: the caller holds the lock
+/// that a living worker of this number would hold, and its own runs have `token`. A run during which `most_attempts` workers
+/// ended is not started again. Rows that another session has locked are left for the next time.
 pub fn requeue_orphans(
     db: &mut Db,
     worker: i32,
@@ -178,7 +179,7 @@ pub fn requeue_orphans(
         &[
             worker.into(),
             failure.code.word().into(),
-            (&*words(&failure.message)).into(),
+            (&*storable(&failure.message)).into(),
             most_attempts.into(),
             uuid(token).into(),
             only.map(uuid).into(),

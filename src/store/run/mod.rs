@@ -1,8 +1,8 @@
-//! `sync_runs`: from queued to its end.
+//! `sync_runs`: the life of a run, from the queue to its end.
 //!
 //! A run that is running belongs to one worker by its fencing token. Every write of the worker names run, token
-//! and the state `running`; where that finds no row, the run was cancelled, deleted or taken, and the whole
-//! transaction is undone.
+//! and the state `running`; if no row matches, the run was cancelled, deleted or taken, and the whole
+//! transaction is rolled back.
 
 mod end;
 mod progress;
@@ -30,7 +30,7 @@ pub struct Claimed {
     pub config: String,
     pub credentials: String,
     pub now: DateTime<Utc>,
-    /// Of a backfill.
+    /// The time span of a backfill window.
     pub span: Option<Span>,
 }
 
@@ -42,7 +42,7 @@ pub enum Kind {
     Upload,
     Check,
     Preview,
-    /// What was pushed within an hour. Never queued.
+    /// Counts what webhooks delivered within an hour. Never queued.
     Webhook,
 }
 
@@ -58,7 +58,7 @@ impl Kind {
         }
     }
 
-    /// What other parts queue is taken for a sync.
+    /// Reads a word; any other word is a sync.
     fn read(word: &str) -> Kind {
         match word {
             "backfill" => Kind::Backfill,

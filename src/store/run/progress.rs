@@ -8,7 +8,7 @@ use connector_service_core::record::Window;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::store::words::{in_words, words};
+use crate::store::storable::{storable, storable_json};
 use crate::store::{Db, read_uuid, uuid};
 
 /// What a page adds to its run.
@@ -23,7 +23,7 @@ pub struct Counts {
     pub bytes: u64,
 }
 
-/// Adds a page to its run; fails with [`Error::Fenced`] if the run is not this worker's any more.
+/// Adds a page to its run; fails with [`Error::Fenced`] if the run no longer belongs to this worker.
 pub fn add_page(db: &mut Db, run: Uuid, token: Uuid, counts: Counts, window: Window) -> Result<()> {
     let n = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let micros = |at: DateTime<Utc>| at.timestamp_micros() as f64 / 1e6;
@@ -56,7 +56,7 @@ pub fn add_page(db: &mut Db, run: Uuid, token: Uuid, counts: Counts, window: Win
     }
 }
 
-/// Adds what a mapping could not read to a run of which this transaction stored a page.
+/// Adds records that a mapping could not read to a run of which this transaction stored a page.
 pub fn add_unmapped(db: &mut Db, run: Uuid, unmapped: u64) -> Result<()> {
     db.run(
         "UPDATE @extschema@.sync_runs SET unmapped = unmapped + $2 WHERE run_id = $1",
@@ -68,7 +68,7 @@ pub fn add_unmapped(db: &mut Db, run: Uuid, unmapped: u64) -> Result<()> {
     Ok(())
 }
 
-/// The run that counts what is pushed to a connector in this hour. It has ended whenever one looks: nothing of it is open.
+/// The run that counts the webhooks of a connector in this hour. It always has the state of a run that has ended.
 pub fn of_webhooks(db: &mut Db, connector: Uuid) -> Result<Uuid> {
     let rows = db.run(
         "WITH latest AS (
@@ -82,7 +82,7 @@ pub fn of_webhooks(db: &mut Db, connector: Uuid) -> Result<Uuid> {
          SELECT run_id FROM latest UNION ALL SELECT run_id FROM made",
         &[uuid(connector).into()],
     )?;
-    // Deleted meanwhile.
+    // No row: the connector was deleted meanwhile.
     let run = rows.get(0, 1)?.map(read_uuid);
     run.ok_or(Error::UnknownConnector(connector))
 }
@@ -110,10 +110,11 @@ pub fn add_deliveries(db: &mut Db, run: Uuid, deliveries: u64, counts: &Counts) 
     Ok(())
 }
 
-/// What a run waits for whose records are stored, while the upkeep process derives and sums.
+/// What a run waits for when its records are stored and the upkeep process still derives and sums. `connector_service_wait()`
+/// compares with this text.
 pub const FOR_METRICS: &str = "its metrics";
 
-/// Tenants whose records are being stored: they sum their days when a run ends, and need the lock of their facts all the time.
+/// Tenants whose records are being stored. Their days are summed when a run ends, and each page needs the lock of their facts.
 pub fn busy_tenants(db: &mut Db) -> Result<HashSet<Uuid>> {
     let rows = db.run(
         "SELECT DISTINCT r.tenant_id FROM @extschema@.sync_runs r
@@ -133,14 +134,14 @@ pub fn show_waiting(db: &mut Db, run: Uuid, token: Uuid, wait: Duration, why: &s
         &[
             uuid(run).into(),
             uuid(token).into(),
-            (&*words(why)).into(),
+            (&*storable(why)).into(),
             wait.as_secs_f64().into(),
         ],
     )?;
     Ok(())
 }
 
-/// Most warnings of one run. More: a stream that warns with every page fills the row.
+/// Most warnings of one run. More: a stream that warns with every page makes the row long.
 const MOST_WARNINGS: i32 = 20;
 
 /// Adds a warning to a run, once.
@@ -151,14 +152,14 @@ pub fn warn(db: &mut Db, run: Uuid, token: Uuid, warning: &str) -> Result<()> {
         &[
             uuid(run).into(),
             uuid(token).into(),
-            (&*words(warning)).into(),
+            (&*storable(warning)).into(),
             MOST_WARNINGS.into(),
         ],
     )?;
     Ok(())
 }
 
-/// Adds what was found of a stream to the report of a check or preview.
+/// Adds what was found in a stream to the report of a check or preview.
 pub fn report(db: &mut Db, run: Uuid, token: Uuid, found: serde_json::Value) -> Result<()> {
     db.run(
         "UPDATE @extschema@.sync_runs SET report = coalesce(report, '[]') || jsonb_build_array($3), heartbeat_at = clock_timestamp()
@@ -166,13 +167,13 @@ pub fn report(db: &mut Db, run: Uuid, token: Uuid, found: serde_json::Value) -> 
         &[
             uuid(run).into(),
             uuid(token).into(),
-            pgrx::JsonB(in_words(found)).into(),
+            pgrx::JsonB(storable_json(found)).into(),
         ],
     )?;
     Ok(())
 }
 
-/// Which of these runs are no longer going under this token.
+/// Which of these runs are no longer running with this token.
 pub fn lost(db: &mut Db, runs: Vec<Uuid>, token: Uuid) -> Result<Vec<Uuid>> {
     let runs: Vec<pgrx::Uuid> = runs.into_iter().map(uuid).collect();
     let rows = db.run(

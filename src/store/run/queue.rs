@@ -1,4 +1,4 @@
-//! The queue: the runs that wait, and how a worker takes one up.
+//! The queue: the runs that wait, and how a worker claims one.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{Claimed, Kind, read_pairs};
 use crate::error::Result;
 use crate::store::{Db, Rows, read_uuid, tx, tx_as_superuser, uuid};
 
-/// The runs whose wait is over, and their connectors, where [`end_waits`] is refused as a whole.
+/// The runs whose wait is over, and their connectors. For use when [`end_waits`] fails for all of them.
 pub fn waited(db: &mut Db) -> Result<Vec<(Uuid, Uuid)>> {
     let rows = db.run(
         "SELECT run_id, connector_id FROM @extschema@.sync_runs WHERE state = 'queued' AND retry_at <= now()",
@@ -19,10 +19,10 @@ pub fn waited(db: &mut Db) -> Result<Vec<(Uuid, Uuid)>> {
     read_pairs(&rows)
 }
 
-/// Lets runs go on whose wait is over: all of them, or one.
+/// Lets runs whose wait is over start: all of them, or one.
 pub fn end_waits(db: &mut Db, only: Option<Uuid>) -> Result<u64> {
     let rows = db.run(
-        // What another session has locked is left for the next time: its transaction may stay open for long.
+        // Rows that another session has locked are left for the next time: its transaction may stay open for long.
         "UPDATE @extschema@.sync_runs SET retry_at = NULL
          WHERE run_id IN (
             SELECT run_id FROM @extschema@.sync_runs WHERE state = 'queued' AND retry_at <= now() AND ($1::uuid IS NULL OR run_id = $1)
@@ -32,7 +32,7 @@ pub fn end_waits(db: &mut Db, only: Option<Uuid>) -> Result<u64> {
     Ok(rows.count)
 }
 
-/// How long until a waiting run may go on, by the database's clock.
+/// How long until the next waiting run may start, by the database's clock.
 pub fn next_waiting(db: &mut Db) -> Result<Option<Duration>> {
     let rows = db.run(
         "SELECT extract(epoch FROM retry_at - now())::float8 FROM @extschema@.sync_runs
@@ -44,27 +44,27 @@ pub fn next_waiting(db: &mut Db) -> Result<Option<Duration>> {
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
 }
 
-/// Since when the runs that wait are looked for: none of them came into the queue before.
+/// A bound for looking at the queue: no waiting run came into it before this time.
 ///
-/// While a session keeps an old snapshot (a dump, a long report), the index of the queue keeps an entry of every run that
-/// has waited since, and every look would visit all of their rows. With a bound on `queued_at` it passes over the entries.
+/// While a session keeps an old snapshot (a dump, a long report), the index of the queue keeps an entry for every run that has
+/// waited since, and every poll would visit all of their rows. With a bound on `queued_at` it skips the entries.
 #[derive(Debug, Clone, Copy)]
 pub struct Horizon {
     /// Seconds of the database's clock.
     since: f64,
-    /// When that was found out, by the same clock.
+    /// When this bound was found, by the same clock.
     known_at: f64,
 }
 
 impl Horizon {
-    /// Nothing is known: everything is looked at.
+    /// No bound is known: the whole queue is read.
     pub const NONE: Self = Self {
         since: f64::NEG_INFINITY,
         known_at: f64::NEG_INFINITY,
     };
 
-    /// Looks again, from where the last look ended. A run that cannot be seen yet belongs to a transaction that is open, and
-    /// that has an id since it wrote: it came into the queue after that transaction began.
+    /// Finds a later bound, starting at this one. A run that cannot be seen yet belongs to an open transaction. That transaction
+    /// has had an id since it wrote, and the run came into the queue after it began.
     pub fn find(self) -> Result<Self> {
         let (known_at, open_since) = tx_as_superuser(|db| {
             let rows = db.run(
@@ -77,7 +77,7 @@ impl Horizon {
             )?;
             Ok((rows.need(0, 1)?, rows.need::<f64>(0, 2)?))
         })?;
-        // By a snapshot of its own: what has committed meanwhile is in it.
+        // In a new transaction, whose snapshot has what committed meanwhile.
         let first = tx(|db| {
             let rows = db.run(
                 "SELECT extract(epoch FROM min(queued_at))::float8 FROM @extschema@.sync_runs
@@ -86,26 +86,26 @@ impl Horizon {
             )?;
             rows.get::<f64>(0, 1)
         })?;
-        // What a float rounds is less than a microsecond.
+        // A float rounds by less than a microsecond.
         let since = first.map_or(open_since, |first| open_since.min(first - 1e-5));
         Ok(Self { since, known_at })
     }
 }
 
-/// Longest time from the moment that a row's `queued_at` is made until its transaction has an id. Shorter: a run whose
-/// INSERT waits in a trigger of the user's is found by the next full look only. Longer: more entries are passed over.
+/// Longest time from the moment that a row's `queued_at` is set until its transaction has an id. Shorter: a run whose INSERT
+/// waits in a user's trigger is found only by the next full scan. Longer: more entries are read.
 const BEFORE_ITS_ID: Duration = Duration::from_secs(10);
 
-/// What a short look at the queue finds.
+/// The result of a quick look at the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiting {
     Nothing,
     Some,
-    /// The clock was set back: what is known of the queue does not hold.
+    /// The clock was set back, so the horizon is not valid.
     ClockWasSetBack,
 }
 
-/// Whether any run waits to be taken up.
+/// Whether any run waits to be started.
 pub fn waiting(db: &mut Db, horizon: Horizon) -> Result<Waiting> {
     let rows = db.run(
         "SELECT clock_timestamp() < to_timestamp($2),
@@ -119,7 +119,7 @@ pub fn waiting(db: &mut Db, horizon: Horizon) -> Result<Waiting> {
     })
 }
 
-/// The first tenant from this one on, in the order of their ids, that has a run to be taken up.
+/// The first tenant from this one on, in the order of their ids, that has a waiting run.
 pub fn next_tenant(db: &mut Db, from: Uuid, horizon: Horizon) -> Result<Option<Uuid>> {
     let rows = db.run(
         "SELECT tenant_id FROM @extschema@.sync_runs
@@ -130,7 +130,7 @@ pub fn next_tenant(db: &mut Db, from: Uuid, horizon: Horizon) -> Result<Option<U
     Ok(rows.get(0, 1)?.map(read_uuid))
 }
 
-/// The oldest run of tenant $1 that worker $2 may take up, of kinds $3, its connector not among $5; queued since $6. $4: no
+/// The oldest run of tenant $1 that worker $2 may claim: of kinds $3, of a connector that is not in $5, queued since $6. $4: no
 /// other worker runs.
 macro_rules! oldest {
     () => {
@@ -145,7 +145,7 @@ macro_rules! oldest {
     };
 }
 
-/// The run that [`claim`] would take up, and its connector.
+/// The run that [`claim`] would claim, and its connector.
 pub fn candidate(
     db: &mut Db,
     tenant: Uuid,
@@ -168,11 +168,11 @@ pub fn candidate(
     Ok(read_pairs(&rows)?.pop())
 }
 
-/// Takes up a run of a tenant: the oldest one of these kinds, a backfill last; nothing while another worker has runs of
-/// the tenant, so that the pace and the limits of its accounts are in one hand. Of a connector one at a time: two that ask
-/// for a token at once would each take the other's refresh token away. What is asked of each candidate is a scalar, not a
-/// join: the index gives the oldest ones first, and a planner that knows no sizes yet would join all that wait. Connectors
-/// that are put aside are passed over, and those for which a login may outlive its run.
+/// Claims a run of a tenant: the oldest one of these kinds, backfills last. Nothing is claimed while another worker has runs of
+/// the tenant, so that one worker keeps the rate limits of its accounts. A connector has one run at a time: if two asked for
+/// a token at once, each would make the other's refresh token invalid. The conditions are scalar subqueries, not joins: the
+/// index gives the oldest runs first, and a planner without statistics would join all waiting runs. Skipped connectors are
+/// left out, and connectors for which a login may still be in flight.
 pub fn claim(
     db: &mut Db,
     tenant: Uuid,

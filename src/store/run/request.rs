@@ -1,4 +1,4 @@
-//! Runs are asked for: by a person, a schedule, a webhook.
+//! How runs are requested by a person, a schedule or a webhook.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use super::Kind;
 use crate::error::Result;
 use crate::store::{Db, read_uuid, uuid};
 
-/// Shortest time from the beginning of one sync to that of the next where webhooks ask for them. Longer: changes are seen
-/// later. Shorter: a busy account is asked all the time.
+/// Shortest time from the start of one sync to the start of the next when webhooks request them. Longer: changes arrive later.
+/// Shorter: a busy account is called all the time.
 const BETWEEN_ASKED: Duration = Duration::from_secs(5);
 
-/// The run of a connector that is queued or going.
+/// The sync of a connector that is queued or running.
 pub fn active(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
     let rows = db.run(
         "SELECT run_id FROM @extschema@.sync_runs
@@ -22,9 +22,9 @@ pub fn active(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
     Ok(rows.get(0, 1)?.map(read_uuid))
 }
 
-/// The same, or the latest one where the caller's statement did not see that it ended: by what the caller saw it was due,
-/// or being done, and now it is done. A schedule that fires twice thus makes one run, whatever a clock says of what came
-/// first.
+/// The active sync of a connector, or the latest one if it ended after the snapshot of the caller's statement. That statement
+/// saw the connector as due or running, and the sync is done by now. So a schedule that fires twice makes one run, whatever
+/// the clock says.
 pub fn asked_for(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
     if let Some(run) = active(db, connector)? {
         return Ok(Some(run));
@@ -44,7 +44,7 @@ pub fn asked_for(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
     Ok((seen.count == 0).then(|| read_uuid(ended)))
 }
 
-/// Queues a run. `None`: one was there already.
+/// Queues a sync. `None`: one is active already.
 pub fn queue(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
     let rows = db.run(
         "INSERT INTO @extschema@.sync_runs (connector_id, tenant_id)
@@ -56,7 +56,7 @@ pub fn queue(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
     Ok(rows.get(0, 1)?.map(read_uuid))
 }
 
-/// Queues a run that is no sync; there may be any number of them.
+/// Queues a run of another kind than sync. A connector may have any number of them.
 pub fn queue_other(db: &mut Db, connector: Uuid, kind: Kind) -> Result<Option<Uuid>> {
     let rows = db.run(
         "INSERT INTO @extschema@.sync_runs (connector_id, tenant_id, kind)
@@ -67,8 +67,8 @@ pub fn queue_other(db: &mut Db, connector: Uuid, kind: Kind) -> Result<Option<Uu
     Ok(rows.get(0, 1)?.map(read_uuid))
 }
 
-/// Keeps a sync that is queued from being taken up before the caller's transaction ends.
-pub fn hold_queued(db: &mut Db, connector: Uuid) -> Result<()> {
+/// Locks a queued sync, so that it does not start before the caller's transaction ends.
+pub fn lock_queued(db: &mut Db, connector: Uuid) -> Result<()> {
     db.run(
         "SELECT FROM @extschema@.sync_runs WHERE connector_id = $1 AND state = 'queued' AND kind = 'sync' FOR NO KEY UPDATE",
         &[uuid(connector).into()],
@@ -76,7 +76,7 @@ pub fn hold_queued(db: &mut Db, connector: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// Whether a sync of a connector is going.
+/// Whether a sync of a connector is running.
 pub fn is_going(db: &mut Db, connector: Uuid) -> Result<bool> {
     let rows = db.run(
         "SELECT true FROM @extschema@.sync_runs WHERE connector_id = $1 AND state = 'running' AND kind = 'sync'",
@@ -85,8 +85,8 @@ pub fn is_going(db: &mut Db, connector: Uuid) -> Result<bool> {
     Ok(rows.count > 0)
 }
 
-/// Something changed at the source: queues a sync, not sooner than a moment after the last one began; where one is going,
-/// it may have read that already or not, and another one follows it.
+/// Queues a sync because something changed at the source, but no sooner than [`BETWEEN_ASKED`] after the last one started. A
+/// sync that is running may have read the change or not, so another one follows it.
 pub fn ask(db: &mut Db, connector: Uuid) -> Result<()> {
     db.run(
         "INSERT INTO @extschema@.sync_runs (connector_id, tenant_id, requested_by, retry_at, waiting_for)
@@ -94,14 +94,14 @@ pub fn ask(db: &mut Db, connector: Uuid) -> Result<()> {
             CASE WHEN c.last_sync_at > now() - make_interval(secs => $2) THEN 'more changes' END
          FROM @extschema@.connectors c WHERE c.connector_id = $1 AND c.status = 'active'
          ON CONFLICT (connector_id) WHERE state IN ('queued', 'running') AND kind = 'sync'
-         -- One that waits in its middle does not read again what it has read.
+         -- A started sync that waits does not read again what it has read.
          DO UPDATE SET asked_again = true WHERE sync_runs.state = 'running' OR sync_runs.started_at IS NOT NULL",
         &[uuid(connector).into(), BETWEEN_ASKED.as_secs_f64().into()],
     )?;
     Ok(())
 }
 
-/// Whether more was pushed while a run was going.
+/// Whether another sync was requested while this run was running.
 pub fn is_asked_again(db: &mut Db, run: Uuid) -> Result<bool> {
     db.run(
         "SELECT asked_again FROM @extschema@.sync_runs WHERE run_id = $1",

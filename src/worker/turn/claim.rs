@@ -1,4 +1,4 @@
-//! Runs are taken up: of each tenant in turn, as far as there is room.
+//! Claims runs: one tenant after the other, as far as there is room.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use pgrx::prelude::*;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{COULD_NOT_QUEUE, Going, Turn, end};
+use super::{COULD_NOT_QUEUE, Running, SyncWorker, end};
 use crate::error::Result;
 use crate::store::installation::Tenants;
 use crate::store::run::{Claimed, Horizon, Kind, Waiting};
@@ -26,15 +26,15 @@ const FIRST_SYNC_READS: chrono::TimeDelta = chrono::TimeDelta::days(30);
 
 const COULD_NOT_BEGIN: &str = "could not start a sync";
 
-/// Shortest time between two looks for the horizon of the queue. Shorter: who ends many runs a second looks for it as
-/// often. Longer: more entries of runs that have ended since are passed over.
+/// Shortest time between two updates of the queue's horizon. Shorter: a worker that ends many runs a second updates it as often.
+/// Longer: more index entries of ended runs are read.
 const BETWEEN_HORIZONS: Duration = Duration::from_secs(1);
 
-/// How long a horizon is built on the one before. It is found from nothing after that, so that nothing stays hidden for
-/// longer that came into the queue in a way that nobody thought of.
+/// How long each horizon is derived from the one before. After that the whole queue is read, so that a run that came into the
+/// queue in an unforeseen way is not missed for longer.
 const LONGEST_BUILT_ON: Duration = Duration::from_secs(60);
 
-/// What a worker knows of the queue, so that a look costs what waits and not what has waited.
+/// What a worker knows of the queue, so that the cost of a poll depends on the runs that wait, not on those that waited.
 pub(super) struct Queue {
     horizon: Horizon,
     found_at: Option<Instant>,
@@ -67,8 +67,8 @@ impl Queue {
     }
 }
 
-impl Turn {
-    /// Which of the workers that there are this is, from 0, and how many there are.
+impl SyncWorker {
+    /// The position of this worker among the running workers, from 0, and how many there are.
     pub(super) fn place(&self) -> (u128, u128) {
         // SAFETY: fixed for the life of a process.
         let mut workers = board::workers(unsafe { pg_sys::MyDatabaseId });
@@ -79,27 +79,27 @@ impl Turn {
         (place.unwrap_or(0) as u128, workers.len().max(1) as u128)
     }
 
-    /// Takes up runs as far as there is room: one of each tenant in turn, so that who has many waits for his own.
+    /// Claims runs as far as there is room: one of each tenant in turn, so that a tenant with many runs does not delay others.
     fn take_up(&mut self, db: &mut Db, tenants: Tenants, most_now: usize) -> Result<Vec<Claimed>> {
         let most = guc::max_concurrent_syncs();
         let left: Vec<LoginInFlight> = self.logins_left().collect();
         let room = most
-            .saturating_sub(self.going.len() + left.len())
+            .saturating_sub(self.running.len() + left.len())
             .min(most_now);
-        let mut aside = self.aside.now();
-        aside.extend(self.in_hand());
+        let mut skipped = self.skipped.now();
+        skipped.extend(self.connectors_in_use());
         let most_of_tenant = guc::max_syncs_per_tenant().unwrap_or(match tenants {
             Tenants::One => most,
             Tenants::Several => most.div_ceil(2),
         });
         let most_slow = guc::max_backfills();
-        // All accounts of a tenant are in one worker's hands, so that their pace and their limits hold.
+        // One worker has all accounts of a tenant, so that their rate limits hold.
         let (place, workers) = self.place();
         let worker = (self.number, workers == 1);
         let is_mine = |tenant: Uuid| tenant.as_u128() % workers == place;
         let mut of_tenant: HashMap<Uuid, usize> = HashMap::new();
         let mut of_kind: HashMap<Kind, usize> = HashMap::new();
-        for Going { claimed, .. } in self.going.values() {
+        for Running { claimed, .. } in self.running.values() {
             *of_tenant.entry(claimed.tenant).or_default() += 1;
             *of_kind.entry(claimed.kind).or_default() += 1;
         }
@@ -108,7 +108,7 @@ impl Turn {
         }
         let horizon = self.queue.horizon;
         let mut taken = Vec::new();
-        // One round without a run to be taken up is the end.
+        // It ends after one round in which no run could be claimed.
         let (mut began_at, mut is_around) = (self.next_tenant, false);
         while taken.len() < room {
             let tenant = match run::next_tenant(db, self.next_tenant, horizon)? {
@@ -128,22 +128,23 @@ impl Turn {
             if !is_mine(tenant) || *of_tenant >= most_of_tenant {
                 continue;
             }
-            let has_room = |kind: &Kind| of_kind.get(kind).is_none_or(|going| *going < most_slow);
+            let has_room =
+                |kind: &Kind| of_kind.get(kind).is_none_or(|running| *running < most_slow);
             let slow = [Kind::Backfill, Kind::Upload].into_iter().filter(has_room);
             let kinds: Vec<Kind> = [Kind::Sync, Kind::Check, Kind::Preview]
                 .into_iter()
                 .chain(slow)
                 .collect();
             if most_now == 1 {
-                self.tried = run::candidate(db, tenant, worker, &kinds, &aside, horizon)?;
+                self.tried = run::candidate(db, tenant, worker, &kinds, &skipped, horizon)?;
             }
             if let Some(claimed) =
-                run::claim(db, tenant, self.token, worker, &kinds, &aside, horizon)?
+                run::claim(db, tenant, self.token, worker, &kinds, &skipped, horizon)?
             {
-                // Before this commits, and anybody can cancel it.
-                self.hands.insert(claimed.connector);
-                board::set_hands(self.hands.iter());
-                aside.push(claimed.connector);
+                // Before COMMIT, because afterwards the run can be cancelled.
+                self.in_use.insert(claimed.connector);
+                board::set_connectors_in_use(self.in_use.iter());
+                skipped.push(claimed.connector);
                 *of_tenant += 1;
                 *of_kind.entry(claimed.kind).or_default() += 1;
                 taken.push(claimed);
@@ -153,9 +154,10 @@ impl Turn {
         Ok(taken)
     }
 
-    /// Takes queued runs as far as there is room, and hands them out once that has committed.
+    /// Claims queued runs as far as there is room, and hands them out after COMMIT.
     pub(super) fn claim(&mut self, tenants: Tenants) -> Result<()> {
-        let is_full = self.going.len() + self.logins_left().count() >= guc::max_concurrent_syncs();
+        let is_full =
+            self.running.len() + self.logins_left().count() >= guc::max_concurrent_syncs();
         let is_leaving = self.number > guc::sync_workers();
         if is_full || is_leaving {
             return Ok(());
@@ -176,7 +178,8 @@ impl Turn {
         }
     }
 
-    /// Something of one connector is refused, by a trigger of the user's, say: its run fails, and the others begin.
+    /// Claims runs one by one, after for instance a user's trigger refused a write for one connector. Its run fails, and the
+    /// others start.
     fn claim_one_by_one(&mut self, tenants: Tenants) -> Result<()> {
         loop {
             self.tried = None;
@@ -187,13 +190,13 @@ impl Turn {
                     let Some((run, connector)) = self.tried else {
                         return Err(error);
                     };
-                    trouble::trouble_of(COULD_NOT_BEGIN, connector, &error);
-                    let words = format!("the run could not start: {}", error.words());
+                    trouble::failed_for(COULD_NOT_BEGIN, connector, &error);
+                    let words = format!("the run could not start: {}", error.one_line());
                     let failure = Failure::new(Code::StoreFailed, words);
                     let refused = end::refuse(run, connector, &failure);
                     if refused.is_err() {
-                        // It stays in the queue, and the connector is passed over for a while.
-                        self.aside.put(connector);
+                        // The run stays in the queue, and the connector is skipped for a while.
+                        self.skipped.put(connector);
                     }
                 }
                 Err(error) => return Err(error),
@@ -202,7 +205,7 @@ impl Turn {
         }
     }
 
-    /// Takes runs up, and reads what they need.
+    /// Claims runs, and reads what they need.
     fn prepare(&mut self, db: &mut Db, tenants: Tenants, most: usize) -> Result<Prepared> {
         let claimed = self.take_up(db, tenants, most)?;
         let syncs = claimed.iter().filter(|c| c.kind != Kind::Backfill);
@@ -212,7 +215,7 @@ impl Turn {
         }
         Ok(Prepared {
             states,
-            // Without its key a run fails, and says so; the others of the worker go on.
+            // A run without its key fails with that reason. Other runs continue.
             keys: key::load(db).unwrap_or_default().map(Arc::new),
             rests: budget::rests(db, claimed.iter().map(|c| c.tenant).collect())?,
             uploads: upload::of_runs(db, claimed.iter().map(|c| c.run).collect())?,
@@ -220,7 +223,7 @@ impl Turn {
         })
     }
 
-    /// Hands runs out that were taken up, once that has committed.
+    /// Hands claimed runs out, after COMMIT.
     fn hand_out(&mut self, prepared: Prepared) {
         let Prepared {
             claimed,
@@ -234,17 +237,17 @@ impl Turn {
         for claimed in claimed {
             let states = states.remove(&claimed.connector).unwrap_or_default();
             let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
-            // A file may be known; what it holds may be.
+            // Records of a file or a backfill window may be stored already.
             let may_be_known = uploads.contains_key(&claimed.run) || claimed.span.is_some();
             let search = !states.is_empty() || may_be_known;
             let run = claimed.run;
-            trouble::over_of(COULD_NOT_BEGIN, claimed.connector);
-            trouble::over_of(COULD_NOT_QUEUE, claimed.connector);
-            self.aside.take_back(claimed.connector);
+            trouble::succeeded_for(COULD_NOT_BEGIN, claimed.connector);
+            trouble::succeeded_for(COULD_NOT_QUEUE, claimed.connector);
+            self.skipped.take_back(claimed.connector);
             let credentials = match open(keys.as_deref(), &claimed) {
                 Ok(credentials) => credentials,
                 Err(failure) => {
-                    self.going.insert(run, Going { claimed, search });
+                    self.running.insert(run, Running { claimed, search });
                     self.finish(run, Err(failure));
                     continue;
                 }
@@ -278,12 +281,12 @@ impl Turn {
                 limits: guc::limits(),
                 allowed: allowed.clone(),
             });
-            self.going.insert(run, Going { claimed, search });
+            self.running.insert(run, Running { claimed, search });
         }
     }
 }
 
-/// Runs that were taken up, with what they need.
+/// Claimed runs, with what they need.
 struct Prepared {
     claimed: Vec<Claimed>,
     states: HashMap<Uuid, HashMap<String, Stored>>,
@@ -292,7 +295,7 @@ struct Prepared {
     rests: HashMap<Uuid, Vec<Rest>>,
 }
 
-/// What a run's secrets are sealed to.
+/// The tenant and connector that a run's secrets are sealed for.
 pub(super) fn place(claimed: &Claimed) -> Place {
     Place {
         tenant: claimed.tenant,
@@ -300,7 +303,7 @@ pub(super) fn place(claimed: &Claimed) -> Place {
     }
 }
 
-/// The credentials of a run, opened.
+/// Opens the credentials of a run.
 fn open(keys: Option<&Keyring>, claimed: &Claimed) -> std::result::Result<Credentials, Failure> {
     let sealed: Value = serde_json::from_str(&claimed.credentials).unwrap_or_default();
     if sealed.as_object().is_some_and(serde_json::Map::is_empty) {

@@ -1,37 +1,37 @@
-//! How a run ended, and what follows from it.
+//! Records how a run ended, and what follows from it.
 
 use std::time::{Duration, Instant};
 
 use connector_service_core::error::{Class, Code, Failure};
 use uuid::Uuid;
 
-use super::{AFTER_TROUBLE, LOOK_AT_LEAST, Turn};
+use super::{AFTER_TROUBLE, POLL_AT_LEAST, SyncWorker};
 use crate::error::{Error, Result};
 use crate::store::run::{Claimed, Kind};
 use crate::store::{Db, backfill, connector, run, tx, upload};
 use crate::{activity, fault, trouble};
 
-/// How often a file, or a window of a backfill, that could not be stored is tried again by itself.
+/// How often a failed upload or backfill window is retried.
 const TRIES: u32 = 8;
-/// Pause before a failed connector is tried again: doubled with every failure, with jitter.
+/// Pause before a failed connector is retried. It doubles with every failure, with jitter.
 const FIRST_BACKOFF: Duration = Duration::from_secs(30);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60 * 60);
-/// Pause before a run goes on whose rows another session has locked.
+/// Pause before a run continues after another session had locked its rows.
 const FIRST_LOCKED: Duration = Duration::from_secs(1);
 const LONGEST_LOCKED: Duration = Duration::from_secs(60);
-/// Pause before a connector that a person must mend is probed.
+/// Pause before a connector in `error` is retried, in case somebody has fixed it.
 const PROBE: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// How often an end is tried to be written down as it was, where the server has no space or the like. More: a trigger that
-/// says so for ever keeps a run going for longer. Fewer: a full disk makes failures of successes.
+/// How often the end of a run is tried to be recorded after errors such as a full disk. More: a trigger that raises such an error
+/// forever keeps a run running for longer. Fewer: a full disk turns successes into failures.
 const PATIENCE: u32 = 4;
-/// Longest pause before an end is tried to be written down again. Longer: when the reason is gone, the run goes on as
-/// running. Shorter: more work for nothing.
+/// Longest pause before the end of a run is tried to be recorded again. Longer: the run still shows as running when the reason is
+/// gone. Shorter: more useless tries.
 const LONGEST_TROUBLE: Duration = Duration::from_secs(60);
 
 const COULD_NOT_END: &str = "could not record the end of a run";
 
-/// A run that has ended, which the tables do not say yet.
+/// A run that has ended, which is not recorded in the tables yet.
 pub(super) struct Ended {
     claimed: Claimed,
     result: std::result::Result<(), Failure>,
@@ -40,14 +40,14 @@ pub(super) struct Ended {
     at: Instant,
 }
 
-impl Turn {
-    /// A run ended: that is written down, or tried again later.
+impl SyncWorker {
+    /// Records the end of a run, or tries again later.
     pub(super) fn finish(&mut self, run: Uuid, result: std::result::Result<(), Failure>) {
-        let Some(going) = self.going.get(&run) else {
+        let Some(running) = self.running.get(&run) else {
             return;
         };
-        // Before the run is said to have ended: whoever waits for it reads its metrics next.
-        let (tenant, connector) = (going.claimed.tenant, going.claimed.connector);
+        // Before the run ends: a client that waits for it reads its metrics next.
+        let (tenant, connector) = (running.claimed.tenant, running.claimed.connector);
         if result.is_ok()
             && let Some(longest) = self.settle(tenant, connector)
         {
@@ -57,21 +57,21 @@ impl Turn {
         self.end_now(run, result);
     }
 
-    /// The same for one whose metrics are there, or are not waited for.
+    /// Records the end of a run whose metrics are ready, or that does not wait for them.
     pub(super) fn end_now(&mut self, run: Uuid, result: std::result::Result<(), Failure>) {
-        let Some(going) = self.going.remove(&run) else {
+        let Some(running) = self.running.remove(&run) else {
             return;
         };
         fault::point("after_settle");
         self.end(Ended {
-            claimed: going.claimed,
+            claimed: running.claimed,
             result,
             tries: 0,
             at: Instant::now(),
         });
     }
 
-    /// Tries again what could not be written down; returns how long there is nothing to try.
+    /// Tries again to record ended runs; returns how long there is nothing to try.
     pub(super) fn end_again(&mut self) -> Duration {
         for ended in std::mem::take(&mut self.unwritten) {
             match ended.at <= Instant::now() {
@@ -80,7 +80,7 @@ impl Turn {
             }
         }
         let next = self.unwritten.iter().map(|ended| ended.at).min();
-        next.map_or(LOOK_AT_LEAST, |at| {
+        next.map_or(POLL_AT_LEAST, |at| {
             at.saturating_duration_since(Instant::now())
         })
     }
@@ -91,13 +91,13 @@ impl Turn {
         let _doing = activity::doing(format!("ending run {run}"));
         let mut written = self.write_end(claimed, &ended.result);
         match &written {
-            Ok(()) | Err(Error::Fenced(_)) => trouble::over_of(COULD_NOT_END, connector),
-            // A trigger of the user's, say, will not let it end so. It ends another way, and says why.
+            Ok(()) | Err(Error::Fenced(_)) => trouble::succeeded_for(COULD_NOT_END, connector),
+            // For instance a user's trigger refuses the write. The run then ends as failed, with that reason.
             Err(error) if error.is_refusal() || ended.tries >= PATIENCE => {
-                trouble::trouble_of(COULD_NOT_END, connector, error);
+                trouble::failed_for(COULD_NOT_END, connector, error);
                 written = self.write_refused(claimed, &ended.result, error);
             }
-            Err(error) => trouble::trouble_of(COULD_NOT_END, connector, error),
+            Err(error) => trouble::failed_for(COULD_NOT_END, connector, error),
         }
         if let Err(error) = written
             && !matches!(error, Error::Fenced(_))
@@ -109,7 +109,7 @@ impl Turn {
         }
     }
 
-    /// Writes down that a run failed because its end was refused: with what follows from a failure, or else without.
+    /// Records that a run failed because its end was refused. If the changes to the connector are refused too, they are left out.
     fn write_refused(
         &self,
         claimed: &Claimed,
@@ -118,7 +118,7 @@ impl Turn {
     ) -> Result<()> {
         let words = format!(
             "the end of the run could not be recorded: {}",
-            refused.words()
+            refused.one_line()
         );
         let failure = match result {
             Ok(()) => Failure::new(Code::StoreFailed, words),
@@ -130,12 +130,12 @@ impl Turn {
                 return written;
             }
         }
-        // Its connector is due at its next slot.
+        // The connector keeps its next slot.
         let wait = pause(&failure, 0);
         tx(|db| run::fail(db, claimed.run, self.token, &failure, wait))
     }
 
-    /// Writes down how a run ended, and when its connector is due again.
+    /// Records how a run ended, and when its connector is due again.
     fn write_end(
         &self,
         claimed: &Claimed,
@@ -143,7 +143,7 @@ impl Turn {
     ) -> Result<()> {
         let (run, connector, kind) = (claimed.run, claimed.connector, claimed.kind);
         let token = self.token;
-        // Neither a file nor a window of a backfill comes again by itself, as the next sync does.
+        // No later run repeats an upload or a backfill window, as the next sync does.
         let again = |db: &mut Db, failure: &Failure| -> Result<bool> {
             let tries = run::failures(db, run)?;
             let may = failure.code.class() == Class::Transient && tries < TRIES;
@@ -166,7 +166,7 @@ impl Turn {
                     Kind::Check | Kind::Webhook => Ok(()),
                 }
             }
-            // What the vendor wants, or another session has us wait for, is a pause, and no failure.
+            // A rate limit of the vendor, or a lock of another session, is a pause and not a failure.
             Err(failure)
                 if matches!(failure.code, Code::RateLimited | Code::Locked) && {
                     let wait = pause(failure, run::waits(db, run)?);
@@ -214,7 +214,7 @@ impl Turn {
     }
 }
 
-/// A run that cannot even begin fails, with what follows for its connector, or else without.
+/// Fails a run that cannot start. If the changes to its connector are refused, they are left out.
 pub(super) fn refuse(run: Uuid, connector: Uuid, failure: &Failure) -> Result<()> {
     let written = tx(|db| {
         if run::refuse(db, run, failure)? {
@@ -227,7 +227,7 @@ pub(super) fn refuse(run: Uuid, connector: Uuid, failure: &Failure) -> Result<()
     written.or_else(|_| tx(|db| run::refuse(db, run, failure)).map(drop))
 }
 
-/// How long a connector rests after a failure. The vendor's own wish counts where it is longer.
+/// Pause of a connector after a failure. If the vendor asks for a longer one, that one counts.
 fn pause(failure: &Failure, failures: u32) -> Duration {
     let doubled =
         |first: Duration, longest| first.saturating_mul(1 << failures.min(16)).min(longest);
@@ -236,7 +236,7 @@ fn pause(failure: &Failure, failures: u32) -> Duration {
         (_, Class::Mend) => PROBE,
         (_, Class::Transient) => doubled(FIRST_BACKOFF, LONGEST_BACKOFF),
     };
-    // Between 0.8 and 1.2 of it: connectors that failed together do not come back together.
+    // Between 0.8 and 1.2 of it, so that connectors that failed together do not come back together.
     let [byte, ..] = *Uuid::new_v4().as_bytes();
     let jittered = base.mul_f64(0.8 + 0.4 * f64::from(byte) / 255.0);
     jittered.max(failure.retry_after.unwrap_or_default())

@@ -1,5 +1,5 @@
-//! Logins that are in flight, whatever became of their runs: the refresh tokens that they bring are stored, at last before
-//! the process ends.
+//! Logins in flight, even if their runs have ended: the refresh tokens that they return are stored, at the latest before the
+//! process ends.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -9,102 +9,106 @@ use connector_service_core::secret::Place;
 use pgrx::prelude::*;
 use uuid::Uuid;
 
-use super::Turn;
+use super::SyncWorker;
 use crate::error::{Error, Result};
-use crate::store::connector::{self, Kept};
+use crate::store::connector::{self, TokenResult};
 use crate::store::limited;
 use crate::wait::Waiter;
 use crate::{board, fault, signals};
 
-/// How long logins in flight have once the process was told to end. Longer: DROP DATABASE and RENAME, which wait 5 s for a
-/// worker that they send away, are held up, and so is the server's own end. Shorter: vendors that answer slowly lock
-/// connectors out.
+/// How long the process waits for logins in flight after it was told to end. Longer: DROP DATABASE and RENAME, which wait 5 s for
+/// workers to end, take longer or fail, and the server stops later. Shorter: a connector of a slow vendor loses its token.
 const GRACE: Duration = Duration::from_millis(4_500);
 
-/// Longest time of one try to store a token. Longer: everything else waits for a table that somebody has locked. Shorter:
-/// a slow disk keeps it from ever being stored.
+/// Longest time of one try to store a token. Longer: all other work waits for a table that another session has locked. Shorter:
+/// with a slow disk the token is never stored.
 pub(super) const LONGEST_TRY: Duration = Duration::from_secs(2);
 
-/// Time of a try that begins when the grace is all but over. Longer: it is more than grace. Shorter: it is none.
+/// Time of a try that begins near the end of the grace time. Longer: the process ends later. Shorter: the try cannot succeed.
 const LAST_TRY: Duration = Duration::from_millis(100);
 
-/// Pause after a try that failed: doubled each time. Longer: who ends the server meanwhile loses the token. Shorter: more
-/// of the worker's time goes into trying.
+/// Pause after a failed try. It doubles each time. Longer: a token is lost more often if the server stops meanwhile. Shorter: the
+/// worker spends more time on tries.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// A token that is not stored after this long is said to be so. Shorter: the log tells of every lock that is held for a
-/// moment.
-const SAID_AFTER: Duration = Duration::from_secs(1);
+/// A token that is not stored after this time is logged. Shorter: the log reports every short lock.
+const LOGGED_AFTER: Duration = Duration::from_secs(1);
 
-/// A refresh token that is to be stored.
-pub(super) struct Unkept {
+/// A refresh token that is still to be stored.
+pub(super) struct PendingToken {
     rotation: Rotation,
     since: Instant,
     next_try: Instant,
     pause: Duration,
-    /// What the log was told of it.
-    said: Option<String>,
+    /// The last reason that was logged.
+    logged: Option<String>,
 }
 
-impl Turn {
-    /// Stores the refresh tokens that have come, and tries again with those that could not be stored.
-    pub(super) fn keep_tokens(&mut self, longest: Duration) {
+impl SyncWorker {
+    /// Stores new refresh tokens, and tries again to store earlier ones.
+    pub(super) fn store_tokens(&mut self, longest: Duration) {
         while let Some(rotation) = self.engine.try_rotation() {
             let now = Instant::now();
-            self.unkept.push(Unkept {
+            self.pending_tokens.push(PendingToken {
                 rotation,
                 since: now,
                 next_try: now,
                 pause: FIRST_PAUSE,
-                said: None,
+                logged: None,
             });
         }
-        for mut unkept in std::mem::take(&mut self.unkept) {
-            if unkept.next_try > Instant::now() {
-                self.unkept.push(unkept);
+        for mut pending in std::mem::take(&mut self.pending_tokens) {
+            if pending.next_try > Instant::now() {
+                self.pending_tokens.push(pending);
                 continue;
             }
-            let kept = keep(&unkept.rotation, longest);
-            let why = match kept {
-                Ok(Kept::Stored | Kept::NotWanted) => {
+            let result = store_token(&pending.rotation, longest);
+            let why = match result {
+                Ok(TokenResult::Stored | TokenResult::NotWanted) => {
                     fault::point("after_keep");
-                    unkept.rotation.stored();
+                    pending.rotation.stored();
                     continue;
                 }
-                Ok(Kept::Gone) | Err(Error::NotInstalled) => continue,
-                Ok(Kept::Busy) => "another session has locked the connector's row".to_owned(),
+                Ok(TokenResult::Gone) | Err(Error::NotInstalled) => continue,
+                Ok(TokenResult::Busy) => {
+                    "another session has locked the connector's row".to_owned()
+                }
                 Err(error) => error.to_string(),
             };
-            let is_news = unkept.said.as_ref() != Some(&why);
-            if is_news && unkept.since.elapsed() >= SAID_AFTER {
-                let connector = unkept.rotation.connector;
+            let is_news = pending.logged.as_ref() != Some(&why);
+            if is_news && pending.since.elapsed() >= LOGGED_AFTER {
+                let connector = pending.rotation.connector;
                 warning!(
                     "connector_service cannot store the new refresh token of connector \"{connector}\" yet: {why}"
                 );
-                unkept.said = Some(why);
+                pending.logged = Some(why);
             }
-            unkept.next_try = Instant::now() + unkept.pause;
-            unkept.pause = (unkept.pause * 2).min(LONGEST_PAUSE);
-            self.unkept.push(unkept);
+            pending.next_try = Instant::now() + pending.pause;
+            pending.pause = (pending.pause * 2).min(LONGEST_PAUSE);
+            self.pending_tokens.push(pending);
         }
     }
 
-    pub(super) fn next_try_to_keep(&self) -> Duration {
-        let next = self.unkept.iter().map(|unkept| unkept.next_try).min();
+    pub(super) fn next_token_try(&self) -> Duration {
+        let next = self
+            .pending_tokens
+            .iter()
+            .map(|pending| pending.next_try)
+            .min();
         next.map_or(Duration::MAX, |next| {
             next.saturating_duration_since(Instant::now())
         })
     }
 
-    /// Logins that have outlived their runs. Each takes a place until it ends: who cancels and syncs all the time has no
-    /// more connections to hosts that hang than anybody else.
+    /// Logins that are in flight although their runs have ended. Each counts as a running sync until it ends, so that repeated
+    /// cancels and syncs cannot open more connections to a hanging host.
     pub(super) fn logins_left(&self) -> impl Iterator<Item = LoginInFlight> {
         let logins = self.engine.logins().into_iter();
         logins.filter(|login| login.is_left)
     }
 
-    /// Whether one of those has ended, so that a run of its connector may be taken up, by whichever worker.
+    /// Whether one of these logins has ended, so that any worker may start a run of its connector.
     pub(super) fn is_any_login_over(&mut self) -> bool {
         let is_any = self.engine.take_freed();
         if is_any {
@@ -114,39 +118,42 @@ impl Turn {
         is_any
     }
 
-    /// The connectors of which no run may be taken up, because a login of theirs may be in flight: here, where a run was
-    /// cancelled that is still to be dropped, or in another worker, whose tenants are this one's by now.
-    pub(super) fn in_hand(&self) -> Vec<Uuid> {
-        let mut in_hand = board::hands_of_others();
-        in_hand.extend(self.mine());
-        in_hand
+    /// The connectors of which no run may be started, because a login may be in flight: here, after a run was cancelled, or in
+    /// another worker, which had the tenants of this one before.
+    pub(super) fn connectors_in_use(&self) -> Vec<Uuid> {
+        let mut connectors_in_use = board::connectors_in_use_elsewhere();
+        connectors_in_use.extend(self.own_connectors());
+        connectors_in_use
     }
 
-    fn mine(&self) -> impl Iterator<Item = Uuid> {
-        let going = self.going.values().map(|going| going.claimed.connector);
-        going.chain(self.engine.logins().into_iter().map(|l| l.connector))
+    fn own_connectors(&self) -> impl Iterator<Item = Uuid> {
+        let running = self
+            .running
+            .values()
+            .map(|running| running.claimed.connector);
+        running.chain(self.engine.logins().into_iter().map(|l| l.connector))
     }
 
-    /// Shows other workers what is in this one's hand.
-    pub(super) fn show_hands(&mut self) {
-        let hands: HashSet<Uuid> = self.mine().collect();
-        if hands != self.hands {
-            board::set_hands(hands.iter());
-            self.hands = hands;
+    /// Publishes the connectors that this worker uses.
+    pub(super) fn publish_connectors_in_use(&mut self) {
+        let in_use: HashSet<Uuid> = self.own_connectors().collect();
+        if in_use != self.in_use {
+            board::set_connectors_in_use(in_use.iter());
+            self.in_use = in_use;
         }
     }
 
-    /// Ends the process: fetches at once, logins when they are stored or their time is over.
+    /// Ends the process: fetches are aborted at once, logins may finish until their tokens are stored or the time is up.
     pub(super) fn leave(&mut self, waiter: &mut Waiter) {
         let until = Instant::now() + GRACE;
         self.engine.abort_all();
-        for unkept in &mut self.unkept {
-            (unkept.next_try, unkept.pause) = (Instant::now(), FIRST_PAUSE);
+        for pending in &mut self.pending_tokens {
+            (pending.next_try, pending.pause) = (Instant::now(), FIRST_PAUSE);
         }
         loop {
             signals::answer();
             let left = until.saturating_duration_since(Instant::now());
-            self.keep_tokens(left.clamp(LAST_TRY, LONGEST_TRY));
+            self.store_tokens(left.clamp(LAST_TRY, LONGEST_TRY));
             let in_flight = self.engine.logins();
             if in_flight.is_empty() {
                 break;
@@ -159,18 +166,18 @@ impl Turn {
                 }
                 break;
             }
-            waiter.sleep(left.min(self.next_try_to_keep()));
+            waiter.sleep(left.min(self.next_token_try()));
         }
         signals::end();
     }
 }
 
-fn keep(rotation: &Rotation, longest: Duration) -> Result<Kept> {
+fn store_token(rotation: &Rotation, longest: Duration) -> Result<TokenResult> {
     let place = Place {
         tenant: rotation.tenant,
         connector: rotation.connector,
     };
     limited(longest, |db| {
-        connector::keep(db, &place, &rotation.definition, &rotation.rotated)
+        connector::store_token(db, &place, &rotation.definition, &rotation.rotated)
     })
 }

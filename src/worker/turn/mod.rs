@@ -1,13 +1,13 @@
-//! The worker's turn: claim, hand out, collect, store.
+//! The loop of a sync worker: claim runs, hand them out, collect pages, store them.
 //!
-//! Each step is one short transaction, and none is open while a request is in flight. Due work is found by
-//! looking at the tables with the database's clock; wake-ups only shorten the wait.
+//! Each step is one short transaction, and none is open while a request is in flight. Due work is found by polling the tables
+//! with the database's clock; wake-ups only shorten the wait.
 
-mod aside;
 mod claim;
 mod end;
 mod login;
 mod settle;
+mod skipped;
 mod store;
 
 use std::collections::{HashMap, HashSet};
@@ -19,9 +19,9 @@ use connector_service_core::fetch::Engine;
 use pgrx::prelude::*;
 use uuid::Uuid;
 
-use self::aside::Aside;
 use self::claim::Queue;
 use self::settle::Unsettled;
+use self::skipped::Skipped;
 use crate::board::Errand;
 use crate::error::{Error, Result, counted};
 use crate::guc::{self, Scheduler};
@@ -40,92 +40,92 @@ const COULD_NOT_END_PAUSED: &str = "could not end the run of a paused connector"
 const COULD_NOT_QUEUE: &str = "could not queue a due sync";
 const COULD_NOT_GO_ON: &str = "could not resume a waiting run";
 
-/// Longest time between two looks at the tables. Longer: what no signal told is found later. Shorter: an idle
-/// database does more work.
-const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
+/// Longest time between two polls of the tables. Longer: work without a wake-up is found later. Shorter: an idle database does
+/// more work.
+const POLL_AT_LEAST: Duration = Duration::from_secs(60);
 
-/// Longest time between the end of a run and a look. Longer: what the end of a run made due begins later. Shorter: where
-/// many runs end, more of the worker's time goes into looking.
+/// Longest time between the end of a run and a poll. Longer: work that follows the end of a run starts later. Shorter: if many
+/// runs end, the worker spends more time polling.
 const AFTER_END: Duration = Duration::from_millis(100);
 
-/// Shortest time between two looks that others wake it for. Longer: a sync that is queued begins later. Shorter: who commits
-/// often has the worker do nothing else.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+/// Shortest time between two polls after wake-ups. Longer: a queued sync starts later. Shorter: with many commits the worker does
+/// nothing but poll.
+const BETWEEN_POLLS: Duration = Duration::from_millis(20);
 
-/// The same where looks are slow: twice what the last one took, and no longer than this. Longer: a sync begins later on a
-/// server where a look takes long. Shorter: looking takes more of the worker's time there.
-const LONGEST_BETWEEN_LOOKS: Duration = Duration::from_millis(250);
+/// Longest such pause. If polls are slow, the pause is twice the time of the last one, but no longer than this. Longer: a sync
+/// starts later on a slow server. Shorter: polling takes more of the worker's time there.
+const LONGEST_BETWEEN_POLLS: Duration = Duration::from_millis(250);
 
-/// Shortest time between two looks for runs of workers that ended, while this one has runs. Longer: they go on later.
-/// Shorter: every look reads all that run.
+/// Shortest time between two searches for runs of workers that ended, while this one has runs. Longer: they continue later.
+/// Shorter: every poll reads all running runs.
 const BETWEEN_TAKING_OVER: Duration = Duration::from_secs(1);
 
-/// Pause after a look that failed, for instance because the extension was being dropped at that moment.
+/// Pause after a failed poll, for instance while the extension is being dropped.
 const AFTER_TROUBLE: Duration = Duration::from_secs(1);
 
-/// The longest such pause: each time it is a second longer. Longer: what was mended is noticed later. Shorter: more work for
-/// nothing.
+/// Longest such pause: each time it is a second longer. Longer: the worker notices later that the cause is gone. Shorter: more
+/// useless polls.
 const LONGEST_TROUBLE: Duration = Duration::from_secs(10);
 
-/// Looks that fail, one behind the other, before what is done for all is done for each by itself, whatever the reason: a
-/// trigger can raise what a full disk does. More: one connector's trouble stops all for longer. Fewer: on a full disk more
-/// work for nothing.
-const STUBBORN: u32 = 3;
+/// After this many failed polls in a row, work for all connectors is done one by one, whatever the error is: a trigger can raise
+/// the error of a full disk. More: one connector's failure stops all others for longer. Fewer: with a full disk more useless
+/// work.
+const FAILED_POLLS: u32 = 3;
 
-/// Connectors that one look queues. More: the first of them begin later. Fewer: more looks.
+/// Connectors that one poll queues. More: the first of them start later. Fewer: more polls.
 const QUEUED_AT_ONCE: i64 = 500;
 
-/// Days that nobody finished are summed at the latest after this: a run that takes hours shows its numbers.
+/// Longest time until the days of a long run are summed: a run of hours shows its numbers meanwhile.
 const SETTLE_AT_LEAST: Duration = Duration::from_secs(60);
 
-/// A run that ended this many workers is not taken up again by itself at once.
+/// A run during which this many workers ended is not started again.
 const MOST_ATTEMPTS: i32 = 20;
 
-/// A run of ours that is going.
-struct Going {
+/// A run of this worker that is running.
+struct Running {
     claimed: Claimed,
-    /// Whether to look for records of the next page that are stored already; see [`crate::store::raw`].
+    /// Whether to search for records of the next page that are stored already; see [`crate::store::raw`].
     search: bool,
 }
 
-struct Turn {
+struct SyncWorker {
     engine: Engine,
-    /// Fencing token of this worker's life.
+    /// The fencing token of this process.
     token: Uuid,
-    /// Which of the database's workers this is, from 1. The first one does what is there once for a database.
+    /// The number of this worker in the database, from 1. The first one also does work that is needed once for a database.
     number: i32,
-    /// Where to look for the next tenant: behind the one that had its turn last.
+    /// The search for the next tenant begins here, after the tenant that had the last turn.
     next_tenant: Uuid,
-    going: HashMap<Uuid, Going>,
-    /// Refresh tokens that are to be stored.
-    unkept: Vec<login::Unkept>,
-    /// The connectors that others were shown to be in this worker's hand.
-    hands: HashSet<Uuid>,
-    /// Ends of runs that could not be written down yet (the disk was full, say).
+    running: HashMap<Uuid, Running>,
+    /// Refresh tokens that are still to be stored.
+    pending_tokens: Vec<login::PendingToken>,
+    /// The connectors that this worker published as in use.
+    in_use: HashSet<Uuid>,
+    /// Ends of runs that could not be recorded yet, for instance because the disk was full.
     unwritten: Vec<end::Ended>,
-    /// Looks that failed, one behind the other.
+    /// Polls that failed in a row.
     failed: u32,
-    /// Connectors of which no run can be taken up, nor ended.
-    aside: Aside,
-    /// Connectors for which none can be queued.
-    unqueued: Aside,
-    /// The run, and its connector, that was to be taken up last, where they are taken up one by one.
+    /// Connectors of which a run can neither be started nor ended.
+    skipped: Skipped,
+    /// Connectors for which no sync can be queued.
+    not_queued: Skipped,
+    /// The run that was to be claimed last, and its connector, when runs are claimed one by one.
     tried: Option<(Uuid, Uuid)>,
-    /// Tenants whose facts are derived by the upkeep process for a while.
+    /// Tenants whose facts the upkeep process derives for a while.
     slow: Slow,
-    /// Tenants whose days are summed by it for a while.
+    /// Tenants whose days the upkeep process sums for a while.
     heavy: Slow,
-    /// Facts of some records were left to the upkeep process.
+    /// Whether facts of some records were left to the upkeep process.
     is_left: bool,
-    /// Days were summed since the upkeep process was told.
+    /// Whether days were summed since the upkeep process was last told so.
     metrics_changed: bool,
     unsettled: Unsettled,
-    /// When the upkeep process was last asked for what is there to do.
+    /// When the upkeep process was last asked to look for work.
     asked_at: Option<Instant>,
-    /// What the last look found of tenants; `None`: nothing is to be fetched.
+    /// The tenants that the last poll found. `None`: nothing may be fetched.
     tenants: Option<Tenants>,
     queue: Queue,
-    /// When this worker last looked for runs of workers that ended.
+    /// When this worker last searched for runs of workers that ended.
     took_over_at: Option<Instant>,
 }
 
@@ -141,18 +141,18 @@ pub fn run(number: i32) {
             error!("connector_service sync worker cannot start its network threads: {error}")
         }
     };
-    let mut turn = Turn {
+    let mut worker = SyncWorker {
         engine,
         token: Uuid::new_v4(),
         number,
         next_tenant: Uuid::nil(),
-        going: HashMap::new(),
-        unkept: Vec::new(),
-        hands: HashSet::new(),
+        running: HashMap::new(),
+        pending_tokens: Vec::new(),
+        in_use: HashSet::new(),
         unwritten: Vec::new(),
         failed: 0,
-        aside: Aside::default(),
-        unqueued: Aside::default(),
+        skipped: Skipped::default(),
+        not_queued: Skipped::default(),
         tried: None,
         slow: Slow::new(),
         heavy: Slow::new(),
@@ -165,47 +165,50 @@ pub fn run(number: i32) {
         took_over_at: None,
     };
     let _doing = activity::doing("looking for work");
-    let mut look_at = Instant::now();
-    let mut looked_at: Option<Instant> = None;
-    let mut between = BETWEEN_LOOKS;
+    let mut poll_at = Instant::now();
+    let mut polled_at: Option<Instant> = None;
+    let mut between = BETWEEN_POLLS;
     loop {
         signals::answer();
         if signals::is_leaving() {
-            turn.leave(&mut waiter);
+            worker.leave(&mut waiter);
         }
-        turn.keep_tokens(login::LONGEST_TRY);
-        let stored = turn.collect();
-        turn.show_hands();
-        if turn.end_settled() | turn.is_any_login_over() | stored.freed {
-            look_at = look_at.min(Instant::now() + turn.refill());
+        worker.store_tokens(login::LONGEST_TRY);
+        let stored = worker.collect();
+        worker.publish_connectors_in_use();
+        if worker.end_settled() | worker.is_any_login_over() | stored.freed {
+            poll_at = poll_at.min(Instant::now() + worker.claim_next());
         }
-        if Instant::now() >= look_at {
+        if Instant::now() >= poll_at {
             let began = Instant::now();
-            match turn.look() {
-                Ok(_) if turn.is_surplus() => return,
+            match worker.poll() {
+                Ok(_) if worker.is_surplus() => return,
                 Ok(wait) => {
-                    trouble::over(COULD_NOT_LOOK);
-                    turn.failed = 0;
-                    look_at = Instant::now() + wait;
+                    trouble::succeeded(COULD_NOT_LOOK);
+                    worker.failed = 0;
+                    poll_at = Instant::now() + wait;
                 }
                 Err(Error::NotInstalled) => return,
                 Err(error) => {
-                    trouble::trouble(COULD_NOT_LOOK, &error);
-                    turn.failed = turn.failed.saturating_add(1);
-                    let pause = AFTER_TROUBLE.saturating_mul(turn.failed);
-                    look_at = Instant::now() + pause.min(LONGEST_TROUBLE);
+                    trouble::failed(COULD_NOT_LOOK, &error);
+                    worker.failed = worker.failed.saturating_add(1);
+                    let pause = AFTER_TROUBLE.saturating_mul(worker.failed);
+                    poll_at = Instant::now() + pause.min(LONGEST_TROUBLE);
                 }
             }
-            looked_at = Some(Instant::now());
-            between = (began.elapsed() * 2).clamp(BETWEEN_LOOKS, LONGEST_BETWEEN_LOOKS);
+            polled_at = Some(Instant::now());
+            between = (began.elapsed() * 2).clamp(BETWEEN_POLLS, LONGEST_BETWEEN_POLLS);
         }
-        // Also when there is more to store: a sync that is queued meanwhile must not wait for its end.
-        let next = turn.unsettled.look_at.map_or(look_at, |at| at.min(look_at));
+        // Also if there is more to store: a sync that is queued meanwhile must not wait for that.
+        let next = worker
+            .unsettled
+            .look_at
+            .map_or(poll_at, |at| at.min(poll_at));
         let wait = next.saturating_duration_since(Instant::now());
-        let wait = wait.min(turn.next_try_to_keep());
+        let wait = wait.min(worker.next_token_try());
         if waiter.sleep(if stored.any { Duration::ZERO } else { wait }) {
-            let soonest = looked_at.map_or_else(Instant::now, |at| at + between);
-            look_at = look_at.min(soonest);
+            let soonest = polled_at.map_or_else(Instant::now, |at| at + between);
+            poll_at = poll_at.min(soonest);
         }
     }
 }
@@ -213,13 +216,13 @@ pub fn run(number: i32) {
 /// What one call of [`Turn::collect`] did.
 struct Collected {
     any: bool,
-    /// A run ended, so another may begin.
+    /// A run ended, so another may start.
     freed: bool,
 }
 
-impl Turn {
-    /// Gives the runs of dead workers back to the queue: of earlier lives of this one, and, as the first worker, of
-    /// those that there are no longer.
+impl SyncWorker {
+    /// Gives the runs of ended workers back to the queue: those of earlier processes of this worker, and, if this is the first
+    /// worker, those of workers that no longer run.
     fn take_over(&self) -> Result<()> {
         let failure = Failure::new(Code::WorkerRestarted, "the worker ended during the run");
         let again = |db: &mut Db, worker, only| {
@@ -228,7 +231,7 @@ impl Turn {
         let mut count = 0;
         let workers = tx(|db| run::workers_of_others(db, self.token))?;
         if workers.is_empty() {
-            trouble::over_of_all(COULD_NOT_TAKE_OVER);
+            trouble::succeeded_for_all(COULD_NOT_TAKE_OVER);
         }
         for worker in workers {
             let is_mine = worker == self.number;
@@ -239,7 +242,7 @@ impl Turn {
                 });
                 count += match taken {
                     Err(error) if self.is_refusal(&error) => one_by_one(
-                        self.is_stubborn(),
+                        self.keeps_failing(),
                         COULD_NOT_TAKE_OVER,
                         tx(|db| run::orphans(db, worker, self.token))?,
                         |run| {
@@ -250,7 +253,7 @@ impl Turn {
                         },
                     )?,
                     Ok(taken) => {
-                        trouble::over_of_all(COULD_NOT_TAKE_OVER);
+                        trouble::succeeded_for_all(COULD_NOT_TAKE_OVER);
                         taken
                     }
                     Err(error) => return Err(error),
@@ -266,32 +269,31 @@ impl Turn {
         Ok(())
     }
 
-    /// Looks at the tables: what is due, what was cancelled, what can be claimed. Returns how long there will
-    /// be nothing to look for.
-    fn look(&mut self) -> Result<Duration> {
-        let wait = self.look_and_claim();
+    /// Polls the tables: what is due, what was cancelled, what can be claimed. Returns how long until the next poll.
+    fn poll(&mut self) -> Result<Duration> {
+        let wait = self.poll_and_claim();
         self.show_activity();
-        let next = [self.aside.next(), self.unqueued.next()];
+        let next = [self.skipped.next(), self.not_queued.next()];
         Ok(next.into_iter().flatten().fold(wait?, Duration::min))
     }
 
-    fn look_and_claim(&mut self) -> Result<Duration> {
+    fn poll_and_claim(&mut self) -> Result<Duration> {
         self.tenants = None;
-        let installation = tx(installation::look)?;
+        let installation = tx(installation::read)?;
         if let Some(reason) = reason_to_idle(&installation) {
             trouble::note(SYNCS_NOTHING, Some(&reason));
-            return Ok(LOOK_AT_LEAST);
+            return Ok(POLL_AT_LEAST);
         }
         trouble::note(SYNCS_NOTHING, None);
-        // Without a connector there is nothing to do, unless a dump is being restored whose connectors are still to
-        // come: then nothing must be done.
+        // Without a connector there is nothing to do. If a dump is being restored whose connectors are still to come, nothing
+        // may be done.
         if !installation.has_connectors {
-            return Ok(LOOK_AT_LEAST);
+            return Ok(POLL_AT_LEAST);
         }
         self.tenants = Some(installation.has_tenants);
         let end_again = self.end_again();
         self.drop_lost()?;
-        if self.going.is_empty()
+        if self.running.is_empty()
             || self
                 .took_over_at
                 .is_none_or(|at| at.elapsed() >= BETWEEN_TAKING_OVER)
@@ -307,9 +309,9 @@ impl Turn {
         }
         if self.number > 1 {
             self.claim(installation.has_tenants)?;
-            return Ok(end_again.min(LOOK_AT_LEAST));
+            return Ok(end_again.min(POLL_AT_LEAST));
         }
-        self.ask_for_rest()?;
+        self.ask_upkeep_for_work()?;
         let due = match guc::scheduler() {
             Scheduler::Worker => Due::All,
             Scheduler::Auto if !installation.has_pg_cron => Due::All,
@@ -327,23 +329,23 @@ impl Turn {
             // There may be more of them.
             return Ok(Duration::ZERO);
         }
-        // Rounded up: a look just before the time finds nothing.
+        // Rounded up: a poll just before the time would find nothing.
         let next = [next_due, tx(run::next_waiting)?]
             .into_iter()
             .flatten()
             .map(|wait| wait + Duration::from_millis(2))
-            .fold(LOOK_AT_LEAST, Duration::min);
+            .fold(POLL_AT_LEAST, Duration::min);
         Ok(next.min(end_again))
     }
 
-    /// Queues what is due, and lets go on what has waited. Where that is refused, each by itself, so that one connector's
-    /// trouble stays its own.
+    /// Queues due connectors, and lets waiting runs start. If that is refused, it is done one by one, so that the failure of one
+    /// connector affects no other.
     fn queue(&mut self, due: Due, asked_by: &str) -> Result<(u64, Found)> {
         let _doing = activity::doing("queueing due syncs");
-        let aside = self.unqueued.now();
+        let skipped = self.not_queued.now();
         let queued = tx(|db| {
             let waited = run::end_waits(db, None)? + backfill::release_all(db)?;
-            let which = Which::AllBut(&aside);
+            let which = Which::AllBut(&skipped);
             let most = Some(QUEUED_AT_ONCE);
             Ok((
                 waited,
@@ -353,16 +355,16 @@ impl Turn {
         match queued {
             Err(error) if self.is_refusal(&error) => {}
             Ok(queued) => {
-                trouble::over_of_all(COULD_NOT_GO_ON);
-                if aside.is_empty() {
-                    trouble::over_of_all(COULD_NOT_QUEUE);
+                trouble::succeeded_for_all(COULD_NOT_GO_ON);
+                if skipped.is_empty() {
+                    trouble::succeeded_for_all(COULD_NOT_QUEUE);
                 }
                 return Ok(queued);
             }
             Err(error) => return Err(error),
         }
         let mut waited = one_by_one(
-            self.is_stubborn(),
+            self.keeps_failing(),
             COULD_NOT_GO_ON,
             tx(run::waited)?,
             |run| tx(|db| run::end_waits(db, Some(run))),
@@ -372,24 +374,24 @@ impl Turn {
             .into_iter()
             .map(|connector| (connector, connector));
         waited += one_by_one(
-            self.is_stubborn(),
+            self.keeps_failing(),
             COULD_NOT_GO_ON,
             backfilled.collect(),
             |connector| tx(|db| backfill::release(db, connector)).map(|()| 0),
         )?;
         let mut found = Found::default();
-        for connector in tx(|db| connector::due(db, due, QUEUED_AT_ONCE, &aside))? {
+        for connector in tx(|db| connector::due(db, due, QUEUED_AT_ONCE, &skipped))? {
             let which = Which::One(connector);
             match tx(|db| connector::queue_due(db, due, asked_by, None, which)) {
                 Ok(more) => {
                     found.due += more.due;
                     found.queued.extend(more.queued);
-                    self.unqueued.take_back(connector);
-                    trouble::over_of(COULD_NOT_QUEUE, connector);
+                    self.not_queued.take_back(connector);
+                    trouble::succeeded_for(COULD_NOT_QUEUE, connector);
                 }
                 Err(error) if self.is_refusal(&error) => {
-                    self.unqueued.put(connector);
-                    trouble::trouble_of(COULD_NOT_QUEUE, connector, &error);
+                    self.not_queued.put(connector);
+                    trouble::failed_for(COULD_NOT_QUEUE, connector, &error);
                 }
                 Err(error) => return Err(error),
             }
@@ -398,45 +400,45 @@ impl Turn {
         Ok((waited, found))
     }
 
-    /// A run ended: what waits in the queue takes its place at once. Returns how long a look at everything else has time:
-    /// none where this failed, because a look finds out why and says it.
-    fn refill(&mut self) -> Duration {
+    /// Claims queued runs at once after a run ended. Returns how long until the next poll: none if this failed, because the poll
+    /// finds and logs the reason.
+    fn claim_next(&mut self) -> Duration {
         let claimed = self.tenants.map_or(Ok(()), |tenants| self.claim(tenants));
         self.show_activity();
         claimed.map_or(Duration::ZERO, |()| AFTER_END)
     }
 
-    /// What pg_stat_activity shows of this worker.
+    /// Updates what pg_stat_activity shows of this worker.
     fn show_activity(&self) {
-        let syncs = counted(self.going.len() as u64, "sync");
+        let syncs = counted(self.running.len() as u64, "sync");
         activity::idle(format!("{syncs} running"));
     }
 
     /// Whether there are more workers than there should be, and this one has nothing left to do.
     fn is_surplus(&self) -> bool {
-        let is_idle = self.going.is_empty() && self.engine.logins().is_empty();
+        let is_idle = self.running.is_empty() && self.engine.logins().is_empty();
         self.number > guc::sync_workers() && is_idle
     }
 
     /// Ends the fetching of runs that were cancelled or whose connector is gone.
     fn drop_lost(&mut self) -> Result<()> {
-        if self.going.is_empty() {
+        if self.running.is_empty() {
             return Ok(());
         }
-        let runs: Vec<Uuid> = self.going.keys().copied().collect();
+        let runs: Vec<Uuid> = self.running.keys().copied().collect();
         let all = tx(|db| run::end_paused(db, runs.clone(), self.token));
         match all {
             Err(error) if self.is_refusal(&error) => {
-                let runs = self.going.iter();
-                let runs = runs.map(|(run, going)| (*run, going.claimed.connector));
+                let runs = self.running.iter();
+                let runs = runs.map(|(run, running)| (*run, running.claimed.connector));
                 one_by_one(
-                    self.is_stubborn(),
+                    self.keeps_failing(),
                     COULD_NOT_END_PAUSED,
                     runs.collect(),
                     |run| tx(|db| run::end_paused(db, vec![run], self.token)).map(|()| 0),
                 )?;
             }
-            Ok(()) => trouble::over_of_all(COULD_NOT_END_PAUSED),
+            Ok(()) => trouble::succeeded_for_all(COULD_NOT_END_PAUSED),
             Err(error) => return Err(error),
         }
         let lost = tx(|db| run::lost(db, runs, self.token))?;
@@ -446,27 +448,27 @@ impl Turn {
         Ok(())
     }
 
-    fn is_stubborn(&self) -> bool {
-        self.failed >= STUBBORN
+    fn keeps_failing(&self) -> bool {
+        self.failed >= FAILED_POLLS
     }
 
-    /// Whether what was tried for all is to be tried for each by itself.
+    /// Whether work that failed for all connectors is to be tried one by one.
     fn is_refusal(&self, error: &Error) -> bool {
-        error.is_refusal() || self.is_stubborn() && matches!(error, Error::Sql { .. })
+        error.is_refusal() || self.keeps_failing() && matches!(error, Error::Sql { .. })
     }
 
     fn forget(&mut self, run: Uuid) {
         self.engine.abort(run);
-        self.going.remove(&run);
+        self.running.remove(&run);
     }
 
-    /// Has the upkeep process, which is there as long as there are connectors, do what is left: facts of records that wait for them, days that were touched. Runs that are
-    /// going sum their days when they end.
-    fn ask_for_rest(&mut self) -> Result<()> {
+    /// Asks the upkeep process to do what is left: facts of waiting records, and changed days. Running runs sum their days when
+    /// they end. The upkeep process runs as long as there are connectors.
+    fn ask_upkeep_for_work(&mut self) -> Result<()> {
         let is_long_ago = self
             .asked_at
             .is_none_or(|at| at.elapsed() >= SETTLE_AT_LEAST);
-        let settles = self.going.is_empty() || is_long_ago;
+        let settles = self.running.is_empty() || is_long_ago;
         // SAFETY: fixed for the life of a process.
         let is_there = board::has_upkeep(unsafe { pg_sys::MyDatabaseId });
         if !is_there || tx(fact::is_any_waiting)? || settles && tx(metric::is_any_touched)? {
@@ -477,10 +479,9 @@ impl Turn {
     }
 }
 
-/// Does with each run, and its connector, what was refused for all of them together: what one is refused is told, and the
-/// others go on. Returns the sum.
+/// Does for each run what was refused for all runs together. A refusal is logged, and the other runs continue. Returns the sum.
 fn one_by_one(
-    is_stubborn: bool,
+    keeps_failing: bool,
     what: &'static str,
     runs: Vec<(Uuid, Uuid)>,
     mut work: impl FnMut(Uuid) -> Result<u64>,
@@ -490,10 +491,10 @@ fn one_by_one(
         match work(run) {
             Ok(count) => {
                 sum += count;
-                trouble::over_of(what, connector);
+                trouble::succeeded_for(what, connector);
             }
-            Err(error) if is_stubborn || error.is_refusal() => {
-                trouble::trouble_of(what, connector, &error)
+            Err(error) if keeps_failing || error.is_refusal() => {
+                trouble::failed_for(what, connector, &error)
             }
             Err(error) => return Err(error),
         }

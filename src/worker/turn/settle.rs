@@ -1,63 +1,63 @@
-//! The days that a run touched are summed before it is said to have ended, where that is quick; where it is not, the
-//! upkeep process does it, and the run waits for it a while.
+//! Sums the days that a run changed before the run ends, if that is quick. If not, the upkeep process does it, and the run waits
+//! for a while.
 
 use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
 use uuid::Uuid;
 
-use super::Turn;
+use super::SyncWorker;
 use crate::board::{self, Errand};
 use crate::store::{bounded, fact, metric, run, tx};
 use crate::{activity, signals, trouble};
 
-/// Days of one transaction. More: the worker answers later. Fewer: more transactions.
+/// Days of one transaction. More: the worker is busy for longer. Fewer: more transactions.
 const DAYS_AT_ONCE: i32 = 200;
 
-/// Longest time that the worker sums a tenant's days when a run ends. Longer: everybody waits for one tenant's days. Shorter:
-/// on a busy machine a process of its own does what is quick.
+/// Longest time for which the worker sums a tenant's days when a run ends. Longer: all tenants wait for one tenant's days.
+/// Shorter: on a busy machine the upkeep process does even quick work.
 const SETTLED_WITHIN: Duration = Duration::from_millis(400);
 
-/// How long the days of a tenant that took longer are left to the upkeep process. Shorter: everybody waits more often for
-/// what is then done again. Longer: one busy moment has runs of a tenant end later for longer.
+/// How long the days of a tenant that took too long are left to the upkeep process. Shorter: all tenants wait more often for work
+/// that is then repeated. Longer: after one busy moment the tenant's runs end later for longer.
 const HEAVY_FOR: Duration = Duration::from_secs(10 * 60);
 
-/// How long a run waits for the upkeep process. Longer: a tenant whose mappings are slow keeps places that runs of it could
-/// have. Shorter: whoever waits for a run of many records reads its metrics before they are there.
+/// How long a run waits for the upkeep process. Longer: waiting runs of a tenant with slow mappings keep other runs from starting.
+/// Shorter: after a run of many records, clients read metrics that are not complete.
 const WAIT_FOR_METRICS: Duration = Duration::from_secs(10);
 
-/// The same while somebody has the lock of the tenant's facts: the upkeep process for a moment, or a session for as long as it
-/// likes.
+/// How long a run waits while another process has the lock of the tenant's facts: the upkeep process for a moment, or a session
+/// for any time.
 const WAIT_FOR_LOCK: Duration = Duration::from_secs(2);
 
-/// Time between two looks at whether metrics are there that a run waits for; the upkeep process wakes the worker, too.
+/// Time between two checks whether the metrics of a waiting run are ready. The upkeep process also wakes the worker.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 const COULD_NOT_SUM: &str = "could not sum the days that changed";
 
-/// Runs that are over but for their metrics, and until when each waits.
+/// Runs that wait only for their metrics, and until when each waits.
 #[derive(Default)]
 pub(super) struct Unsettled {
     runs: Vec<(Uuid, Instant)>,
-    /// When to look at them again.
+    /// When to check them again.
     pub(super) look_at: Option<Instant>,
 }
 
-impl Turn {
-    /// Sums the touched days of a tenant. `Some`: somebody else does it, and the run may wait for that so long.
+impl SyncWorker {
+    /// Sums the changed days of a tenant. `Some`: the upkeep process does it, and the run may wait this long for it.
     pub(super) fn settle(&mut self, tenant: Uuid, connector: Uuid) -> Option<Duration> {
         let _doing = activity::doing("summing days");
         let until = Instant::now() + SETTLED_WITHIN;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            // The process was told to end: others sum the rest.
+            // If the process was told to end, the upkeep process sums the rest.
             if left.is_zero() || signals::is_leaving() || self.heavy.contains_key(&tenant) {
                 break;
             }
             match bounded(left, |db| metric::settle(db, tenant, DAYS_AT_ONCE)) {
                 Ok(Some(0)) => {
-                    trouble::over(COULD_NOT_SUM);
-                    // Records that wait for their facts have days, too.
+                    trouble::succeeded(COULD_NOT_SUM);
+                    // Records that wait for their facts will change more days.
                     let waits =
                         self.is_left && tx(|db| fact::is_waiting(db, connector)).unwrap_or(false);
                     if waits {
@@ -76,7 +76,7 @@ impl Turn {
                 }
                 Err(error) => {
                     if !error.is_momentary() {
-                        trouble::trouble(COULD_NOT_SUM, &error);
+                        trouble::failed(COULD_NOT_SUM, &error);
                     }
                     self.ask_upkeep(Errand::Derive);
                     return None;
@@ -92,20 +92,20 @@ impl Turn {
         board::ask_upkeep(unsafe { pg_sys::MyDatabaseId }, errand);
     }
 
-    /// The run has ended but for its metrics.
+    /// Lets a run wait for its metrics; everything else of it is done.
     pub(super) fn wait_for_metrics(&mut self, id: Uuid, longest: Duration) {
         let token = self.token;
-        super::store::said(tx(|db| {
+        super::store::log_failure(tx(|db| {
             run::show_waiting(db, id, token, Duration::ZERO, run::FOR_METRICS)
         }));
-        // Until then the upkeep process leaves the tenant alone.
+        // The upkeep process left the tenant alone so far.
         self.ask_upkeep(Errand::Derive);
         let now = Instant::now();
         self.unsettled.runs.push((id, now + longest));
         self.unsettled.look_at.get_or_insert(now + LOOK_AGAIN);
     }
 
-    /// Ends runs whose metrics are there, or that waited long enough; true: a run ended.
+    /// Ends runs whose metrics are ready, or that waited long enough; true: a run ended.
     pub(super) fn end_settled(&mut self) -> bool {
         let now = Instant::now();
         if self.unsettled.look_at.is_none_or(|at| at > now) {
@@ -114,10 +114,10 @@ impl Turn {
         let mut is_any = false;
         let runs = std::mem::take(&mut self.unsettled.runs);
         for (run, until) in runs {
-            let Some(going) = self.going.get(&run) else {
+            let Some(running) = self.running.get(&run) else {
                 continue;
             };
-            let (tenant, connector) = (going.claimed.tenant, going.claimed.connector);
+            let (tenant, connector) = (running.claimed.tenant, running.claimed.connector);
             let is_over = until <= now
                 || tx(|db| {
                     Ok(!metric::is_touched(db, tenant)? && !fact::is_waiting(db, connector)?)

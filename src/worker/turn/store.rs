@@ -1,4 +1,4 @@
-//! What the network threads have fetched is stored, in one transaction for several pages where that works.
+//! Stores what the network threads have fetched, with several pages in one transaction if that works.
 
 use std::time::{Duration, Instant};
 
@@ -6,30 +6,30 @@ use connector_service_core::error::{Code, Failure};
 use connector_service_core::fetch::{Event, FetchedPage, Rest, Waiting, What};
 use uuid::Uuid;
 
-use super::{Collected, Turn};
+use super::{Collected, SyncWorker};
 use crate::error::{Error, Result};
 use crate::store::page::Deriving;
 use crate::store::{Alarm, budget, page, run, tx, upload};
-use crate::worker::look;
+use crate::worker::report;
 use crate::{activity, fault, signals, trouble};
 
-/// Pages of one transaction. More: a longer transaction, and more to do again if one of them fails.
+/// Pages of one transaction. More: longer transactions, and more work to repeat if one page fails.
 const PAGES_AT_ONCE: usize = 8;
-/// Records of one transaction, beyond which no further page is added to it.
+/// Records of one transaction after which no further page is added to it.
 const RECORDS_AT_ONCE: usize = 4_000;
-/// How often a page whose transaction met a deadlock, a lock time-out or the like is tried again.
+/// How often a page is tried again after a deadlock, a lock time-out or the like.
 const STORE_TRIES: u32 = 5;
-/// Longest time for one transaction. Longer: everybody waits for what the owner of a database hangs on a table, or for a look
-/// at what is gone among millions of records. Shorter: on a busy machine a large page fails.
+/// Longest time for one transaction. Longer: all tenants wait for a user's slow trigger, or for a search for deletions among
+/// millions of records. Shorter: on a busy machine a large page fails.
 const STORED_WITHIN: Duration = Duration::from_secs(60);
-/// How long the facts of a tenant that took too long follow in a process of their own. Longer: a tenant whose mapping was
-/// mended has records written twice for longer. Shorter: everybody waits for the same mapping more often.
+/// How long the facts of a tenant that took too long are left to the upkeep process. Longer: after the mapping is fixed, records
+/// are still written twice for a while. Shorter: all tenants wait for the same mapping more often.
 const SLOW_FOR: Duration = Duration::from_secs(10 * 60);
 
 const COULD_NOT_STORE: &str = "could not store a page";
 
-impl Turn {
-    /// Stores what the tasks have fetched, as far as it is there.
+impl SyncWorker {
+    /// Stores what the tasks have fetched so far.
     pub(super) fn collect(&mut self) -> Collected {
         let mut collected = Collected {
             any: false,
@@ -52,22 +52,22 @@ impl Turn {
                 What::Part(wanted) => {
                     let part = tx(|db| upload::part(db, run, wanted.number));
                     let part = part.unwrap_or_else(|error| {
-                        trouble::trouble("could not read a part of a file", &error);
+                        trouble::failed("could not read a part of a file", &error);
                         None
                     });
-                    // Nobody waits where the run was ended meanwhile.
+                    // If the run has ended meanwhile, nobody receives this.
                     let _ = wanted.reply.send(part.map(Into::into));
                 }
                 What::Waiting(waiting) => self.show_waiting(run, *waiting),
                 What::Warning(warning) => {
                     let token = self.token;
-                    said(tx(|db| run::warn(db, run, token, &warning)));
+                    log_failure(tx(|db| run::warn(db, run, token, &warning)));
                 }
                 What::Looked(looked) => {
-                    if let Some(going) = self.going.get(&run) {
-                        let found = look::report(&going.claimed, *looked);
+                    if let Some(running) = self.running.get(&run) {
+                        let found = report::of_stream(&running.claimed, *looked);
                         let token = self.token;
-                        said(tx(|db| run::report(db, run, token, found)));
+                        log_failure(tx(|db| run::report(db, run, token, found)));
                     }
                 }
                 What::Finished(result) => {
@@ -88,7 +88,7 @@ impl Turn {
         collected
     }
 
-    /// Stores pages, together if that works, else one by one, so that one page's trouble stays its own.
+    /// Stores pages, together if that works, else one by one, so that the failure of one page affects no other.
     fn store(&mut self, mut pages: Vec<(Uuid, FetchedPage)>) {
         let _doing = activity::doing(match pages.as_slice() {
             [(run, _)] => format!("storing a page of run {run}"),
@@ -96,17 +96,19 @@ impl Turn {
         });
         let all: Vec<_> = pages.iter().map(|(run, page)| (*run, page)).collect();
         if all.len() > 1 && self.store_all(&all).is_ok() {
-            let runs = pages.iter().filter_map(|(run, _)| self.going.get(run));
-            runs.for_each(|going| trouble::over_of(COULD_NOT_STORE, going.claimed.connector));
+            let runs = pages.iter().filter_map(|(run, _)| self.running.get(run));
+            runs.for_each(|running| {
+                trouble::succeeded_for(COULD_NOT_STORE, running.claimed.connector)
+            });
             return;
         }
         for (run, page) in &mut pages {
-            let Some(going) = self.going.get(run) else {
+            let Some(running) = self.running.get(run) else {
                 continue;
             };
-            let connector = going.claimed.connector;
+            let connector = running.claimed.connector;
             let Err(error) = self.store_alone(*run, page) else {
-                trouble::over_of(COULD_NOT_STORE, connector);
+                trouble::succeeded_for(COULD_NOT_STORE, connector);
                 continue;
             };
             if matches!(error, Error::Fenced(_)) {
@@ -115,35 +117,35 @@ impl Turn {
             }
             self.engine.abort(*run);
             let failure = if error.is_about_a_lock() {
-                // What is not stored is asked for again.
+                // A page that is not stored is requested again.
                 let message = "another session has locked rows of this connector";
                 Failure::new(Code::Locked, message)
             } else {
-                trouble::trouble_of(COULD_NOT_STORE, connector, &error);
-                let message = format!("the page could not be stored: {}", error.words());
+                trouble::failed_for(COULD_NOT_STORE, connector, &error);
+                let message = format!("the page could not be stored: {}", error.one_line());
                 Failure::new(Code::StoreFailed, message)
             };
             self.finish(*run, Err(failure));
         }
     }
 
-    /// Stores pages in one transaction. What of a tenant whose facts take too long, or cannot be written, is stored without
-    /// them.
+    /// Stores pages in one transaction. If the facts of a tenant take too long or cannot be written, its pages are stored without
+    /// facts.
     fn store_all(&mut self, pages: &[(Uuid, &FetchedPage)]) -> Result<()> {
         loop {
-            let (token, going, slow) = (self.token, &mut self.going, &self.slow);
+            let (token, running, slow) = (self.token, &mut self.running, &self.slow);
             let mut current = None;
             let alarm = Alarm::set(STORED_WITHIN);
             let stored = tx(|db| {
                 page::commit_without_waiting(db)?;
                 let mut deriving = Deriving::begin(slow);
                 for (run, page) in pages {
-                    // A page of a run that was forgotten meanwhile.
-                    let Some(going) = going.get_mut(run) else {
+                    // No entry: the run of this page was dropped meanwhile.
+                    let Some(running) = running.get_mut(run) else {
                         continue;
                     };
-                    let claimed = &going.claimed;
-                    page::store(db, claimed, token, page, &mut going.search, &mut deriving)?;
+                    let claimed = &running.claimed;
+                    page::store(db, claimed, token, page, &mut running.search, &mut deriving)?;
                 }
                 deriving.finish(db, &mut current)
             });
@@ -152,8 +154,8 @@ impl Turn {
                     self.is_left |= is_left;
                     return Ok(());
                 }
-                Err(error) => match page::whose_facts(&error, current) {
-                    // Once: what is refused again is not about facts that could follow.
+                Err(error) => match page::tenant_of_failed_facts(&error, current) {
+                    // Only once: a second failure is not about the facts.
                     Some(tenant) if !self.slow.contains_key(&tenant) => {
                         self.slow.insert(tenant, Instant::now() + SLOW_FOR);
                     }
@@ -168,12 +170,12 @@ impl Turn {
         let mut tries = 0;
         loop {
             let stored = self.store_all(&[(run, &*page)]);
-            let Some(going) = self.going.get_mut(&run) else {
+            let Some(running) = self.running.get_mut(&run) else {
                 return Ok(());
             };
             match stored {
                 Err(error) if error.is_duplicate() && tries < STORE_TRIES => {
-                    going.search = true;
+                    running.search = true;
                     tries += 1;
                 }
                 Err(error)
@@ -182,7 +184,7 @@ impl Turn {
                     tries += 1;
                 }
                 Err(error) if error.is_about_data() => {
-                    if !page::reject_refused(&going.claimed, page)? {
+                    if !page::reject_refused(&running.claimed, page)? {
                         return Err(error);
                     }
                 }
@@ -192,31 +194,31 @@ impl Turn {
         }
     }
 
-    /// Shows what a run waits for, and keeps what the vendor said of its account.
+    /// Shows what a run waits for, and stores what the vendor reports about its account.
     fn show_waiting(&self, run: Uuid, waiting: Waiting) {
-        let Some(going) = self.going.get(&run) else {
+        let Some(running) = self.running.get(&run) else {
             return;
         };
-        let (tenant, token) = (going.claimed.tenant, self.token);
+        let (tenant, token) = (running.claimed.tenant, self.token);
         let Waiting { wait, why, account } = waiting;
-        said(tx(|db| match account {
+        log_failure(tx(|db| match account {
             Some((account, used)) => {
                 if wait.is_zero() {
-                    // How much is used is said with every page.
+                    // The used amount comes with every page.
                     page::commit_without_waiting(db)?;
                 }
-                budget::note(db, tenant, &Rest { account, wait, why }, used)
+                budget::record(db, tenant, &Rest { account, wait, why }, used)
             }
             None => run::show_waiting(db, run, token, wait, &why),
         }));
     }
 }
 
-/// What could not be written down is no reason to end anything.
-pub(super) fn said(written: Result<()>) {
-    const COULD_NOT_SAY: &str = "could not record the progress of a run";
+/// Logs a write that failed. Progress that is not recorded is no reason to end a run.
+pub(super) fn log_failure(written: Result<()>) {
+    const COULD_NOT_RECORD: &str = "could not record the progress of a run";
     match written {
-        Ok(()) => trouble::over(COULD_NOT_SAY),
-        Err(error) => trouble::trouble(COULD_NOT_SAY, &error),
+        Ok(()) => trouble::succeeded(COULD_NOT_RECORD),
+        Err(error) => trouble::failed(COULD_NOT_RECORD, &error),
     }
 }

@@ -1,10 +1,10 @@
-//! The upkeep process: what follows the pages and may take long. One for each database, started when a sync worker asks
-//! for it.
+//! The upkeep process does the work after the pages that may take long. Each database has one, which is started when a sync
+//! worker asks for it.
 //!
-//! Facts of records that were left (mappings that are not plain, large records, what was changed by hand or pushed), days
-//! that were touched, the hourly checks, the monthly aggregate, and what is old enough to go. What each of them costs is
-//! up to tenants, so each unit of work has a bound in time and in memory, tenants take turns, and nobody's page waits for
-//! any of it. A record that alone costs more than it may goes to quarantine with that reason.
+//! It derives the facts of records that were left (mappings that may be slow, large records, records that were changed by hand
+//! or pushed), sums changed days, runs the hourly checks, refreshes the monthly aggregate, and deletes old rows. How much of
+//! this there is depends on the tenants. So each unit of work has a limit in time and in memory, tenants take turns, and no
+//! page waits for it. A record that alone exceeds the limits goes to the quarantine with that reason.
 
 mod step;
 
@@ -25,43 +25,43 @@ use crate::{activity, guc, process, signals, trouble};
 /// What pg_stat_activity shows as backend_type.
 pub const NAME: &str = "connector_service upkeep";
 
-/// Records of one step. More: more is done again where one of them costs too much. Fewer: more transactions.
+/// Records of one step. More: more work is repeated if one of them takes too long. Fewer: more transactions.
 const RECORDS_AT_ONCE: i64 = 1_000;
 
-/// What a tenant may take before it is the next one's turn. Longer: others wait longer. Shorter: more steps.
+/// Time of one tenant before the next tenant's turn. Longer: other tenants wait longer. Shorter: more switching.
 const TURN: Duration = Duration::from_secs(2);
 
-/// Days of one step.
+/// Days that one step sums.
 const DAYS_AT_ONCE: i32 = 200;
 
-/// Tenants of one step of the checks.
+/// Tenants that one step checks.
 const TENANTS_AT_ONCE: i64 = 50;
 
 /// Longest time for the monthly aggregate, and for one step of deleting what is old.
 const REFRESHED_WITHIN: Duration = Duration::from_secs(10 * 60);
 const TIDIED_WITHIN: Duration = Duration::from_secs(60);
 
-/// Time between two looks over the data.
+/// Time between two checks of data quality.
 const CHECK_EVERY: Duration = Duration::from_secs(60 * 60);
-/// Time between two looks for what is old enough to go.
+/// Time between two searches for old rows.
 const TIDY_EVERY: Duration = Duration::from_secs(60 * 60);
 /// Shortest time between two refreshes of the monthly aggregate.
 const REFRESH_AT_MOST_EVERY: Duration = Duration::from_secs(60);
-/// How many times as long as it took a piece of work rests, so that it takes a few percent of one processor.
+/// Work pauses for this many times as long as it took, so that it uses a few percent of one processor.
 const REST: u32 = 20;
 
 /// Longest pause after something failed.
 const AFTER_TROUBLE: Duration = Duration::from_secs(60);
-/// First pause before a tenant is tried again whose lock a session holds, or of whom something is refused: nothing tells when
-/// that is over. Doubled each time.
+/// First pause before a tenant is tried again after a session held its lock or a statement failed. Nothing signals the end of
+/// either, so the pause doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const WHILE_LOCKED: Duration = Duration::from_secs(5);
 
-/// Time between two looks at tenants whose records are being stored; the end of a run is told.
-const BUSY_LOOK: Duration = Duration::from_secs(1);
+/// Time between two polls of tenants whose records are being stored. The end of a run also wakes this process.
+const BUSY_POLL: Duration = Duration::from_secs(1);
 
-/// Longest time between two looks.
-const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
+/// Longest time between two polls.
+const POLL_AT_LEAST: Duration = Duration::from_secs(60);
 
 const COULD_NOT_LOOK: &str = "could not look for upkeep work";
 const COULD_NOT_DERIVE: &str = "could not derive the facts of stored records";
@@ -113,14 +113,14 @@ fn run(database: pg_sys::Oid) {
                 upkeep.metrics_changed();
             }
         }
-        let next = match upkeep.look() {
+        let next = match upkeep.poll() {
             Ok(Some(next)) => {
-                trouble::over(COULD_NOT_LOOK);
+                trouble::succeeded(COULD_NOT_LOOK);
                 next
             }
             Ok(None) | Err(Error::NotInstalled) => return board::retire(),
             Err(error) => {
-                trouble::trouble(COULD_NOT_LOOK, &error);
+                trouble::failed(COULD_NOT_LOOK, &error);
                 AFTER_TROUBLE
             }
         };
@@ -130,24 +130,24 @@ fn run(database: pg_sys::Oid) {
 
 /// What is known of a tenant with work to do.
 struct Tenant {
-    /// Not tried before.
+    /// The tenant is not tried before this time.
     rests_until: Instant,
-    /// Pause before the next try while a session holds its lock, or something is refused.
+    /// Pause before the next try while a session holds its lock, or a statement fails.
     pause: Duration,
-    /// Its touched days are summed when no record waits, or at this time.
+    /// Its changed days are summed when no record waits, or at this time.
     settle_at: Instant,
-    /// Records of the next step, by connector, where a step cost too much.
+    /// Records of the next step, by connector, if a step exceeded its limits.
     steps: HashMap<Uuid, i64>,
 }
 
 struct Upkeep {
     database: pg_sys::Oid,
     tenants: BTreeMap<Uuid, Tenant>,
-    /// Behind whom the next turn is.
+    /// The tenant that had the last turn.
     turn_of: Uuid,
     check_at: Instant,
     tidy_at: Instant,
-    /// There while metrics changed since the last refresh.
+    /// When to refresh the monthly aggregate. `None`: metrics did not change since the last refresh.
     refresh_at: Option<Instant>,
     refreshed_at: Option<Instant>,
     /// How long the last refresh took.
@@ -155,9 +155,9 @@ struct Upkeep {
 }
 
 impl Upkeep {
-    /// Does one tenant's turn and what else is due; returns how long there is nothing to do. `None`: nothing may be done here.
-    fn look(&mut self) -> Result<Option<Duration>> {
-        let found = tx(installation::look)?;
+    /// Does one tenant's turn and other due work; returns how long there is nothing to do. `None`: this process is not needed.
+    fn poll(&mut self) -> Result<Option<Duration>> {
+        let found = tx(installation::read)?;
         if found.version != env!("CARGO_PKG_VERSION") {
             return Ok(None);
         }
@@ -176,14 +176,14 @@ impl Upkeep {
             self.refresh();
         }
         for at in [Some(self.check_at), Some(self.tidy_at), self.refresh_at] {
-            next = next.min(at.map_or(LOOK_AT_LEAST, |at| {
+            next = next.min(at.map_or(POLL_AT_LEAST, |at| {
                 at.saturating_duration_since(Instant::now())
             }));
         }
         Ok(Some(next))
     }
 
-    /// The next tenant that has something to do does some of it.
+    /// Does some work of the next tenant that has any.
     fn take_turn(&mut self) -> Result<Duration> {
         if tx(fact::is_any_due)? {
             tx(fact::come_due)?;
@@ -207,7 +207,7 @@ impl Upkeep {
             });
         }
         // Days of a tenant whose records are being stored are summed at the end of its run, or once a minute.
-        let is_up = |(id, tenant): &(&Uuid, &Tenant)| {
+        let is_ready = |(id, tenant): &(&Uuid, &Tenant)| {
             let has_records = work
                 .get(*id)
                 .is_some_and(|connectors| !connectors.is_empty());
@@ -219,17 +219,17 @@ impl Upkeep {
             .range(self.turn_of..)
             .skip_while(|(id, _)| **id == self.turn_of);
         let around = self.tenants.iter();
-        let whose = behind.chain(around).find(is_up);
+        let whose = behind.chain(around).find(is_ready);
         let Some((tenant, connectors)) = whose.and_then(|(id, _)| work.remove_entry(id)) else {
             let rests = self
                 .tenants
                 .iter()
                 .map(|(id, tenant)| match busy.contains(id) {
-                    true => tenant.rests_until.max(now + BUSY_LOOK),
+                    true => tenant.rests_until.max(now + BUSY_POLL),
                     false => tenant.rests_until,
                 });
             let next = rests.min().map(|at| at.saturating_duration_since(now));
-            return Ok(next.unwrap_or(LOOK_AT_LEAST));
+            return Ok(next.unwrap_or(POLL_AT_LEAST));
         };
         self.turn_of = tenant;
         let is_busy = busy.contains(&tenant);
@@ -238,20 +238,20 @@ impl Upkeep {
         let is_due = |it: &Tenant| it.settle_at <= Instant::now();
         if is_drained && !is_busy || self.tenants.get(&tenant).is_some_and(is_due) {
             self.settle(tenant);
-            // Runs may wait for it.
+            // A run may wait for these days.
             board::wake(self.database);
         }
         if is_busy {
-            // A page that finds the lock taken is written twice.
+            // A page that finds the lock taken is written twice, so the tenant is left alone for a while.
             let rest = (began.elapsed() * 10).max(FIRST_PAUSE);
-            self.note(tenant, |it| {
+            self.update(tenant, |it| {
                 it.rests_until = it.rests_until.max(Instant::now() + rest)
             });
         }
         Ok(Duration::ZERO)
     }
 
-    /// Writes the facts of a tenant's records for one turn; true: none wait any more.
+    /// Writes the facts of a tenant's records for one turn; true: no record waits any longer.
     fn derive(&mut self, tenant: Uuid, connectors: &[Uuid]) -> bool {
         let until = Instant::now() + TURN;
         for connector in connectors {
@@ -261,23 +261,23 @@ impl Upkeep {
                 let most = self.step_of(tenant, *connector);
                 match derive_some(tenant, *connector, most) {
                     Ok(Step::Did(0)) => {
-                        trouble::over(COULD_NOT_DERIVE);
+                        trouble::succeeded(COULD_NOT_DERIVE);
                         break;
                     }
-                    Ok(Step::Did(_)) => self.note(tenant, |it| {
+                    Ok(Step::Did(_)) => self.update(tenant, |it| {
                         it.steps.insert(*connector, (most * 2).min(RECORDS_AT_ONCE));
                         it.pause = FIRST_PAUSE;
                     }),
                     Ok(Step::Locked) => {
-                        self.rest(tenant, WHILE_LOCKED);
+                        self.back_off(tenant, WHILE_LOCKED);
                         return false;
                     }
-                    Ok(Step::Costly(_)) => self.note(tenant, |it| {
+                    Ok(Step::Costly(_)) => self.update(tenant, |it| {
                         it.steps.insert(*connector, (most / 10).max(1));
                     }),
                     Err(error) => {
-                        trouble::trouble(COULD_NOT_DERIVE, &error);
-                        self.rest(tenant, AFTER_TROUBLE);
+                        trouble::failed(COULD_NOT_DERIVE, &error);
+                        self.back_off(tenant, AFTER_TROUBLE);
                         return false;
                     }
                 }
@@ -298,28 +298,28 @@ impl Upkeep {
             signals::answer();
             match settle_some(tenant, most) {
                 Ok(Step::Did(0)) => {
-                    trouble::over(COULD_NOT_SUM);
+                    trouble::succeeded(COULD_NOT_SUM);
                     break;
                 }
                 Ok(Step::Did(_)) => {
                     self.metrics_changed();
                     most = (most * 2).min(DAYS_AT_ONCE);
                 }
-                Ok(Step::Locked) => return self.rest(tenant, WHILE_LOCKED),
+                Ok(Step::Locked) => return self.back_off(tenant, WHILE_LOCKED),
                 Ok(Step::Costly(why)) if most == 1 => {
-                    trouble::trouble(COULD_NOT_SUM, &Error::Costly(tenant, why));
-                    return self.rest_long(tenant);
+                    trouble::failed(COULD_NOT_SUM, &Error::Costly(tenant, why));
+                    return self.back_off_long(tenant);
                 }
                 Ok(Step::Costly(_)) => most = (most / 10).max(1),
                 Err(error) => {
-                    trouble::trouble(COULD_NOT_SUM, &error);
-                    return self.rest(tenant, AFTER_TROUBLE);
+                    trouble::failed(COULD_NOT_SUM, &error);
+                    return self.back_off(tenant, AFTER_TROUBLE);
                 }
             }
         }
         let took = began.elapsed();
-        self.note(tenant, |it| {
-            // A day that is touched again and again is not summed all the time.
+        self.update(tenant, |it| {
+            // A day that changes again and again is not summed all the time.
             it.rests_until = Instant::now() + took;
             it.settle_at = Instant::now() + Duration::from_secs(60);
             it.pause = FIRST_PAUSE;
@@ -332,35 +332,35 @@ impl Upkeep {
         step.copied().unwrap_or(RECORDS_AT_ONCE)
     }
 
-    fn note(&mut self, tenant: Uuid, what: impl FnOnce(&mut Tenant)) {
+    fn update(&mut self, tenant: Uuid, what: impl FnOnce(&mut Tenant)) {
         if let Some(tenant) = self.tenants.get_mut(&tenant) {
             what(tenant);
         }
     }
 
-    /// What costs too much does so again.
-    fn rest_long(&mut self, tenant: Uuid) {
-        self.note(tenant, |it| {
+    /// Leaves a tenant alone for a long time, because its days exceed the limits.
+    fn back_off_long(&mut self, tenant: Uuid) {
+        self.update(tenant, |it| {
             it.rests_until = Instant::now() + AFTER_TROUBLE * 10
         });
     }
 
-    /// A tenant is tried again after a pause, which doubles up to this one.
-    fn rest(&mut self, tenant: Uuid, longest: Duration) {
-        self.note(tenant, |it| {
+    /// Tries a tenant again after a pause, which doubles up to `longest`.
+    fn back_off(&mut self, tenant: Uuid, longest: Duration) {
+        self.update(tenant, |it| {
             it.rests_until = Instant::now() + it.pause.min(longest);
             it.pause = (it.pause * 2).min(longest);
         });
     }
 
-    /// Metrics changed, so the monthly aggregate is to be refreshed.
+    /// Plans a refresh of the monthly aggregate, because metrics changed.
     fn metrics_changed(&mut self) {
         let rest = REFRESH_AT_MOST_EVERY.max(self.refresh_took * REST);
         let next = self.refreshed_at.map_or_else(Instant::now, |at| at + rest);
         self.refresh_at.get_or_insert(next);
     }
 
-    /// Looks over the data of all tenants; returns how long that has time.
+    /// Checks the data of all tenants; returns how long until the next check.
     fn check(&self) -> Duration {
         let _doing = activity::doing("checking data quality");
         let began = Instant::now();
@@ -370,7 +370,7 @@ impl Upkeep {
             let tenants = match tx(|db| metric::tenants_after(db, behind, TENANTS_AT_ONCE)) {
                 Ok(tenants) => tenants,
                 Err(error) => {
-                    trouble::trouble(COULD_NOT_CHECK, &error);
+                    trouble::failed(COULD_NOT_CHECK, &error);
                     return AFTER_TROUBLE;
                 }
             };
@@ -391,9 +391,9 @@ impl Upkeep {
         let refreshed = bounded(REFRESHED_WITHIN, metric::refresh_monthly);
         drop(limit);
         match refreshed {
-            Ok(()) => trouble::over(COULD_NOT_REFRESH),
+            Ok(()) => trouble::succeeded(COULD_NOT_REFRESH),
             Err(error) => {
-                trouble::trouble(COULD_NOT_REFRESH, &error);
+                trouble::failed(COULD_NOT_REFRESH, &error);
                 self.refresh_at = Some(Instant::now() + AFTER_TROUBLE);
             }
         }
@@ -402,7 +402,7 @@ impl Upkeep {
     }
 }
 
-/// Deletes some of what is old enough to go. Returns how long there is nothing to do.
+/// Deletes some old rows. Returns how long there is nothing to do.
 fn tidy() -> Duration {
     let _doing = activity::doing("deleting old rows");
     let began = Instant::now();
@@ -419,14 +419,14 @@ fn tidy() -> Duration {
         .and_then(|more| Ok(step(retention::of_quarantine, quarantine)? || more))
         .and_then(|more| Ok(step(retention::of_alerts, alerts)? || more));
     if tidied.is_ok() {
-        trouble::over(COULD_NOT_TIDY);
+        trouble::succeeded(COULD_NOT_TIDY);
     }
     match tidied {
-        // The rest soon, and other work between.
+        // The rest follows soon, with other work in between.
         Ok(true) => Duration::from_secs(1).max(began.elapsed() * 10),
         Ok(false) => TIDY_EVERY.max(began.elapsed() * REST),
         Err(error) => {
-            trouble::trouble(COULD_NOT_TIDY, &error);
+            trouble::failed(COULD_NOT_TIDY, &error);
             TIDY_EVERY
         }
     }

@@ -1,4 +1,4 @@
-//! One step of the upkeep, within its bounds of time and memory.
+//! One step of the upkeep, within its limits of time and memory.
 
 use std::time::Duration;
 
@@ -10,32 +10,32 @@ use crate::store::{Db, bounded, fact, lock, metric};
 use crate::worker::memory::Limit;
 use crate::{signals, trouble};
 
-/// Longest time for the facts of one record. Longer: a hostile tenant keeps this process longer. Shorter: on a busy machine a
-/// large order goes to quarantine.
+/// Longest time for the facts of one record. Longer: a hostile tenant keeps this process busy for longer. Shorter: on a busy
+/// machine a large order goes to the quarantine.
 const RECORD_WITHIN: Duration = Duration::from_secs(2);
-/// What a step may take for each further record.
+/// Time of a step for each further record.
 const EACH_RECORD: Duration = Duration::from_millis(3);
 
-/// Memory of one step, beyond what the process has. Smaller: a record of a few megabytes goes to quarantine. Larger: one
-/// tenant's mapping takes it from the server.
+/// Memory of one step, beyond what the process has. Smaller: a record of a few megabytes goes to the quarantine. Larger: one
+/// tenant's mapping takes more memory from the server.
 pub const MEMORY: u64 = 256 * 1024 * 1024;
 
-/// How long a step over days may take. A day that alone takes longer is tried again later.
+/// Longest time of a step that sums days. A day that alone takes longer is tried again later.
 const DAYS_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long a step of the checks may take.
+/// Longest time of a step of the checks.
 const CHECKED_WITHIN: Duration = Duration::from_secs(60);
 
-/// How a step over a tenant's records or days went.
+/// The result of a step over a tenant's records or days.
 pub enum Step {
-    /// So many records or days.
+    /// This many records or days were done.
     Did(u64),
     Locked,
-    /// It cost more than it may.
+    /// The step exceeded its limits, for this reason.
     Costly(String),
 }
 
-/// One step, within its bounds of time and memory. `None`: somebody has the lock.
+/// Does one step within its limits of time and memory. `work` returns `None` if another session has the lock.
 fn step(longest: Duration, work: impl FnOnce(&mut Db) -> Result<Option<u64>>) -> Result<Step> {
     let limit = Limit::set(MEMORY);
     let done = bounded(longest, work);
@@ -58,7 +58,7 @@ fn step(longest: Duration, work: impl FnOnce(&mut Db) -> Result<Option<u64>>) ->
     }
 }
 
-/// Writes the facts of a connector's oldest records that wait for them. One that alone costs too much goes to quarantine.
+/// Writes the facts of a connector's oldest waiting records. A record that alone exceeds the limits goes to the quarantine.
 pub fn derive_some(tenant: Uuid, connector: Uuid, most: i64) -> Result<Step> {
     let mut taken = Vec::new();
     let longest = RECORD_WITHIN + EACH_RECORD * u32::try_from(most - 1).unwrap_or_default();
@@ -88,8 +88,8 @@ pub fn settle_some(tenant: Uuid, most: i32) -> Result<Step> {
     step(DAYS_WITHIN, |db| metric::settle(db, tenant, most))
 }
 
-/// Looks over the data of some tenants; where that costs too much, of each of them. Only what is written by others, too, is
-/// done under a tenant's lock, and if that is to be had at once: a page that finds it taken is written twice.
+/// Checks the data of some tenants; if that exceeds the limits, of each tenant by itself. Only rows that other processes write
+/// too are changed under a tenant's lock, and only if nobody holds it: a page that finds the lock taken is written twice.
 pub fn check_some(tenants: &[Uuid]) {
     for tenant in tenants {
         let pruned = step(CHECKED_WITHIN, |db| {
@@ -100,7 +100,7 @@ pub fn check_some(tenants: &[Uuid]) {
             Ok(Some(0))
         });
         if let Err(error) = pruned {
-            trouble::trouble(COULD_NOT_CHECK, &error);
+            trouble::failed(COULD_NOT_CHECK, &error);
         }
         signals::answer();
     }
@@ -109,11 +109,11 @@ pub fn check_some(tenants: &[Uuid]) {
         Ok(Some(0))
     });
     match (checked, tenants) {
-        (Ok(Step::Did(_)), _) => trouble::over(COULD_NOT_CHECK),
+        (Ok(Step::Did(_)), _) => trouble::succeeded(COULD_NOT_CHECK),
         (Ok(Step::Costly(why)), [tenant]) => {
-            trouble::trouble(COULD_NOT_CHECK, &Error::Costly(*tenant, why));
+            trouble::failed(COULD_NOT_CHECK, &Error::Costly(*tenant, why));
         }
-        // The next look finds it.
+        // The next check does it.
         (Ok(Step::Locked), [_]) => {}
         (Ok(_), several) => {
             for tenant in several {
@@ -121,6 +121,6 @@ pub fn check_some(tenants: &[Uuid]) {
                 check_some(std::slice::from_ref(tenant));
             }
         }
-        (Err(error), _) => trouble::trouble(COULD_NOT_CHECK, &error),
+        (Err(error), _) => trouble::failed(COULD_NOT_CHECK, &error),
     }
 }

@@ -1,4 +1,4 @@
-//! Checks and previews: what the first page of a stream tells, in words.
+//! The reports of checks and previews: what was found on the first page of a stream.
 
 use connector_service_core::error::Failure;
 use connector_service_core::fetch::{FetchedPage, Looked};
@@ -8,11 +8,11 @@ use crate::error::counted;
 use crate::store::preview;
 use crate::store::run::{Claimed, Kind};
 
-/// Rejected records that are named one by one.
+/// Most rejected records that a report shows.
 const SHOWN: usize = 5;
 
-/// What was found of a stream, for `sync_runs.report`.
-pub fn report(claimed: &Claimed, looked: Looked) -> Value {
+/// The report on one stream, for `sync_runs.report`.
+pub fn of_stream(claimed: &Claimed, looked: Looked) -> Value {
     let Looked {
         stream,
         understood,
@@ -29,12 +29,16 @@ pub fn report(claimed: &Claimed, looked: Looked) -> Value {
     };
     let preview = (claimed.kind == Kind::Preview).then(|| preview::of_page(claimed, &mut page));
     let read = match summary {
-        Some(summary) => format!("{summary}; {}", read(&page)),
-        None => read(&page),
+        Some(summary) => format!("{summary}; {}", page_summary(&page)),
+        None => page_summary(&page),
     };
     let (ok, summary, preview) = match preview {
         None => (true, read, None),
-        Some(Ok(Some(found))) => (true, format!("{read}; {}", would(&found)), Some(found)),
+        Some(Ok(Some(found))) => (
+            true,
+            format!("{read}; {}", preview_summary(&found)),
+            Some(found),
+        ),
         Some(Ok(None)) => {
             let why = "no facts were derived, because another session is changing facts";
             (true, format!("{read}; {why}"), None)
@@ -78,7 +82,7 @@ fn failed(stream: &str, failure: &Failure) -> Value {
     })
 }
 
-fn read(page: &FetchedPage) -> String {
+fn page_summary(page: &FetchedPage) -> String {
     let (records, rejected) = (page.records.len() as u64, page.rejected.len());
     match (records, rejected) {
         (0, 0) => "no records".to_owned(),
@@ -90,8 +94,8 @@ fn read(page: &FetchedPage) -> String {
     }
 }
 
-/// What a preview found, in one line.
-fn would(found: &Value) -> String {
+/// What a preview would store, in one line.
+fn preview_summary(found: &Value) -> String {
     let of = |value: &Value, place: &str| value.pointer(place).cloned().unwrap_or_default();
     let text =
         |value: &Value, place: &str| of(value, place).as_str().unwrap_or_default().to_owned();

@@ -1,25 +1,25 @@
-//! Connectors that are left alone for a while: a trigger of the user's, say, refuses what is written of them, and nothing of
-//! it can be kept in the tables.
+//! Connectors that are skipped for a while: for instance a user's trigger refuses every write for them, so the tables cannot
+//! hold that they failed.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-/// Pause before a connector that was refused is tried again, doubled each time. Longer: it begins later when the reason is
-/// gone. Shorter: more work for nothing.
+/// Pause before a skipped connector is tried again. It doubles each time. Longer: the connector starts later when the reason is
+/// gone. Shorter: more useless tries.
 const FIRST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(2 * 60);
 
 #[derive(Default)]
-pub struct Aside(HashMap<Uuid, Refused>);
+pub struct Skipped(HashMap<Uuid, Refused>);
 
 struct Refused {
     until: Instant,
     pause: Duration,
 }
 
-impl Aside {
+impl Skipped {
     pub fn put(&mut self, connector: Uuid) {
         let before = self.0.get(&connector).map(|refused| refused.pause);
         let pause = before.map_or(FIRST, |pause| (pause * 2).min(LONGEST));
@@ -27,21 +27,21 @@ impl Aside {
         self.0.insert(connector, Refused { until, pause });
     }
 
-    /// Those whose pause is not over.
+    /// The connectors whose pause is not over.
     pub fn now(&self) -> Vec<Uuid> {
         let now = Instant::now();
         let refused = self.0.iter().filter(|(_, refused)| refused.until > now);
         refused.map(|(connector, _)| *connector).collect()
     }
 
-    /// How long until the next one may be tried again.
+    /// How long until the next connector may be tried again.
     pub fn next(&self) -> Option<Duration> {
         let now = Instant::now();
         let times = self.0.values().map(|refused| refused.until);
         times.filter(|until| *until > now).min().map(|at| at - now)
     }
 
-    /// Forgets a connector that is not refused any more, and those that nobody asked for since long.
+    /// Removes a connector that works again, and connectors whose pause ended long ago.
     pub fn take_back(&mut self, connector: Uuid) {
         if self.0.is_empty() {
             return;
