@@ -29,37 +29,79 @@ extension_sql_file!(
     requires = ["upload"]
 );
 extension_sql_file!(
+    "../sql/install/35_mapping.sql",
+    name = "mapping",
+    // Its functions name these functions, which must exist when they are created.
+    requires = ["raw", connector_service_judge_paths]
+);
+extension_sql_file!(
     "../sql/install/40_fact.sql",
     name = "fact",
-    // Its SQL function names these functions, which must exist when it is created.
+    requires = ["mapping", connector_service_lock]
+);
+extension_sql_file!(
+    "../sql/install/42_derive.sql",
+    name = "derive",
     requires = [
-        "raw",
+        "fact",
         connector_service_amount,
         connector_service_day,
-        connector_service_hours,
-        connector_service_judge_paths,
-        connector_service_lock
+        connector_service_hours
     ]
 );
 extension_sql_file!(
-    "../sql/install/45_mapping.sql",
-    name = "mapping",
-    requires = ["fact", connector_service_check_type, connector_service_wake]
+    "../sql/install/44_change.sql",
+    name = "change",
+    requires = ["derive"]
+);
+extension_sql_file!(
+    "../sql/install/45_builtin.sql",
+    name = "builtin",
+    requires = [
+        "change",
+        connector_service_check_type,
+        connector_service_wake
+    ]
 );
 extension_sql_file!(
     "../sql/install/50_metric.sql",
     name = "metric",
-    requires = ["mapping"]
+    requires = ["builtin"]
+);
+extension_sql_file!(
+    "../sql/install/52_process.sql",
+    name = "process",
+    requires = ["metric"]
+);
+extension_sql_file!(
+    "../sql/install/54_verify.sql",
+    name = "verify",
+    requires = ["process"]
+);
+extension_sql_file!(
+    "../sql/install/56_metric_change.sql",
+    name = "metric_change",
+    requires = ["verify"]
 );
 extension_sql_file!(
     "../sql/install/60_alert.sql",
     name = "alert",
-    requires = ["metric", connector_service_lock_alerts]
+    requires = ["metric_change", connector_service_lock_alerts]
+);
+extension_sql_file!(
+    "../sql/install/62_rule.sql",
+    name = "rule",
+    requires = ["alert"]
+);
+extension_sql_file!(
+    "../sql/install/64_check.sql",
+    name = "check",
+    requires = ["rule"]
 );
 extension_sql_file!(
     "../sql/install/70_aggregate.sql",
     name = "aggregate",
-    requires = ["alert"]
+    requires = ["check"]
 );
 extension_sql_file!(
     "../sql/install/80_schedule.sql",

@@ -14,7 +14,7 @@ fn connector_service_lock(p_tenant_id: Option<pgrx::Uuid>) -> Result<(), ErrorRe
     Ok(lock::facts(p_tenant_id.map(read_uuid))?)
 }
 
-/// Waits for the locks of all tenants whose rows the caller sees. This is a statement trigger, which 40_fact.sql declares: it
+/// Waits for the locks of all tenants whose rows the caller sees. This is a statement trigger, which 44_change.sql declares: it
 /// reads no row and returns none.
 #[pg_extern(sql = false)]
 fn connector_service_lock_first() -> Result<(), ErrorReport> {

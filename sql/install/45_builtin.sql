@@ -1,4 +1,4 @@
--- mapping: what the vendors' records contribute, out of the box.
+-- builtin: the mappings of the vendors' records that come with CREATE EXTENSION.
 --
 -- One rule for each money. Where a vendor shows the same money several times (an order and its payments, an
 -- invoice and its charge, a bill and its payment), one stream counts and the others have no mapping.
