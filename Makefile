@@ -77,5 +77,5 @@ pgspot: install ## the install script, read as an attacker would; fetches pgspot
 lint: ## formatting, spelling, plain words, and clippy
 	@pg_test/prepare.sh lint
 	cargo fmt --all --check
-	pg_test/lint/lint.sh
+	target/lint/bin/python pg_test/lint/lint.py
 	cargo clippy --workspace --all-targets --no-default-features --features pg$(MAJOR),fault_points -- -D warnings

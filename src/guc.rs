@@ -305,7 +305,7 @@ pub fn define() {
         GucRegistry::define_string_guc_with_hooks(
             c"connector_service.gateway_listen",
             c"Where the HTTP gateway listens: address:port or database=address:port, separated by commas.",
-            c"Empty: there is no gateway. An address without a database is for every database that has the extension.",
+            c"Empty: there is no gateway. An address without a database applies to each database that has the extension.",
             &GATEWAY_LISTEN,
             GucContext::Sighup,
             GucFlags::default(),

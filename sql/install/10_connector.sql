@@ -131,7 +131,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('sync frequency "%s" is not known', left(NEW.sync_frequency, 100)),
             DETAIL = 'Known frequencies: daily, hourly, manual, weekly.',
-            HINT = 'A connector with manual is synced only on request.';
+            HINT = 'A manual connector is synced only on request.';
     END IF;
     IF NEW.status NOT IN ('active', 'paused', 'error') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',

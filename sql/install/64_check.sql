@@ -164,7 +164,7 @@ BEGIN
     RETURN _connector_service.connector_service_check_missing(NULL::uuid[], p_days);
 END
 $$;
-COMMENT ON FUNCTION @extschema@.check_missing_data(integer) IS 'Looks for days without data in the last p_days days (1 to 3660) of every tenant, metric type and source. Opens one alert for each, closes the alerts of days that are not missing any more, and returns the number of missing days. A source is missed from its first day on, not on days that quality_rules closes, and not while its connector is paused. The upkeep process does this every hour. Raises 22023 for another p_days.';
+COMMENT ON FUNCTION @extschema@.check_missing_data(integer) IS 'Looks for days without data, as far back as p_days says (1 to 3660) of every tenant, metric type and source. Opens one alert for each, closes the alerts of days that are not missing any more, and returns the number of missing days. A source is missed from its first day on, not on days that quality_rules closes, and not while its connector is paused. The upkeep process does this every hour. Raises 22023 for another p_days.';
 
 CREATE FUNCTION @extschema@.connector_service_check_quality(p_tenant_ids uuid[] DEFAULT NULL) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET jit = off SET DateStyle = 'ISO'

@@ -49,7 +49,7 @@ COMMENT ON COLUMN @extschema@.connector_health.last_run_kind IS 'Kind of the lat
 COMMENT ON COLUMN @extschema@.connector_health.last_run_state IS 'succeeded, failed or cancelled.';
 COMMENT ON COLUMN @extschema@.connector_health.last_error_code IS 'Error code of the latest run that ended. NULL: it has none.';
 COMMENT ON COLUMN @extschema@.connector_health.last_run_started_at IS 'Time at which the latest run that ended began.';
-COMMENT ON COLUMN @extschema@.connector_health.last_run_finished_at IS 'Time at which the latest run that ended ended.';
+COMMENT ON COLUMN @extschema@.connector_health.last_run_finished_at IS 'Time at which the latest finished run ended.';
 COMMENT ON COLUMN @extschema@.connector_health.last_run_received IS 'Number of records that the latest run that ended received.';
 COMMENT ON COLUMN @extschema@.connector_health.active_run_id IS 'The run that is running, or else the sync that is queued. NULL: there is none.';
 COMMENT ON COLUMN @extschema@.connector_health.active_pages IS 'Number of pages that the running run has stored; 0 where none is running.';

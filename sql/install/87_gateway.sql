@@ -61,7 +61,7 @@ BEGIN
     RETURN v_token;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_create_token(text, uuid, text, interval) IS 'Creates a bearer token for the gateway and returns it. This is the only time that it can be seen. p_name tells who has it. p_tenant_id is the tenant whose rows it opens (NULL: all tenants). p_scope is read, or app for syncs, uploads, alerts and replays as well. p_valid_for is how long it is valid (NULL: for ever). Raises 22001 for a name above 1024 bytes, 22004 without a name, 22023 for another scope, 42704 for an unknown tenant.';
+COMMENT ON FUNCTION @extschema@.connector_service_create_token(text, uuid, text, interval) IS 'Creates a bearer token for the gateway and returns it. This is the only time that it can be seen. p_name tells who has it. p_tenant_id is the tenant whose rows it opens (NULL: all tenants). p_scope is read, or app for syncs, uploads, alerts and replays as well. p_valid_for is how long it is valid (NULL: until it is deleted). Raises 22001 for a name above 1024 bytes, 22004 without a name, 22023 for another scope, 42704 for an unknown tenant.';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.gateway_tokens', '');
 

@@ -29,7 +29,7 @@ pub const START_DATE: Field = Field {
 };
 pub const PACE: Field = Field {
     name: "requests_per_second",
-    meaning: "how fast the account may be called in the long run, where it must be slower or faster than usual",
+    meaning: "requests per second to the account on average, where it must be slower or faster than usual",
 };
 
 pub struct Settings {
