@@ -124,7 +124,7 @@ fn a_restored_dump_holds_every_row_and_calls_no_vendor_until_it_is_adopted() {
         ],
     );
     assert!(
-        restored.contains("nothing is synced until the copy is adopted"),
+        restored.contains("nothing is synced until this database is adopted"),
         "{restored}"
     );
     let mut client = copy.client("app");

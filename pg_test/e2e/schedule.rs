@@ -366,6 +366,11 @@ fn the_doctor_finds_problems_and_its_statements_fix_them() {
     client
         .batch_execute("INSERT INTO metrics (tenant_id, metric_type, metric_date, metric_value) VALUES ('00000000-0000-4000-8000-000000000001', 'revenue', '2026-01-05', 10)")
         .unwrap();
+    // What has just changed is refreshed within a minute, without anybody.
+    assert!(doctor(&mut client, "monthly_revenue").0);
+    client
+        .batch_execute("UPDATE metrics SET updated_at = now() - interval '10 minutes'")
+        .unwrap();
     mends(&mut client, "monthly_revenue", "1 month");
 
     client
