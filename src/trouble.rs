@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use connector_service_core::said::{AGAIN, Met, Over, Said};
+use connector_service_core::logged::{AGAIN, Logged, Met, Over};
 use pgrx::prelude::*;
 use pgrx::{PGRXSharedMemory, PgLwLock, pg_shmem_init, pg_sys};
 use uuid::Uuid;
@@ -98,8 +98,8 @@ impl Place {
 #[derive(Default)]
 struct Voice {
     database: String,
-    said: Said,
-    noted: Said,
+    said: Logged,
+    noted: Logged,
 }
 
 thread_local! {

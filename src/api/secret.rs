@@ -125,7 +125,9 @@ fn check(kind: &str, config: Value, credentials: Option<Credentials>) -> Result<
         }
         Ok(opened) => {
             // No error: what may be called is the server's affair, and a dump must restore on any server.
-            if let Err(failure) = fetch::foresee(opened?.as_ref(), &guc::allowed_private_hosts()) {
+            if let Err(failure) =
+                fetch::check_addresses(opened?.as_ref(), &guc::allowed_private_hosts())
+            {
                 warning_of(&failure).report(PgLogLevel::WARNING);
             }
             Ok(())

@@ -201,7 +201,7 @@ fn refusal(error: &Error) -> Answer {
     }
 }
 
-/// Whether what comes in would be worked on.
+/// Whether requests would be processed.
 fn ready() -> Answer {
     let problems = limited(guc::gateway_timeout(), |db| {
         let installation = installation::look(db)?;

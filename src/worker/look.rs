@@ -1,7 +1,7 @@
 //! Checks and previews: what the first page of a stream tells, in words.
 
 use connector_service_core::error::Failure;
-use connector_service_core::fetch::{FetchedPage, Looked};
+use connector_service_core::fetch::{FetchedPage, Previewed};
 use serde_json::{Value, json};
 
 use crate::error::counted;
@@ -12,8 +12,8 @@ use crate::store::run::{Claimed, Kind};
 const SHOWN: usize = 5;
 
 /// What was found of a stream, for `sync_runs.report`.
-pub fn report(claimed: &Claimed, looked: Looked) -> Value {
-    let Looked {
+pub fn report(claimed: &Claimed, looked: Previewed) -> Value {
+    let Previewed {
         stream,
         understood,
         result,

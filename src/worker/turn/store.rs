@@ -63,7 +63,7 @@ impl Turn {
                     let token = self.token;
                     said(tx(|db| run::warn(db, run, token, &warning)));
                 }
-                What::Looked(looked) => {
+                What::Previewed(looked) => {
                     if let Some(going) = self.going.get(&run) {
                         let found = look::report(&going.claimed, *looked);
                         let token = self.token;
