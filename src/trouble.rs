@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use connector_service_core::said::{AGAIN, Met, Over, Said};
+use connector_service_core::logged::{AGAIN, Logged, Met, Over};
 use pgrx::prelude::*;
 use pgrx::{PGRXSharedMemory, PgLwLock, pg_shmem_init, pg_sys};
 use uuid::Uuid;
@@ -97,8 +97,8 @@ impl Place {
 #[derive(Default)]
 struct Log {
     database: String,
-    failures: Said,
-    notes: Said,
+    failures: Logged,
+    notes: Logged,
 }
 
 thread_local! {

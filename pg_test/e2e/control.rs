@@ -533,7 +533,7 @@ fn the_syncs_of_one_account_are_limited_and_those_of_others_are_not_delayed() {
         sync(&mut client, &connector);
     }
     wait_until(20, "four runs wait for the two that hang", || {
-        let sql = "SELECT count(*) FROM sync_runs WHERE waiting_for = 'other syncs of the same account are going'";
+        let sql = "SELECT count(*) FROM sync_runs WHERE waiting_for = 'other syncs of the same account are running'";
         (client.query_one(sql, &[]).unwrap().get::<_, i64>(0) == 4).then_some(())
     });
     assert_eq!(hanging.asked().len(), 2);

@@ -311,19 +311,23 @@ fn each_failure_has_a_code_and_says_what_to_do() {
         (
             json!({"database": "nowhere"}),
             "not_found",
-            "no such database",
+            "the database does not exist",
         ),
         (
             json!({"username": "nobody"}),
             "credentials_rejected",
-            "does not let this user in",
+            "refuses this user, password or client address",
         ),
         (
             json!({"username": "guest"}),
             "permission_missing",
-            "may not read it",
+            "may not read the table",
         ),
-        (json!({"port": 1}), "connect_failed", "no connection"),
+        (
+            json!({"port": 1}),
+            "connect_failed",
+            "no connection to 127.0.0.1:1: connection refused",
+        ),
         (
             json!({"host": "no-such-host.invalid"}),
             "dns_failed",
@@ -332,12 +336,12 @@ fn each_failure_has_a_code_and_says_what_to_do() {
         (
             json!({"streams": [{"table": "nothing", "key": "id"}]}),
             "not_found",
-            "no such table",
+            "the table does not exist",
         ),
         (
             json!({"streams": [{"table": "t", "key": "idd"}]}),
             "not_found",
-            "there is no column \"idd\"; there are id, at, secret",
+            "the column \"idd\" does not exist; the columns are id, at, secret",
         ),
         (
             json!({"streams": [{"table": "t", "key": "id", "columns": ["idd"]}]}),

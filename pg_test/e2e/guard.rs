@@ -140,7 +140,10 @@ fn a_host_is_called_once_an_administrator_lists_it() {
     assert_eq!(run["error_code"], "address_not_allowed");
     assert_eq!(
         run["error_message"],
-        "stream \"orders\": 127.0.0.1: the host is, or resolves to, an address that is not public"
+        format!(
+            "stream \"orders\": {}: the host is, or resolves to, an address that is not public",
+            vendor.host()
+        )
     );
     assert_eq!(vendor.asked().len(), 0);
 
@@ -269,7 +272,7 @@ fn an_address_that_cannot_be_called_is_reported_when_it_is_saved_or_listed() {
     for (base, said) in [
         (
             "http://shop.example.com",
-            "shop.example.com: the host is only called by https",
+            "shop.example.com: the host may only be called with https",
         ),
         (
             "https://10.0.0.1",

@@ -306,32 +306,37 @@ GRANT INSERT ON shop.t TO guest@'127.0.0.1'",
             "root",
             json!({"database": "nowhere"}),
             "not_found",
-            "no such database",
+            "the database does not exist",
         ),
         (
             "nobody",
             json!({}),
             "credentials_rejected",
-            "does not let this user in",
+            "refuses this user, password or client address",
         ),
-        ("guest", json!({}), "permission_missing", "may not read it"),
+        (
+            "guest",
+            json!({}),
+            "permission_missing",
+            "may not read the table",
+        ),
         (
             "root",
             json!({"port": 1}),
             "connect_failed",
-            "no connection",
+            "no connection to 127.0.0.1:1: connection refused",
         ),
         (
             "root",
             json!({"streams": [{"table": "nothing", "key": "id"}]}),
             "not_found",
-            "no such table",
+            "the table does not exist",
         ),
         (
             "root",
             json!({"streams": [{"table": "t", "key": "idd"}]}),
             "not_found",
-            "there is no column \"idd\"; there are id, secret",
+            "the column \"idd\" does not exist; the columns are id, secret",
         ),
         (
             "root",
@@ -676,7 +681,7 @@ fn reading_erpnext_s_tables_gives_the_same_numbers_as_its_rest_api() {
     let sql = "UPDATE connectors SET type = 'erpnext', config = config - 'streams'";
     stage.client.batch_execute(sql).unwrap();
     let run = stage.sync();
-    let left_out = "is left out: it is not there, or this user may not read it";
+    let left_out = "is left out: it is not there, or this user may not read the table";
     assert_eq!(
         run["warnings"],
         json!([

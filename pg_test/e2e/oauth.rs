@@ -249,7 +249,10 @@ fn a_failed_login_fails_the_run_and_is_not_repeated() {
     assert_eq!(run["error_code"], "credentials_rejected", "{run}");
     assert_eq!(
         run["error_message"],
-        "stream \"orders\": 127.0.0.1: HTTP 400 (no token was given)"
+        format!(
+            "stream \"orders\": {}: HTTP 400 (the server gave no token)",
+            stage.vendor.host()
+        )
     );
     assert_eq!(
         stage.read(|tokens| (tokens.asked, tokens.reused.clone())),

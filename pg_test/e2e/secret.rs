@@ -151,7 +151,7 @@ fn credentials_of_another_connector_are_refused() {
         refused(stage.update(&format!("'{theirs}'"))),
         (
             "42501".into(),
-            "credential \"api_key\" does not belong here".into()
+            "credential \"api_key\" was sealed for another tenant, connector or field, or was changed".into()
         )
     );
     // Into another field of the same row.

@@ -590,7 +590,10 @@ fn sync_wait_reports_and_raises() {
     assert_eq!(error.code().code(), "08006");
     assert_eq!(
         error.message(),
-        "broken: stream \"orders\": 127.0.0.1: HTTP 401 (credentials rejected)"
+        format!(
+            "broken: stream \"orders\": {}: HTTP 401 (credentials rejected)",
+            vendor.host()
+        )
     );
     assert_eq!(
         error.hint(),

@@ -297,7 +297,8 @@ fn a_file_that_cannot_be_read_stores_nothing_until_the_config_says_how() {
     );
     let message = run["error_message"].as_str().unwrap();
     assert!(
-        message.starts_with("file \"kasse.csv\": line 5002, column 1: bytes that are not UTF-8"),
+        message
+            .starts_with("file \"kasse.csv\": line 5002, column 1: the bytes are not valid UTF-8"),
         "{message}"
     );
     assert!(stage.stored().is_empty());
@@ -351,7 +352,7 @@ fn a_preview_reports_how_a_file_is_read_and_stores_nothing() {
     assert!(summary.starts_with(understood), "{summary}");
     assert_eq!(
         report["rejects"],
-        json!(["row 4: column \"amount\": \"x\" is not a number with the decimal mark \",\""])
+        json!(["row 4: column \"amount\": \"x\" is not a number with the decimal separator \",\""])
     );
     assert_eq!(report["understood"]["tables"][0]["blank_rows"], json!(1));
     let warnings = run["warnings"].to_string();

@@ -105,6 +105,11 @@ impl Vendor {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Host and port, as messages name them.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// Returns all requests so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.shared.asked.lock().expect("no panic").clone()

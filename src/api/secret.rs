@@ -125,7 +125,9 @@ fn check_definition(kind: &str, config: Value, credentials: Option<Credentials>)
         }
         Ok(opened) => {
             // A warning only: the allowed hosts are settings of the server, and a dump must restore on any server.
-            if let Err(failure) = fetch::foresee(opened?.as_ref(), &guc::allowed_private_hosts()) {
+            if let Err(failure) =
+                fetch::check_addresses(opened?.as_ref(), &guc::allowed_private_hosts())
+            {
                 warning_of(&failure).report(PgLogLevel::WARNING);
             }
             Ok(())

@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_that_no_clock_has_is_none() {
+    fn an_offset_that_no_clock_has_is_refused() {
         let format = Format::new("%Y-%m-%dT%H:%M:%S%z").unwrap();
         for offset in ["+24:00", "-99:99", "+05:60", "+0560", "+05:", "+05:3"] {
             let text = format!("2026-01-01T00:00:00{offset}");
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_not_read() {
+    fn a_date_that_does_not_match_its_format_is_refused() {
         let format = Format::new("%Y-%m-%d").unwrap();
         for text in [
             "",
@@ -437,7 +437,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_reads_back(seconds in 0_i64..4_000_000_000) {
+        fn a_written_date_is_read_back_unchanged(seconds in 0_i64..4_000_000_000) {
             let moment = DateTime::from_timestamp(seconds, 0).unwrap();
             for format in ["%Y-%m-%dT%H:%M:%S%z", "%s", "%ms", "%d %b %Y %T"] {
                 let format = Format::new(format).unwrap();

@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
-/// Whether waiting can help.
+/// Whether a later retry can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Likely to pass by itself: the connector stays active and is tried again later, with backoff.
+    /// The failure is likely to pass by itself: the connector stays active and is retried later, with backoff.
     Transient,
     /// A person must mend it: the connector goes to `error` and is only probed slowly.
     Mend,
@@ -42,58 +42,58 @@ macro_rules! codes {
 }
 
 codes! {
-    /// config, manifest or credentials do not make sense
-    InvalidConfig "invalid_config" Mend "Correct config or credentials of the connector.";
+    /// config, manifest or credentials are not valid
+    InvalidConfig "invalid_config" Mend "Correct the connector's config or credentials.";
     /// the type is known, but this version has no source for it
-    TypeNotAvailable "type_not_available" Mend "See connector_service_catalog() for the types this version can sync.";
+    TypeNotAvailable "type_not_available" Mend "See connector_service_catalog() for the types that this version can sync.";
     /// a key of credentials that the source needs is not there
     CredentialsMissing "credentials_missing" Mend "Add the field: UPDATE connectors SET credentials = credentials || '{...}'.";
-    /// credentials are good, and may not read this stream
-    PermissionMissing "permission_missing" Mend "Let the credentials read the stream at the vendor, or leave it out of config.streams.";
+    /// the credentials are valid, but may not read this stream
+    PermissionMissing "permission_missing" Mend "Give the credentials the permission to read the stream, or leave the stream out of config's \"streams\".";
     CredentialsRejected "credentials_rejected" Mend "Check the connector's credentials and what they are allowed to read.";
     NotFound "not_found" Mend "Check the names in the connector's config: the address, and the path, table or object.";
-    /// any other 4xx: asking again the same way cannot help
-    RequestRefused "request_refused" Mend "Check the connector's config against the vendor's documentation.";
+    /// any other 4xx: a retry of the same request cannot help
+    RequestRefused "request_refused" Mend "Check the connector's config against the source's documentation.";
     /// 3xx: redirects are never followed, they would carry credentials to another place
-    Redirected "redirected" Mend "Configure the final URL; redirects are not followed.";
+    Redirected "redirected" Mend "Put the final URL into the connector's config; redirects are not followed.";
     RateLimited "rate_limited" Transient "Nothing to do: the next attempt waits as long as the vendor asked.";
-    ServerError "server_error" Transient "Nothing to do unless it lasts: the vendor's server failed.";
-    /// not public, and not listed by an administrator; or of the cloud's own services
-    AddressNotAllowed "address_not_allowed" Mend "Only public addresses are called; an administrator can list others in connector_service.allowed_private_hosts.";
-    /// http to a host that no administrator has listed
-    HttpsRequired "https_required" Mend "Use https, or let an administrator list the host in connector_service.allowed_private_hosts.";
-    DnsFailed "dns_failed" Transient "Check the host name in config and the server's name resolution.";
-    ConnectFailed "connect_failed" Transient "Check that the host and port are right and reachable from the database server.";
-    ConnectTimeout "connect_timeout" Transient "Check that the host is reachable from the database server.";
+    ServerError "server_error" Transient "Nothing to do: the request is retried later. If this lasts, ask whoever runs the server.";
+    /// the address is not public and no administrator has listed it, or it belongs to the cloud's own services
+    AddressNotAllowed "address_not_allowed" Mend "Call a public host, or let an administrator allow this one: ALTER SYSTEM SET connector_service.allowed_private_hosts = '...'; SELECT pg_reload_conf(); name hosts, addresses or networks without a port, and repeat those that are listed already: the new value replaces the list.";
+    /// the URL uses http, and no administrator has listed its host
+    HttpsRequired "https_required" Mend "Use https (TLS for a database), or let an administrator allow the host: ALTER SYSTEM SET connector_service.allowed_private_hosts = '...'; SELECT pg_reload_conf(); name hosts, addresses or networks without a port, and repeat those that are listed already: the new value replaces the list.";
+    DnsFailed "dns_failed" Transient "Check the host name in config, and the name resolution of the database server.";
+    ConnectFailed "connect_failed" Transient "Check that host and port are right, and that the database server can reach them.";
+    ConnectTimeout "connect_timeout" Transient "Check host and port, and the firewalls between them and the database server.";
     TlsFailed "tls_failed" Mend "Check the certificate of the host and the trust roots of the database server.";
-    /// nothing came for `connector_service.read_timeout`
-    ReadTimeout "read_timeout" Transient "The vendor answered too slowly; see connector_service.read_timeout.";
+    /// the source sent nothing for `connector_service.read_timeout`
+    ReadTimeout "read_timeout" Transient "Nothing to do: the request is retried later. If this lasts, raise connector_service.read_timeout.";
     /// the whole exchange took longer than `connector_service.request_timeout`
-    RequestTimeout "request_timeout" Transient "The vendor sent too slowly; see connector_service.request_timeout, or ask for smaller pages.";
+    RequestTimeout "request_timeout" Transient "Ask for smaller pages, or raise connector_service.request_timeout.";
     /// the body ended before it was complete
-    TruncatedResponse "truncated_response" Transient "Nothing to do unless it lasts: the connection was cut.";
+    TruncatedResponse "truncated_response" Transient "Nothing to do: the request is retried later. If this lasts, check the network to the source.";
     /// the body, after decompression, passed `connector_service.max_response_size`
     ResponseTooLarge "response_too_large" Mend "Ask for smaller pages, or raise connector_service.max_response_size.";
     /// the body does not decompress
-    BadEncoding "bad_encoding" Transient "Nothing to do unless it lasts: the body did not decompress.";
+    BadEncoding "bad_encoding" Transient "Nothing to do: the request is retried later. If this lasts, report it to the vendor.";
     /// the body is not JSON
-    InvalidJson "invalid_json" Transient "The vendor did not send JSON; check the URL if it lasts.";
+    InvalidJson "invalid_json" Transient "Nothing to do: the request is retried later. If this lasts, check the URL in config: it has to answer with JSON.";
     /// JSON, but not of the shape that the stream has
-    UnexpectedShape "unexpected_shape" Mend "Check the record path against what the vendor sends.";
+    UnexpectedShape "unexpected_shape" Mend "Compare config with what the source sends: the record path, the key and the cursor.";
     /// the same page came twice: the source would never end
-    RepeatedPage "repeated_page" Mend "The source's paging does not advance; check the paginator in config.";
+    RepeatedPage "repeated_page" Mend "Check the paginator in config: each page has to lead to another one.";
     /// `connector_service.max_pages` reached
     TooManyPages "too_many_pages" Mend "Check the paginator, or raise connector_service.max_pages.";
     /// the next page's address lies on another host: credentials are not sent there
-    ForeignNextPage "foreign_next_page" Mend "The source points its next page to another host; credentials are not sent there.";
+    ForeignNextPage "foreign_next_page" Mend "Compare the URL in config with the address of the next page; credentials go to the host in config only.";
     /// a template could not be rendered
     TemplateFailed "template_failed" Mend "Correct the template in the connector's config.";
     /// an uploaded file is not what its name or config says, or ends too early; nothing of it is stored
-    FileRefused "file_refused" Mend "Mend the file, or say in the connector's config how it is written; SELECT connector_service_sync() then tries again.";
-    /// an uploaded file would take more than may be had; nothing of it is stored
+    FileRefused "file_refused" Mend "Correct the file, or say in the connector's config how it is written; SELECT connector_service_sync() then tries again.";
+    /// an uploaded file is larger than the limits allow; nothing of it is stored
     FileTooLarge "file_too_large" Mend "Split the file, or save the sheet as CSV.";
-    /// another session has locked rows that a page is stored in: waiting for it would have everybody wait
-    Locked "locked" Transient "Nothing to do unless it lasts: end the transaction that holds the lock; see pg_locks and pg_stat_activity.";
+    /// another session has locked rows that the page needs: every connector would wait if the worker waited
+    Locked "locked" Transient "Nothing to do: the run is retried later. If this lasts, end the transaction that holds the lock; see pg_locks and pg_stat_activity.";
     /// the page could not be stored
     StoreFailed "store_failed" Transient "See the server log for the statement that failed.";
     /// the key that the credentials are sealed with is not in the key file
@@ -101,8 +101,8 @@ codes! {
     /// the credentials belong to another connector, or were changed
     CredentialsNotOpened "credentials_not_opened" Mend "Give the connector's credentials again.";
     /// the worker ended while the run was going
-    WorkerRestarted "worker_restarted" Transient "Nothing to do: the run goes on where it was committed.";
-    /// our fault
+    WorkerRestarted "worker_restarted" Transient "Nothing to do: the run continues after its last committed page.";
+    /// a bug in connector_service
     Internal "internal" Transient "Please report this with the server log.";
 }
 

@@ -1,4 +1,4 @@
-//! What a jsonpath may cost, told by its text: judged when a mapping is saved.
+//! What a jsonpath may cost, estimated from its text when a mapping is saved.
 //!
 //! A path that steps from member to member costs what a record is long. `.**` visits every value below every value, so two of
 //! them make a product of it; a regular expression with a back-reference can take longer than the age of the universe over
@@ -8,10 +8,10 @@
 /// Longest text of a path. Longer: reading it takes time in every statement. Shorter: a filter over many words does not fit.
 pub const LONGEST: usize = 4_000;
 
-/// What stands in a path.
+/// The parts of a path that decide its cost.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// How many `.**`.
+    /// How many `.**` the path has.
     pub descents: usize,
     pub has_regex: bool,
     /// Whether one of its regular expressions refers back to a part of what it matched.
@@ -19,7 +19,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Whether the path costs what a record is long, whatever stands in the record.
+    /// Whether the cost of the path is linear in the length of a record.
     pub fn is_plain(self) -> bool {
         self.descents == 0 && !self.has_regex
     }
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_a_path_is_told_from_what_stands_in_its_strings() {
+    fn a_path_is_distinguished_from_the_strings_inside_it() {
         for (path, expected) in [
             (r#"$."total""#, of(0, false, false)),
             (r#"$."a.**b" == "like_regex \\1""#, of(0, false, false)),

@@ -1,4 +1,4 @@
-//! Judgement over one value that a mapping found in a record: is it an amount, is it a day?
+//! Decides whether a value that a mapping found in a record is an amount or a day.
 //!
 //! What is ambiguous is refused, never guessed: `12,5` is twelve and a half in one country and a typing error
 //! in another, `01/02/2026` is two different days. A wrong number that looks right costs more than a record
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_decimal_is_no_amount() {
+    fn only_a_plain_decimal_is_an_amount() {
         for text in [
             "", " ", "-", ".", "e5", "1e", "1e+", "1e100", "12,5", "1,234.56", "$5", "5 USD",
             "NaN", "Infinity", "-inf", "0x10", "1_000", "١٢", "--1", "1.2.3", "(5)", "true",
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ambiguous_or_impossible_date_is_none() {
+    fn an_ambiguous_or_impossible_date_is_refused() {
         for text in [
             "",
             "01/02/2026",

@@ -1,4 +1,4 @@
-//! What flows: records, pages and stream states.
+//! The data that sources produce: records, pages and stream states.
 
 use std::fmt;
 use std::time::Duration;
@@ -84,7 +84,7 @@ pub struct Rejected {
     /// Known only where the id could still be read.
     pub id: Option<String>,
     pub reason: Reason,
-    /// Where and what, in our own words: `record 17 of the page, byte 1042: ...`.
+    /// The place and the problem, in our own words: `record 17 of the page: ...`.
     pub detail: String,
     /// The bytes as they came; the store keeps the first [`RAW_KEPT`] of them.
     pub raw: Bytes,
@@ -112,7 +112,7 @@ pub struct Page {
     pub shown: Vec<String>,
     /// The vendor's count, with the last page, where the vendor counts.
     pub count: Option<Count>,
-    /// What a person should know although nothing failed, in our own words; said once for a run.
+    /// A warning for a person, in our own words; it is shown once in a run.
     pub warning: Option<String>,
     /// How to ask for the next page; the source's own shape, opaque to everything else. `None`: the pass ends.
     pub next: Option<Value>,
@@ -144,7 +144,7 @@ pub struct StreamState {
     /// The data position proven stored: where the next pass starts, less its lookback. The source's own shape.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Value>,
-    /// There while a pass is unfinished: a run that was cut off goes on at `next`.
+    /// Set while a pass is unfinished: an interrupted run resumes at `next`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass: Option<Pass>,
     /// When the latest complete pass began. `at` does not move while nothing changes at the source; this does.

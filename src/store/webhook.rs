@@ -102,8 +102,9 @@ pub fn store(db: &mut Db, target: &Target, deliveries: &[&Delivery]) -> Result<(
     run::add_deliveries(db, claimed.run, deliveries.len() as u64, &counts)?;
     // A repeat is nothing new. A delivery without records may still announce a change.
     let is_new = counts.inserted + counts.quarantined > 0;
-    let asks = |delivery: &&Delivery| delivery.asks && (is_new || delivery.records.is_empty());
-    if deliveries.iter().any(asks) {
+    let triggers_sync =
+        |delivery: &&Delivery| delivery.triggers_sync && (is_new || delivery.records.is_empty());
+    if deliveries.iter().any(triggers_sync) {
         run::ask(db, target.connector)?;
     }
     fault::point("before_webhook_commit");

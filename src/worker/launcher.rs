@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use connector_service_core::said::Said;
+use connector_service_core::logged::Logged;
 use pgrx::bgworkers::{
     BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker,
 };
@@ -64,7 +64,7 @@ pub extern "C-unwind" fn connector_service_launcher(_arg: pg_sys::Datum) {
     };
     let mut launcher = Launcher {
         known: HashMap::new(),
-        logged: Said::default(),
+        logged: Logged::default(),
     };
     loop {
         signals::answer();
@@ -76,7 +76,7 @@ pub extern "C-unwind" fn connector_service_launcher(_arg: pg_sys::Datum) {
 struct Launcher {
     /// What is known of the workers, by database and number.
     known: HashMap<(u32, i32), Known>,
-    logged: Said,
+    logged: Logged,
 }
 
 impl Launcher {

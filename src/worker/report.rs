@@ -1,7 +1,7 @@
 //! The reports of checks and previews: what was found on the first page of a stream.
 
 use connector_service_core::error::Failure;
-use connector_service_core::fetch::{FetchedPage, Looked};
+use connector_service_core::fetch::{FetchedPage, Previewed};
 use serde_json::{Value, json};
 
 use crate::error::counted;
@@ -12,8 +12,8 @@ use crate::store::run::{Claimed, Kind};
 const SHOWN: usize = 5;
 
 /// The report on one stream, for `sync_runs.report`.
-pub fn of_stream(claimed: &Claimed, looked: Looked) -> Value {
-    let Looked {
+pub fn of_stream(claimed: &Claimed, looked: Previewed) -> Value {
+    let Previewed {
         stream,
         understood,
         result,

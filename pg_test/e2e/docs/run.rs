@@ -322,14 +322,9 @@ impl Stage {
     fn shown(&self, text: &str) -> String {
         let host = |url: &str| url.split("//").last().unwrap_or_default().to_owned();
         let pairs = self.replaced.iter();
-        let text = pairs.fold(text.to_owned(), |text, (shown, real)| {
+        pairs.fold(text.to_owned(), |text, (shown, real)| {
             text.replace(real, shown).replace(&host(real), &host(shown))
-        });
-        // Messages name the host of a source without its port.
-        match &self.fakes[..] {
-            [fake] => text.replace("127.0.0.1: ", &format!("{}: ", host(&fake.url))),
-            _ => text,
-        }
+        })
     }
 
     fn sql(&mut self, block: &Block) -> Result<String, String> {

@@ -85,7 +85,10 @@ fn a_check_reads_one_page_of_each_stream_and_stores_nothing() {
     assert_eq!(run["error_code"], "permission_missing", "{run}");
     assert_eq!(
         of(&run, "locations")["summary"],
-        "127.0.0.1: HTTP 403 (the token may not read locations). Let the credentials read the stream at the vendor, or leave it out of config.streams."
+        format!(
+            "{}: HTTP 403 (the token may not read this stream). Give the credentials the permission to read the stream, or leave the stream out of config's \"streams\".",
+            stage.vendor.host()
+        )
     );
     assert_eq!(of(&run, "refunds")["ok"], true);
     let sql = "SELECT status, last_sync_at IS NULL, failures FROM connectors";

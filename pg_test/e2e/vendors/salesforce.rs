@@ -489,7 +489,10 @@ fn salesforce_accepts_the_legacy_login_which_warns_and_is_tried_once() {
     assert_eq!(run["error_code"], "credentials_rejected", "{run}");
     assert_eq!(
         run["error_message"],
-        "stream \"opportunities\": 127.0.0.1: user name, password or security token is wrong, or the user is locked out"
+        format!(
+            "stream \"opportunities\": {}: user name, password or security token is wrong, or the user is locked out",
+            stage.vendor.host()
+        )
     );
     assert_eq!(
         stage.vendor.asked().len(),
@@ -610,7 +613,7 @@ fn salesforce_calls_stop_when_the_budget_is_used_up() {
     );
     let why = run["waiting_for"].as_str().unwrap();
     assert!(
-        why.contains("of the org's 15000 calls in 24 hours are used, and the budget is 80 %"),
+        why.contains("of the org's 15000 API calls in 24 hours are used; the budget is 80 %"),
         "{why}"
     );
     // What came until then is stored.

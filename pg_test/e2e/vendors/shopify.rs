@@ -715,7 +715,7 @@ fn shopify_s_large_reads_use_pages_if_there_is_no_bulk_file() {
     });
     let run = stage.sync();
     stage.agrees();
-    let failed = "Shopify's bulk operation failed; the stream is read by pages";
+    let failed = "Shopify's bulk operation failed; the stream is read page by page instead";
     let warnings = ["orders", "refunds"].map(|name| format!("stream \"{name}\": {failed}"));
     assert_eq!(run["warnings"], json!(warnings), "{run}");
     assert!(files.asked().is_empty());

@@ -1,4 +1,4 @@
-//! What keeps a run from going on for ever: tries, repeated pages, and what it may remember.
+//! Bounds that end a run: the number of retries, repeated pages, and the ids that it remembers.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -18,7 +18,8 @@ pub const MOST_SEEN: usize = 250_000;
 /// a source cannot name the objects that it is still to read one by one.
 const LONGEST_TOKEN: usize = 1024 * 1024;
 
-/// Remembers what a whole pass has shown. A record whose id could not be read may be any: then nothing is known.
+/// Remembers the ids that a whole pass has shown. A record without a readable id could be any record, so after one
+/// nothing is remembered.
 pub fn remember(seen: &mut Option<Vec<[u8; 16]>>, page: &Page) {
     let Some(ids) = seen else {
         return;
@@ -70,7 +71,7 @@ fn jitter(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + f64::from(byte) / 510.0)
 }
 
-/// Stops a source that would never end.
+/// Stops a source whose pages would never end.
 #[derive(Default)]
 pub struct Progress {
     tokens: HashSet<[u8; 16]>,
@@ -90,7 +91,7 @@ impl Progress {
         if !self.tokens.insert(json::hash(token.as_bytes())) {
             return Err(Failure::new(
                 Code::RepeatedPage,
-                "the next page was read before",
+                "the next page is one that was read before",
             ));
         }
         let records = page.records.iter().map(|record| record.hash);

@@ -1,9 +1,9 @@
-//! One exchange with a vendor, within every limit and let through by the guard: the only place that touches
-//! reqwest.
+//! One exchange with a vendor, within every limit and allowed by the guard: the only place that touches reqwest.
 //!
 //! Redirects are not followed and no proxy is taken from the environment: either would carry credentials to
-//! somewhere else, and a proxy would look up names by itself. The size limit counts decompressed bytes while they arrive. What goes wrong becomes a
-//! stable code and words of our own; the library's text may quote a URL, so it is never used.
+//! somewhere else, and a proxy would look up names by itself. The size limit counts decompressed bytes while they
+//! arrive. A failure becomes a stable code and a message of our own; the library's text may quote a URL, so it is never
+//! used.
 
 use std::error::Error as StdError;
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
+use super::place::{no_connection, no_tls};
 use super::resolver::{self, Lookup, Resolver};
 use super::{Budget, Limits};
 use crate::error::{Code, Failure};
@@ -28,16 +29,16 @@ pub const SMALL_BODY: usize = 1024 * 1024;
 const LARGE_BODIES: usize = 2;
 
 pub struct Client {
-    /// Two, because what a name may resolve to depends on whether it is asked by http; and no connection of the
-    /// one serves the other.
+    /// There are two clients, because a name may resolve to other addresses for http than for https, and because they
+    /// may not share connections.
     secure: Mutex<Option<Kept>>,
     plain: Mutex<Option<Kept>>,
     lookup: Lookup,
     large: Arc<Semaphore>,
 }
 
-/// A client with what it was built for. Another connect time-out makes another one, since reqwest has it per
-/// client; and so does another list, so that no connection outlives the list that let it be made.
+/// A client and the settings it was built with. Another connect time-out needs another client, since reqwest has it per
+/// client. So does another list of allowed hosts: no connection outlives the list that allowed it.
 struct Kept {
     connect_timeout: Duration,
     allowed: Arc<Allowed>,
@@ -60,7 +61,7 @@ impl Client {
         }
     }
 
-    /// The addresses of a host that is not asked over HTTP, all of them let through.
+    /// The addresses of a host that does not speak HTTP. The guard has allowed all of them.
     pub async fn addresses(
         &self,
         host: &str,
@@ -114,7 +115,10 @@ impl Client {
             };
             let size = body.len() + chunk.len();
             if size > limits.response_bytes {
-                let message = format!("the body is larger than {} bytes", limits.response_bytes);
+                let message = format!(
+                    "the response body is larger than {} bytes",
+                    limits.response_bytes
+                );
                 return Err(Failure::new(Code::ResponseTooLarge, message));
             }
             if size > SMALL_BODY && budget.0.is_none() {
@@ -190,39 +194,47 @@ async fn within<T>(
         if longest < left {
             Failure::new(
                 Code::ReadTimeout,
-                format!("nothing came for {} s", longest.as_secs_f64()),
+                format!("the server sent nothing for {} s", longest.as_secs_f64()),
             )
         } else {
-            Failure::new(Code::RequestTimeout, "the exchange took too long")
+            Failure::new(
+                Code::RequestTimeout,
+                "the whole request took longer than connector_service.request_timeout",
+            )
         }
     })
 }
 
-/// A code and words of our own for an error of reqwest's, by what lies at its root.
+/// A code and a message of our own for one of reqwest's errors, by the error at its root.
 fn explain(error: &reqwest::Error) -> Failure {
     let causes = || causes(error);
     if let Some(refusal) = causes().find_map(|cause| cause.downcast_ref::<Refusal>()) {
         return (*refusal).into();
     }
     let hyper = || causes().find_map(|cause| cause.downcast_ref::<hyper::Error>());
+    if error.is_connect() && !error.is_timeout() {
+        if causes().any(is_tls) {
+            let tls = causes().find_map(|cause| cause.downcast_ref());
+            return Failure::new(Code::TlsFailed, no_tls(tls));
+        }
+        if !causes().any(|cause| cause.to_string().starts_with("dns error")) {
+            let io = causes().find_map(|cause| cause.downcast_ref());
+            return Failure::new(Code::ConnectFailed, no_connection(io));
+        }
+    }
     let (code, message) = if error.is_builder() {
         (
             Code::InvalidConfig,
             "a header or URL of the request is not valid",
         )
     } else if error.is_connect() && error.is_timeout() {
-        (Code::ConnectTimeout, "no connection in time")
-    } else if error.is_connect() && causes().any(is_tls) {
-        (Code::TlsFailed, "no secure connection: TLS failed")
-    } else if error.is_connect() && causes().any(|cause| cause.to_string().starts_with("dns error"))
-    {
-        (Code::DnsFailed, "the host name could not be resolved")
+        (Code::ConnectTimeout, "no connection: no answer in time")
     } else if error.is_connect() {
-        (Code::ConnectFailed, "no connection")
+        (Code::DnsFailed, "the host name could not be resolved")
     } else if hyper().is_some_and(hyper::Error::is_parse) {
-        (Code::ConnectFailed, "what answered does not speak HTTP")
+        (Code::ConnectFailed, "the server does not speak HTTP")
     } else if (error.is_decode() || error.is_body()) && hyper().is_none() && !causes().any(is_cut) {
-        (Code::BadEncoding, "the body does not decompress")
+        (Code::BadEncoding, "the response body does not decompress")
     } else {
         (
             Code::TruncatedResponse,
@@ -232,7 +244,7 @@ fn explain(error: &reqwest::Error) -> Failure {
     Failure::new(code, message)
 }
 
-/// What an error was caused by, down to the root. An io::Error leaves the error inside of it out of its own
+/// The causes of an error, down to the root. An io::Error leaves the error inside of it out of its own
 /// chain, and that is where TLS reports.
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
     let first: &(dyn StdError + 'static) = error;
@@ -247,7 +259,7 @@ fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'stat
     })
 }
 
-/// An error of TLS itself, or a peer that ends the handshake without a word.
+/// An error of TLS itself, or a server that closes the connection during the handshake.
 fn is_tls(cause: &(dyn StdError + 'static)) -> bool {
     cause.is::<rustls::Error>() || is_cut(cause)
 }

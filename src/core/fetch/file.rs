@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::run::{Outbox, Run};
-use super::{Event, FetchedPage, Looked, PartWanted, What};
+use super::{Event, FetchedPage, PartWanted, Previewed, What};
 use crate::error::{Code, Failure};
 use crate::file::layout::{Layout, Replaces};
 use crate::file::{self, Part, Understanding};
@@ -39,7 +39,7 @@ pub struct UploadMark {
     pub rows: u64,
     /// What rows are counted by; see [`Upload::definition`].
     pub definition: String,
-    /// What the file takes the place of; there with its last page.
+    /// Which earlier files this one replaces; set with its last page.
     pub last: Option<Replaces>,
     /// Whether config names columns that identify a row.
     pub has_key: bool,
@@ -70,7 +70,10 @@ impl Run<'_> {
         large: &Semaphore,
     ) -> Result<(), Failure> {
         let Some(layout) = self.reader.layout().cloned() else {
-            return Err(Failure::new(Code::Internal, "the connector takes no files"));
+            return Err(Failure::new(
+                Code::Internal,
+                "the connector does not take files",
+            ));
         };
         if upload.is_stored {
             return Ok(());
@@ -102,14 +105,14 @@ impl Run<'_> {
         read.await.unwrap_or_else(|_| {
             Err(Failure::new(
                 Code::Internal,
-                "the file could not be read: a bug",
+                "the task that reads the file panicked",
             ))
         })
     }
 
     /// A check or preview without a file.
     pub async fn no_file(&self) {
-        let what = "files come by connector_service_upload(); connector_service_preview_upload() is_preview at one, and stores nothing";
+        let what = "nothing to fetch: files come by connector_service_upload(); connector_service_preview_upload() is a dry run of one";
         let (run, what) = (self.run, What::Warning(what.to_owned()));
         self.outbox.send(Event { run, what }).await;
     }
@@ -197,7 +200,7 @@ impl Reading {
         }
     }
 
-    /// What ends a file of which everything is stored.
+    /// The last page of a file whose rows are all stored.
     fn nothing(&self, rows: u64) -> FetchedPage {
         let part = Part {
             stream: self.layout.stream.clone(),
@@ -215,7 +218,7 @@ impl Reading {
         let looked = self.preview_tables(content);
         if let Err(failure) = &looked {
             let result = Err(failure.clone());
-            self.send(What::Looked(Box::new(Looked {
+            self.send(What::Previewed(Box::new(Previewed {
                 stream: self.layout.stream.clone(),
                 understood: None,
                 result,
@@ -236,7 +239,7 @@ impl Reading {
                 shown.push(part.stream.clone());
                 let summary = summaries.iter().find(|(stream, _)| *stream == part.stream);
                 let summary = summary.map(|(_, summary)| summary.clone());
-                self.send(What::Looked(Box::new(Looked {
+                self.send(What::Previewed(Box::new(Previewed {
                     stream: part.stream.clone(),
                     understood: Some((summary.unwrap_or_default(), report.clone())),
                     result: Ok(Some(self.page(part, false))),
@@ -248,9 +251,12 @@ impl Reading {
         if shown.is_empty() {
             // A file without a row is reported as one.
             let summary = summaries.into_iter().next().map(|(_, summary)| summary);
-            self.send(What::Looked(Box::new(Looked {
+            self.send(What::Previewed(Box::new(Previewed {
                 stream: self.layout.stream.clone(),
-                understood: Some((summary.unwrap_or_else(|| "no row".into()), report)),
+                understood: Some((
+                    summary.unwrap_or_else(|| "the file has no rows".into()),
+                    report,
+                )),
                 result: Ok(Some(self.nothing(0))),
             })))?;
         }
@@ -264,7 +270,7 @@ struct Content<'a> {
     at: u64,
     /// Those used last are at the end.
     parts: Vec<(u64, Bytes)>,
-    /// Why a part could not be had: no fault of the file, whatever its reader makes of it.
+    /// Why a part could not be read. It is no fault of the file, whatever its reader reports.
     failed: Option<Failure>,
 }
 

@@ -33,7 +33,7 @@ const MARGIN: Duration = Duration::from_secs(60);
 /// takes the place of another one. Shorter: a lock that somebody holds for a moment fails the run.
 const STORED_WITHIN: Duration = Duration::from_secs(60);
 
-/// Everything that one token request needs, so that it needs its run no more.
+/// Everything that one token request needs, so that it does not need its run.
 struct Asking {
     run: Uuid,
     connector: Uuid,
@@ -49,11 +49,11 @@ struct Asking {
     in_flight: InFlight,
 }
 
-/// How a token request went.
+/// The result of a token request.
 enum Asked {
     Granted(Grant),
     Failed(Failure),
-    /// The vendor has answered, and the run has nothing of it: to ask again would show a token that is used up.
+    /// The vendor has answered, but the answer is not stored: another request would use a spent refresh token.
     Unstored(Failure),
 }
 
@@ -64,7 +64,8 @@ impl Asking {
             .exchange(&self.request, &self.limits, &self.allowed);
         let granted = exchanged.await.and_then(|(response, _)| {
             let login = self.reader.login();
-            let login = login.ok_or_else(|| Failure::new(Code::Internal, "no login"))?;
+            let login =
+                login.ok_or_else(|| Failure::new(Code::Internal, "the source has no login"))?;
             login.granted(self.start, self.refresh.as_ref(), &response)
         });
         let grant = match granted {
@@ -90,12 +91,12 @@ impl Asking {
             // The main thread has dropped it: there is no such connector any more.
             Ok(Err(_)) => Asked::Unstored(Failure::new(
                 Code::Internal,
-                "nobody stored the refresh token",
+                "the new refresh token was not stored: the connector is gone",
             )),
             Err(_) => Asked::Unstored(Failure::new(
                 Code::StoreFailed,
                 format!(
-                    "the new refresh token could not be stored within {} s; it is tried on",
+                    "the new refresh token could not be stored within {} s; storing it is retried",
                     STORED_WITHIN.as_secs()
                 ),
             )),

@@ -42,7 +42,7 @@ use crate::source::{Definition, Rotated, Span};
 use crate::threads;
 pub use file::{Upload, UploadMark};
 pub use logins::{Gate, LoginInFlight};
-pub use place::foresee;
+pub use place::check_addresses;
 pub use run::fingerprint;
 
 /// Bounds of every exchange; from the settings of the installation.
@@ -64,17 +64,17 @@ pub struct Limits {
     pub longest_pause: Duration,
     /// Most pages of one stream in one run.
     pub pages: u64,
-    /// Most runs of one account that are going at once.
+    /// Most runs of one account that run at once.
     pub syncs_of_account: usize,
 }
 
 /// What a run is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Every stream, from where it stands.
+    /// Every stream, from its cursor.
     Sync,
-    /// The first page of every stream; see [`What::Looked`].
-    Look,
+    /// The first page of every stream; see [`What::Previewed`].
+    Preview,
 }
 
 /// One run to be fetched.
@@ -83,7 +83,7 @@ pub struct Job {
     pub connector: Uuid,
     pub tenant: Uuid,
     pub purpose: Purpose,
-    /// Accounts of the tenant that rest, as it was stored.
+    /// Accounts of the tenant that must not be called for a while, as stored.
     pub rests: Vec<Rest>,
     /// `connectors.type`.
     pub source: String,
@@ -92,15 +92,15 @@ pub struct Job {
     pub cover: Option<Cover>,
     /// `sync_state` of the connector, by stream.
     pub states: HashMap<String, Stored>,
-    /// The part of the past that the run reads, where it is one of a backfill. `states` are the run's own then.
+    /// The period that a backfill run reads. `states` are then the run's own.
     pub span: Option<Span>,
-    /// The file that the run is over.
+    /// The uploaded file that the run reads.
     pub upload: Option<Upload>,
     pub now: DateTime<Utc>,
     /// Where a first sync begins when config does not say.
     pub default_from: DateTime<Utc>,
     pub limits: Limits,
-    /// What may be called that is not public; from the settings of the installation.
+    /// Hosts that may be called although they are not public; from the settings of the installation.
     pub allowed: Arc<Allowed>,
 }
 
@@ -118,8 +118,8 @@ pub struct Stored {
     pub age: Duration,
 }
 
-/// An unfinished pass is gone on with up to this age; an older one starts again at its cursor. Longer: page
-/// tokens have expired or the source has shifted under an offset. Shorter: a long outage costs a whole pass.
+/// An unfinished pass up to this age is resumed; an older one starts again at its cursor. Longer: page tokens have
+/// expired or the source has shifted under an offset. Shorter: a long outage costs a whole pass.
 pub const RESUME_WITHIN: Duration = Duration::from_secs(60 * 60);
 
 /// What a run's task tells the main thread, in order.
@@ -134,10 +134,10 @@ pub enum What {
     Part(PartWanted),
     /// The run, or its whole account, waits.
     Waiting(Box<Waiting>),
-    /// What a person should know although nothing failed.
+    /// A warning for a person, although nothing failed.
     Warning(String),
-    /// How the look at one stream went.
-    Looked(Box<Looked>),
+    /// How the preview of one stream went.
+    Previewed(Box<Previewed>),
     /// Always the last event of a run that was not aborted.
     Finished(Result<(), Failure>),
 }
@@ -151,26 +151,26 @@ pub struct Rotation {
     /// [`fingerprint`] of what the run was given.
     pub definition: String,
     pub rotated: Rotated,
-    /// Nobody waits for that where the run was ended.
+    /// Tells the run that the token is stored. If the run was ended, nobody listens.
     stored: oneshot::Sender<()>,
     in_flight: logins::InFlight,
 }
 
 impl Rotation {
-    /// It is stored, or not wanted any more: the run goes on, and may log in again.
+    /// Call this when the token is stored or not wanted any more: the run continues and may log in again.
     pub fn stored(self) {
         drop(self.in_flight);
         let _ = self.stored.send(());
     }
 }
 
-/// Which part of a run's file is wanted, from 0, and where to give it. `None`: it is not there.
+/// A request for a part of a run's file, counted from 0. A reply of `None` means that there is no such part.
 pub struct PartWanted {
     pub number: u64,
     pub reply: oneshot::Sender<Option<Bytes>>,
 }
 
-/// For how long nothing is asked, and why, in our own words.
+/// How long no request is made, and why, in our own words.
 pub struct Waiting {
     pub wait: Duration,
     pub why: String,
@@ -179,9 +179,9 @@ pub struct Waiting {
     pub account: Option<(String, Option<(u64, u64)>)>,
 }
 
-pub struct Looked {
+pub struct Previewed {
     pub stream: String,
-    /// How a file was understood, in one line, and in full.
+    /// How a file was read: in one line, and in full.
     pub understood: Option<(String, serde_json::Value)>,
     /// `None`: the vendor does not have this stream here.
     pub result: Result<Option<FetchedPage>, Failure>,
@@ -211,7 +211,7 @@ pub struct FetchedPage {
 }
 
 impl FetchedPage {
-    /// A page that holds nothing yet.
+    /// An empty page.
     fn of(stream: String, state: StreamState, window: Window) -> FetchedPage {
         FetchedPage {
             stream,
@@ -230,7 +230,7 @@ impl FetchedPage {
     }
 }
 
-/// A share of the bytes that may be in flight at once.
+/// One page's share of the bytes that may be in flight at once.
 #[derive(Default)]
 pub struct Budget(Option<OwnedSemaphorePermit>);
 
@@ -240,12 +240,12 @@ pub struct Engine {
     runtime: Option<tokio::runtime::Runtime>,
     client: Arc<client::Client>,
     paces: Arc<pace::Paces>,
-    /// Whose turn it is to read a large file.
+    /// Only one run at a time reads a large file.
     large: Arc<Semaphore>,
     logins: Arc<logins::Logins>,
     outbox: run::Outbox,
     inbox: mpsc::Receiver<Event>,
-    /// Ahead of all events: pages that wait to be stored do not hold them up.
+    /// A queue of their own: pages that wait to be stored do not delay them.
     rotations: mpsc::UnboundedReceiver<Rotation>,
     tasks: HashMap<Uuid, AbortHandle>,
 }
@@ -308,7 +308,7 @@ impl Engine {
                 | What::Part(_)
                 | What::Waiting(_)
                 | What::Warning(_)
-                | What::Looked(_) => self.tasks.contains_key(&event.run),
+                | What::Previewed(_) => self.tasks.contains_key(&event.run),
                 What::Finished(_) => {
                     self.logins.shut_out(event.run);
                     self.tasks.remove(&event.run).is_some()

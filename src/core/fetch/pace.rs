@@ -1,4 +1,4 @@
-//! How fast the requests of one account may come, and whether it rests.
+//! The rate limit of an account, and the pauses that vendors ask for.
 //!
 //! Vendors count requests by account, not by connector: a schedule, a manual sync and a check of the same shop use up
 //! one allowance. So all runs of a worker that call the same account of a tenant take their turns here. Accounts of
@@ -17,7 +17,7 @@ use crate::source::Account;
 #[derive(Default)]
 pub struct Paces {
     paces: Mutex<HashMap<(Uuid, String), Pace>>,
-    /// There while a run of the account is going, or waits to.
+    /// Set while a run of the account is running or waiting.
     places: Mutex<HashMap<(Uuid, String), Weak<Semaphore>>>,
 }
 
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_burst_goes_at_once_and_what_follows_comes_evenly() {
+    async fn a_burst_is_sent_at_once_and_later_requests_are_spaced() {
         let paces = Paces::default();
         let turns = |count: usize| -> Vec<u64> {
             let turn = |_| match paces.take_slot(Uuid::nil(), &account(100, 3)) {
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_rest_is_its_account_s_and_its_tenant_s_alone_and_the_longer_one_counts() {
+    async fn a_pause_applies_to_one_account_of_one_tenant_and_the_longer_one_counts() {
         let paces = Paces::default();
         let (mine, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let account = account(0, 1);

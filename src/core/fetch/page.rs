@@ -1,8 +1,8 @@
-//! One page: what is asked for it, and what came.
+//! One page: its request and its response.
 //!
-//! A page that failed is asked for again within bounds. Credentials and all other headers are pinned to the place a
-//! stream begins at: a request to another one, which only what the vendor sent can have led to, is not made; but one
-//! without credentials may fetch a file from anywhere that the guard lets it.
+//! A request that failed is retried within bounds. Credentials and all other headers are pinned to the host that a
+//! stream begins at. A vendor's answer may lead to another host; such a request is not made, unless it carries no
+//! credentials and only fetches a file from a host that the guard allows.
 
 use serde_json::Value;
 
@@ -17,20 +17,20 @@ use crate::record::{Page, Window};
 use crate::source::database::Query;
 use crate::source::{Position, Span, Stream, Verdict};
 
-/// Where a pass stands between two pages.
+/// The position of a pass between two pages.
 pub struct Standing {
     pub window: Window,
     pub next: Option<Value>,
     pub high: Option<Value>,
 }
 
-/// A failed try, and whether another one may help.
+/// A failed request, and whether a retry may help.
 pub enum Trouble {
     Again(Failure),
     Final(Failure),
-    /// A try from the start of the pass may help.
+    /// A retry from the start of the pass may help.
     Expired(Failure),
-    /// A try with another token may help.
+    /// A retry with another token may help.
     TokenRefused,
 }
 
@@ -40,15 +40,17 @@ impl Trouble {
             Trouble::Again(failure) | Trouble::Final(failure) | Trouble::Expired(failure) => {
                 failure
             }
-            Trouble::TokenRefused => Failure::new(Code::CredentialsRejected, "token refused"),
+            Trouble::TokenRefused => {
+                Failure::new(Code::CredentialsRejected, "the token was refused")
+            }
         }
     }
 }
 
-/// What a request brought.
+/// The result of a request.
 pub enum Got {
     Page(Box<(Page, u64, Budget)>),
-    /// The stream is not there, and why.
+    /// The source does not have the stream; the text says why.
     Absent(String),
 }
 
@@ -111,7 +113,7 @@ impl Run<'_> {
         if is_foreign || !url.username().is_empty() || url.password().is_some() {
             return Err(Trouble::Final(Failure::new(
                 Code::ForeignNextPage,
-                "the next page's address lies on another host",
+                "the address of the next page is on another host",
             )));
         }
         let named = |failure| named(url, failure);

@@ -1,7 +1,7 @@
 //! A pass over a stream: page after page, until there is no next one.
 //!
-//! What was sent stays sent: each page carries the state that its stream has once it is stored, so a run that ends in
-//! the middle is gone on with where it was committed. `at`, the proven data position, moves with every page only where
+//! Each page carries the state that its stream has once the page is stored, so a run that ends in the middle resumes
+//! after its last committed page. `at`, the proven data position, moves with every page only where
 //! the source's order allows it.
 
 use std::time::Duration;
@@ -16,8 +16,8 @@ use crate::error::{Code, Failure};
 use crate::record::{Page, Pass, StreamState, Window};
 use crate::source::Stream;
 
-/// How often a pass starts again because the vendor let go of its place. More: a vendor that does so all the time is
-/// asked for ever.
+/// How often a pass starts again because its page token expired. More: a vendor whose tokens always expire is asked for
+/// ever.
 const RESTARTS: u32 = 3;
 
 /// Records of a page that are stored in one transaction; a larger page is stored in parts. More: everybody's pages wait while
@@ -25,8 +25,8 @@ const RESTARTS: u32 = 3;
 const RECORDS_AT_ONCE: usize = 5_000;
 
 impl Run<'_> {
-    /// Reads every stream. Trouble that is one stream's own does not keep the others from being read; the
-    /// first of it is what the run ends with.
+    /// Reads every stream. A failure of one stream alone does not stop the others; the run ends with the first such
+    /// failure.
     pub async fn all_streams(&mut self) -> Result<(), Failure> {
         let mut result = Ok(());
         for stream in self.reader.streams() {
@@ -102,7 +102,7 @@ impl Run<'_> {
             if pages == self.limits.pages {
                 return Err(Failure::new(
                     Code::TooManyPages,
-                    format!("no end after {pages} pages"),
+                    format!("the stream has not ended after {pages} pages"),
                 ));
             }
             pages += 1;
@@ -186,7 +186,7 @@ impl Run<'_> {
                 fetched.all = seen.take();
                 if looks_for_gone && fetched.all.is_none() && fetched.warning.is_none() {
                     fetched.warning = Some(format!(
-                        "stream \"{}\": it was not looked for what is gone: there are more than {MOST_SEEN} rows, or some without a key",
+                        "stream \"{}\": deletions were not looked for: the stream has more than {MOST_SEEN} rows, or rows without a key",
                         stream.name
                     ));
                 }

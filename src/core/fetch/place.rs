@@ -1,6 +1,9 @@
-//! Where requests go, as far as it is known before a vendor has sent anything.
+//! Where requests go, as far as that is known before a vendor has sent anything, and what a failure calls the place.
+
+use std::io::{self, ErrorKind};
 
 use chrono::DateTime;
+use rustls::CertificateError;
 use url::Url;
 
 use crate::error::Failure;
@@ -8,8 +11,8 @@ use crate::guard::{self, Allowed};
 use crate::record::Window;
 use crate::source::{Access, Position, Reader, Start, Stream};
 
-/// What of the guard's judgement is known before a name is resolved: for whoever saves a connector.
-pub fn foresee(reader: &dyn Reader, allowed: &Allowed) -> Result<(), Failure> {
+/// Checks the first addresses of a connector with the guard when the connector is saved. No name is resolved.
+pub fn check_addresses(reader: &dyn Reader, allowed: &Allowed) -> Result<(), Failure> {
     if reader.layout().is_some() {
         return Ok(());
     }
@@ -71,9 +74,60 @@ pub fn first_of<'a>(
     }
 }
 
-/// A failure that says whose it is.
-pub fn named(url: &Url, mut failure: Failure) -> Failure {
+/// The host of a URL, with its port where the URL has one.
+pub fn server(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
-    failure.message = format!("{host}: {}", failure.message);
+    let port = url.port().map(|port| format!(":{port}"));
+    format!("{host}{}", port.unwrap_or_default())
+}
+
+/// Why no connection was made, without the server's name: [`named`] adds it.
+pub fn no_connection(error: Option<&io::Error>) -> String {
+    let why = match error.map(io::Error::kind) {
+        Some(ErrorKind::ConnectionRefused) => ": connection refused",
+        Some(ErrorKind::HostUnreachable) => ": host unreachable",
+        Some(ErrorKind::NetworkUnreachable) => ": network unreachable",
+        Some(ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted) => ": connection reset",
+        Some(ErrorKind::PermissionDenied) => ": not permitted by this machine",
+        _ => "",
+    };
+    format!("{NO_CONNECTION}{why}")
+}
+
+/// Why no TLS connection was made, without the server's name: [`named`] adds it.
+pub fn no_tls(error: Option<&rustls::Error>) -> String {
+    let why = match error {
+        Some(rustls::Error::InvalidCertificate(problem)) => match problem {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                ": the server's certificate has expired"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                ": the server's certificate is for another name"
+            }
+            CertificateError::UnknownIssuer => {
+                ": the issuer of the server's certificate is not trusted"
+            }
+            _ => ": the server's certificate is not valid",
+        },
+        _ => "",
+    };
+    format!("{NO_TLS}{why}")
+}
+
+const NO_CONNECTION: &str = "no connection";
+const NO_TLS: &str = "no TLS connection";
+
+/// Adds the server's name to a failure's message: `no connection to 127.0.0.1:5433`, `127.0.0.1:8080: HTTP 401`.
+pub fn named(url: &Url, mut failure: Failure) -> Failure {
+    for missing in [NO_CONNECTION, NO_TLS] {
+        if let Some(why) = failure.message.strip_prefix(missing) {
+            // Here the default port counts, too: it is what a firewall lets through or not.
+            let host = url.host_str().unwrap_or_default();
+            let port = url.port_or_known_default().unwrap_or_default();
+            failure.message = format!("{missing} to {host}:{port}{why}");
+            return failure;
+        }
+    }
+    failure.message = format!("{}: {}", server(url), failure.message);
     failure
 }

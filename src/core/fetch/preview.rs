@@ -3,24 +3,24 @@
 use super::page::{Got, Trouble};
 use super::pass::fetched_page;
 use super::run::Run;
-use super::{Event, FetchedPage, Looked, What};
+use super::{Event, FetchedPage, Previewed, What};
 use crate::error::{Code, Failure};
 use crate::record::StreamState;
 use crate::source::Stream;
 
-/// Pages without a record that a preview goes past: a source may have to ask where its records are first.
+/// Empty pages that a preview skips: some sources first have to ask where their records are.
 const MOST_EMPTY: u32 = 10;
 
 impl Run<'_> {
-    /// Reads the first page of every stream, moves nothing, and tells how each went. Ends at once where it is the
-    /// credentials that are wrong: to try them again and again locks accounts.
+    /// Reads the first page of every stream, moves no cursor, and reports each stream. Ends at once if the credentials
+    /// are wrong: trying them again and again locks accounts.
     pub async fn preview(&mut self) -> Result<(), Failure> {
         let mut result = Ok(());
         for stream in self.reader.streams() {
             let looked = self.first_page(stream).await;
             let failure = looked.as_ref().err().cloned();
             let stream = stream.name.clone();
-            let what = What::Looked(Box::new(Looked {
+            let what = What::Previewed(Box::new(Previewed {
                 stream,
                 understood: None,
                 result: looked,
@@ -41,7 +41,7 @@ impl Run<'_> {
         result
     }
 
-    /// The first page that holds something, or the last one.
+    /// The first page with a record, or the last page.
     async fn first_page(&mut self, stream: &Stream) -> Result<Option<FetchedPage>, Failure> {
         let state = self.states.remove(&stream.name).map(|stored| stored.state);
         let state = state.unwrap_or_default();

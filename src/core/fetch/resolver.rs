@@ -1,4 +1,4 @@
-//! Names to addresses, judged: the client connects to exactly what was let through here.
+//! Resolves names to addresses and has the guard check them: the client connects to exactly these addresses.
 //!
 //! Every connection to a name comes through [`Resolver`], so a name that answers differently the second time is
 //! judged the second time. The whole answer is refused for one address in it: the client may take any.

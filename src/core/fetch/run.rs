@@ -1,4 +1,4 @@
-//! One run: what it was given, and what it asks with.
+//! One run: its job, and what it sends requests with.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -82,7 +82,7 @@ pub async fn fetch(
         logins,
         outbox,
     };
-    let is_preview = job.purpose == Purpose::Look;
+    let is_preview = job.purpose == Purpose::Preview;
     match job.upload {
         Some(upload) => {
             run.file(upload, job.definition.limits, is_preview, large)

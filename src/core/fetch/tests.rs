@@ -191,6 +191,8 @@ async fn serve(answers: &[(&str, &[&str])]) -> (Url, Arc<Mutex<Vec<String>>>) {
 }
 
 struct Told {
+    /// Host and port of the vendor.
+    server: String,
     result: Result<(), Failure>,
     states: Vec<StreamState>,
     ids: Vec<String>,
@@ -212,6 +214,7 @@ async fn run_covered(
     cover: Option<Cover>,
 ) -> Told {
     let (url, asked) = serve(answers).await;
+    let server = place::server(&url);
     let streams = vec![Stream {
         name: "s".into(),
         ordered,
@@ -251,6 +254,7 @@ async fn run_covered(
     };
     let result = run.all_streams().await;
     let mut told = Told {
+        server,
         result,
         states: vec![],
         ids: vec![],
@@ -367,7 +371,7 @@ async fn a_pass_that_is_denied_in_its_middle_ends_and_moves_no_cursor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_place_that_is_over_costs_a_new_start_and_not_for_ever() {
+async fn an_expired_page_token_restarts_the_pass_a_bounded_number_of_times() {
     let first = r#"200 {"rows": [{"id": 1}], "next": 2}"#;
     let second = r#"200 {"rows": [{"id": 2}]}"#;
     let told = run_with(
@@ -408,14 +412,14 @@ fn no_vendor_asks_for_a_pause_without_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pass_without_news_leaves_the_cursor_where_it_is() {
+async fn a_pass_without_new_records_does_not_move_the_cursor() {
     let states = stored(Some(json!("x")), None, "d", Duration::ZERO);
     let told = run_with(&[("s/first", &[r#"200 {"rows": []}"#])], false, states).await;
     assert_eq!(summary(&told.states), [(Some("x"), None)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_interrupted_pass_goes_on_where_it_was_stored() {
+async fn an_interrupted_pass_resumes_after_the_last_stored_page() {
     let told = run_with(
         &THREE,
         false,
@@ -438,7 +442,7 @@ fn cover(key: u8) -> Option<Cover> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_credentials_an_interrupted_pass_is_sealed_and_goes_on_all_the_same() {
+async fn with_credentials_the_page_token_is_sealed_and_the_pass_still_resumes() {
     let told = run_covered(&THREE, false, HashMap::new(), cover(1)).await;
     let next = told.states[1].pass.clone().unwrap().next;
     assert!(next["$sealed"].is_string(), "{next}");
@@ -498,7 +502,7 @@ async fn an_expired_token_starts_the_pass_again_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_passes_by_itself_is_asked_again_within_bounds() {
+async fn a_transient_failure_is_retried_within_bounds() {
     let good = r#"200 {"rows": [{"id": 1}]}"#;
     for trouble in [
         "500 ",
@@ -520,7 +524,7 @@ async fn what_passes_by_itself_is_asked_again_within_bounds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wait_too_long_for_a_run_ends_it_and_is_passed_on() {
+async fn a_wait_that_is_too_long_ends_the_run_and_is_reported() {
     let told = run(&[("s/first", &["429+Retry-After:60 "])]).await;
     let failure = told.result.unwrap_err();
     assert_eq!(
@@ -529,7 +533,10 @@ async fn a_wait_too_long_for_a_run_ends_it_and_is_passed_on() {
     );
     assert_eq!(
         failure.message,
-        "stream \"s\": 127.0.0.1: HTTP 429 (too many requests)"
+        format!(
+            "stream \"s\": {}: HTTP 429 (too many requests)",
+            told.server
+        )
     );
     assert_eq!(told.asked.len(), 1);
 }

@@ -1,4 +1,5 @@
-//! When a run may ask: after the others of its account, after the pause that the vendor asked for, after a failure.
+//! When a run may send its next request: after other runs of its account, after the pause that the vendor asked for, and
+//! after a failure.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use url::Url;
 
 use super::bounds::Tries;
 use super::pace::Slot;
-use super::place::first_of;
+use super::place::{first_of, server};
 use super::run::Run;
 use super::{Event, Waiting, What};
 use crate::error::{Code, Failure, LONGEST_REST};
@@ -17,7 +18,7 @@ use crate::source::{Response, Verdict};
 const SHOWN_FROM: Duration = Duration::from_secs(1);
 
 impl Run<'_> {
-    /// Waits until few enough runs of the same account are going.
+    /// Waits until few enough runs of the same account are running.
     pub async fn take_place(&self) -> Option<OwnedSemaphorePermit> {
         let account = match self.reader.account() {
             Some(account) => account.name.clone(),
@@ -29,7 +30,7 @@ impl Run<'_> {
         if let Ok(place) = places.clone().try_acquire_owned() {
             return Some(place);
         }
-        let why = "other syncs of the same account are going";
+        let why = "other syncs of the same account are running";
         self.show_waiting(SHOWN_FROM, why, None).await;
         // It is never closed.
         places.acquire_owned().await.ok()
@@ -55,7 +56,7 @@ impl Run<'_> {
         loop {
             let (wait, why) = match self.paces.take_slot(self.tenant, account) {
                 Slot::In(wait) => {
-                    let why = "the requests of the account are spread out";
+                    let why = "the account's rate limit spaces its requests";
                     self.show_waiting(wait, why, None).await;
                     tokio::time::sleep(wait).await;
                     return Ok(());
@@ -82,9 +83,9 @@ impl Run<'_> {
                 .map(|wait| (wait, failure.message.clone())),
             _ => None,
         };
-        let host = url.host_str().unwrap_or_default();
+        let server = server(url);
         let rest = asked.or(usage.rest);
-        let rest = rest.map(|(wait, why)| (wait.min(LONGEST_REST), format!("{host}: {why}")));
+        let rest = rest.map(|(wait, why)| (wait.min(LONGEST_REST), format!("{server}: {why}")));
         if let Some((wait, why)) = &rest {
             self.paces.rest(self.tenant, &account.name, *wait, why);
         }

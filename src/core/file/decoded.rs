@@ -1,4 +1,4 @@
-//! The characters of a text, chunk by chunk, from bytes in its encoding, and no more of them than is bounded.
+//! Decodes the bytes of a text into characters, chunk by chunk and within bounds.
 
 use std::cell::Cell;
 use std::io::{self, Read};
@@ -15,7 +15,7 @@ pub const CHUNK: usize = 64 * 1024;
 /// be no delimiter.
 pub const END: &str = "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
-/// What of a text is gone once rows are made of it.
+/// Facts about a text that are lost once it is split into rows.
 #[derive(Default)]
 pub struct Seen {
     /// The last byte.
@@ -41,7 +41,7 @@ impl Seen {
     }
 }
 
-/// Adds [`END`].
+/// Adds [`END`] after the last row.
 pub struct Ended<R> {
     pub inner: R,
     pub seen: Rc<Seen>,
@@ -119,8 +119,8 @@ impl<R: Read> Read for Metered<R> {
     }
 }
 
-/// Text as UTF-8, without a byte order mark. UTF-8 itself is passed through as it is: whoever makes text of it says
-/// better where it is none.
+/// Text as UTF-8, without a byte order mark. UTF-8 itself is passed on unchanged: the reader behind it reports invalid
+/// bytes with their place.
 pub struct Decoded<'a> {
     content: &'a mut dyn Content,
     encoding: &'static Encoding,
@@ -131,7 +131,7 @@ pub struct Decoded<'a> {
     from: usize,
     is_first: bool,
     is_over: bool,
-    /// Whether the decoder has said its last: asked once more it panics.
+    /// Whether the decoder has finished: it panics when it is called again.
     is_done: bool,
     lines: u64,
 }
@@ -189,7 +189,7 @@ impl Read for Decoded<'_> {
             self.lines += memchr::memchr_iter(b'\n', text).count() as u64;
             if let DecoderResult::Malformed(..) = result {
                 let (line, name) = (self.lines + 1, self.encoding.name());
-                let message = format!("line {line}: bytes that are not {name}");
+                let message = format!("line {line}: the bytes are not valid {name}");
                 return Err(io::Error::other(refused(message)));
             }
             self.is_done = self.is_over && result == DecoderResult::InputEmpty;

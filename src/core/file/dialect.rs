@@ -1,4 +1,4 @@
-//! How a text is written: its encoding, and where it is delimited, its delimiter and quotes.
+//! The dialect of a text: its encoding and, for delimited text, its delimiter and quotes.
 
 use std::io::Read;
 
@@ -10,17 +10,17 @@ use super::row::usual;
 use super::{Content, failure_of, refused};
 use crate::error::Failure;
 
-/// How a delimited file is written.
+/// The dialect of a delimited file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dialect {
     pub encoding: &'static Encoding,
     pub delimiter: u8,
     pub quote: Option<u8>,
-    /// Whether the first line says which delimiter it is, and nothing else.
+    /// Whether the first line only names the delimiter.
     pub has_hint: bool,
 }
 
-/// How much of a file is looked at to find its delimiter.
+/// How much of a file is read to find its delimiter.
 const SAMPLE: usize = 64 * 1024;
 
 /// Rows that are compared.
@@ -41,7 +41,7 @@ pub fn encoding(
     if let (None, None, Some(wide)) = (declared, marked, wide) {
         let name = wide.name().to_lowercase();
         return Err(refused(format!(
-            "the file looks like UTF-16 without a byte order mark; if it is, say so in config: \"encoding\": \"{name}\""
+            "the file looks like UTF-16 without a byte order mark; if it is UTF-16, set config's \"encoding\" to \"{name}\""
         )));
     }
     Ok(marked.or(declared).unwrap_or(UTF_8))
@@ -141,7 +141,7 @@ impl Dialect {
     }
 }
 
-/// JSON lines are told by what their file is called, unless config says.
+/// JSON lines are recognised by the file's name, unless config decides.
 pub fn is_json_lines(name: &str, layout: &Layout) -> bool {
     let name = name.to_ascii_lowercase();
     let ends = [".jsonl", ".ndjson", ".jsonlines"];
@@ -156,7 +156,7 @@ pub fn check_is_text(start: &[u8]) -> Result<(), Failure> {
     let is_compound = start.starts_with(b"\xD0\xCF\x11\xE0");
     if is_archive || is_compound {
         return Err(refused(
-            "the file is a workbook or an archive, and no text; workbooks are for a connector of type \"excel\"",
+            "the file is a workbook or an archive, not text; upload workbooks to a connector of type \"excel\"",
         ));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! How a file is written, and the rows or lines that it is made of.
+//! The format of a file, and the rows or lines that it consists of.
 
 use super::Content;
 use super::dialect::Dialect;
@@ -9,14 +9,14 @@ use super::workbook::Workbook;
 use crate::error::Failure;
 use crate::json::RecordLimits;
 
-/// How a file is written.
+/// The format of a file.
 pub enum Format {
     Delimited(Dialect),
     JsonLines(&'static encoding_rs::Encoding),
     Workbook(Workbook),
 }
 
-/// One thing that a file is made of.
+/// One row or line of a file.
 pub enum Item<'a> {
     Row(&'a Row),
     Line(Line<'a>),

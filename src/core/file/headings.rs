@@ -34,7 +34,7 @@ impl Taken {
         if name.len() > LONGEST_HEADING {
             let column = position + 1;
             return Err(refused(format!(
-                "column {column}: a heading of more than {LONGEST_HEADING} bytes; config's \"header\" says in which row they are"
+                "column {column}: the heading is longer than {LONGEST_HEADING} bytes; set config's \"header\" to the row of the headings"
             )));
         }
         let wished = match name {
@@ -53,10 +53,10 @@ impl Taken {
         if chosen != name {
             let what = match name {
                 "" => "has no heading".to_owned(),
-                name => format!("has the heading \"{name}\" of another"),
+                name => format!("has the same heading \"{name}\" as another column"),
             };
             notes.push(format!(
-                "column {} {what}, and is called \"{chosen}\"",
+                "column {} {what}; it is called \"{chosen}\"",
                 position + 1
             ));
         }
@@ -84,7 +84,7 @@ pub fn headings(first: &[Row], layout: &Layout) -> Result<(u64, Vec<String>), Fa
             found.ok_or_else(|| {
                 Failure::new(
                     Code::InvalidConfig,
-                    format!("config's \"header\" says that the headings are in row {number}, where nothing is"),
+                    format!("config's \"header\" is {number}, but row {number} is empty"),
                 )
             })?
         }
@@ -126,5 +126,5 @@ fn find_header<'a>(first: &'a [Row], layout: &Layout) -> Result<&'a Row, Failure
         .clone()
         .find(is_header)
         .or_else(|| filled.clone().next());
-    found.ok_or_else(|| refused("there is nothing in it"))
+    found.ok_or_else(|| refused("the file is empty"))
 }

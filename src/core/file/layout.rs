@@ -1,4 +1,4 @@
-//! How the files of a connector are written: what its config declares.
+//! What a connector's config declares about its files.
 
 use encoding_rs::Encoding;
 
@@ -15,28 +15,28 @@ pub enum Family {
 #[derive(Debug, Clone)]
 pub struct Layout {
     pub family: Family,
-    /// What its records are called, where sheets do not name them.
+    /// Stream name of the records, where sheets do not name them.
     pub stream: String,
-    /// Headings of the columns that identify a row; none: its content does.
+    /// Headings of the columns that identify a row; empty: the whole row does.
     pub key: Vec<String>,
-    /// Headings and what their columns hold.
+    /// Headings, and the types of their columns.
     pub columns: Vec<(String, Type)>,
-    /// Texts that stand for nothing.
+    /// Texts that mean NULL.
     pub nulls: Vec<String>,
     pub header: Header,
     /// Declared headings, where the file has none.
     pub headings: Vec<String>,
-    /// Rows at the end that are no records.
+    /// How many rows at the end are skipped.
     pub footer: u64,
     pub replaces: Replaces,
 
     pub delimiter: Option<u8>,
-    /// `None`: what a byte order mark says, else UTF-8.
+    /// `None`: by the byte order mark, or else UTF-8.
     pub encoding: Option<&'static Encoding>,
     pub quote: Option<u8>,
     pub is_json_lines: Option<bool>,
 
-    /// Sheets to read; none: the first that is not hidden.
+    /// Sheets to read; empty: the first visible one.
     pub sheets: Vec<String>,
     pub skip_hidden: bool,
     pub fill_merged: bool,
@@ -50,7 +50,7 @@ pub enum Header {
     None,
 }
 
-/// What an upload takes the place of.
+/// Which earlier files an upload replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replaces {
     /// The file of the same name, unless most of its rows are missing in this one.

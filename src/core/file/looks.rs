@@ -1,4 +1,4 @@
-//! What the values of a column look like. It is told, and never taken for what they are.
+//! What the values of a column look like. This is only reported: no value is converted because of it.
 
 use super::row::Kind;
 use super::value::{self, DateFormat, Marks, Type};
@@ -80,14 +80,14 @@ impl Looks {
         match (self.numbers.as_slice(), self.dates.as_slice()) {
             _ if self.is_plain => None,
             ([marks, ..], _) => Some(format!(
-                "looks like numbers, such as \"{example}\", and is read as text; in config's \"columns\", {} would read it",
+                "is read as text, but looks like numbers, such as \"{example}\"; to read it as numbers, declare it in config's \"columns\": {}",
                 quoted(marks)
             )),
             ([], [format]) => Some(format!(
-                "looks like dates, such as \"{example}\", and is read as text; in config's \"columns\", {{\"type\": \"date\", \"format\": \"{format}\"}} would read it"
+                "is read as text, but looks like dates, such as \"{example}\"; to read it as dates, declare it in config's \"columns\": {{\"type\": \"date\", \"format\": \"{format}\"}}"
             )),
             ([], [one, other, ..]) => Some(format!(
-                "looks like dates, such as \"{example}\", which may be {one} or {other}, and is read as text; say which in config's \"columns\""
+                "is read as text, but looks like dates, such as \"{example}\", which may be {one} or {other}; declare the format in config's \"columns\""
             )),
             ([], []) => None,
         }

@@ -38,22 +38,22 @@ use crate::error::{Code, Failure};
 use crate::json::{Found, RecordLimits};
 use crate::record::{Record, Rejected};
 
-/// What an uploaded file is read from.
+/// The bytes of an uploaded file.
 pub trait Content: Read + Seek {}
 
 impl<T: Read + Seek> Content for T {}
 
-/// A file that is not as its name or config says.
+/// A file that is not what its name or config says.
 fn refused(message: impl Into<String>) -> Failure {
     Failure::new(Code::FileRefused, message)
 }
 
-/// A file that would take more than is to be had.
+/// A file that is larger than the limits allow.
 fn spoiled(message: impl Into<String>) -> Failure {
     Failure::new(Code::FileTooLarge, message)
 }
 
-/// What an adapter of ours refused comes back as it was.
+/// Returns the failure that one of our own adapters put into an I/O error.
 fn failure_of(error: io::Error) -> Failure {
     let ours = error
         .get_ref()
@@ -62,14 +62,14 @@ fn failure_of(error: io::Error) -> Failure {
         .unwrap_or_else(|| refused("the file cannot be read"))
 }
 
-/// What the first pass found.
+/// The result of the first pass.
 pub struct Understanding {
     format: Format,
-    /// None for a sheet in which nothing is, and for JSON lines.
+    /// `None` for an empty sheet, and for JSON lines.
     tables: Vec<Option<Table>>,
     rows: u64,
     repeats: Repeats,
-    /// What a person should know although nothing failed.
+    /// Notes for a person, although nothing failed.
     pub notes: Vec<String>,
 }
 
@@ -91,7 +91,7 @@ pub fn recognise(start: &[u8], layout: &Layout) -> Result<(), Failure> {
     }
 }
 
-/// Reads a file to its end; what is wrong with it is found here, and nothing stored of it.
+/// Reads a file to its end and finds everything that is wrong with it, before anything is stored.
 pub fn understand(
     content: &mut dyn Content,
     name: &str,
@@ -118,7 +118,7 @@ pub fn understand(
         let mut all = found.records.iter();
         let noted = all.try_for_each(|record| repeats.note(Repeats::hash(&record.id)));
         noted.map_err(|_| {
-            spoiled("more than a million rows are there more than once; name the columns that identify a row in config's \"key\"")
+            spoiled("more than a million rows come more than once; name the columns that identify a row in config's \"key\"")
         })
     };
     let mut pass = Pass::new(
@@ -135,7 +135,7 @@ pub fn understand(
     let (tables, rows) = (std::mem::take(&mut pass.tables), pass.rows);
     repeats.turn();
     if rows == 0 && tables.iter().all(Option::is_none) {
-        return Err(refused("there is nothing in it"));
+        return Err(refused("the file is empty"));
     }
     let mut notes = format.notes();
     notes.extend(tables.iter().flatten().flat_map(Table::all_notes));
@@ -194,11 +194,11 @@ impl Understanding {
             read?;
         }
         Ok((same_key > 0).then(|| {
-            format!("{same_key} rows have the same key as another row of the file; of each key the last row counts")
+            format!("{same_key} rows have the same key as a later row of the file; the last row with a key is stored")
         }))
     }
 
-    /// How the file was understood, for whoever wants to see it before it is stored.
+    /// How the file was read, for a preview.
     pub fn report(&self) -> Value {
         json!({
             "written_as": self.format.words(),
@@ -208,7 +208,7 @@ impl Understanding {
         })
     }
 
-    /// How each table was understood, in one line.
+    /// How each table was read, in one line.
     pub fn summaries(&self) -> Vec<(String, String)> {
         let written = self.format.words();
         let tables = self.tables.iter().flatten();
@@ -222,7 +222,7 @@ impl Understanding {
     }
 }
 
-/// What ends a pass whose reader has enough; never shown.
+/// Ends a pass whose reader has enough; it is never shown.
 fn enough() -> Failure {
     Failure::new(Code::Internal, "enough was read")
 }

@@ -1,4 +1,4 @@
-//! One way through a file: it finds the tables, or makes records of their rows, part by part.
+//! One pass over a file: it finds the tables, or makes records of their rows, part by part.
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -24,7 +24,7 @@ const FIRST_BYTES: usize = 8 * 1024 * 1024;
 /// What takes the records of a part: with its stream, the rows that have come by now, and its bytes.
 pub type Sink<'a> = &'a mut dyn FnMut(&mut Found, &str, u64, u64) -> Result<(), Failure>;
 
-/// One way through a file.
+/// One pass over a file.
 pub struct Pass<'a> {
     layout: &'a Layout,
     limits: RecordLimits,
@@ -92,7 +92,7 @@ impl<'a> Pass<'a> {
         Ok(true)
     }
 
-    /// What is left when the file is over.
+    /// Handles what is left at the end of the file.
     pub fn end(&mut self) -> Result<(), Failure> {
         self.end_table()
     }
@@ -184,8 +184,8 @@ impl<'a> Pass<'a> {
             )));
         } else {
             let (reason, why) = match std::str::from_utf8(text) {
-                Ok(_) => (Reason::InvalidJson, "not valid JSON"),
-                Err(_) => (Reason::InvalidUtf8, "not UTF-8"),
+                Ok(_) => (Reason::InvalidJson, "it is not valid JSON"),
+                Err(_) => (Reason::InvalidUtf8, "it is not UTF-8"),
             };
             self.reject(number, None, reason, why, Bytes::copy_from_slice(text));
         }
@@ -238,7 +238,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Gives a part away.
+    /// Passes a part on.
     fn flush(&mut self) -> Result<(), Failure> {
         self.rejected_bytes = 0;
         let (lines, rejected) = (

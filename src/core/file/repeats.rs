@@ -1,4 +1,4 @@
-//! Which rows of a file are there more than once, without remembering every row.
+//! Finds the rows that a file has more than once, without remembering every row.
 //!
 //! A first pass sets a bit for each row, and remembers those whose bit was set already: all that are repeated, and few
 //! others. A second pass counts only these.

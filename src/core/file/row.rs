@@ -1,4 +1,4 @@
-//! A row of a table, whatever it was written as.
+//! A row of a table, in any file format.
 
 use super::spoiled;
 use crate::error::Failure;
@@ -9,11 +9,11 @@ pub const MOST_COLUMNS: usize = 2_000;
 
 pub fn too_wide(row: u64, cells: usize) -> Failure {
     spoiled(format!(
-        "row {row}: {cells} cells, where no more than {MOST_COLUMNS} are read"
+        "row {row}: the row has {cells} cells; at most {MOST_COLUMNS} are read"
     ))
 }
 
-/// What a cell is, beyond its text.
+/// The type of a cell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Kind {
     #[default]
@@ -25,7 +25,7 @@ pub enum Kind {
     Date,
     /// `true` or `false`.
     Truth,
-    /// Such as `#N/A`.
+    /// An error value, such as `#N/A`.
     Error,
 }
 
@@ -80,7 +80,7 @@ impl Row {
             .count()
     }
 
-    /// Roughly what it takes in memory.
+    /// Roughly how much memory the row takes.
     pub fn bytes(&self) -> usize {
         self.text.len() + self.cells.len() * size_of::<(usize, Kind)>()
     }

@@ -12,7 +12,7 @@ use super::value::{self, Type};
 use crate::error::{Code, Failure};
 use crate::record::Reason;
 
-/// Rows whose values tell what a column looks like.
+/// How many rows are inspected to see what a column looks like.
 const LOOKED_AT: u64 = 1_000;
 
 pub struct Table {
@@ -23,10 +23,10 @@ pub struct Table {
     columns: Vec<Column>,
     has_key: bool,
     nulls: HashSet<String>,
-    /// Rows that are no headings and not blank.
+    /// Rows that are neither headings nor blank.
     pub rows: u64,
     pub blank: u64,
-    /// What a person should know of the headings.
+    /// Notes for a person about the headings.
     pub notes: Vec<String>,
 }
 
@@ -39,7 +39,7 @@ struct Column {
     looks: Looks,
 }
 
-/// Why a row is no record.
+/// Why a row does not become a record.
 pub type Unfit = (Reason, String);
 
 impl Table {
@@ -74,7 +74,7 @@ impl Table {
             Failure::new(
                 Code::InvalidConfig,
                 format!(
-                    "config's \"{of}\" names the column \"{name}\", which is not in the file; there are {}",
+                    "config's \"{of}\" names the column \"{name}\", which is not in the file; the columns are {}",
                     there.join(", ")
                 ),
             )
@@ -107,7 +107,7 @@ impl Table {
         })
     }
 
-    /// Whether a row is one of the table's, and no heading or what stands above it.
+    /// Whether a row is below the headings.
     pub fn is_below(&self, row: &Row) -> bool {
         row.number > self.header
     }
@@ -138,7 +138,7 @@ impl Table {
                     continue;
                 }
                 let (cells, headings) = (row.width(), self.columns.len());
-                let why = format!("{cells} cells where there are {headings} headings");
+                let why = format!("the row has {cells} cells, but there are {headings} headings");
                 return Err((Reason::TooManyCells, why));
             };
             if position > 0 {
@@ -156,10 +156,7 @@ impl Table {
         out.push(b'}');
         if is_keyless {
             out.truncate(start);
-            return Err((
-                Reason::KeyMissing,
-                "nothing in the columns of the key".to_owned(),
-            ));
+            return Err((Reason::KeyMissing, "the key columns are empty".to_owned()));
         }
         Ok(())
     }
@@ -219,7 +216,7 @@ impl Table {
         })
     }
 
-    /// Says in one line how the table was understood.
+    /// Says in one line how the table was read.
     pub fn summary(&self) -> String {
         let names: Vec<&str> = self
             .columns
@@ -243,15 +240,17 @@ impl Column {
             Some(Type::Number(marks)) => {
                 let thousands = marks
                     .thousands
-                    .map(|mark| format!(" and \"{mark}\" between thousands"));
+                    .map(|mark| format!(" and the thousands separator \"{mark}\""));
                 format!(
-                    "a number with the decimal mark \"{}\"{}",
+                    "a number with the decimal separator \"{}\"{}",
                     marks.decimal,
                     thousands.unwrap_or_default()
                 )
             }
-            Some(Type::Date(format)) => format!("a date written {}", format.declared),
-            Some(Type::Timestamp(format)) => format!("a timestamp written {}", format.declared),
+            Some(Type::Date(format)) => format!("a date of the format {}", format.declared),
+            Some(Type::Timestamp(format)) => {
+                format!("a timestamp of the format {}", format.declared)
+            }
             _ => "true or false".to_owned(),
         };
         format!("column \"{}\": \"{shown}\" is not {declared}", self.name)

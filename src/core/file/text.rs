@@ -16,7 +16,7 @@ use super::{Content, failure_of, refused, spoiled};
 use crate::error::Failure;
 
 impl Dialect {
-    /// Every row, to `visit`, which says whether it wants another.
+    /// Passes every row to `visit`, which says whether it wants another.
     pub fn rows(
         &self,
         content: &mut dyn Content,
@@ -44,7 +44,7 @@ impl Dialect {
             if !is_one {
                 // The last row has swallowed ours.
                 return Err(refused(format!(
-                    "line {}: a quote is opened and not closed by the end of the file",
+                    "line {}: a quoted value is not closed before the end of the file",
                     row.number
                 )));
             }
@@ -75,7 +75,7 @@ impl Dialect {
             .read_record(&mut record)
             .map_or(true, |is_one| is_one)
         {
-            return Err(refused("the file holds NUL characters"));
+            return Err(refused("the file contains NUL characters"));
         }
         // A file that was cut ends in the middle of a row.
         let has_end = matches!(seen.last.get(), b'\n' | b'\r');
@@ -96,15 +96,15 @@ impl Dialect {
     fn failure(&self, error: csv::Error, line: u64, longest: usize) -> Failure {
         match error.into_kind() {
             csv::ErrorKind::Io(error) if is_too_long(&error) => spoiled(format!(
-                "line {line}: more than {longest} bytes in one row; a quote may not be closed"
+                "line {line}: the row is longer than {longest} bytes; a quote may not be closed"
             )),
             csv::ErrorKind::Io(error) => failure_of(error),
             csv::ErrorKind::Utf8 { err, .. } => refused(format!(
-                "line {line}, column {}: bytes that are not {}; if the file is written in another encoding, say so in config, such as \"encoding\": \"windows-1252\"",
+                "line {line}, column {}: the bytes are not valid {}; if the file has another encoding, set config's \"encoding\", for example to \"windows-1252\"",
                 err.field() + 1,
                 self.encoding.name()
             )),
-            _ => refused(format!("line {line}: cannot be read")),
+            _ => refused(format!("line {line}: the row cannot be read")),
         }
     }
 }
@@ -122,7 +122,7 @@ pub struct Line<'a> {
     pub is_cut: bool,
 }
 
-/// Every line that is not empty.
+/// Passes on every line that is not empty.
 pub fn lines(
     content: &mut dyn Content,
     encoding: &'static Encoding,
@@ -144,7 +144,7 @@ pub fn lines(
         let is_cut = line.last() != Some(&b'\n');
         if is_cut && line.len() > longest {
             return Err(spoiled(format!(
-                "line {number}: more than {longest} bytes in one line"
+                "line {number}: the line is longer than {longest} bytes"
             )));
         }
         let text = line.trim_ascii();

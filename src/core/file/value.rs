@@ -1,4 +1,4 @@
-//! One cell as JSON: as its text, or as what its column is declared to hold. Nothing is guessed.
+//! Writes one cell as JSON: as text, or as the declared type of its column. Nothing is guessed.
 
 use std::io::Write;
 
@@ -16,11 +16,11 @@ pub enum Type {
     Truth,
 }
 
-/// How numbers are written.
+/// The separators of numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Marks {
     pub decimal: char,
-    /// Between groups of digits.
+    /// The separator between groups of digits.
     pub thousands: Option<char>,
 }
 
@@ -33,7 +33,7 @@ pub struct DateFormat {
     has_time: bool,
 }
 
-/// What a text of the format stands for, longest first.
+/// The codes of a format and their meaning, the longest first.
 const TOKENS: &[(&str, &str)] = &[
     ("MONTH", "%B"),
     ("HH24", "%H"),
@@ -96,7 +96,7 @@ impl DateFormat {
     }
 }
 
-/// Writes a cell as JSON. False: it is not what its column is declared to hold.
+/// Writes a cell as JSON. False: it does not have the declared type of its column.
 pub fn write(kind: Kind, text: &str, declared: Option<&Type>, out: &mut Vec<u8>) -> bool {
     match (declared, kind) {
         (None | Some(Type::Text), Kind::Empty) => out.extend_from_slice(b"null"),
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_otherwise_is_no_number() {
+    fn a_number_in_another_format_is_refused() {
         let refused = [
             ("1,234.56", EUROPE),
             ("1.234,56", US),
@@ -437,7 +437,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_number_in_anybodys_marks_comes_back(whole in 0_u64.., cents in 0_u32..100, negative: bool, which in 0..4_usize) {
+        fn a_number_with_any_separators_is_read_back(whole in 0_u64.., cents in 0_u32..100, negative: bool, which in 0..4_usize) {
             let marks = [US, EUROPE, FRANCE, SWISS][which];
             let digits = whole.to_string();
             let mut grouped = String::new();
@@ -455,7 +455,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_stands_in_a_cell_is_json_or_refused(text: String, kind in 0..3_usize) {
+        fn any_cell_becomes_json_or_is_refused(text: String, kind in 0..3_usize) {
             let types = [Type::Number(US), Type::Date(DateFormat::new("DD.MM.YYYY").unwrap()), Type::Truth];
             for declared in [None, Some(&Type::Text), Some(&types[kind])] {
                 let mut out = Vec::new();

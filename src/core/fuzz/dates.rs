@@ -110,7 +110,7 @@ fn told(random: &mut Random) -> String {
 }
 
 #[test]
-fn no_text_is_another_moment_than_chrono_takes_it_for() {
+fn every_text_is_the_same_moment_as_in_chrono() {
     each("told dates", |random| {
         let text = told(random);
         // What both of them take for a time is the same time.
@@ -162,7 +162,7 @@ fn no_text_is_another_moment_than_chrono_takes_it_for() {
 }
 
 #[test]
-fn counts_of_time_are_what_their_length_says() {
+fn the_length_of_a_unix_time_decides_its_unit() {
     each("counts of time", |random| {
         let number = random.edge() as i64;
         let text = number.to_string();
@@ -200,7 +200,7 @@ fn counts_of_time_are_what_their_length_says() {
 }
 
 #[test]
-fn a_span_goes_back_as_far_as_chrono_says() {
+fn a_span_is_subtracted_as_chrono_subtracts_it() {
     each("spans", |random| {
         let number = |random: &mut Random| match random.percent(80) {
             true => random.few(2_000) as u64,

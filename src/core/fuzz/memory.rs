@@ -38,7 +38,7 @@ pub fn within<T>(most: usize, act: impl FnOnce() -> T) -> T {
 }
 
 #[test]
-fn what_is_held_is_counted() {
+fn allocated_memory_is_counted() {
     let (peak, kept) = peak(|| {
         drop(vec![0_u8; 5_000_000]);
         vec![0_u8; 1_000_000]

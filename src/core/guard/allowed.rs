@@ -1,4 +1,4 @@
-//! What an administrator lists: hosts by name, addresses, networks.
+//! The list that an administrator keeps: host names, addresses and networks.
 //!
 //! A listed name may resolve to anything, so its zone must be in good hands; a listed network may be reached by
 //! whatever name. Both may be called without TLS. There are no wildcards and no ports: a zone of names that all
@@ -21,7 +21,7 @@ pub struct Allowed {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadEntry {
-    #[error("\"{0}\" is neither a host name nor an address nor a network")]
+    #[error("\"{0}\" is not a host name, an address or a network")]
     Unreadable(String),
     #[error("network \"{0}\" has bits set to the right of its prefix")]
     StrayBits(String),

@@ -29,8 +29,8 @@ use url::{Host, Url};
 pub use self::allowed::{Allowed, BadEntry};
 use crate::error::{Code, Failure};
 
-/// Why a host is not called. None of the words tells what a name resolves to: that would let a tenant read the
-/// names of the network inside.
+/// Why a host is not called. No message tells what a name resolves to: that would let a tenant read the names of the
+/// network inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("the host is, or resolves to, an address that is not public")]
@@ -39,7 +39,7 @@ pub enum Refusal {
         "the host is, or resolves to, an address of the cloud's own services, which are never called"
     )]
     Cloud,
-    #[error("the host is only called by https")]
+    #[error("the host may only be called with https")]
     Plain,
 }
 
@@ -53,12 +53,12 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// Whether a request encrypts nothing. Whatever is not https counts, so that no scheme slips through.
+/// Whether a request is not encrypted. Every scheme but https counts, so that none slips through.
 pub fn is_plain(url: &Url) -> bool {
     url.scheme() != "https"
 }
 
-/// Judges a URL as far as no name must be resolved for it.
+/// Checks a URL without resolving its name.
 pub fn check_url(url: &Url, allowed: &Allowed) -> Result<(), Refusal> {
     let plain = is_plain(url);
     match url.host() {
@@ -74,7 +74,7 @@ pub fn check_url(url: &Url, allowed: &Allowed) -> Result<(), Refusal> {
     }
 }
 
-/// Judges what a name resolved to: every address, because the client may connect to any of them.
+/// Checks every address that a name resolved to, because the client may connect to any of them.
 pub fn check_answer(
     name: &str,
     addresses: impl IntoIterator<Item = IpAddr>,

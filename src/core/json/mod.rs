@@ -29,7 +29,7 @@ pub struct RecordLimits {
     pub key: usize,
 }
 
-/// Where records lie in a body and what identifies them.
+/// Where the records are in a body, and what identifies them.
 #[derive(Debug, Clone)]
 pub struct Spec<'a> {
     pub stream: &'a str,
@@ -52,7 +52,7 @@ pub struct Spec<'a> {
 /// vendor that sends everything in one body cannot be read.
 pub const MOST_ITEMS: usize = 500_000;
 
-/// What a body held. It has no `Debug`, for it is what a vendor sent.
+/// The records of a body. It has no `Debug`, because a vendor sent its content.
 #[derive(Default)]
 pub struct Found {
     pub records: Vec<Record>,
@@ -79,7 +79,7 @@ pub fn records(body: &Bytes, spec: &Spec) -> Result<Found, Failure> {
         Ok(Ok(true)) if items.len() > MOST_ITEMS => {
             return Err(Failure::new(
                 Code::ResponseTooLarge,
-                format!("the body holds more than {MOST_ITEMS} records"),
+                format!("the response has more than {MOST_ITEMS} records"),
             ));
         }
         Ok(Ok(true)) => {
@@ -91,7 +91,7 @@ pub fn records(body: &Bytes, spec: &Spec) -> Result<Found, Failure> {
         Ok(Err(error)) if error.is_eof() => {
             return Err(Failure::new(
                 Code::TruncatedResponse,
-                format!("the body ends after {} bytes", body.len()),
+                format!("the response breaks off after {} bytes", body.len()),
             ));
         }
         Ok(Err(_)) | Err(_) => {
@@ -99,7 +99,7 @@ pub fn records(body: &Bytes, spec: &Spec) -> Result<Found, Failure> {
                 Some(Some(items)) => items,
                 Some(None) => return Err(no_records(spec)),
                 None => {
-                    let message = format!("the body of {} bytes is not JSON", body.len());
+                    let message = format!("the response of {} bytes is not JSON", body.len());
                     return Err(Failure::new(Code::InvalidJson, message));
                 }
             };
@@ -137,11 +137,7 @@ pub fn envelope(body: &[u8], records: &str) -> serde_json::Map<String, serde_jso
 }
 
 fn no_records(spec: &Spec) -> Failure {
-    let message = format!(
-        "stream \"{}\": nothing at \"{}\" in the body",
-        spec.stream,
-        spec.path.join(".")
-    );
+    let message = format!("the response has nothing at \"{}\"", spec.path.join("."));
     Failure::new(Code::UnexpectedShape, message)
 }
 
@@ -165,13 +161,13 @@ impl Found {
             return Ok(());
         }
         let message = format!(
-            "{odd} of the {all} items at \"{}\" are no objects",
+            "{odd} of the {all} items at \"{}\" are not objects",
             spec.path.join(".")
         );
         Err(Failure::new(Code::UnexpectedShape, message))
     }
 
-    /// Judges one item of the page. `text` is the item where it is sound JSON.
+    /// Takes or rejects one item of the page. `text` is the item if it is valid JSON.
     fn take(&mut self, body: &Bytes, raw: &[u8], text: Option<&str>, position: usize, spec: &Spec) {
         let raw = body.slice_ref(raw);
         self.last = Some(raw.clone());
@@ -213,7 +209,7 @@ impl Found {
 
 type Unstorable = (Reason, Option<String>);
 
-/// Why an item that is not JSON is not.
+/// Why an item is not valid JSON.
 fn unsound(raw: &[u8]) -> Unstorable {
     let reason = if std::str::from_utf8(raw).is_err() {
         Reason::InvalidUtf8
@@ -227,16 +223,20 @@ fn unsound(raw: &[u8]) -> Unstorable {
 
 fn explain(reason: Reason, limits: &RecordLimits) -> String {
     match reason {
-        Reason::InvalidJson => "not valid JSON".to_owned(),
-        Reason::Nul => "a NUL character cannot be stored as text".to_owned(),
-        Reason::LoneSurrogate => "half of a surrogate pair is not a character".to_owned(),
-        Reason::InvalidUtf8 => "not UTF-8".to_owned(),
-        Reason::TooDeep => format!("nested deeper than {} levels", limits.depth),
-        Reason::TooLarge => format!("larger than {} bytes", limits.bytes),
-        Reason::NumberOutOfRange => "a number outside of what numeric holds".to_owned(),
+        Reason::InvalidJson => "it is not valid JSON".to_owned(),
+        Reason::Nul => "it contains a NUL character, which cannot be stored as text".to_owned(),
+        Reason::LoneSurrogate => {
+            "it contains half of a surrogate pair, which is not a character".to_owned()
+        }
+        Reason::InvalidUtf8 => "it is not UTF-8".to_owned(),
+        Reason::TooDeep => format!("it is nested deeper than {} levels", limits.depth),
+        Reason::TooLarge => format!("it is larger than {} bytes", limits.bytes),
+        Reason::NumberOutOfRange => {
+            "it contains a number that is too large or too small for numeric".to_owned()
+        }
         Reason::KeyTooLong => format!("its id is longer than {} bytes", limits.key),
-        Reason::NotAnObject => "not an object".to_owned(),
-        Reason::Refused => "refused by PostgreSQL".to_owned(),
+        Reason::NotAnObject => "it is not an object".to_owned(),
+        Reason::Refused => "PostgreSQL refused it".to_owned(),
         Reason::TooManyCells | Reason::UnreadableValue | Reason::KeyMissing => {
             reason.word().to_owned()
         }

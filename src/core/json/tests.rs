@@ -91,7 +91,7 @@ fn numbers_beyond_a_double_keep_every_digit_in_the_id() {
 }
 
 #[test]
-fn a_record_without_an_id_is_known_by_its_content() {
+fn a_record_without_an_id_is_identified_by_its_content() {
     let body =
         r#"{"data":[{"v":1},{"id":null,"v":1},{"id":"","v":1},{"id":true,"v":1},{"id":{},"v":1}]}"#;
     let found = read(body);
@@ -113,7 +113,7 @@ fn a_key_of_several_parts_is_framed() {
 }
 
 #[test]
-fn each_of_very_many_parts_of_a_key_counts() {
+fn every_part_of_a_very_long_key_counts() {
     let names: Vec<String> = (0..130).map(|part| format!("k{part}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     for differs in [0, 63, 64, 129] {
@@ -152,7 +152,7 @@ fn paths_lead_to_records_wherever_they_are() {
 }
 
 #[test]
-fn what_is_no_page_is_never_an_empty_page() {
+fn a_body_without_a_page_is_never_read_as_an_empty_page() {
     assert_eq!(code(br#"{"error":"no"}"#, "data"), Code::UnexpectedShape);
     assert_eq!(code(br#"[1]"#, "data"), Code::UnexpectedShape);
     assert_eq!(code(br#""data""#, "data"), Code::UnexpectedShape);
@@ -170,7 +170,7 @@ fn what_is_no_page_is_never_an_empty_page() {
 }
 
 #[test]
-fn an_id_with_a_nul_is_no_id() {
+fn an_id_with_a_nul_is_refused() {
     for (record, keys) in [
         (r#"{"id":"\u0000x","v":1}"#, &["id"][..]),
         (r#"{"id":"a\u0000b"}"#, &["id"]),
@@ -207,7 +207,7 @@ fn too_many_items_are_refused_before_they_cost_memory() {
             .map(drop)
             .unwrap_err();
         assert_eq!(failure.code, Code::ResponseTooLarge, "{at}");
-        assert_eq!(failure.message, "the body holds more than 500000 records");
+        assert_eq!(failure.message, "the response has more than 500000 records");
     }
     // Where the page is cut along its structure, too.
     let broken = format!("[{},\"\0\"]", vec!["1"; MOST_ITEMS + 1].join(","));
@@ -215,7 +215,7 @@ fn too_many_items_are_refused_before_they_cost_memory() {
 }
 
 #[test]
-fn one_bad_record_costs_one_record() {
+fn one_bad_record_rejects_only_itself() {
     let bad: [(&[u8], Reason); 12] = [
         (br#"{"id":"b","v":"\u0000"}"#, Reason::Nul),
         (b"{\"id\":\"b\",\"v\":\"\0\"}", Reason::Nul),
@@ -249,7 +249,7 @@ fn one_bad_record_costs_one_record() {
 }
 
 #[test]
-fn a_record_past_a_limit_costs_one_record() {
+fn a_record_past_a_limit_rejects_only_itself() {
     let deep = |levels: usize| {
         format!(
             r#"{{"id":1,"v":{}{}}}"#,
@@ -284,7 +284,7 @@ fn a_record_past_a_limit_costs_one_record() {
 }
 
 #[test]
-fn what_only_looks_bad_is_kept() {
+fn a_record_that_only_looks_bad_is_kept() {
     for value in [
         r#""\\u0000""#,
         r#""\\\\u0000""#,
@@ -393,7 +393,7 @@ proptest! {
 }
 
 #[test]
-fn a_page_that_is_mostly_no_objects_is_no_page_of_records() {
+fn a_page_of_mostly_other_values_than_objects_is_refused() {
     let key = [path("id")];
     let spec = Spec {
         stream: "orders",

@@ -15,7 +15,7 @@ use super::refusal::{LARGEST_FIELD, SealError};
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
 
-/// Where credentials belong.
+/// The row that credentials belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub tenant: Uuid,
@@ -109,7 +109,7 @@ pub fn seal_plain(key: &Key, place: &Place, field: &str, plain: &[u8]) -> Result
     Ok(Envelope::write(key.id(), &sealed))
 }
 
-/// What [`seal_plain`] was given.
+/// Returns the text that [`seal_plain`] was given.
 pub fn open(
     key: &Key,
     place: &Place,

@@ -16,7 +16,7 @@ pub const KEY_BYTES: usize = 32;
 /// the same.
 const ID_BYTES: usize = 8;
 
-/// What a key is called. It is derived by a hash, so it is safe to show and serves as a fingerprint.
+/// The id of a key. It is derived by a hash, so it is safe to show and serves as a fingerprint.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId([u8; ID_BYTES]);
 
@@ -32,9 +32,9 @@ impl fmt::Debug for KeyId {
     }
 }
 
-/// The text is no key id.
+/// The text is not a key id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a key id is 16 digits of 0-9 and a-f")]
+#[error("a key id has to be 16 digits of 0-9 and a-f")]
 pub struct NoKeyId;
 
 impl FromStr for KeyId {
@@ -120,7 +120,7 @@ impl fmt::Debug for Key {
 /// The keys of an installation; never empty.
 #[derive(Debug)]
 pub struct Keyring {
-    /// Seals, and opens.
+    /// This key seals and opens.
     current: Key,
     /// They only open, until nothing is sealed with them any more.
     older: Vec<Key>,
@@ -210,7 +210,7 @@ impl Keyring {
 
 /// What a key file begins with.
 const HEADER: &str = "\
-# Keys of connector_service. The first one seals, the others only open.
+# Keys of connector_service. The first key seals credentials, the others only open them.
 # Without this file the credentials of every connector are lost: keep a copy, but not with the database's.
 ";
 

@@ -40,7 +40,7 @@ pub enum KeyError {
     NotAFile,
     #[error("the key file does not belong to the server's user")]
     ForeignOwner,
-    #[error("the key file is open to other users (mode {mode:04o})")]
+    #[error("other users may read the key file (mode {mode:04o})")]
     OpenToOthers { mode: u32 },
     #[error("the key file holds no key")]
     Empty,
@@ -74,9 +74,9 @@ impl KeyError {
         match self {
             KeyError::Missing => "Create a key, or restore the key file from its backup.",
             KeyError::NotAFile => "Name the file itself; symbolic links are not followed.",
-            KeyError::ForeignOwner => "Run chown on it to the user that the server runs as.",
+            KeyError::ForeignOwner => "Run chown on it, to the user that the server runs as.",
             KeyError::OpenToOthers { .. } => {
-                "Run chmod 0600 on it; if others may have read it, rotate the key."
+                "Run chmod 0600 on it. If others may have read it, rotate the key."
             }
             KeyError::Empty | KeyError::TooLarge | KeyError::NotAKey { .. } => {
                 "Restore the key file from its backup: one key per line, 32 bytes as hex or base64."

@@ -50,7 +50,7 @@ pub use refusal::SealError;
 pub use seal::{Sealed, key_ids, open_credentials, replace_text, reseal, seal_credentials};
 pub use sealedbox::public_key;
 
-/// Bytes that are nobody's to see: not printed, wiped when dropped, compared in constant time.
+/// Secret bytes: they are never printed, wiped when dropped, and compared in constant time.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 

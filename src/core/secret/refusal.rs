@@ -25,23 +25,25 @@ pub enum SealError {
     #[error("credential \"{field}\" is nested too deep")]
     TooDeep { field: String },
     /// a key that begins with `$`, in a place or of a shape that means nothing
-    #[error("credential \"{field}\" has a key that begins with \"$\" and means nothing there")]
+    #[error("credential \"{field}\" has an unknown key that begins with \"$\"")]
     Mark { field: String },
-    #[error("there is no key to seal credential \"{field}\" with")]
+    #[error("credential \"{field}\" cannot be sealed: there is no key")]
     NoKey { field: String },
     #[error("credential \"{field}\" is not sealed")]
     NotSealed { field: String },
-    #[error("credential \"{field}\" is not sealed in a way that this version knows")]
+    #[error("credential \"{field}\" is sealed in a format that this version does not know")]
     Malformed { field: String },
     #[error("credential \"{field}\" is sealed with key {key}, which is not in the key file")]
     KeyMissing { field: String, key: KeyId },
     /// sealed for another tenant, connector or field, or changed since
-    #[error("credential \"{field}\" does not belong here")]
+    #[error(
+        "credential \"{field}\" was sealed for another tenant, connector or field, or was changed"
+    )]
     NotHere { field: String },
     #[error("the box of credential \"{field}\" cannot be opened")]
     Box { field: String },
     /// one field's is not UTF-8; that of all is not a JSON object
-    #[error("the box of credential \"{field}\" does not hold what belongs there")]
+    #[error("the box of credential \"{field}\" has the wrong content")]
     BoxContent { field: String },
     #[error("the operating system gave no random bytes")]
     NoRandomness,

@@ -36,7 +36,7 @@ fn box_key(key: &Key) -> SecretKey {
     SecretKey::from_bytes(*key.derive("box key v1"))
 }
 
-/// What a box holds. Nothing in it says which key it was made for, so every key tries.
+/// Opens a box. Nothing in it says which key it was made for, so every key is tried.
 pub(super) fn open_box(keys: &Keyring, field: &str, text: &str) -> Result<Secret, SealError> {
     let refused = || SealError::Box {
         field: field.to_owned(),

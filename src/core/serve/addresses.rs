@@ -1,4 +1,4 @@
-//! Where each database's gateway listens: the setting, read.
+//! Reads the setting that says where each database's gateway listens.
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -29,15 +29,15 @@ impl FromStr for Addresses {
                 Some((name, address)) => (Some(name.trim()), address.trim()),
                 None => (None, part),
             };
-            let address: SocketAddr = address
-                .parse()
-                .map_err(|_| format!("\"{address}\" is not an address with a port"))?;
+            let address: SocketAddr = address.parse().map_err(|_| {
+                format!("\"{address}\" is not an address with a port, such as 127.0.0.1:8080")
+            })?;
             if address.port() == 0 {
-                return Err(format!("\"{address}\" has no port that others could know"));
+                return Err(format!("\"{address}\" has port 0; name a fixed port"));
             }
             match name {
                 None if addresses.every.is_none() => addresses.every = Some(address),
-                None => return Err("there are two addresses without a database".into()),
+                None => return Err("only one address may be without a database".into()),
                 Some(name) if addresses.named.iter().any(|(known, _)| known == name) => {
                     return Err(format!("database \"{name}\" has two addresses"));
                 }

@@ -1,4 +1,4 @@
-//! What is answered.
+//! The answers to requests.
 
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
@@ -57,7 +57,7 @@ impl Answer {
     /// Refuses a webhook. The answer is the same for a connector that is not there, a secret that is not set and a
     /// signature that is wrong.
     pub fn not_authentic() -> Answer {
-        let message = "no connector of this id, or not signed with its secret";
+        let message = "there is no connector with this id, or the signature is not valid";
         Answer::refusal(401, "not_authentic", message)
     }
 
@@ -67,12 +67,12 @@ impl Answer {
 
     /// Nothing was taken; the same again later may be.
     pub fn busy(seconds: u32) -> Answer {
-        let message = "there is too much to do at the moment; nothing was taken";
+        let message = "the gateway is busy; nothing was stored, retry later";
         Answer::refusal(503, "busy", message).retry_after(seconds)
     }
 
     pub fn too_large(most: usize) -> Answer {
-        let message = format!("the body has more than {most} bytes");
+        let message = format!("the body is larger than {most} bytes");
         Answer::refusal(413, "too_large", &message)
     }
 

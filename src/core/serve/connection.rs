@@ -28,7 +28,7 @@ use super::{Answer, Ask, Asked};
 const HEAD_BYTES: usize = 16 * 1024;
 const HEADERS: usize = 64;
 
-/// Where a connection is, and since when.
+/// The state of a connection, and since when it has it.
 pub struct Standing {
     at: AtomicU8,
     began: Instant,
@@ -69,7 +69,7 @@ impl Standing {
     }
 }
 
-/// Longest life of a connection: who takes his answers too slowly to be caught by another bound is cut off by this one.
+/// Longest life of a connection: it cuts off a client that reads its answers so slowly that no other bound catches it.
 /// Shorter: an answer of many megabytes over a slow line does not come to its end.
 const LIFE: Duration = Duration::from_secs(2 * 60);
 
@@ -214,7 +214,7 @@ async fn drain(mut body: Incoming, shared: &Shared) {
 
 type Read = (Ask, Option<OwnedSemaphorePermit>);
 
-/// Reads the body, as far as there is memory and time for it.
+/// Reads the body within the bounds of memory and time.
 async fn read(
     awaits: Awaits,
     body: &mut Incoming,
@@ -252,7 +252,13 @@ async fn collect(
     let mut whole = Vec::new();
     let mut memory: Option<OwnedSemaphorePermit> = None;
     while let Some(frame) = body.frame().await {
-        let cut = |_| Answer::refusal(400, "bad_request", "the body was cut or does not read");
+        let cut = |_| {
+            Answer::refusal(
+                400,
+                "bad_request",
+                "the body is incomplete or cannot be read",
+            )
+        };
         let Ok(data) = frame.map_err(cut)?.into_data() else {
             continue;
         };
@@ -304,7 +310,7 @@ async fn ask(
         Err(_) => Err(Answer::refusal(
             504,
             "timeout",
-            "there was no answer in time; whether it was done is not known",
+            "the database did not answer in time; it is not known whether the request was carried out",
         )),
     }
 }

@@ -69,22 +69,22 @@ impl Server {
         })
     }
 
-    /// What was asked and waits for its answer, webhooks aside.
+    /// The next request that waits for its answer, webhooks excepted.
     pub fn try_next(&mut self) -> Option<Asked> {
         self.asked.try_recv().ok()
     }
 
-    /// What was pushed and waits for its answer.
+    /// The next webhook that waits for its answer.
     pub fn try_next_pushed(&mut self) -> Option<Asked> {
         self.pushed.try_recv().ok()
     }
 
-    /// Connections from here on meet this identity.
+    /// New connections use this certificate from now on.
     pub fn identify(&self, identity: Option<Arc<Identity>>) {
         self.shared.identity.send_replace(identity);
     }
 
-    /// Gives answers that were made already the time to go out, but not more than so long.
+    /// Waits until the finished answers are sent, but not longer than `longest`.
     pub fn finish(&mut self, longest: Duration) {
         self.asked.close();
         self.pushed.close();
@@ -106,7 +106,7 @@ impl Drop for Server {
     }
 }
 
-/// A connection that is there.
+/// An open connection.
 struct Place {
     task: AbortHandle,
     at: Arc<Standing>,

@@ -31,7 +31,7 @@ pub use answer::Answer;
 pub use listen::Server;
 pub use tls::{Identity, TlsError};
 
-/// What a server is started with.
+/// The settings of a server.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub address: SocketAddr,
@@ -42,7 +42,7 @@ pub struct Settings {
     pub connections: usize,
     /// Longest time for a header, for a body, for an answer, and between two requests of a connection.
     pub timeout: Duration,
-    /// Largest file that is taken.
+    /// Largest file that is accepted.
     pub upload_bytes: usize,
 }
 
@@ -56,7 +56,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Whether nobody waits for the answer any more.
+    /// Whether the client has given up waiting for the answer.
     pub fn is_over(&self) -> bool {
         self.reply.is_closed()
     }
@@ -67,7 +67,7 @@ impl Asked {
     }
 }
 
-/// What can be asked.
+/// The kinds of requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
     Ready,

@@ -1,4 +1,4 @@
-//! What a request asks for, judged without a socket.
+//! Finds what a request asks for, without a socket.
 
 use bytes::Bytes;
 use chrono::{Datelike, NaiveDate};
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{Answer, Ask, Metrics, Token, Upload, Webhook};
 
-/// What is known of a request before its body is read.
+/// The route of a request, before its body is read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route {
     /// Needs nobody's answer: whether the process lives, and the page, which holds nobody's data.
@@ -20,7 +20,7 @@ pub enum Route {
     Body(Awaits),
 }
 
-/// What its body completes.
+/// A request that its body completes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Awaits {
     Sync(Token),
@@ -46,7 +46,7 @@ const COMMAND_BYTES: usize = 16 * 1024;
 const USUAL_LIMIT: i32 = 1_000;
 const LARGEST_LIMIT: i32 = 10_000;
 
-/// Judges everything but the body.
+/// Finds the route from everything but the body.
 pub fn route(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Route, Answer> {
     let path = uri.path().trim_matches('/');
     let segments: Vec<&str> = path.split('/').collect();
@@ -114,7 +114,9 @@ pub fn route(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Route, A
             let token = token(headers)?;
             let connector = id(connector)?;
             let file = one(uri, "file")?.ok_or_else(|| {
-                wrong("the name of the file is missing: /uploads/<connector_id>?file=sales.csv")
+                wrong(
+                    "the file name is missing; write it as /uploads/<connector_id>?file=sales.csv",
+                )
             })?;
             Ok(Route::Body(Awaits::Upload {
                 token,
@@ -186,7 +188,7 @@ fn only(method: &Method, allowed: &[Method], names: &'static str) -> Result<(), 
 
 fn id(text: &str) -> Result<Uuid, Answer> {
     text.parse()
-        .map_err(|_| wrong("the id in the path is no UUID"))
+        .map_err(|_| wrong("the id in the path is not a UUID"))
 }
 
 /// The one bearer token of a request.
@@ -208,10 +210,10 @@ fn one(uri: &Uri, name: &str) -> Result<Option<String>, Answer> {
     let query = uri.query().unwrap_or_default().as_bytes();
     let mut values = form_urlencoded::parse(query).filter(|(key, _)| key == name);
     match (values.next(), values.next()) {
-        (_, Some(_)) => Err(wrong(&format!("{name} is there twice"))),
+        (_, Some(_)) => Err(wrong(&format!("\"{name}\" is given twice"))),
         // PostgreSQL has no text with one.
         (Some((_, value)), None) if value.contains('\0') => {
-            Err(wrong(&format!("{name} holds a NUL character")))
+            Err(wrong(&format!("\"{name}\" contains a NUL character")))
         }
         (value, None) => Ok(value.map(|(_, value)| value.into_owned())),
     }
@@ -223,23 +225,28 @@ fn metrics(tenant: Uuid, uri: &Uri) -> Result<Metrics, Answer> {
     if form_urlencoded::parse(query).any(|(key, _)| !known.contains(&key.as_ref())) {
         let known = known.join(", ");
         return Err(wrong(&format!(
-            "there is a parameter that is not known; known are {known}"
+            "the URL has an unknown parameter; known parameters: {known}"
         )));
     }
     let day = |name: &str| {
         let text = one(uri, name)?.unwrap_or_default();
-        date(&text).ok_or_else(|| wrong(&format!("{name} has to be a day, such as 2026-01-31")))
+        date(&text).ok_or_else(|| wrong(&format!("\"{name}\" has to be a day, such as 2026-01-31")))
     };
     let limit = one(uri, "limit")?.map_or(Some(USUAL_LIMIT), |text| text.parse().ok());
     let limit = limit.filter(|limit| (1..=LARGEST_LIMIT).contains(limit));
-    let limit =
-        limit.ok_or_else(|| wrong(&format!("limit is a number from 1 to {LARGEST_LIMIT}")))?;
+    let limit = limit.ok_or_else(|| {
+        wrong(&format!(
+            "\"limit\" has to be a number from 1 to {LARGEST_LIMIT}"
+        ))
+    })?;
     let after = one(uri, "after")?
         .map(|text| {
             let (day, kind) = text.split_once(',')?;
             Some((date(day)?, kind.to_owned()))
         })
-        .map(|after| after.ok_or_else(|| wrong("after has to be the \"next\" of an earlier page")))
+        .map(|after| {
+            after.ok_or_else(|| wrong("\"after\" has to be the \"next\" of an earlier page"))
+        })
         .transpose()?;
     Ok(Metrics {
         tenant,

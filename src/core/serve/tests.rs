@@ -33,7 +33,7 @@ fn get(path: &str) -> Result<Route, u16> {
 }
 
 #[test]
-fn a_path_says_what_is_asked_for() {
+fn each_path_leads_to_its_route() {
     let day = |text: &str| text.parse().unwrap();
     let metrics = Metrics {
         tenant: ID.parse().unwrap(),
@@ -117,7 +117,7 @@ fn a_path_says_what_is_asked_for() {
 }
 
 #[test]
-fn what_is_not_asked_for_rightly_is_refused_with_its_status() {
+fn a_wrong_request_is_refused_with_its_status() {
     let path = |query: &str| format!("/metrics/{ID}?{query}");
     let period = "start_date=2026-01-01&end_date=2026-01-31";
     for (path, status) in [
@@ -192,7 +192,7 @@ fn the_setting_names_an_address_for_each_database_or_for_all() {
 
 proptest! {
     #[test]
-    fn no_request_is_too_strange_to_be_judged(path in "/[ -~]{0,80}", names in proptest::collection::vec("[a-z-]{1,12}", 0..6), value in "[ -~]{0,40}") {
+    fn any_request_gets_a_route_or_a_refusal(path in "/[ -~]{0,80}", names in proptest::collection::vec("[a-z-]{1,12}", 0..6), value in "[ -~]{0,40}") {
         let mut headers = HeaderMap::new();
         for name in names {
             if let (Ok(name), Ok(value)) = (hyper::header::HeaderName::try_from(name), value.parse()) {
@@ -276,7 +276,7 @@ fn status(text: &str) -> u16 {
 }
 
 #[test]
-fn what_is_asked_is_answered_by_the_main_thread() {
+fn requests_are_answered_by_the_main_thread() {
     let mut stage = Stage::new(|_| ());
     let mut stream = stage.connect();
     let body = format!(r#"{{"connector_id": "{ID}"}}"#);
@@ -306,7 +306,7 @@ fn what_is_asked_is_answered_by_the_main_thread() {
 }
 
 #[test]
-fn who_is_slow_is_cut_off_and_others_are_answered_meanwhile() {
+fn a_slow_client_is_cut_off_while_others_are_answered() {
     let mut stage = Stage::new(|settings| settings.connections = 64);
     // A head that never ends, and connections that say nothing.
     let mut slow: Vec<TcpStream> = (0..16).map(|_| stage.connect()).collect();
@@ -357,7 +357,7 @@ fn who_is_slow_is_cut_off_and_others_are_answered_meanwhile() {
 }
 
 #[test]
-fn connections_that_do_not_come_to_the_point_give_way_to_those_that_ask() {
+fn idle_connections_are_closed_to_make_room_for_requests() {
     let stage = Stage::new(|settings| {
         settings.connections = 16;
         settings.timeout = Duration::from_secs(60);
@@ -407,7 +407,7 @@ fn connections_that_do_not_come_to_the_point_give_way_to_those_that_ask() {
 }
 
 #[test]
-fn what_is_too_large_is_not_read() {
+fn a_body_that_is_too_large_is_not_read() {
     let stage = Stage::new(|_| ());
     // Told before it is sent, to who asks; and after it was, to who does not.
     let mut stream = stage.connect();
@@ -507,7 +507,7 @@ fn a_file_is_read_once_its_token_is_known() {
 }
 
 #[test]
-fn what_is_no_http_costs_its_connection_only() {
+fn bytes_that_are_not_http_only_close_their_own_connection() {
     let stage = Stage::new(|_| ());
     for strange in [
         "\r\n\r\n\0\0\0",
@@ -537,7 +537,7 @@ fn what_is_no_http_costs_its_connection_only() {
 }
 
 #[test]
-fn a_full_queue_says_so_at_once() {
+fn a_full_queue_is_reported_at_once() {
     let mut stage = Stage::new(|settings| {
         settings.connections = 400;
         settings.timeout = Duration::from_secs(10);

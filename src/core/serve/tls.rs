@@ -1,4 +1,4 @@
-//! Who the gateway is, where it speaks TLS.
+//! The gateway's certificate, where it speaks TLS.
 
 use std::path::Path;
 use std::sync::Arc;

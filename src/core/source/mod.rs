@@ -46,14 +46,14 @@ pub trait Source: Sync {
     /// The word in `connectors.type`.
     fn name(&self) -> &'static str;
 
-    /// What people have to know to make a connector of it.
+    /// What people have to know to create a connector of this type.
     fn about(&self) -> About;
 
     /// Reads config and credentials. Everything that can be wrong in them is found here, because this also
     /// runs when the connector is saved.
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure>;
 
-    /// Whether anybody is asked for anything. Otherwise files are uploaded to it, or records are pushed.
+    /// Whether the source is requested at all. Otherwise files are uploaded or records are pushed.
     fn is_asked(&self) -> bool {
         true
     }
@@ -84,7 +84,7 @@ pub struct About {
 #[derive(Debug, Clone, Copy)]
 pub struct StreamAbout {
     pub name: &'static str,
-    /// Read where config does not choose.
+    /// Whether the stream is read when config names none.
     pub default: bool,
 }
 
@@ -95,7 +95,7 @@ pub struct Field {
     pub meaning: &'static str,
 }
 
-/// What a connector's row says, and the limits of the installation.
+/// The settings in a connector's row, and the limits of the installation.
 #[derive(Clone)]
 pub struct Definition {
     /// `connectors.config`, a JSON object.
@@ -107,7 +107,7 @@ pub struct Definition {
 
 /// One opened connector: pure functions over the streams that it has.
 pub trait Reader: Send + Sync {
-    /// What it shares with the other vendors, where it is a vendor's.
+    /// What the readers of all vendors have in common; `None` for other sources.
     fn common(&self) -> Option<&Common> {
         None
     }
@@ -140,12 +140,12 @@ pub trait Reader: Send + Sync {
 
     fn request(&self, at: &Position) -> Result<Request, Failure>;
 
-    /// What is asked instead, where the source is a database.
+    /// The statement to run, where the source is a database.
     fn query(&self, _at: &Position) -> Result<Option<database::Query>, Failure> {
         Ok(None)
     }
 
-    /// How its files are written, where it reads files.
+    /// The declared layout of its files, where it reads files.
     fn layout(&self) -> Option<&Layout> {
         None
     }
@@ -192,12 +192,12 @@ pub struct Account {
     pub burst: u32,
 }
 
-/// What a vendor says of an account's allowance.
+/// What a vendor says about the rate limit of an account.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage {
     /// No request of the account for this long, and why.
     pub rest: Option<(Duration, String)>,
-    /// How much of how much is used up.
+    /// How much is used, of how much in all.
     pub used: Option<(u64, u64)>,
 }
 
@@ -214,17 +214,17 @@ pub trait Login: Send + Sync {
     ) -> Result<Grant, Failure>;
 }
 
-/// What a vendor answered to a token request.
+/// The answer to a token request.
 #[derive(Debug)]
 pub struct Grant {
     pub access: Access,
-    /// How long it opens; `None`: until the vendor refuses it.
+    /// How long the token is valid; `None`: until the vendor refuses it.
     pub lives: Option<Duration>,
     /// Has to be stored before the access token is used: the old one is worth nothing any more.
     pub rotated: Option<Rotated>,
 }
 
-/// What opens the streams: a token, and the place that the vendor named with it.
+/// An access token, and the base URL that the vendor named with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
     pub token: Secret,
@@ -232,7 +232,7 @@ pub struct Access {
     pub base: Option<Url>,
 }
 
-/// A refresh token that took the place of another.
+/// A refresh token that replaces another.
 #[derive(Debug, Clone)]
 pub struct Rotated {
     /// Field of the credentials, and keys within it.
@@ -264,7 +264,7 @@ pub struct Start {
     pub span: Option<Span>,
 }
 
-/// A part of the past.
+/// A period in the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     pub from: DateTime<Utc>,
@@ -273,7 +273,7 @@ pub struct Span {
     pub is_first: bool,
 }
 
-/// Where a pass stands.
+/// The position of a pass.
 pub struct Position<'a> {
     pub stream: &'a Stream,
     pub window: Window,

@@ -1,4 +1,4 @@
-//! Records out of a vendor's body, and the tokens between its pages.
+//! Reads records from a vendor's body, and the tokens between its pages.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -61,7 +61,7 @@ pub fn around(got: &Response, records: &str) -> Map<String, Value> {
 pub fn whole<T: DeserializeOwned>(got: &Response) -> Result<T, Failure> {
     // A list would be taken for the object's fields in their order.
     if matches!(got.body.trim_ascii_start().first(), Some(b'[')) {
-        return Err(strange("the body is a list, and no object"));
+        return Err(strange("the response is a list, not an object"));
     }
     serde_json::from_slice(&got.body).map_err(|error| {
         let code = match error.classify() {
@@ -71,7 +71,10 @@ pub fn whole<T: DeserializeOwned>(got: &Response) -> Result<T, Failure> {
         };
         Failure::new(
             code,
-            format!("the body of {} bytes does not read", got.body.len()),
+            format!(
+                "the response of {} bytes does not have the expected shape",
+                got.body.len()
+            ),
         )
     })
 }
@@ -104,14 +107,15 @@ pub fn with(mut object: Value, field: &str, value: impl Into<Value>) -> Value {
 pub fn next<T: DeserializeOwned + Default>(at: &Position) -> Result<T, Failure> {
     match at.next {
         None => Ok(T::default()),
-        Some(next) => serde_json::from_value(next.clone())
-            .map_err(|_| Failure::new(Code::RequestRefused, "the page token does not read")),
+        Some(next) => serde_json::from_value(next.clone()).map_err(|_| {
+            Failure::new(Code::RequestRefused, "the stored page token cannot be read")
+        }),
     }
 }
 
 pub fn token(next: &impl Serialize) -> Result<Value, Failure> {
     serde_json::to_value(next)
-        .map_err(|_| Failure::new(Code::Internal, "a page token does not serialise"))
+        .map_err(|_| Failure::new(Code::Internal, "the page token cannot be written"))
 }
 
 /// A page of what was found, and where the pass goes on; `None`: it ends.

@@ -1,4 +1,4 @@
-//! What a connector's row says, read with errors that name the key.
+//! Reads the settings in a connector's row; every error names its key.
 //!
 //! A credential that is missing is another kind of failure than one that is wrong: rows are made before their
 //! secrets are there, and a person adds them field by field.
@@ -25,11 +25,11 @@ pub const STREAMS: Field = Field {
 };
 pub const START_DATE: Field = Field {
     name: "start_date",
-    meaning: "where a first sync begins, ISO 8601; 30 days ago where it is left out",
+    meaning: "how far back the first sync reads, ISO 8601; default: 30 days",
 };
 pub const PACE: Field = Field {
     name: "requests_per_second",
-    meaning: "requests per second to the account on average, where it must be slower or faster than usual",
+    meaning: "rate limit: most requests to the account per second, on average; default: the vendor's own limit",
 };
 
 pub struct Settings {
@@ -51,7 +51,7 @@ impl Settings {
             let known: Vec<&str> = known.iter().map(|field| field.name).collect();
             let known = known.join(", ");
             return Err(wrong(format!(
-                "config has the key \"{unknown}\", which is not known here; known are {known}"
+                "config has the unknown key \"{unknown}\"; known keys: {known}"
             )));
         }
         Ok(Settings {
@@ -75,7 +75,7 @@ impl Settings {
         };
         match self.value(key) {
             None => Ok(None),
-            Some(value) if text(value) => Err(wrong(format!("config's \"{key}\" is not a text"))),
+            Some(value) if text(value) => Err(wrong(format!("config's \"{key}\" is not text"))),
             Some(value) => Ok(value.as_str().map(str::trim)),
         }
     }
@@ -84,9 +84,7 @@ impl Settings {
         match self.value(key) {
             None => Ok(false),
             Some(Value::Bool(truth)) => Ok(*truth),
-            Some(_) => Err(wrong(format!(
-                "config's \"{key}\" is neither true nor false"
-            ))),
+            Some(_) => Err(wrong(format!("config's \"{key}\" has to be true or false"))),
         }
     }
 
@@ -100,7 +98,7 @@ impl Settings {
             .filter(|number| (least..=most).contains(number));
         number.map(Some).ok_or_else(|| {
             wrong(format!(
-                "config's \"{key}\" is not a number from {least} to {most}"
+                "config's \"{key}\" has to be a number from {least} to {most}"
             ))
         })
     }
@@ -122,7 +120,7 @@ impl Settings {
             .ok_or_else(|| missing(names.first().copied().unwrap_or_default()))
     }
 
-    /// What says who or where, and is no secret: from config, or from credentials, where many have it.
+    /// A value that is no secret, such as a host or a user name: from config, or else from credentials.
     pub fn place(&self, names: &[&str]) -> Result<Option<String>, Failure> {
         for name in names {
             if let Some(text) = self.text(name)? {
@@ -133,7 +131,7 @@ impl Settings {
         Ok(text.map(|text| String::from_utf8_lossy(text.expose()).into_owned()))
     }
 
-    /// Where the vendor is: config's `base_url`, or its own place.
+    /// The vendor's base URL: config's `base_url`, or the default.
     pub fn base(&self, default: &str) -> Result<Url, Failure> {
         self.url("base_url").map(|url| match url {
             Some(url) => Ok(url),
@@ -164,7 +162,7 @@ impl Settings {
         })
     }
 
-    /// Where passes begin; `read` reads the vendor's stamps.
+    /// Where passes begin; `read` parses the vendor's timestamps.
     pub fn since(
         &self,
         lookback: TimeDelta,
@@ -184,7 +182,7 @@ impl Settings {
             let default = all.iter().filter(|row| row.about().default);
             return Ok(default.map(Row::stream).collect());
         };
-        let not_a_list = || wrong("config's \"streams\" is not a list of names");
+        let not_a_list = || wrong("config's \"streams\" has to be a list of names");
         let mut chosen: Vec<Stream> = Vec::new();
         for name in value.as_array().ok_or_else(not_a_list)? {
             let name = name.as_str().ok_or_else(not_a_list)?;
@@ -192,7 +190,7 @@ impl Settings {
                 let all: Vec<&str> = all.iter().map(|row| row.about().name).collect();
                 let all = all.join(", ");
                 return Err(wrong(format!(
-                    "config's \"streams\" names \"{name}\", which is not there; there are {all}"
+                    "config's \"streams\" names \"{name}\", which does not exist; known streams: {all}"
                 )));
             };
             let stream = row.stream();

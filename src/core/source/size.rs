@@ -1,4 +1,4 @@
-//! How much a connector's config may be. It is read, as a whole, by whoever saves it and by every run.
+//! How large a connector's config may be. It is read as a whole when it is saved and by every run.
 
 use crate::error::{Code, Failure};
 
@@ -50,7 +50,7 @@ impl Size {
     }
 }
 
-/// Refuses a config that is too much, with what it has too much of.
+/// Refuses a config that is too large, and says what it has too much of.
 pub fn check_config(size: Size) -> Result<(), Failure> {
     let (what, most) = match size {
         Size { bytes, .. } if bytes > LARGEST_CONFIG => ("bytes", LARGEST_CONFIG),
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_measured_as_what_it_holds() {
+    fn the_size_of_a_json_text_counts_its_bytes_values_and_depth() {
         for (text, values, depth) in [
             ("1", 1, 0),
             ("[]", 2, 1),
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_config_is_taken_up_to_its_bounds_and_refused_behind_them() {
+    fn a_config_is_accepted_up_to_its_limits_and_refused_beyond() {
         let list = |count: usize| format!("{{\"a\":[{}null]}}", "null,".repeat(count - 1));
         let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         let long = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));

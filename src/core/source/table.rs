@@ -37,7 +37,7 @@ pub fn row<R: Row>(stream: &Stream) -> Result<&'static R, Failure> {
     found.ok_or_else(|| Failure::new(Code::Internal, format!("no stream \"{}\"", stream.name)))
 }
 
-/// What people have to know of a vendor with this table.
+/// The catalogue entry of a vendor with this table.
 pub fn about<R: Row>(
     kind: &'static str,
     credentials: &'static [Field],

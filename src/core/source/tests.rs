@@ -99,7 +99,7 @@ fn answer(body: &str) -> Response {
 }
 
 #[test]
-fn every_vendor_is_opened_by_its_credentials_alone_and_says_which_is_missing() {
+fn every_vendor_opens_with_credentials_alone_and_names_a_missing_one() {
     for source in vendors() {
         let opened = source
             .open(&definition(source.name(), json!({})))
@@ -202,7 +202,7 @@ fn an_error_or_half_a_page_is_never_an_empty_page() {
 }
 
 #[test]
-fn no_request_shows_its_secret_and_none_is_without_it_where_no_token_is_asked_for() {
+fn every_request_carries_its_secret_and_none_prints_it() {
     for (vendor, reader) in opened() {
         for stream in reader.streams() {
             let at = first(reader.as_ref(), stream, None);
@@ -225,7 +225,7 @@ fn no_request_shows_its_secret_and_none_is_without_it_where_no_token_is_asked_fo
 }
 
 #[test]
-fn a_quickbooks_that_does_not_heed_where_a_page_begins_is_noticed() {
+fn a_quickbooks_that_ignores_startposition_is_detected() {
     let definition = definition("quickbooks", json!({"streams": ["invoices"]}));
     let reader = find("quickbooks").unwrap().open(&definition).unwrap();
     let stream = &reader.streams()[0];
@@ -249,7 +249,7 @@ fn a_quickbooks_that_does_not_heed_where_a_page_begins_is_noticed() {
 }
 
 #[test]
-fn a_quiet_account_is_not_taken_for_one_that_was_not_read() {
+fn a_gap_is_measured_from_the_last_pass_and_not_from_the_last_record() {
     let reader = |kind: &str, streams: Value| {
         let definition = definition(kind, json!({"streams": streams}));
         find(kind).unwrap().open(&definition).unwrap()

@@ -23,7 +23,7 @@ pub const USUAL: Names = Names {
     refresh: "refresh_token",
 };
 
-/// What a token request brought. Whatever else it says is a secret, too.
+/// The answer to a token request. All of it counts as a secret.
 pub struct Answer {
     pub access: Secret,
     pub lives: Option<Duration>,
@@ -37,21 +37,21 @@ pub fn answer(got: &Response, names: &Names) -> Result<Answer, Failure> {
         Verdict::Retry(failure) => return Err(failure),
         // "invalid_grant" comes with 400.
         Verdict::Fail(failure) if failure.code == Code::RequestRefused => {
-            let message = format!("HTTP {} (no token was given)", got.status);
+            let message = format!("HTTP {} (the server gave no token)", got.status);
             return Err(Failure::new(Code::CredentialsRejected, message));
         }
         Verdict::Fail(failure) => return Err(failure),
         _ => {}
     }
     let fields = serde_json::from_slice::<Value>(&got.body)
-        .map_err(|_| Failure::new(Code::InvalidJson, "the token's answer is not JSON"))?;
+        .map_err(|_| Failure::new(Code::InvalidJson, "the response to the login is not JSON"))?;
     let fields = Credentials::from(fields);
     let text = |name: &str| {
         let text = fields.fields().get(name)?.as_str()?;
         (!text.is_empty()).then(|| Secret::new(text.as_bytes().to_vec()))
     };
     let access = text(names.access).ok_or_else(|| {
-        let message = "the token's answer holds no access token";
+        let message = "the response to the login has no access token";
         Failure::new(Code::UnexpectedShape, message)
     })?;
     Ok(Answer {

@@ -1,4 +1,4 @@
-//! `webhook`: whatever somebody pushes as JSON, signed with a secret that both sides know.
+//! `webhook`: any JSON that is pushed, signed with a secret that both sides know.
 //!
 //! Nobody is asked for anything, so what is pushed is all there is. Where config says what identifies a record, a later
 //! state of it takes the place of an earlier one; otherwise each content is an event of its own, and the same content
@@ -23,45 +23,45 @@ const SECRET: &str = "secret";
 
 const CREDENTIALS: &[Field] = &[Field {
     name: SECRET,
-    meaning: "what the sender signs with; a list while one takes the place of another",
+    meaning: "the secret that the sender signs with; a list of both while the secret is rotated",
 }];
 
 const CONFIG: &[Field] = &[
     Field {
         name: "stream",
-        meaning: "what the records are called; \"events\" where it is left out",
+        meaning: "stream name of the records; default: \"events\"",
     },
     Field {
         name: "signature_header",
-        meaning: "header of the signature, an HMAC with SHA-256 over the body; \"x-signature\" where it is left out",
+        meaning: "header with the signature, an HMAC-SHA256 of the body; default: \"x-signature\"",
     },
     Field {
         name: "signature_encoding",
-        meaning: "\"hex\" or \"base64\"; \"hex\" where it is left out",
+        meaning: "\"hex\" or \"base64\"; default: \"hex\"",
     },
     Field {
         name: "signature_prefix",
-        meaning: "what stands before the signature, such as \"sha256=\"; nothing where it is left out",
+        meaning: "text before the signature in its header, such as \"sha256=\"; default: none",
     },
     Field {
         name: "timestamp_header",
-        meaning: "header of the Unix seconds that are signed with the body, with a dot between them; none where it is left out",
+        meaning: "header with the time in Unix seconds, if the signature covers the time, a dot and the body; default: none",
     },
     Field {
         name: "tolerance",
-        meaning: "how many seconds that time may be from ours; 300 where it is left out",
+        meaning: "how many seconds that time may differ from the server's clock; default: 300",
     },
     Field {
         name: "records",
-        meaning: "dotted path to the list of records, or to the one; the body itself where it is left out",
+        meaning: "dotted path to the record or the list of records; default: the whole body",
     },
     Field {
         name: "key",
-        meaning: "dotted path of what identifies a record, or a list of them: a later state then takes the place of an earlier one; where it is left out, its content identifies it",
+        meaning: "dotted path of the record's key, or a list of paths: a later record with the same key updates the earlier one; default: a hash of the record",
     },
     Field {
         name: "updated_at",
-        meaning: "dotted path of the time of a record's state, ISO 8601 or Unix seconds or milliseconds: an older state then never takes the place of a newer one",
+        meaning: "dotted path of the record's time, ISO 8601 or Unix seconds or milliseconds: an older record then never replaces a newer one",
     },
 ];
 
@@ -72,7 +72,7 @@ impl Source for Webhook {
 
     fn about(&self) -> About {
         About {
-            kind: "whatever is pushed",
+            kind: "any webhook",
             streams: Vec::new(),
             credentials: CREDENTIALS,
             config: CONFIG,
@@ -122,7 +122,7 @@ fn opened(connector: &Definition) -> Result<Option<WebhookHook>, Failure> {
         Some("base64") => Encoding::Base64,
         Some(_) => {
             return Err(wrong(
-                "config's \"signature_encoding\" is neither \"hex\" nor \"base64\"",
+                "config's \"signature_encoding\" has to be \"hex\" or \"base64\"",
             ));
         }
     };
@@ -131,12 +131,12 @@ fn opened(connector: &Definition) -> Result<Option<WebhookHook>, Failure> {
     let timestamp = match (self::header(&settings, "timestamp_header")?, tolerance) {
         (None, Some(_)) => {
             return Err(wrong(
-                "config's \"tolerance\" is of the time in \"timestamp_header\", which is not there",
+                "config has a \"tolerance\", but no \"timestamp_header\" that it applies to",
             ));
         }
         (Some(time), _) if time == header => {
             return Err(wrong(
-                "config's \"timestamp_header\" and \"signature_header\" are the same",
+                "config's \"timestamp_header\" and \"signature_header\" name the same header",
             ));
         }
         (time, tolerance) => {
@@ -158,7 +158,7 @@ fn opened(connector: &Definition) -> Result<Option<WebhookHook>, Failure> {
         Some(Value::Array(paths)) if (1..=MOST_STEPS).contains(&paths.len()) => paths.as_slice(),
         Some(Value::Array(_)) => {
             return Err(wrong(format!(
-                "config's \"key\" is not a list of 1 to {MOST_STEPS} paths"
+                "config's \"key\" has to be a list of 1 to {MOST_STEPS} paths"
             )));
         }
         Some(one) => std::slice::from_ref(one),
@@ -189,7 +189,7 @@ fn header(settings: &Settings, key: &str) -> Result<Option<String>, Failure> {
     };
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~".contains(&byte);
     if name.len() > LONGEST_NAME || !name.bytes().all(is_name) {
-        return Err(wrong(format!("config's \"{key}\" is no name of a header")));
+        return Err(wrong(format!("config's \"{key}\" is not a header name")));
     }
     Ok(Some(name.to_ascii_lowercase()))
 }
@@ -203,7 +203,7 @@ fn prefix(settings: &Settings) -> Result<String, Failure> {
         text.len() <= LONGEST_NAME && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
     });
     text.map(str::to_owned).ok_or_else(|| {
-        wrong("config's \"signature_prefix\" is not a text of ASCII such as \"sha256=\"")
+        wrong("config's \"signature_prefix\" has to be ASCII text, such as \"sha256=\"")
     })
 }
 
@@ -212,7 +212,7 @@ fn path(key: &str, value: &Value) -> Result<Vec<String>, Failure> {
     // Many lists of records would have no one place where they are counted before they are taken.
     if steps.is_empty() || steps.len() > MOST_STEPS || steps.iter().any(|step| step == "*") {
         return Err(wrong(format!(
-            "config's \"{key}\" is not a path such as \"data.items\", of 1 to {MOST_STEPS} keys"
+            "config's \"{key}\" has to be a path of 1 to {MOST_STEPS} keys, such as \"data.items\""
         )));
     }
     Ok(steps)
@@ -248,7 +248,7 @@ impl Hook for WebhookHook {
             records: found.records,
             rejected: found.rejected,
             are_events: self.key.is_empty(),
-            asks: false,
+            triggers_sync: false,
         })
     }
 }
@@ -265,7 +265,7 @@ impl WebhookHook {
     }
 }
 
-/// What is fetched of it.
+/// A reader that fetches nothing.
 struct Nothing;
 
 impl Reader for Nothing {
@@ -281,6 +281,6 @@ impl Reader for Nothing {
 fn never_fetched() -> Failure {
     Failure::new(
         Code::InvalidConfig,
-        "webhooks are pushed, and asked of nobody",
+        "webhooks are received, never requested",
     )
 }

@@ -91,7 +91,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_pass_begins_a_lookback_before_the_cursor_and_never_before_the_start_date() {
+    fn a_pass_begins_one_lookback_before_the_cursor_and_never_before_the_start_date() {
         let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
         let start = Start {
             now: at("2026-03-01T00:00:00Z"),

@@ -3,7 +3,7 @@
 //! Rendering a template tells what is wrong only on the path it takes, and a search through its text takes a
 //! bar or a quote of the plain text around it for its own. The tree has neither fault.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use minijinja::machinery::ast::{BinOpKind, CallArg, CallType, Expr, Stmt, UnaryOpKind};
 use minijinja::machinery::{Token, parse, tokenize};
@@ -45,7 +45,7 @@ fn check_size(source: &str) -> Result<(), &'static str> {
     let (mut tokens, mut statements, mut open) = (0, 0, 0_usize);
     for token in tokenize(source, false, SyntaxConfig::default()) {
         tokens += 1;
-        match token.map_err(|_| "does not parse")?.0 {
+        match token.map_err(|_| "is not valid")?.0 {
             Token::TemplateData(_) | Token::VariableStart => tokens = 0,
             Token::BlockStart => {
                 statements += 1;
@@ -71,7 +71,9 @@ pub struct Uses {
     pub names: HashSet<String>,
     /// Names of which more is looked at than single keys that stand in the source.
     pub whole: HashSet<String>,
-    /// It is one expression and nothing around it.
+    /// Keys of `config` that stand in the source.
+    pub keys: BTreeSet<String>,
+    /// The template is one expression with nothing around it.
     pub single: bool,
 }
 
@@ -79,7 +81,7 @@ impl Uses {
     /// Reads a template; the error says what of it is not supported.
     pub fn of(source: &str) -> Result<Uses, String> {
         check_size(source)?;
-        let tree = parse(source, "", SyntaxConfig::default()).map_err(|_| "does not parse")?;
+        let tree = parse(source, "", SyntaxConfig::default()).map_err(|_| "is not valid")?;
         let mut uses = Uses::default();
         if let Stmt::Template(template) = &tree {
             uses.single = matches!(template.children.as_slice(), [Stmt::EmitExpr(_)]);
@@ -102,7 +104,7 @@ impl Uses {
                 Stmt::Set(_) | Stmt::SetBlock(_) => "set",
                 Stmt::WithBlock(_) => "with",
                 Stmt::FilterBlock(_) => "filter",
-                _ => "of another kind than \"if\"",
+                _ => "other than if",
             };
             Err(format!(
                 "uses the statement \"{word}\", which is not supported"
@@ -129,7 +131,7 @@ impl Uses {
             Expr::Const(_) => Ok(()),
             Expr::Slice(slice) => {
                 if !slice.step.as_ref().is_none_or(is_step) {
-                    return Err("has a slice whose step is no small number".to_owned());
+                    return Err("has a slice whose step is not a small number".to_owned());
                 }
                 self.expression(&slice.expr)?;
                 self.expressions([&slice.start, &slice.stop].into_iter().flatten())
@@ -139,7 +141,7 @@ impl Uses {
                 let sides = [&operation.left, &operation.right];
                 let repeats = matches!(operation.op, BinOpKind::Mul | BinOpKind::Pow);
                 if repeats && !sides.into_iter().all(is_number) {
-                    let what = "multiplies what may not be a number; \"| int\" would make it one";
+                    let what = "multiplies a value that may not be a number; add \"| int\" to it";
                     return Err(what.to_owned());
                 }
                 self.expressions(sides)
@@ -162,9 +164,9 @@ impl Uses {
                 self.expression(&test.expr)?;
                 self.arguments(&test.args)
             }
-            Expr::GetAttr(look_up) => self.look_up(&look_up.expr),
+            Expr::GetAttr(look_up) => self.look_up(&look_up.expr, Some(look_up.name)),
             Expr::GetItem(look_up) => match &look_up.subscript_expr {
-                Expr::Const(_) => self.look_up(&look_up.expr),
+                Expr::Const(key) => self.look_up(&look_up.expr, key.value.as_str()),
                 subscript => self.expressions([&look_up.expr, subscript]),
             },
             Expr::Call(call) => {
@@ -175,13 +177,17 @@ impl Uses {
                     CallType::Method(of, name) => {
                         known("method", name, &METHODS)?;
                         match call.args.first() {
-                            Some(CallArg::Pos(Expr::Const(_))) if name == "get" => {
-                                self.look_up(of)?;
+                            Some(CallArg::Pos(Expr::Const(key))) if name == "get" => {
+                                self.look_up(of, key.value.as_str())?;
                             }
                             _ => self.expression(of)?,
                         }
                     }
-                    _ => return Err("calls a value, which is not supported".to_owned()),
+                    _ => {
+                        return Err(
+                            "calls a value like a function, which is not supported".to_owned()
+                        );
+                    }
                 }
                 self.arguments(&call.args)
             }
@@ -191,11 +197,14 @@ impl Uses {
         }
     }
 
-    /// One key of `of`, and nothing else of it.
-    fn look_up(&mut self, of: &Expr) -> Result<(), String> {
+    /// Notes that the template reads one key of `of`, and nothing else of it.
+    fn look_up(&mut self, of: &Expr, key: Option<&str>) -> Result<(), String> {
         match of {
             Expr::Var(name) => {
                 self.names.insert(name.id.to_owned());
+                if name.id == "config" {
+                    self.keys.extend(key.map(str::to_owned));
+                }
                 Ok(())
             }
             other => self.expression(other),

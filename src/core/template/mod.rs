@@ -101,7 +101,7 @@ impl Template {
             |name: &str| name == "parameters" || offered.contains(&name) || MACROS.contains(&name);
         if let Some(unknown) = template.uses.names.iter().find(|name| !known(name)) {
             return Err(refuse(&format!(
-                "uses \"{unknown}\", which is not known there"
+                "uses \"{unknown}\", which is not available there"
             )));
         }
         template.kind = Kind::Text;
@@ -116,6 +116,22 @@ impl Template {
     /// it looks at more than single keys.
     pub fn mentions(&self, name: &str, word: &str) -> bool {
         self.uses.whole.contains(name) || self.source.contains(word)
+    }
+
+    /// Where the template stands in the manifest.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Keys of config that the template asks for and that have no value. The manifest names them: they are no secret.
+    pub fn missing_keys(&self, context: &Value) -> Vec<&str> {
+        let config = context.get_attr("config").unwrap_or_default();
+        let is_missing = |key: &&str| {
+            let value = config.get_item(&Value::from(*key));
+            value.is_ok_and(|value| text_of(&value).is_none_or(|text| text.is_empty()))
+        };
+        let keys = self.uses.keys.iter().map(String::as_str);
+        keys.filter(is_missing).collect()
     }
 
     pub fn uses(&self, name: &str) -> bool {
@@ -155,7 +171,7 @@ impl Template {
         let text = text_of(&self.value(context)?);
         if text.as_ref().is_some_and(|text| text.len() > LONGEST_TEXT) {
             let what = format!(
-                "the template at \"{}\" gives more than {LONGEST_TEXT} bytes",
+                "the value of the template at \"{}\" is longer than {LONGEST_TEXT} bytes",
                 self.place
             );
             return Err(Failure::new(Code::TemplateFailed, what));
@@ -203,13 +219,13 @@ fn text_of(value: &Value) -> Option<String> {
 /// Our own words: the library's may quote a value.
 fn describe(kind: ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::UnknownMethod => "a method that is not supported",
-        ErrorKind::UnknownFilter => "a filter that is not supported",
-        ErrorKind::UnknownTest => "a test that is not supported",
-        ErrorKind::UnknownFunction => "a function that is not supported",
-        ErrorKind::OutOfFuel => "it does not end",
+        ErrorKind::UnknownMethod => "it uses a method that is not supported",
+        ErrorKind::UnknownFilter => "it uses a filter that is not supported",
+        ErrorKind::UnknownTest => "it uses a test that is not supported",
+        ErrorKind::UnknownFunction => "it uses a function that is not supported",
+        ErrorKind::OutOfFuel => "it takes too many steps",
         ErrorKind::UndefinedError => "a value is missing",
-        _ => "a value of the wrong type",
+        _ => "a value has the wrong type",
     }
 }
 

@@ -62,7 +62,7 @@ fn templates_render_as_manifests_expect() {
 }
 
 #[test]
-fn what_is_not_known_is_refused_when_it_is_saved() {
+fn unknown_names_are_refused_when_the_template_is_saved() {
     for source in [
         "{{ response.next }}",
         "{{ config.x | tojson }}",
@@ -119,7 +119,7 @@ fn the_step_of_a_slice_is_a_small_number() {
 }
 
 #[test]
-fn truth_is_judged_as_manifests_expect() {
+fn truth_follows_the_rules_of_manifests() {
     let truth = |source: &str| {
         Template::new(source, "here", &["config"], Value::UNDEFINED)
             .unwrap()
@@ -156,7 +156,7 @@ proptest! {
 }
 
 #[test]
-fn a_template_knows_what_it_looks_at() {
+fn a_template_knows_which_names_and_keys_it_reads() {
     for (source, word, looks) in [
         ("{{ response.next }}", "data", false),
         ("{{ response['next'] }}", "data", false),

@@ -263,7 +263,7 @@ impl SyncWorker {
                 tenant: claimed.tenant,
                 purpose: match claimed.kind {
                     Kind::Sync | Kind::Backfill | Kind::Upload | Kind::Webhook => Purpose::Sync,
-                    Kind::Check | Kind::Preview => Purpose::Look,
+                    Kind::Check | Kind::Preview => Purpose::Preview,
                 },
                 rests: rests.get(&claimed.tenant).cloned().unwrap_or_default(),
                 source: claimed.source.clone(),

@@ -63,7 +63,7 @@ impl SyncWorker {
                     let token = self.token;
                     log_failure(tx(|db| run::warn(db, run, token, &warning)));
                 }
-                What::Looked(looked) => {
+                What::Previewed(looked) => {
                     if let Some(running) = self.running.get(&run) {
                         let found = report::of_stream(&running.claimed, *looked);
                         let token = self.token;

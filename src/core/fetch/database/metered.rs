@@ -1,4 +1,4 @@
-//! A stream that lets through so many bytes, and then no more until it is told that they were used.
+//! A stream that passes on a number of bytes, and no more until it is told that they were used.
 
 use std::io;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ pub struct Metered {
     meter: Meter,
 }
 
-/// What may still come.
+/// How many bytes may still come.
 #[derive(Clone)]
 pub struct Meter {
     left: Arc<AtomicUsize>,
@@ -22,7 +22,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// What came was used.
+    /// Call this when the bytes that came were used.
     pub fn reset(&self) {
         self.left.store(self.most, Ordering::Relaxed);
     }
@@ -53,7 +53,9 @@ impl AsyncRead for Metered {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.meter.is_used_up() {
-            return Poll::Ready(Err(io::Error::other("more than a batch may have")));
+            return Poll::Ready(Err(io::Error::other(
+                "the batch is larger than a response may be",
+            )));
         }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);

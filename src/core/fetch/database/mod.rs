@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use self::metered::Metered;
 use super::Limits;
 use super::client::Client;
+use super::place::no_connection;
 use crate::error::{Code, Failure};
 use crate::guard::{self, Allowed, Refusal};
 use crate::source::Response;
@@ -55,7 +56,7 @@ impl Database {
         // To connect, and to be let in.
         let opened = timeout(limits.connect_timeout * 2, opening).await;
         opened.unwrap_or_else(|_| {
-            let message = "the server did not let anybody in in time";
+            let message = "no login in time";
             Err(Failure::new(Code::ConnectTimeout, message))
         })
     }
@@ -78,7 +79,7 @@ impl Database {
         let longest = limits.request_timeout + silence(query, limits);
         timeout(longest, exchange)
             .await
-            .map_err(|_| Failure::new(Code::RequestTimeout, "the batch took too long"))?
+            .map_err(|_| Failure::new(Code::RequestTimeout, "the batch of rows took too long"))?
     }
 }
 
@@ -96,7 +97,7 @@ async fn addresses(
     guard::check_url(&server.place, allowed).map_err(|refusal| match refusal {
         Refusal::Plain => Failure::new(
             Code::HttpsRequired,
-            "the host is only called with TLS; see config's \"tls\"",
+            "the host may only be called with TLS; see config's \"tls\"",
         ),
         other => other.into(),
     })?;
@@ -118,8 +119,13 @@ async fn connect(
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
             }
-            Ok(Err(_)) => failure = Failure::new(Code::ConnectFailed, "no connection"),
-            Err(_) => failure = Failure::new(Code::ConnectTimeout, "no connection in time"),
+            Ok(Err(error)) => {
+                failure = Failure::new(Code::ConnectFailed, no_connection(Some(&error)));
+            }
+            Err(_) => {
+                let message = "no connection: no answer in time";
+                failure = Failure::new(Code::ConnectTimeout, message);
+            }
         }
     }
     Err(failure)

@@ -1,4 +1,4 @@
-//! PostgreSQL over there. It writes its rows as JSON itself: numbers exact, times with their zone.
+//! PostgreSQL as a source. The server writes its rows as JSON itself: numbers exact, times with their zone.
 
 use bytes::BytesMut;
 use futures_util::TryStreamExt;
@@ -16,8 +16,9 @@ use super::metered::{Meter, Metered};
 use super::{Batch, response, silence, tls};
 use crate::error::{Code, Failure};
 use crate::fetch::Limits;
+use crate::fetch::place::no_tls;
 use crate::source::Response;
-use crate::source::database::{Asks, Bound, Query, Server, Tls};
+use crate::source::database::{Bound, Query, Returns, Server, Tls};
 
 pub struct Session {
     client: Client,
@@ -106,7 +107,7 @@ impl Session {
             Trouble::Silent => Failure::new(
                 Code::ReadTimeout,
                 format!(
-                    "nothing came for {} s",
+                    "the server sent nothing for {} s",
                     silence(query, limits).as_secs_f64()
                 ),
             ),
@@ -123,15 +124,15 @@ impl Session {
         );
         self.client.batch_execute(&begin).await?;
         let statement = self.client.prepare(&query.text).await?;
-        let body = match query.asks {
-            Asks::Columns => {
+        let body = match query.returns {
+            Returns::Columns => {
                 let columns = statement.columns().iter();
                 let columns: Vec<_> = columns
                     .map(|column| (column.name(), column.type_().name()))
                     .collect();
                 response(json!({"columns": columns}).to_string().into_bytes())
             }
-            Asks::Rows(most) => {
+            Returns::Rows(most) => {
                 let values: Vec<Text> = query.values.iter().map(text).collect();
                 let rows = self.client.query_raw(&statement, values.iter()).await?;
                 let mut rows = std::pin::pin!(rows);
@@ -190,7 +191,7 @@ impl From<tokio_postgres::Error> for Trouble {
     }
 }
 
-/// A code and words of our own. The server's text may hold anything.
+/// A code and a message of our own. The server's text is not used: it may hold anything.
 fn explain(error: &tokio_postgres::Error, meter: &Meter) -> Failure {
     let fail = |code, what: &str| Failure::new(code, what.to_owned());
     let Some(state) = error.code() else {
@@ -199,12 +200,12 @@ fn explain(error: &tokio_postgres::Error, meter: &Meter) -> Failure {
                 Code::ResponseTooLarge,
                 "a row is larger than a response may be",
             )
-        } else if is_tls(error) {
-            fail(Code::TlsFailed, "no secure connection: TLS failed")
+        } else if error.to_string().starts_with(NO_TLS) || tls_error(error).is_some() {
+            Failure::new(Code::TlsFailed, no_tls(tls_error(error)))
         } else {
             fail(
                 Code::ConnectFailed,
-                "the connection ended, or what answered is no PostgreSQL",
+                "the connection ended, or the server does not speak PostgreSQL's protocol",
             )
         };
     };
@@ -212,41 +213,40 @@ fn explain(error: &tokio_postgres::Error, meter: &Meter) -> Failure {
     let (kind, what) = match *state {
         SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => (
             Code::CredentialsRejected,
-            "the server does not let this user in, or not from here",
+            "the server refuses this user, password or client address",
         ),
-        SqlState::INSUFFICIENT_PRIVILEGE => (Code::PermissionMissing, "this user may not read it"),
-        SqlState::INVALID_CATALOG_NAME => (Code::NotFound, "there is no such database"),
-        SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME => {
-            (Code::NotFound, "there is no such table")
+        SqlState::INSUFFICIENT_PRIVILEGE => {
+            (Code::PermissionMissing, "this user may not read the table")
         }
-        SqlState::UNDEFINED_COLUMN => (Code::NotFound, "there is no such column"),
+        SqlState::INVALID_CATALOG_NAME => (Code::NotFound, "the database does not exist"),
+        SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME => {
+            (Code::NotFound, "the table does not exist")
+        }
+        SqlState::UNDEFINED_COLUMN => (Code::NotFound, "the column does not exist"),
         SqlState::QUERY_CANCELED => (
             Code::RequestTimeout,
-            "the statement took longer than config's \"statement_timeout\"; is there an index on the cursor and the key?",
+            "the statement took longer than config's \"statement_timeout\"; create an index on the cursor and the key",
         ),
         SqlState::READ_ONLY_SQL_TRANSACTION => (
             Code::RequestRefused,
-            "the query writes; only reading is allowed",
+            "the query writes; only SELECT is allowed",
         ),
         _ => match code.get(..2).unwrap_or_default() {
             "08" | "53" | "57" | "40" | "XX" | "58" => (
                 Code::ServerError,
-                "the server cannot serve it at the moment",
+                "the server cannot run the statement at the moment",
             ),
-            _ => (Code::RequestRefused, "the statement was refused"),
+            _ => (Code::RequestRefused, "the server refused the statement"),
         },
     };
-    // A SQLSTATE is five letters and digits: nothing of anybody's.
+    // A SQLSTATE is five letters and digits, so it holds nobody's data.
     fail(kind, &format!("SQLSTATE {code} ({what})"))
 }
 
 /// The driver tells a server that has no TLS by its words alone.
 const NO_TLS: &str = "error performing TLS handshake";
 
-fn is_tls(error: &tokio_postgres::Error) -> bool {
-    if error.to_string().starts_with(NO_TLS) {
-        return true;
-    }
+fn tls_error(error: &tokio_postgres::Error) -> Option<&rustls::Error> {
     let first: &(dyn std::error::Error + 'static) = error;
     let mut causes = std::iter::successors(Some(first), |&cause| {
         let io = cause.downcast_ref::<std::io::Error>();
@@ -255,5 +255,5 @@ fn is_tls(error: &tokio_postgres::Error) -> bool {
             None => cause.source(),
         }
     });
-    causes.any(|cause| cause.is::<rustls::Error>())
+    causes.find_map(|cause| cause.downcast_ref())
 }

@@ -1,4 +1,4 @@
-//! What a database's certificate must come from.
+//! Which authorities a database's certificate must come from.
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -10,7 +10,7 @@ use crate::error::{Code, Failure};
 pub fn no_name<E>(_: E) -> Failure {
     Failure::new(
         Code::TlsFailed,
-        "the host is no name that a certificate could be for",
+        "\"host\" is not a name that a certificate can be for",
     )
 }
 
@@ -18,13 +18,16 @@ pub fn no_name<E>(_: E) -> Failure {
 pub fn config(ca: Option<&str>) -> Result<ClientConfig, Failure> {
     let Some(ca) = ca else {
         return ClientConfig::with_platform_verifier().map_err(|_| {
-            Failure::new(Code::TlsFailed, "what the system trusts could not be read")
+            Failure::new(
+                Code::TlsFailed,
+                "the certificates that the system trusts could not be read",
+            )
         });
     };
     let wrong = || {
         Failure::new(
             Code::InvalidConfig,
-            "config's \"ca\" holds no certificate in PEM",
+            "config's \"ca\" has no certificate in PEM",
         )
     };
     let mut roots = RootCertStore::empty();

@@ -183,7 +183,7 @@ async fn every_spelling_is_connected_to_once_this_host_is_listed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connector_of_any_spelling_ends_in_its_code() {
+async fn every_spelling_of_this_host_fails_with_its_code() {
     let listener = Listener::start().await;
     let client = Arc::new(Client::with(loopback_by_any_name()));
     let (sender, _inbox) = mpsc::channel(100);
@@ -218,7 +218,7 @@ async fn a_connector_of_any_spelling_ends_in_its_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_answers_otherwise_the_second_time_is_judged_the_second_time() {
+async fn a_name_is_checked_again_every_time_it_is_resolved() {
     let listener = Listener::start().await;
     for second in ["127.255.255.254", "::1", "0.0.0.0"] {
         let (lookup, asked) = answering(&[&["127.0.0.1"], &[second]]);
@@ -275,7 +275,7 @@ async fn one_bad_address_among_good_ones_refuses_the_answer() {
 }
 
 #[tokio::test]
-async fn the_client_gets_exactly_the_answer_that_was_judged() {
+async fn the_client_gets_exactly_the_addresses_that_were_checked() {
     use crate::fetch::resolver::Resolver;
     use crate::guard::Refusal;
     use reqwest::dns::Resolve;
@@ -324,24 +324,24 @@ async fn an_open_connection_is_not_used_once_the_list_has_changed() {
 }
 
 #[test]
-fn saving_foresees_what_needs_no_resolver() {
-    let foresee = |url: &str, allowed: &str| {
+fn saving_checks_the_addresses_that_need_no_resolver() {
+    let checked = |url: &str, allowed: &str| {
         let job = job(&Url::parse(url).unwrap());
         let reader = crate::source::find("api")
             .unwrap()
             .open(&job.definition)
             .ok()
             .unwrap();
-        foresee(reader.as_ref(), &list(allowed)).map_err(|failure| failure.to_string())
+        check_addresses(reader.as_ref(), &list(allowed)).map_err(|failure| failure.to_string())
     };
-    assert_eq!(foresee("https://shop.example", ""), Ok(()));
+    assert_eq!(checked("https://shop.example", ""), Ok(()));
     assert_eq!(
-        foresee("http://shop.example", ""),
-        Err("shop.example: the host is only called by https".into())
+        checked("http://shop.example", ""),
+        Err("shop.example: the host may only be called with https".into())
     );
     assert_eq!(
-        foresee("https://0x7f.1/?secret=x", ""),
+        checked("https://0x7f.1/?secret=x", ""),
         Err("127.0.0.1: the host is, or resolves to, an address that is not public".into())
     );
-    assert_eq!(foresee("http://127.1", "127.0.0.1"), Ok(()));
+    assert_eq!(checked("http://127.1", "127.0.0.1"), Ok(()));
 }

@@ -113,7 +113,7 @@ async fn end_of(engine: &mut Engine, run: Uuid) -> Result<(), Failure> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_outlives_its_run_and_is_in_flight_until_its_token_is_dealt_with() {
+async fn a_login_outlives_its_run_and_is_in_flight_until_its_token_is_stored() {
     static GATE: Gate = Gate::new();
     let vendor = token_vendor().await;
     let mut engine = Engine::start(Arc::new(|| {}), &GATE).unwrap();
@@ -166,7 +166,9 @@ async fn a_run_goes_on_once_its_token_is_stored_and_fails_where_nobody_stores_it
             drop(rotation);
             let failure = end_of(&mut engine, run).await.unwrap_err();
             assert!(
-                failure.message.ends_with("nobody stored the refresh token"),
+                failure
+                    .message
+                    .ends_with("the new refresh token was not stored: the connector is gone"),
                 "{failure}"
             );
         }

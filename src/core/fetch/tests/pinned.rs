@@ -83,7 +83,7 @@ impl Reader for Wanderer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_vendor_sends_leads_no_source_to_another_place() {
+async fn nothing_a_vendor_sends_leads_a_source_to_another_host() {
     let home = Listener::start().await;
     let other = Listener::start().await;
     let client = Arc::new(Client::with(loopback_by_any_name()));
@@ -158,7 +158,7 @@ async fn what_a_vendor_sends_leads_no_source_to_another_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_whose_base_follows_the_vendor_stays_at_home() {
+async fn a_manifest_with_a_base_from_the_vendor_stays_on_its_host() {
     let other = Listener::start().await;
     let page = format!(r#"200 {{"rows": [{{"id": 1}}], "next": "{}"}}"#, other.port);
     let (home, asked) = serve(&[("s", &[&page])]).await;

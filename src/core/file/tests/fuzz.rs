@@ -192,7 +192,7 @@ fn expected(headings: &[String], row: &[String]) -> Value {
 }
 
 #[test]
-fn a_table_comes_back_and_a_damaged_row_costs_itself() {
+fn a_table_is_read_back_and_only_the_damaged_row_is_lost() {
     each("tables", |random| {
         let harms = random.percent(60);
         let written = table(random, harms);
@@ -231,7 +231,7 @@ fn a_table_comes_back_and_a_damaged_row_costs_itself() {
 }
 
 #[test]
-fn lines_of_json_come_back_and_a_damaged_line_costs_itself() {
+fn json_lines_are_read_back_and_only_the_damaged_line_is_lost() {
     each("lines of JSON", |random| {
         let (mut text, mut sound, mut bad) = (Vec::new(), Vec::new(), Vec::new());
         for line in 1..=random.between(1, 20) {
@@ -387,7 +387,7 @@ fn no_text_takes_longer_than_its_size_says() {
 }
 
 #[test]
-fn what_is_refused_takes_no_memory_for_all_of_it() {
+fn a_refused_file_is_not_held_in_memory_as_a_whole() {
     // Each line is as long as a record may be, and none is one.
     let mut text = Vec::new();
     for _ in 0..12 {

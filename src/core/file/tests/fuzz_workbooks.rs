@@ -578,7 +578,7 @@ fn compound(stream: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_a_workbook_writer_wrote_comes_back() {
+fn a_workbook_of_a_writer_library_is_read_back() {
     each("XLSX", |random| {
         let sheet = sheet(random);
         let (config, fills, skips) = config(random);
@@ -593,7 +593,7 @@ fn what_a_workbook_writer_wrote_comes_back() {
 }
 
 #[test]
-fn what_is_in_an_ods_comes_back() {
+fn an_ods_workbook_is_read_back() {
     each("ODS", |random| {
         let sheet = sheet(random);
         let (config, fills, skips) = config(random);
@@ -608,7 +608,7 @@ fn what_is_in_an_ods_comes_back() {
 }
 
 #[test]
-fn what_is_in_an_xls_comes_back() {
+fn an_xls_workbook_is_read_back() {
     each("XLS", |random| {
         let sheet = sheet(random);
         let (config, fills, skips) = config(random);

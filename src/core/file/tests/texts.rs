@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::{layout, read, refusal, try_read};
 
 #[test]
-fn delimiters_are_found_told_or_declared() {
+fn delimiters_are_detected_or_declared() {
     let expected = vec![json!({"a": "1", "b": "x,y"}), json!({"a": "2", "b": "z"})];
     let files: [(&str, &str, Value); 7] = [
         ("comma.csv", "a,b\n1,\"x,y\"\n2,z\n", json!({})),
@@ -41,7 +41,7 @@ fn delimiters_are_found_told_or_declared() {
 }
 
 #[test]
-fn encodings_are_told_by_their_mark_or_declared() {
+fn encodings_are_detected_by_their_byte_order_mark_or_declared() {
     let text = "Name;Größe\nÅsa;10 €\n";
     let expected = vec![json!({"Name": "Åsa", "Größe": "10 €"})];
     let utf_16 = |little: bool| -> Vec<u8> {
@@ -76,18 +76,21 @@ fn encodings_are_told_by_their_mark_or_declared() {
     assert_eq!(
         (
             code,
-            words.contains("line 1, column 2: bytes that are not UTF-8")
+            words.contains("line 1, column 2: the bytes are not valid UTF-8")
         ),
         ("file_refused", true),
         "{words}"
     );
     let (_, words) = refusal("csv", "x.csv", &utf_16(true), json!({}));
-    assert!(words.contains("\"encoding\": \"utf-16le\""), "{words}");
+    assert!(words.contains("\"encoding\" to \"utf-16le\""), "{words}");
     // A half of a character at the end.
     let mut cut = [b"\xFF\xFE".to_vec(), utf_16(true)].concat();
     cut.pop();
     let (_, words) = refusal("csv", "x.csv", &cut, json!({}));
-    assert!(words.contains("bytes that are not UTF-16LE"), "{words}");
+    assert!(
+        words.contains("the bytes are not valid UTF-16LE"),
+        "{words}"
+    );
     // A large file is decoded in pieces.
     let large: String = (0..40_000).map(|row| format!("Ö{row};ü\n")).collect();
     let large = encoding_rs::WINDOWS_1252.encode(&large).0.into_owned();
@@ -105,7 +108,7 @@ fn encodings_are_told_by_their_mark_or_declared() {
 }
 
 #[test]
-fn headings_are_found_below_titles_and_declared_where_there_are_none() {
+fn headings_are_found_below_titles_or_declared() {
     let text = "Report of March;;\n;;\nDate;Shop;Amount\n1.3.;Oslo;5\n\n2.3.;Rome;6\n";
     let expected = vec![
         json!({"Date": "1.3.", "Shop": "Oslo", "Amount": "5"}),
@@ -158,7 +161,7 @@ fn headings_are_found_below_titles_and_declared_where_there_are_none() {
 }
 
 #[test]
-fn rows_that_do_not_fit_are_told_with_their_line() {
+fn rows_that_do_not_fit_are_reported_with_their_line() {
     let text = "id,amount,day\n1,5,2026-03-01\n2,six,2026-03-02\n3,7\n,8,2026-03-04\n\n5,9,2026-03-05,extra\n6,1,2026-13-01\n7,2,2026-03-07\n,,\nTotal,32,\n";
     let config =
         json!({"key": ["id"], "columns": {"amount": "number", "day": "date"}, "footer": 1});
@@ -178,16 +181,16 @@ fn rows_that_do_not_fit_are_told_with_their_line() {
             [
                 (
                     "unreadable_value",
-                    "row 3: column \"amount\": \"six\" is not a number with the decimal mark \".\""
+                    "row 3: column \"amount\": \"six\" is not a number with the decimal separator \".\""
                 ),
-                ("key_missing", "row 5: nothing in the columns of the key"),
+                ("key_missing", "row 5: the key columns are empty"),
                 (
                     "too_many_cells",
-                    "row 7: 4 cells where there are 3 headings"
+                    "row 7: the row has 4 cells, but there are 3 headings"
                 ),
                 (
                     "unreadable_value",
-                    "row 8: column \"day\": \"2026-13-01\" is not a date written YYYY-MM-DD"
+                    "row 8: column \"day\": \"2026-13-01\" is not a date of the format YYYY-MM-DD"
                 ),
             ]
         );
@@ -195,7 +198,7 @@ fn rows_that_do_not_fit_are_told_with_their_line() {
 }
 
 #[test]
-fn values_are_what_their_columns_are_declared_to_hold() {
+fn values_have_the_declared_type_of_their_column() {
     let config = json!({
         "decimal": ",", "thousands": ".", "date_format": "DD.MM.YYYY", "null_values": ["", "k.A."],
         "columns": {
@@ -221,12 +224,12 @@ fn values_are_what_their_columns_are_declared_to_hold() {
 }
 
 #[test]
-fn what_columns_look_like_is_told_and_not_acted_upon() {
+fn columns_that_look_like_numbers_or_dates_are_reported_and_stay_text() {
     let text = "id;sum;day;either;plain\n1;1.234,56;31.12.2026;03/04/2026;5.5\n2;7,00;01.01.2026;04/05/2026;6\n";
     let came = read("csv", "x.csv", text.as_bytes(), json!({}));
     assert_eq!(came.values()[0]["sum"], json!("1.234,56"));
     let notes = came.notes.join("\n");
-    assert!(notes.contains(r#"column "sum" looks like numbers, such as "1.234,56", and is read as text; in config's "columns", {"type": "number", "decimal": ",", "thousands": "."}"#), "{notes}");
+    assert!(notes.contains(r#"column "sum" is read as text, but looks like numbers, such as "1.234,56"; to read it as numbers, declare it in config's "columns": {"type": "number", "decimal": ",", "thousands": "."}"#), "{notes}");
     assert!(
         notes.contains(r#"{"type": "date", "format": "DD.MM.YYYY"}"#),
         "{notes}"
@@ -238,7 +241,7 @@ fn what_columns_look_like_is_told_and_not_acted_upon() {
 }
 
 #[test]
-fn rows_without_a_key_are_known_by_their_content_and_by_how_often_it_comes() {
+fn rows_without_a_key_are_identified_by_content_and_repetition() {
     let text = "day,item\n1,tea\n1,tea\n2,tea\n1,tea\n";
     let first = read("csv", "x.csv", text.as_bytes(), json!({}));
     let ids: std::collections::BTreeSet<&str> = first.ids().into_iter().collect();
@@ -254,7 +257,7 @@ fn rows_without_a_key_are_known_by_their_content_and_by_how_often_it_comes() {
 }
 
 #[test]
-fn of_rows_with_the_same_key_the_last_counts_and_it_is_said() {
+fn the_last_of_rows_with_the_same_key_is_stored_with_a_warning() {
     let came = read(
         "csv",
         "x.csv",
@@ -287,8 +290,8 @@ fn json_lines_are_records_as_they_are() {
     assert_eq!(
         refusals,
         [
-            ("invalid_json", "row 3: not valid JSON"),
-            ("not_an_object", "row 4: not an object")
+            ("invalid_json", "row 3: it is not valid JSON"),
+            ("not_an_object", "row 4: it is not an object")
         ]
     );
     let (code, words) = refusal("csv", "x.ndjson", b"{\"id\": 1}\n{\"id\": ", json!({}));
@@ -309,7 +312,7 @@ fn json_lines_are_records_as_they_are() {
 }
 
 #[test]
-fn a_config_that_makes_no_sense_is_refused_when_it_is_saved() {
+fn an_invalid_config_is_refused_when_it_is_saved() {
     let wrong = [
         json!({"delimeter": ";"}),
         json!({"delimiter": ";;"}),
@@ -344,7 +347,7 @@ fn quoted(cell: &str) -> String {
 
 proptest! {
     #[test]
-    fn what_was_written_comes_back(
+    fn a_written_file_is_read_back(
         rows in prop::collection::vec(prop::collection::vec("[^\0]{0,12}", 3), 1..30),
         delimiter in prop::sample::select(vec![',', ';', '\t', '|']),
         crlf: bool,
@@ -370,13 +373,13 @@ proptest! {
     }
 
     #[test]
-    fn whatever_comes_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..400), name in prop::sample::select(vec!["x.csv", "x.tsv", "x.jsonl"])) {
+    fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..400), name in prop::sample::select(vec!["x.csv", "x.tsv", "x.jsonl"])) {
         let _ = try_read("csv", name, &bytes, json!({}));
         let _ = try_read("csv", name, &bytes, json!({"encoding": "utf-16le", "key": "a"}));
     }
 
     #[test]
-    fn whatever_text_comes_is_read_or_refused(text in "[a-c,;\"\n\r\0é]{0,200}") {
+    fn any_delimited_text_is_read_or_refused(text in "[a-c,;\"\n\r\0é]{0,200}") {
         let _ = try_read("csv", "x.csv", text.as_bytes(), json!({}));
     }
 }

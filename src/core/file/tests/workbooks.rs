@@ -72,7 +72,7 @@ fn every_workbook_is_read_as_what_it_holds() {
         assert!(came.rejected.is_empty());
         let notes = came.notes.join("\n");
         assert!(
-            notes.contains("sheets that are not read: \"Shops\", \"Secret\""),
+            notes.contains("these sheets are not read: \"Shops\", \"Secret\""),
             "{name}: {notes}"
         );
         assert!(
@@ -114,7 +114,7 @@ fn the_same_workbook_in_any_form_has_the_same_records() {
 }
 
 #[test]
-fn several_sheets_are_several_streams_and_merged_and_hidden_cells_are_as_declared() {
+fn several_sheets_become_several_streams_and_config_decides_on_merged_and_hidden_cells() {
     for (name, bytes) in BOOKS {
         let config = json!({"sheets": ["Shops", "Secret", "Sales"], "fill_merged": true, "skip_hidden": true});
         let came = read("excel", name, bytes, config);
@@ -148,7 +148,7 @@ fn several_sheets_are_several_streams_and_merged_and_hidden_cells_are_as_declare
         assert!(
             came.notes
                 .iter()
-                .any(|note| note.contains("of merged cells the first alone")),
+                .any(|note| note.contains("only the first of merged cells")),
             "{name}"
         );
         let (code, words) = refusal("excel", name, bytes, json!({"sheets": ["Shop"]}));
@@ -161,7 +161,7 @@ fn several_sheets_are_several_streams_and_merged_and_hidden_cells_are_as_declare
 }
 
 #[test]
-fn columns_of_workbooks_are_declared_as_those_of_text() {
+fn workbook_columns_are_declared_like_text_columns() {
     let config = json!({"key": "Order ID", "columns": {
         "Long": "text", "When": "date", "Date": "timestamp", "Paid": "boolean", "Amount": "number", "Note": "text"}});
     for (name, bytes) in BOOKS {
@@ -184,17 +184,17 @@ fn columns_of_workbooks_are_declared_as_those_of_text() {
         came.refusals()[0],
         (
             "unreadable_value",
-            "row 4: column \"Broken\": \"#DIV/0!\" is not a number with the decimal mark \".\""
+            "row 4: column \"Broken\": \"#DIV/0!\" is not a number with the decimal separator \".\""
         )
     );
 }
 
 #[test]
-fn a_formula_that_nobody_computed_is_refused_with_its_cell() {
+fn a_formula_without_a_value_is_refused_with_its_cell() {
     let (code, words) = refusal("excel", "x.xlsx", UNCOMPUTED, json!({}));
     assert_eq!(code, "file_refused");
     assert!(
-        words.contains("sheet \"Sales\", cell K4: a formula without its value"),
+        words.contains("sheet \"Sales\", cell K4: the formula has no stored value"),
         "{words}"
     );
     // Of a sheet that is not read it does not matter.
@@ -207,7 +207,7 @@ fn a_formula_that_nobody_computed_is_refused_with_its_cell() {
 }
 
 #[test]
-fn a_workbook_is_no_text_and_a_text_no_workbook() {
+fn a_workbook_is_refused_as_text_and_text_as_a_workbook() {
     for (name, bytes) in BOOKS {
         let (code, words) = refusal("csv", name, bytes, json!({}));
         assert_eq!(code, "file_refused", "{name}");
@@ -218,7 +218,7 @@ fn a_workbook_is_no_text_and_a_text_no_workbook() {
 }
 
 #[test]
-fn a_workbook_that_was_cut_is_refused() {
+fn a_truncated_workbook_is_refused() {
     for (name, bytes) in BOOKS {
         for part in 1..20 {
             let cut = &bytes[..bytes.len() * part / 20];

@@ -22,7 +22,7 @@ const MOST_DIRECTORY: u64 = 2 * 1024 * 1024;
 const MOST_PARTS: usize = 10_000;
 /// What all parts may unpack to. A sheet of a million rows and twenty columns is 800 MB of XML.
 const MOST_UNPACKED: u64 = 2 * 1024 * 1024 * 1024;
-/// What all parts may unpack to that are no XML.
+/// What all parts that are not XML may unpack to.
 const MOST_OTHER: u64 = 64 * 1024 * 1024;
 /// Longest piece of XML. A cell holds 32,767 characters, which are six times as many bytes at worst.
 const MOST_PIECE: usize = 1024 * 1024;
@@ -128,9 +128,9 @@ fn zip_failure(error: zip::result::ZipError) -> Failure {
     match error {
         zip::result::ZipError::Io(error) => failure_of(error),
         zip::result::ZipError::UnsupportedArchive(_) => {
-            refused("the archive is encrypted, or packed in a way that is not read")
+            refused("the archive is encrypted, or its compression is not supported")
         }
-        _ => refused("the archive is damaged, or was cut off"),
+        _ => refused("the archive is damaged or incomplete"),
     }
 }
 
@@ -187,18 +187,18 @@ impl<'z, 'c> Xml<'z, 'c> {
         self.reader.buffer_position()
     }
 
-    /// The next piece; [`Event::Eof`] at the end.
+    /// The next part of the XML; [`Event::Eof`] at the end.
     pub fn next(&mut self) -> Result<Event<'_>, Failure> {
         self.buffer.clear();
         self.meter.reset();
         let event = self.reader.read_event_into(&mut self.buffer);
         match event {
             Ok(Event::DocType(_)) => Err(refused(
-                "the workbook has a document type definition, which none needs",
+                "the workbook has a document type definition, which is not allowed",
             )),
             Ok(event) => Ok(event),
             Err(quick_xml::Error::Io(error)) if is_too_long(&error) => Err(spoiled(format!(
-                "a piece of the workbook is longer than {MOST_PIECE} bytes"
+                "a part of the workbook's XML is longer than {MOST_PIECE} bytes"
             ))),
             Err(quick_xml::Error::Io(error)) => {
                 let inner = error
@@ -212,7 +212,7 @@ impl<'z, 'c> Xml<'z, 'c> {
 }
 
 pub fn damaged() -> Failure {
-    refused("the workbook is damaged, or was cut off")
+    refused("the workbook is damaged or incomplete")
 }
 
 /// The text of an attribute by its name without a prefix.

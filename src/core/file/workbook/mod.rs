@@ -20,7 +20,7 @@ use super::row::Row;
 use super::{Content, failure_of, refused, spoiled};
 use crate::error::{Code, Failure};
 
-/// A workbook that was examined.
+/// A workbook whose parts were checked.
 pub struct Workbook {
     form: Form,
     /// The sheets that are read, in the order of config.
@@ -38,11 +38,11 @@ enum Form {
 const ARCHIVE: &[u8] = b"PK\x03\x04";
 const COMPOUND: &[u8] = b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1";
 
-/// Refuses a file whose first bytes are no workbook's.
+/// Refuses a file whose first bytes are not those of a workbook.
 pub fn check_is_workbook(start: &[u8]) -> Result<(), Failure> {
     if !start.starts_with(ARCHIVE) && !start.starts_with(COMPOUND) {
         return Err(refused(
-            "the file is no XLSX, XLS or ODS workbook; text is for a connector of type \"csv\"",
+            "the file is not an XLSX, XLS or ODS workbook; upload text to a connector of type \"csv\"",
         ));
     }
     Ok(())
@@ -65,7 +65,7 @@ impl Workbook {
         for sheet in &sheets {
             if let Some(cell) = &sheet.without_value {
                 return Err(refused(format!(
-                    "sheet \"{}\", cell {cell}: a formula without its value; open the file in a spreadsheet program and save it there",
+                    "sheet \"{}\", cell {cell}: the formula has no stored value; open the file in a spreadsheet program and save it",
                     sheet.name
                 )));
             }
@@ -95,7 +95,7 @@ impl Workbook {
         self.notes.clone()
     }
 
-    /// Every row of the sheets that are read, to `visit`, which says whether it wants another.
+    /// Passes every row of the chosen sheets to `visit`, which says whether it wants another.
     pub fn rows(
         &self,
         content: &mut dyn Content,
@@ -172,7 +172,7 @@ fn choose(
         chosen.push(found.and_then(Option::take).ok_or_else(|| {
             Failure::new(
                 Code::InvalidConfig,
-                format!("config's \"sheets\" names \"{name}\", which is not in the file; there are {there}"),
+                format!("config's \"sheets\" names \"{name}\", which is not in the file; the sheets are {there}"),
             )
         })?);
     }
@@ -181,12 +181,12 @@ fn choose(
             .iter_mut()
             .find(|sheet| sheet.as_ref().is_some_and(|sheet| !sheet.is_hidden));
         let found = found.as_mut().and_then(|sheet| sheet.take());
-        chosen.push(found.ok_or_else(|| refused("it has no sheet that is not hidden"))?);
+        chosen.push(found.ok_or_else(|| refused("the workbook has no visible sheet"))?);
     }
     let left: Vec<&About> = all.iter().flatten().collect();
     if !left.is_empty() {
         notes.push(format!(
-            "sheets that are not read: {}; config's \"sheets\" names those that are",
+            "these sheets are not read: {}; config's \"sheets\" names the sheets to read",
             quoted(&left)
         ));
     }

@@ -1,4 +1,4 @@
-//! Rows of cells: as they come, and within what a workbook may come to.
+//! Makes rows of cells as they come, within the bounds of a workbook.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -24,7 +24,7 @@ const MOST_GIVEN: u64 = 2 * 1024 * 1024 * 1024;
 /// refused.
 const MOST_WALKED: u64 = 16 * 1024 * 1024 * 1024;
 
-/// What the cells of a workbook may still come to.
+/// How much the cells of a workbook may still add up to.
 pub struct Budget {
     made: u64,
     given: u64,
@@ -42,12 +42,12 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// So many cells that nobody wrote one by one.
+    /// Counts cells that come from a repeat count or a merged region.
     pub fn make(&mut self, cells: u64) -> Result<(), Failure> {
         let left = self.made.checked_sub(cells);
         self.made = left.ok_or_else(|| {
             spoiled(format!(
-                "more than {MOST_MADE} cells are repeated or merged"
+                "the workbook has more than {MOST_MADE} repeated or merged cells"
             ))
         })?;
         Ok(())
@@ -57,13 +57,13 @@ impl Budget {
         let left = self.given.checked_sub(text.len() as u64);
         self.given = left.ok_or_else(|| {
             let most = MOST_GIVEN / 1024 / 1024;
-            spoiled(format!("the cells hold more than {most} MB together"))
+            spoiled(format!("the cells have more than {most} MB in all"))
         })?;
         Ok(())
     }
 }
 
-/// Makes rows of cells, which come in the order of rows.
+/// Makes rows of cells. The cells come in the order of rows.
 pub struct Rows<'a> {
     about: &'a About,
     /// Regions by their first row, where they are filled.
@@ -113,12 +113,12 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// A cell, from 0.
+    /// Adds a cell; row and column count from 0.
     pub fn cell(&mut self, row: u32, column: u32, kind: Kind, text: &str) -> Result<(), Failure> {
         let place = || format!("sheet \"{}\", cell {}", self.about.name, name(row, column));
         if row < self.at || row >= MOST_ROWS {
             return Err(super::refused(format!(
-                "{}: it is not where it can be",
+                "{}: the cell is at an impossible place",
                 place()
             )));
         }
@@ -127,7 +127,7 @@ impl<'a> Rows<'a> {
         }
         if column as usize >= MOST_COLUMNS {
             return Err(spoiled(format!(
-                "{}: no more than {MOST_COLUMNS} columns are read",
+                "{}: at most {MOST_COLUMNS} columns are read",
                 place()
             )));
         }
@@ -138,7 +138,7 @@ impl<'a> Rows<'a> {
         self.bytes += text.len();
         if self.bytes > self.longest {
             return Err(spoiled(format!(
-                "{}: more than {} bytes in one row",
+                "{}: the row is longer than {} bytes",
                 place(),
                 self.longest
             )));
@@ -148,16 +148,16 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    /// So many bytes were gone through to find the sheet.
+    /// Counts the bytes that were read to find the sheet.
     pub fn walked(&mut self, bytes: u64) -> Result<(), Failure> {
         let left = self.budget.walked.checked_sub(bytes);
         self.budget.walked = left.ok_or_else(|| {
-            spoiled("the workbook is too large for so many sheets; name fewer of them in config's \"sheets\"")
+            spoiled("the workbook is too large to read so many sheets; name fewer in config's \"sheets\"")
         })?;
         Ok(())
     }
 
-    /// So many cells are made of a count.
+    /// Counts cells that come from a repeat count.
     pub fn make(&mut self, cells: u64) -> Result<(), Failure> {
         self.budget.make(cells)
     }
@@ -286,7 +286,7 @@ mod tests {
     use crate::file::tests::layout;
 
     #[test]
-    fn one_text_that_all_cells_name_is_counted_for_each_of_them() {
+    fn a_shared_text_is_counted_for_every_cell_that_names_it() {
         let layout = layout("excel", json!({})).unwrap();
         let about = About::default();
         let (mut budget, mut seen) = (Budget::default(), 0);
@@ -299,12 +299,12 @@ mod tests {
         let text = "x".repeat(1024 * 1024);
         let refused = (0..MOST_ROWS).find_map(|row| rows.cell(row, 0, Kind::Text, &text).err());
         let message = refused.unwrap().message;
-        assert!(message.contains("more than 2048 MB together"), "{message}");
+        assert!(message.contains("more than 2048 MB in all"), "{message}");
         assert_eq!(seen, 2_048);
     }
 
     #[test]
-    fn looking_for_sheets_has_an_end() {
+    fn the_search_for_sheets_is_bounded() {
         let layout = layout("excel", json!({})).unwrap();
         let about = About::default();
         let mut budget = Budget::default();
@@ -318,6 +318,9 @@ mod tests {
             sheets += 1;
         };
         assert_eq!(sheets, 16);
-        assert!(refused.message.contains("name fewer of them"), "{refused}");
+        assert!(
+            refused.message.contains("name fewer in config"),
+            "{refused}"
+        );
     }
 }

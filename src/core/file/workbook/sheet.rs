@@ -19,12 +19,12 @@ const LONGEST_NAME: usize = 1_024;
 pub struct Remembered(usize);
 
 impl Remembered {
-    /// A sheet of which all is known.
+    /// Counts a sheet whose description is complete.
     pub fn add(&mut self, about: &About) -> Result<(), Failure> {
         self.0 += about.hidden_rows.len() + about.merged.len();
         match self.0 > MOST_OF_ALL {
             true => Err(spoiled(format!(
-                "more than {MOST_OF_ALL} merged regions or hidden rows in all sheets"
+                "the sheets have more than {MOST_OF_ALL} merged regions or hidden rows in all"
             ))),
             false => Ok(()),
         }
@@ -42,7 +42,7 @@ pub struct About {
     pub hidden_rows: Vec<(u32, u32)>,
     pub has_hidden_columns: bool,
     pub merged: Vec<Merged>,
-    /// A cell with a formula of which nobody wrote down what it comes to.
+    /// The name of a cell with a formula that has no stored value.
     pub without_value: Option<String>,
 }
 
@@ -66,7 +66,7 @@ impl About {
     pub fn named(name: String, is_hidden: bool) -> Result<About, Failure> {
         if name.len() > LONGEST_NAME {
             return Err(spoiled(format!(
-                "a sheet has a name of more than {LONGEST_NAME} bytes"
+                "the name of a sheet is longer than {LONGEST_NAME} bytes"
             )));
         }
         Ok(About {
@@ -93,7 +93,7 @@ impl About {
     fn check(&self) -> Result<(), Failure> {
         match self.hidden_rows.len().max(self.merged.len()) > MOST_REMEMBERED {
             true => Err(spoiled(format!(
-                "sheet \"{}\": more than {MOST_REMEMBERED} merged regions or hidden rows",
+                "sheet \"{}\": the sheet has more than {MOST_REMEMBERED} merged regions or hidden rows",
                 self.name
             ))),
             false => Ok(()),
@@ -108,7 +108,7 @@ impl About {
         run.is_some_and(|(_, last)| row <= *last)
     }
 
-    /// What a person should know of it.
+    /// Notes for a person about the sheet.
     pub fn notes(&self, layout: &Layout) -> Vec<String> {
         let name = &self.name;
         let mut notes = Vec::new();
@@ -127,7 +127,7 @@ impl About {
         }
         if !self.merged.is_empty() && !layout.fill_merged {
             notes.push(format!(
-                "sheet \"{name}\": of merged cells the first alone has their value; config's \"fill_merged\" gives it to all"
+                "sheet \"{name}\": only the first of merged cells has their value; config's \"fill_merged\" gives it to all of them"
             ));
         }
         notes

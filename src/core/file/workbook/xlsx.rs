@@ -24,7 +24,7 @@ const MOST_KEPT: usize = 8 * 1024 * 1024;
 /// Longest name of a cell, such as XFD1048576.
 const LONGEST_PLACE: usize = 16;
 
-/// What no sheet has. One that does would be read as something else, too.
+/// Elements that no sheet has. A sheet with one of them would also be read as something else.
 const NOT_OF_SHEETS: [&str; 9] = [
     "sst",
     "cellXfs",
@@ -37,7 +37,7 @@ const NOT_OF_SHEETS: [&str; 9] = [
     "definedName",
 ];
 
-/// What says where it is.
+/// Elements that name their own place.
 const PLACED: [&str; 4] = ["dimension", "row", "c", "mergeCell"];
 
 /// Refuses a place that no sheet has. The reader would count on beyond the end of its numbers, and put a cell where it
@@ -290,7 +290,7 @@ impl Part {
             let most = MOST_TEXTS / 1024 / 1024;
             if self.text_bytes + self.texts * OF_A_TEXT > MOST_TEXTS {
                 return Err(spoiled(format!(
-                    "the texts of the workbook take more than {most} MB"
+                    "the texts of the workbook are larger than {most} MB"
                 )));
             }
         } else if !self.is_sheet && (self.elements > MOST_ELEMENTS || bytes > MOST_LISTED) {
@@ -298,9 +298,7 @@ impl Part {
         }
         // Memory is reserved for what it claims.
         if self.claimed > 1_000_000_u64.max(MOST_TEXTS / OF_A_TEXT) {
-            return Err(refused(
-                "the workbook claims to have more texts than it can have",
-            ));
+            return Err(refused("the workbook claims more texts than it can have"));
         }
         Ok(())
     }
@@ -324,7 +322,7 @@ pub fn open(content: &mut dyn Content) -> Result<Xlsx<&mut dyn Content>, Failure
     Xlsx::new(content).map_err(|_| damaged())
 }
 
-/// Gives every cell of a sheet away.
+/// Passes every cell of a sheet on.
 pub fn cells(
     workbook: &mut Xlsx<&mut dyn Content>,
     sheet: &str,

@@ -219,7 +219,7 @@ fn enough(body: &[u8]) -> usize {
 }
 
 #[test]
-fn a_damaged_record_costs_itself_and_no_other() {
+fn a_damaged_record_rejects_only_itself() {
     each("damaged records", |random| {
         let made = page(random, true);
         let found = memory::within(enough(&made.body), || {
@@ -253,7 +253,7 @@ fn a_damaged_record_costs_itself_and_no_other() {
 }
 
 #[test]
-fn a_page_that_is_cut_short_is_none() {
+fn a_truncated_page_is_refused() {
     each("pages cut short", |random| {
         let made = page(random, false);
         let length = random.below(made.body.len());
@@ -267,7 +267,7 @@ fn a_page_that_is_cut_short_is_none() {
 }
 
 #[test]
-fn what_is_found_in_any_bytes_is_what_serde_json_finds() {
+fn any_bytes_are_read_as_serde_json_reads_them() {
     each("any JSON", |random| {
         let harms = random.percent(50);
         let made = page(random, harms);

@@ -36,7 +36,7 @@ fn a_box_of_libsodium_opens() {
 }
 
 #[test]
-fn a_box_holds_text_whatever_it_looks_like() {
+fn a_box_content_is_always_text() {
     let ring = ring(&[1]);
     for content in [
         "",
@@ -56,7 +56,7 @@ fn a_box_holds_text_whatever_it_looks_like() {
 }
 
 #[test]
-fn any_base64_will_do() {
+fn every_spelling_of_base64_is_accepted() {
     let ring = ring(&[1]);
     for length in 0..12 {
         let content = "x".repeat(length);
@@ -122,7 +122,7 @@ fn a_box_may_hold_all_credentials_at_once() {
 }
 
 #[test]
-fn a_box_that_is_tied_to_a_tenant_opens_for_no_other_one() {
+fn a_box_for_one_tenant_opens_for_no_other_tenant() {
     let ring = ring(&[1]);
     let refused = |content: Value| {
         let text = text(&ring, content.to_string().as_bytes());

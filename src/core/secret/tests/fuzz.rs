@@ -26,7 +26,7 @@ fn fields(random: &mut Random) -> Map<String, Value> {
 }
 
 #[test]
-fn what_is_sealed_opens_where_it_belongs_and_nowhere_else() {
+fn a_sealed_value_opens_only_where_it_was_sealed() {
     each("sealed credentials", |random| {
         let ring = ring(&[1, 2]);
         let given = Value::Object(fields(random));

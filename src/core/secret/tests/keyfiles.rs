@@ -90,7 +90,7 @@ fn a_key_file_is_created_once_and_closed_to_others() {
 }
 
 #[test]
-fn many_that_create_at_once_end_with_one_key() {
+fn concurrent_creations_end_with_one_key() {
     for _ in 0..8 {
         let folder = Folder::new();
         let file = folder.file();
@@ -101,7 +101,7 @@ fn many_that_create_at_once_end_with_one_key() {
 }
 
 #[test]
-fn many_that_rotate_at_once_lose_no_key() {
+fn concurrent_rotations_lose_no_key() {
     let folder = Folder::new();
     let file = folder.file();
     let first = Keyring::create(&file).unwrap().current().id();
@@ -144,7 +144,7 @@ fn an_older_key_can_be_retired_and_the_current_one_cannot() {
 }
 
 #[test]
-fn a_file_is_changed_only_by_who_has_it_alone() {
+fn only_one_process_at_a_time_changes_the_key_file() {
     let folder = Folder::new();
     let file = folder.file();
     Keyring::create(&file).unwrap();
@@ -156,7 +156,7 @@ fn a_file_is_changed_only_by_who_has_it_alone() {
 }
 
 #[test]
-fn a_file_reads_as_people_write_it() {
+fn a_key_file_is_read_in_every_spelling_that_people_use() {
     let folder = Folder::new();
     let hex: String = "0123456789abcdef".repeat(4);
     let other = STANDARD.encode([7; 32]);
@@ -171,7 +171,7 @@ fn a_file_reads_as_people_write_it() {
 }
 
 #[test]
-fn a_key_s_id_says_nothing_of_the_key_and_never_changes() {
+fn the_id_of_a_key_reveals_nothing_and_never_changes() {
     // SHA-256 of "connector_service key id v1", a NUL and the key: rows name it, so it is a promise.
     assert_eq!(key(7).id().to_string(), "583b248a15e570e3");
     assert_eq!(key(7).id().to_string().parse(), Ok(key(7).id()));
@@ -187,7 +187,7 @@ fn a_key_s_id_says_nothing_of_the_key_and_never_changes() {
 }
 
 #[test]
-fn what_is_wrong_with_a_key_file_has_a_name() {
+fn every_fault_of_a_key_file_has_its_own_error() {
     let folder = Folder::new();
     let sound = format!("{}\n", "ab".repeat(32));
     for mode in [0o640, 0o620, 0o604, 0o602, 0o601, 0o666] {
@@ -225,7 +225,7 @@ fn what_is_wrong_with_a_key_file_has_a_name() {
 }
 
 #[test]
-fn what_is_no_file_of_ours_is_refused() {
+fn a_file_that_is_not_a_key_file_is_refused() {
     let folder = Folder::new();
     let target = folder.0.join("target");
     fs::write(&target, "ab".repeat(32)).unwrap();
@@ -297,7 +297,7 @@ proptest! {
 }
 
 #[test]
-fn a_key_file_that_is_there_goes_before_a_better_place_for_one() {
+fn an_existing_key_file_is_preferred_to_a_better_place() {
     use super::super::keyfile::choose;
     let (first, second) = (Folder::new(), Folder::new());
     let nowhere = first.0.join("missing").join("key");

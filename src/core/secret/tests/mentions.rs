@@ -33,7 +33,7 @@ fn a_statement_that_writes_connectors_may_hold_credentials_however_it_is_written
 }
 
 #[test]
-fn the_prepared_statement_that_is_executed_is_found_by_its_name() {
+fn an_executed_prepared_statement_is_found_by_its_name() {
     for (statement, expected) in [
         ("EXECUTE add('{\"a\": 1}')", vec!["add"]),
         ("begin; execute  Add ;", vec!["add"]),

@@ -45,7 +45,7 @@ fn hides(what: &str, value: &impl Debug, secret: &[u8]) {
 }
 
 #[test]
-fn what_holds_a_secret_does_not_print_it() {
+fn types_with_secrets_do_not_print_them() {
     let canary = CANARY.as_bytes();
     hides("Secret", &Secret::new(canary.to_vec()), canary);
     let credentials = Credentials::from(json!({"a": CANARY, "b": {CANARY: [CANARY]}}));
@@ -82,7 +82,7 @@ fn what_holds_a_secret_does_not_print_it() {
 }
 
 #[test]
-fn what_a_vendor_sent_is_not_printed() {
+fn a_vendors_response_is_not_printed() {
     let canary = CANARY.as_bytes();
     let record = Record {
         id: "orders/1".into(),
@@ -127,7 +127,7 @@ fn what_a_vendor_sent_is_not_printed() {
 }
 
 #[test]
-fn an_error_tells_no_value() {
+fn error_messages_contain_no_value() {
     let canary = CANARY.as_bytes();
     let (here, elsewhere) = (ring(&[1]), ring(&[2]));
     let sealed = seal(&here, json!({"a": CANARY}));
@@ -187,7 +187,7 @@ macro_rules! never {
 }
 
 #[test]
-fn what_holds_a_secret_cannot_be_turned_into_text() {
+fn types_with_secrets_cannot_be_serialised() {
     use crate::source::Definition;
     use serde::Serialize;
     never!(Display: Secret, Credentials, Key, Keyring, Definition, Request, Response);

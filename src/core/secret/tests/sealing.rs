@@ -39,7 +39,7 @@ fn envelope(sealed: &Value, field: &str) -> String {
 
 proptest! {
     #[test]
-    fn what_is_sealed_opens(plain in fields(json_value())) {
+    fn a_sealed_value_opens(plain in fields(json_value())) {
         let ring = ring(&[1]);
         let plain = Value::Object(plain);
         let sealed = seal(&ring, plain.clone());
@@ -124,7 +124,7 @@ fn sealing_twice_gives_different_ciphertext() {
 }
 
 #[test]
-fn what_is_sealed_opens_only_where_it_belongs() {
+fn a_sealed_value_opens_only_in_its_own_place() {
     let ring = ring(&[1, 2]);
     let sealed = seal(&ring, json!({"a": "secret a", "b": "secret b"}));
     let reversed = super::ring(&[2, 1]);
@@ -250,7 +250,7 @@ fn a_page_token_opens_only_for_its_stream_and_its_connector() {
 }
 
 #[test]
-fn a_row_whose_key_is_elsewhere_loads_but_does_not_open() {
+fn a_row_without_its_key_loads_but_does_not_open() {
     let (here, elsewhere) = (ring(&[1]), ring(&[2]));
     let sealed = seal(&elsewhere, json!({"a": 1}));
     let id = elsewhere.current().id();
@@ -339,7 +339,7 @@ fn resealing_moves_to_the_current_key_and_keeps_what_is_there() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_by_the_field_s_name() {
+fn an_invalid_field_is_refused_by_its_name() {
     let ring = ring(&[1]);
     let refused = |new: Value| seal_credentials(Some(&ring), &PLACE, &new, None).unwrap_err();
     for new in [json!(null), json!([]), json!("text"), json!(1)] {

@@ -60,7 +60,7 @@ fn left_behind<T>(act: impl FnOnce() -> T) -> (usize, T) {
 }
 
 #[test]
-fn the_watcher_sees() {
+fn the_test_itself_finds_leftover_secrets() {
     assert_eq!(left_behind(|| drop(PRIVATE.to_owned())).0, 1);
     let mut grows = PRIVATE.to_owned();
     assert_eq!(left_behind(|| grows.reserve(10_000)).0, 1);

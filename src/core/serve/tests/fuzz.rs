@@ -320,7 +320,7 @@ fn tokens(bytes: &[u8]) -> Vec<[u8; 32]> {
 }
 
 #[test]
-fn any_bytes_cost_their_connection_and_no_other() {
+fn any_bytes_only_close_their_own_connection() {
     let server = Answering::new();
     let mut given = HashSet::new();
     each("any HTTP", |random| {
@@ -374,7 +374,7 @@ fn any_bytes_cost_their_connection_and_no_other() {
 }
 
 #[test]
-fn any_route_is_known_or_refused() {
+fn any_path_has_a_route_or_is_refused() {
     each("routes", |random| {
         let made = request(random);
         let bytes = damaged(

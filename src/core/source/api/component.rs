@@ -34,7 +34,7 @@ pub fn resolve(manifest: &Value) -> Result<Value, Failure> {
     resolve_value(manifest, manifest, 0, &mut left)
 }
 
-/// What a manifest may still come to.
+/// How much more a manifest may grow while it is resolved.
 struct Left {
     values: usize,
     bytes: usize,
@@ -49,7 +49,7 @@ impl Left {
 }
 
 fn too_large() -> Failure {
-    wrong("the manifest is too large, or refers to itself")
+    wrong("the manifest is too large or refers to itself")
 }
 
 /// Refuses a path, or a key, of more steps than are followed.
@@ -113,14 +113,17 @@ fn resolve_value(
 
 fn refer<'a>(root: &'a Value, target: &str) -> Result<&'a Value, Failure> {
     let pointer = target.strip_prefix('#').unwrap_or(target);
-    root.pointer(pointer)
-        .ok_or_else(|| wrong(format!("\"{target}\" is not in the manifest")))
+    root.pointer(pointer).ok_or_else(|| {
+        wrong(format!(
+            "the manifest has no \"{target}\", which a \"$ref\" names"
+        ))
+    })
 }
 
 /// One object of the manifest, with its place and the parameters that reached it. Every key has to be taken or
 /// named as harmless, or [`Component::finish`] refuses it.
 pub struct Component {
-    /// What nobody has taken yet.
+    /// The keys that were not taken yet.
     fields: Map<String, Value>,
     parameters: Arc<Parameters>,
     settled: Settled,
@@ -162,7 +165,7 @@ impl Parameters {
     }
 }
 
-/// What a value takes, roughly.
+/// Roughly how much memory a value takes.
 fn bytes(value: &Value) -> usize {
     let inner = match value {
         Value::String(text) => text.len(),
@@ -223,7 +226,7 @@ impl Component {
         Component::new(value, parameters, settled, place, inferred)
     }
 
-    /// All that it says, to tell two components apart.
+    /// All keys and parameters, to compare two components.
     pub fn described(&self) -> Value {
         serde_json::json!([self.fields, self.parameters.fields])
     }
@@ -247,13 +250,12 @@ impl Component {
 
     /// The component is of a type that this version does not know.
     pub fn unsupported(&self) -> Failure {
-        let place = if self.place.is_empty() {
-            "the top"
-        } else {
-            &self.place
+        let place = match self.place.as_str() {
+            "" => "the top".to_owned(),
+            place => format!("\"{place}\""),
         };
         wrong(format!(
-            "manifest component \"{}\" at \"{place}\" is not supported",
+            "manifest component \"{}\" at {place} is not supported",
             self.kind
         ))
     }
@@ -296,7 +298,7 @@ impl Component {
         let items = match self.take(key) {
             None => return Ok(Vec::new()),
             Some(Value::Array(items)) => items,
-            Some(_) => return Err(wrong(format!("\"{place}\" is not a list"))),
+            Some(_) => return Err(wrong(format!("\"{place}\" of the manifest is not a list"))),
         };
         let child = |(i, item)| self.inner(item, format!("{place}[{i}]"), inferred);
         items.into_iter().enumerate().map(child).collect()
@@ -340,9 +342,11 @@ impl Component {
     pub fn plain(&self, template: &Template, place: &str) -> Result<Option<String>, Failure> {
         let text = template.text(&self.settled.all)?;
         let plain = template.text(&self.settled.plain).ok();
-        plain
-            .filter(|plain| *plain == text)
-            .ok_or_else(|| wrong(format!("\"{place}\" may not depend on credentials")))
+        plain.filter(|plain| *plain == text).ok_or_else(|| {
+            wrong(format!(
+                "\"{place}\" of the manifest may not depend on credentials"
+            ))
+        })
     }
 
     /// What a value of this component says once config is known.
@@ -351,7 +355,9 @@ impl Component {
         if template.is_settled() {
             self.plain(&template, place)
         } else {
-            Err(wrong(format!("\"{place}\" may only depend on config")))
+            Err(wrong(format!(
+                "\"{place}\" of the manifest may only depend on config"
+            )))
         }
     }
 
@@ -360,7 +366,7 @@ impl Component {
             .map_or(Ok(None), |value| self.settle(&value, &self.place(key)))
     }
 
-    /// One of some words. No template: a word that is refused stands in the message.
+    /// One of the given words. It may not be a template, because a message shows a refused word.
     pub fn word<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Result<Option<T>, Failure> {
         let place = self.place(key);
         let Some(value) = self.take(key) else {
@@ -368,9 +374,16 @@ impl Component {
         };
         let word = value.as_str().unwrap_or_default();
         let found = words.iter().find(|(known, _)| *known == word);
-        found
-            .map(|(_, meaning)| Some(*meaning))
-            .ok_or_else(|| wrong(format!("\"{place}\" of the manifest cannot be \"{word}\"")))
+        found.map(|(_, meaning)| Some(*meaning)).ok_or_else(|| {
+            let known: Vec<String> = words
+                .iter()
+                .map(|(known, _)| format!("\"{known}\""))
+                .collect();
+            let known = known.join(", ");
+            wrong(format!(
+                "\"{place}\" of the manifest cannot be \"{word}\"; known values: {known}"
+            ))
+        })
     }
 
     /// A whole number, or the text of one.
@@ -379,7 +392,9 @@ impl Component {
         let number = |text: String| text.trim().parse().ok();
         self.text(key)?
             .map(|text| {
-                number(text).ok_or_else(|| wrong(format!("\"{place}\" is not a whole number")))
+                number(text).ok_or_else(|| {
+                    wrong(format!("\"{place}\" of the manifest is not a whole number"))
+                })
             })
             .transpose()
     }
@@ -389,7 +404,7 @@ impl Component {
             None => Ok(false),
             Some(Value::Bool(flag)) => Ok(flag),
             Some(_) => Err(wrong(format!(
-                "\"{}\" is neither true nor false",
+                "\"{}\" of the manifest has to be true or false",
                 self.place(key)
             ))),
         }
@@ -401,16 +416,24 @@ impl Component {
         let left = self.fields.iter().find(|(_, value)| !is_nothing(value));
         match left {
             None => Ok(()),
-            Some((key, _)) => Err(wrong(format!(
-                "manifest key \"{}\" of {} is not supported",
-                self.place(key),
-                self.kind
-            ))),
+            Some((key, _)) => {
+                let belongs = match (self.kind.as_str(), key.as_str()) {
+                    ("DefaultPaginator", "page_size" | "start_from_page") => {
+                        format!("; it belongs in \"{}\"", self.place("pagination_strategy"))
+                    }
+                    _ => String::new(),
+                };
+                Err(wrong(format!(
+                    "manifest key \"{}\" of {} is not supported{belongs}",
+                    self.place(key),
+                    self.kind
+                )))
+            }
         }
     }
 }
 
-/// A value that asks for nothing.
+/// Whether a value has no effect.
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,

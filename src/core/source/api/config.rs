@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_that_is_named_often_is_held_once() {
+    fn a_credential_that_is_named_often_is_copied_once() {
         let credentials = json!({"key": "k".repeat(1000)});
         let seen = Config::new(Map::new(), credentials.into()).seen(None);
         let [one, two] = [(); 2].map(|()| seen.get_attr("key").unwrap());
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn config_as_a_whole_is_no_text() {
+    fn config_as_a_whole_does_not_become_text() {
         let credentials = json!({"key": "sk_test_not_a_real_key"});
         let config = Config::new(Map::new(), credentials.into());
         let (seen, settled) = (config.seen(None), config.settled());

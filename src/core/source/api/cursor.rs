@@ -78,7 +78,7 @@ impl DatetimeCursor {
             None => LOOKBACK,
             Some(text) => Span::new(&text).ok_or_else(|| {
                 let place = cursor.place("lookback_window");
-                wrong(format!("\"{place}\" is not a duration such as \"P1D\""))
+                wrong(format!("\"{place}\" has to be a duration, such as \"P1D\""))
             })?,
         };
         let start_option = cursor
@@ -176,7 +176,7 @@ impl DatetimeCursor {
         // Values that are absent or null move nothing either, but a page may well hold none.
         if !found.cursors.is_empty() && !any_parsed {
             let message = format!(
-                "no record has a date that reads as datetime_format in \"{}\"",
+                "no record has a date in \"{}\" that matches datetime_format",
                 self.field
             );
             return Err(Failure::new(Code::UnexpectedShape, message));
@@ -227,7 +227,7 @@ impl Moment {
                 .ok_or_else(|| {
                     Failure::new(
                         Code::InvalidConfig,
-                        "a start or end date of config or manifest does not read as a date",
+                        "a start or end date in config or manifest is not a date",
                     )
                 })
         };

@@ -1,4 +1,4 @@
-//! What a manifest may say: one function for each component.
+//! Reads a manifest: one function for each component.
 
 use serde_json::Value;
 
@@ -52,14 +52,14 @@ pub fn read(manifest: &Value, settled: Settled) -> Result<Vec<StreamSpec>, Failu
         && logins.any(|login| login.described != first.described)
     {
         return Err(wrong(
-            "the manifest has two OAuthAuthenticators that differ; a connector logs in once",
+            "the manifest has two different OAuthAuthenticators; a connector logs in once",
         ));
     }
     let mut names: Vec<&str> = specs.iter().map(|spec| spec.stream.name.as_str()).collect();
     names.sort_unstable();
     match names.windows(2).find(|pair| pair.first() == pair.last()) {
         Some(pair) => Err(wrong(format!(
-            "two streams of the manifest are named \"{}\"",
+            "the manifest has two streams named \"{}\"",
             pair.concat()
         ))),
         None => Ok(specs),

@@ -48,20 +48,20 @@ impl Source for Api {
             streams: vec![],
             credentials: &[Field {
                 name: "(any)",
-                meaning: "what the manifest's templates see as config['...']",
+                meaning: "any other key: manifest templates read it as config['...']",
             }],
             config: &[
                 Field {
                     name: "manifest",
-                    meaning: "the declarative manifest, as JSON",
+                    meaning: "declarative manifest, as JSON",
                 },
                 Field {
                     name: "start_date",
-                    meaning: "where a first sync begins, ISO 8601; 30 days ago where it is left out",
+                    meaning: "how far back the first sync reads, ISO 8601; default: 30 days",
                 },
                 Field {
                     name: "(any)",
-                    meaning: "what the manifest's templates see as config['...']",
+                    meaning: "any other key: manifest templates read it as config['...']",
                 },
             ],
             frequency: "hourly",
@@ -252,7 +252,7 @@ impl ApiReader {
 
     fn need_oauth(&self) -> Result<&OAuth, Failure> {
         self.oauth()
-            .ok_or_else(|| Failure::new(Code::Internal, "no login"))
+            .ok_or_else(|| Failure::new(Code::Internal, "the manifest has no login"))
     }
 
     fn spec(&self, stream: &Stream) -> Result<&StreamSpec, Failure> {
@@ -280,13 +280,13 @@ impl ApiReader {
 /// and an object that names an error, and has nothing that identifies it, is not a record.
 fn check_whole_body(body: &[u8], found: &Found, spec: &StreamSpec) -> Result<(), Failure> {
     let wrong = |what: &str| {
-        let message = format!("the body is {what}");
+        let message = format!("the response is {what}");
         Err(Failure::new(Code::UnexpectedShape, message))
     };
     match body.trim_ascii_start().first() {
         Some(b'{') => {}
         Some(b'[' | b'n') => return Ok(()),
-        _ => return wrong("neither an object nor a list"),
+        _ => return wrong("not an object or a list"),
     }
     let prefix = format!("{}/#", spec.stream.name);
     let is_unidentified = |record: &Record| record.id.starts_with(&prefix);
@@ -300,7 +300,7 @@ fn check_whole_body(body: &[u8], found: &Found, spec: &StreamSpec) -> Result<(),
             .is_some_and(|value| Template::from(Serde(value)).is_true())
     });
     if names_error {
-        return wrong("an error, not a record");
+        return wrong("an error instead of a record");
     }
     Ok(())
 }

@@ -24,7 +24,7 @@ pub struct OAuth {
     rotated: String,
     /// Where the manifest keeps the refresh token.
     kept: Option<Vec<String>>,
-    /// What the manifest says, to tell one login from another.
+    /// The login's part of the manifest, to compare two logins.
     pub described: Value,
 }
 
@@ -212,7 +212,7 @@ impl OAuth {
         match (paths.next(), paths.next()) {
             (Some(path), None) => Ok(path),
             _ => Err(wrong(
-                "the vendor replaced the refresh token, and it is not in one place of credentials; name its place in refresh_token_updater.refresh_token_config_path",
+                "the vendor replaced the refresh token, but credentials do not have the old one in exactly one place; name its place in refresh_token_updater.refresh_token_config_path",
             )),
         }
     }

@@ -101,7 +101,7 @@ impl Paging {
                 None => {
                     return Err(Failure::new(
                         Code::UnexpectedShape,
-                        "the next page's address is not text",
+                        "the address of the next page is not text",
                     ));
                 }
             },
@@ -110,8 +110,8 @@ impl Paging {
         Ok(())
     }
 
-    /// What to ask for next. `records` is the first key of the way to the records; `context` adds names to what
-    /// templates see.
+    /// Says how to request the next page. `records` is the first key of the way to the records; `context` adds names to
+    /// what templates see.
     pub fn next(
         &self,
         at: &Position,
@@ -183,7 +183,7 @@ impl Paging {
                 }
                 let token = serde_json::to_value(value.value(&context)?);
                 token.map(Some).map_err(|_| {
-                    let message = "the next page's token is not a value of JSON";
+                    let message = "the token of the next page is not a JSON value";
                     Failure::new(Code::UnexpectedShape, message)
                 })
             }
@@ -243,7 +243,10 @@ impl Strategy {
 fn size(component: &mut Component) -> Result<Option<u64>, Failure> {
     match component.number("page_size")? {
         // Every page would be a full one.
-        Some(0) => Err(wrong(format!("\"{}\" is 0", component.place("page_size")))),
+        Some(0) => Err(wrong(format!(
+            "\"{}\" may not be 0",
+            component.place("page_size")
+        ))),
         size => Ok(size),
     }
 }
@@ -254,7 +257,7 @@ fn parse(body: &[u8]) -> Result<Context, Failure> {
         .map_err(|_| {
             Failure::new(
                 Code::InvalidJson,
-                "the body cannot be read for its next page",
+                "the response cannot be searched for its next page",
             )
         })
 }

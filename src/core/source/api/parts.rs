@@ -49,7 +49,7 @@ impl Inject {
             (Inject::BodyJson(_), None) if !path.is_empty() => Ok(Inject::BodyJson(path)),
             // Which of the two is meant cannot be told.
             (Inject::BodyJson(_), Some(_)) if !path.is_empty() => Err(wrong(format!(
-                "\"{place}\" and field_name exclude each other"
+                "the manifest may have \"{place}\" or field_name, not both"
             ))),
             (inject, Some(_)) => Ok(inject),
             (_, None) => Err(missing),
@@ -71,7 +71,7 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Puts a value in; one of the same name that the requester set is replaced.
+    /// Adds a value; it replaces one of the same name that the requester set.
     pub fn add(&mut self, inject: &Inject, value: Value) {
         let text = value
             .as_str()
@@ -120,7 +120,7 @@ impl Parts {
         let url = from.join(target).map_err(|_| {
             Failure::new(
                 Code::UnexpectedShape,
-                "the next page's address is not a URL",
+                "the address of the next page is not a URL",
             )
         })?;
         if url.origin() != self.url.origin()
@@ -129,7 +129,7 @@ impl Parts {
         {
             return Err(Failure::new(
                 Code::ForeignNextPage,
-                "the next page's address lies on another host",
+                "the address of the next page is on another host",
             ));
         }
         // What the address says itself is not said twice.
@@ -144,7 +144,9 @@ impl Parts {
 
     pub fn build(self) -> Result<Request, Failure> {
         if self.json.is_some() && (self.text.is_some() || !self.form.is_empty()) {
-            return Err(wrong("the manifest asks for a body of JSON and of a form"));
+            return Err(wrong(
+                "the manifest asks for a JSON body and a form body in one request",
+            ));
         }
         let mut url = self.url;
         if !self.parameters.is_empty() {
@@ -187,15 +189,15 @@ pub fn join(base: &str, path: &str) -> Result<Url, Failure> {
         "" => base.to_owned(),
         path => format!("{}/{path}", base.trim_end_matches('/')),
     };
-    let url = Url::parse(&text).map_err(|_| wrong("url_base and path do not make a URL"))?;
+    let url = Url::parse(&text).map_err(|_| wrong("url_base and path together are not a URL"))?;
     // A host that starts with a dot is what a template without its value leaves.
     let host = url.host_str().filter(|host| !host.starts_with('.'));
     if !matches!(url.scheme(), "http" | "https") || host.is_none() {
-        return Err(wrong("url_base is not an http or https URL with a host"));
+        return Err(wrong("url_base has to be an http or https URL with a host"));
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(wrong(
-            "url_base holds a user name; credentials belong in credentials",
+            "url_base contains a user name or password; move it to credentials",
         ));
     }
     Ok(url)
@@ -203,10 +205,17 @@ pub fn join(base: &str, path: &str) -> Result<Url, Failure> {
 
 pub fn credential(template: &Template, context: &Context) -> Result<String, Failure> {
     template.text(context)?.ok_or_else(|| {
-        Failure::new(
-            Code::InvalidConfig,
-            "a credential that the manifest asks for is not in credentials or config",
-        )
+        let keys = template.missing_keys(context);
+        let what = match keys.as_slice() {
+            [] => "has no value".to_owned(),
+            keys => {
+                let names: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
+                let names = names.join(", ");
+                format!("asks for {names}, which credentials and config do not have")
+            }
+        };
+        let message = format!("\"{}\" of the manifest {what}", template.place());
+        Failure::new(Code::InvalidConfig, message)
     })
 }
 

@@ -1,4 +1,4 @@
-//! `HttpRequester`: what the manifest says of every request of a stream, and who asks.
+//! `HttpRequester`: the parts that every request of a stream has, and its authenticator.
 
 use base64::Engine;
 use minijinja::value::Value as Context;
@@ -96,7 +96,7 @@ impl Requester {
             (None, None) => Body::None,
             (Some(_), Some(_)) => {
                 return Err(wrong(format!(
-                    "\"{json}\" and request_body_data exclude each other"
+                    "the manifest may have \"{json}\" or request_body_data, not both"
                 )));
             }
         };
@@ -113,7 +113,7 @@ impl Requester {
         })
     }
 
-    /// How a token is asked for that opens the stream.
+    /// The login that gets the token of the stream.
     pub fn login(&self) -> Option<&OAuth> {
         match &self.authenticator {
             Authenticator::OAuth(oauth) => Some(oauth),

@@ -25,7 +25,7 @@ pub(super) mod keys {
 pub use self::reader::BATCH;
 pub(super) use self::reader::reader;
 pub use self::server::{Make, Server, Tls};
-pub use self::statement::{Asks, Bound, Query};
+pub use self::statement::{Bound, Query, Returns};
 pub(super) use self::table::{From, Table};
 use super::settings::Settings;
 use super::{About, Definition, Field, Reader, Source};

@@ -1,9 +1,9 @@
-//! Where a pass over a table stands.
+//! The position of a pass over a table.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
-/// What the values of a cursor column are.
+/// The type of a cursor column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// A time with a zone.
@@ -48,7 +48,7 @@ impl Kind {
     }
 }
 
-/// How a pass goes on.
+/// How a pass continues.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Next {
     /// The kind of the cursor column; `None`: the stream has none.
@@ -64,7 +64,7 @@ pub struct Next {
     /// Whether an earlier pass has read the stream, so that something may be gone since.
     #[serde(default)]
     pub again: bool,
-    /// Whether what is gone is asked for.
+    /// Whether the next batch asks for deleted rows.
     #[serde(default)]
     pub gone: bool,
     /// Whether every key is being read.

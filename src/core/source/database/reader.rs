@@ -1,4 +1,4 @@
-//! What is asked of a database, batch after batch, and what came.
+//! Asks a database for batch after batch, and reads the answers.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
@@ -48,7 +48,7 @@ struct DatabaseReader {
     limits: RecordLimits,
 }
 
-/// Most keys that are looked at for being gone. More: a larger transaction.
+/// Most deletions that one sync reads. More: a larger transaction.
 const MOST_GONE: usize = 50_000;
 
 /// Columns that a message names, and letters of each: a server may have any number, of any length.
@@ -56,7 +56,7 @@ const MOST_NAMED: usize = 30;
 
 const LONGEST_NAME: usize = 64;
 
-/// What the engine brings of a batch.
+/// The body that the engine makes of a batch.
 #[derive(Deserialize)]
 struct Answer {
     /// Name and type of each column; with the description alone.
@@ -129,17 +129,17 @@ impl DatabaseReader {
                     there.push("more".to_owned());
                 }
                 let there = there.join(", ");
-                let message = format!("there is no column \"{column}\"; there are {there}");
+                let message =
+                    format!("the column \"{column}\" does not exist; the columns are {there}");
                 Failure::new(Code::NotFound, message)
             })
         };
         let keys: Result<Vec<Kind>, Failure> = table.key.iter().map(|key| kind_of(key)).collect();
         let kind = table.cursor.as_deref().map(kind_of).transpose()?;
         if at.start.span.is_some() && !kind.is_some_and(Kind::is_time) {
-            let why =
-                "is left out of a backfill: its cursor is no time; see connector_service_refresh()";
+            let why = "left out of the backfill, because its cursor is not a time; connector_service_refresh() reads it all again";
             return Ok(Page {
-                warning: Some(format!("stream \"{}\" {why}", at.stream.name)),
+                warning: Some(format!("stream \"{}\": {why}", at.stream.name)),
                 ..Page::default()
             });
         }
@@ -215,9 +215,9 @@ impl Reader for DatabaseReader {
         if !is_missing {
             None
         } else if next.gone {
-            Some("what is deleted goes unseen: this user may not read where that is written".into())
+            Some("deletions are not found: this user may not read the table that lists them".into())
         } else {
-            let why = "is left out: it is not there, or this user may not read it";
+            let why = "left out, because its table does not exist or this user may not read it";
             (table.optional && at.next.is_none()).then(|| why.to_owned())
         }
     }
@@ -247,13 +247,12 @@ impl Reader for DatabaseReader {
         let found = json::records(&got.body, &spec)?;
         let came = found.records.len() + found.rejected.len();
         if came != answer.came {
-            return Err(strange(
-                "the batch has another number of rows than was said",
-            ));
+            return Err(strange("the batch does not have as many rows as it claims"));
         }
         if next.gone {
             let known = found.records.into_iter().map(|record| record.id);
-            let warning = "more was deleted than is looked at; the rest still counts";
+            let warning =
+                "there are more deletions than one sync reads; the other deleted rows still count";
             return Ok(Page {
                 deleted: known.collect(),
                 high: at.high.cloned(),
@@ -271,7 +270,7 @@ impl Reader for DatabaseReader {
             Some(Some(values)) => Some(values),
             Some(None) => {
                 return Err(strange(
-                    "a key column is NULL: a row without a key is not known again",
+                    "a key column is NULL; a row without a key cannot be recognised when it changes",
                 ));
             }
         };

@@ -1,4 +1,4 @@
-//! Where a database is, and who asks.
+//! The address of a database, and the login.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::source::settings::wrong;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Make {
     Postgres,
-    /// MariaDB is one of them, too.
+    /// MySQL or MariaDB.
     MySql,
 }
 
@@ -59,7 +59,7 @@ impl Server {
             Tls::Verify { .. } => "https",
             Tls::Off => "http",
         };
-        let no_host = || wrong("\"host\" is neither a name nor an address");
+        let no_host = || wrong("\"host\" is not a name or an address");
         // A path, a user or another port in it would be somewhere else than it reads.
         if host.contains(['/', '@', '?', '#', '\\']) {
             return Err(no_host());

@@ -1,4 +1,4 @@
-//! What a connector's row says of a database.
+//! Reads the settings for a database in a connector's row.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -15,46 +15,46 @@ use crate::source::settings::{START_DATE, Settings, missing, wrong};
 /// Keys that every kind of database has.
 pub const HOST: Field = Field {
     name: "host",
-    meaning: "name or address of the server; may stand in credentials",
+    meaning: "name or address of the server; may be in credentials instead",
 };
 pub const PORT: Field = Field {
     name: "port",
-    meaning: "where it is not the usual one",
+    meaning: "port; default: the usual one",
 };
 pub const DATABASE: Field = Field {
     name: "database",
-    meaning: "name of the database; may stand in credentials",
+    meaning: "name of the database; may be in credentials instead",
 };
 pub const USERNAME: Field = Field {
     name: "username",
-    meaning: "a user who may read what the streams name, and nothing else",
+    meaning: "user who may only read the tables that the streams name",
 };
 pub const PASSWORD: Field = Field {
     name: "password",
-    meaning: "of the user",
+    meaning: "password of the user",
 };
 pub const TLS: Field = Field {
     name: "tls",
-    meaning: "\"verify\" where it is left out; \"off\" for a host that an administrator has listed",
+    meaning: "\"verify\" (default), or \"off\" for a host that an administrator has allowed",
 };
 pub const CA: Field = Field {
     name: "ca",
-    meaning: "certificates in PEM that the server's must come from, instead of the system's",
+    meaning: "CA certificates in PEM to trust, instead of the system's",
 };
 pub const BATCH: Field = Field {
     name: "batch",
-    meaning: "most rows of one statement; 5000 where it is left out",
+    meaning: "most rows of one statement; default: 5000",
 };
 pub const STATEMENT_TIMEOUT: Field = Field {
     name: "statement_timeout",
-    meaning: "seconds; 60 where it is left out",
+    meaning: "seconds that a statement may take; default: 60",
 };
 
 pub const CREDENTIALS: &[Field] = &[USERNAME, PASSWORD];
 
 pub const STREAMS: Field = Field {
     name: "streams",
-    meaning: "list of {\"name\": ..., \"table\": ... or \"query\": ..., \"key\": [...], \"cursor\": ...}: key columns identify a row, the cursor column tells of changes (without one the stream is read whole, and what is gone is found); \"columns\": [...] reads fewer, \"lookback\" is in seconds, or in numbers where the cursor is one; \"deletes\": true reads every key of a stream with a cursor as well, to find what is gone",
+    meaning: "list of {\"name\": ..., \"table\": ... or \"query\": ..., \"key\": [...], \"cursor\": ...}: \"key\" identifies a row; \"cursor\" is the column that grows with each change (without it, every sync reads the whole table and finds deleted rows); \"columns\": [...] reads fewer columns; \"lookback\" is in seconds, or a number for a number cursor; \"deletes\": true also finds deleted rows of a stream with a cursor",
 };
 
 pub const CONFIG: &[Field] = &[
@@ -74,7 +74,7 @@ pub const CONFIG: &[Field] = &[
 pub const MYSQL_CONFIG: &[Field] = &[
     Field {
         name: "time_zone",
-        meaning: "zone of DATETIME columns, as IANA names it: their values are stored with their offset; where it is left out, without one",
+        meaning: "time zone of DATETIME columns, by its IANA name: values are stored with their offset; default: without an offset",
     },
     STREAMS,
     HOST,
@@ -95,19 +95,22 @@ const KEYS: [&str; 8] = [
 pub fn tables(settings: &Settings) -> Result<Vec<Table>, Failure> {
     let wrong_list = || {
         wrong(
-            "config's \"streams\" is not a list of objects with \"name\", \"table\" or \"query\", and \"key\"",
+            "config's \"streams\" has to be a list of objects with \"name\", \"table\" or \"query\", and \"key\"",
         )
     };
     let Some(value) = settings.value("streams") else {
         return Err(wrong(
-            "config has no \"streams\": name the tables or queries to read",
+            "config has no \"streams\"; name the tables or queries to read",
         ));
     };
     let mut tables: Vec<Table> = Vec::new();
     for item in value.as_array().ok_or_else(wrong_list)? {
         let table = table(item.as_object().ok_or_else(wrong_list)?)?;
         if tables.iter().any(|other| other.name == table.name) {
-            let message = format!("config's \"streams\" has two named \"{}\"", table.name);
+            let message = format!(
+                "config's \"streams\" has two streams named \"{}\"",
+                table.name
+            );
             return Err(wrong(message));
         }
         tables.push(table);
@@ -121,14 +124,15 @@ pub fn tables(settings: &Settings) -> Result<Vec<Table>, Failure> {
 fn table(item: &Map<String, Value>) -> Result<Table, Failure> {
     if let Some(key) = item.keys().find(|key| !KEYS.contains(&key.as_str())) {
         let known = KEYS.join(", ");
-        let message = format!("config's \"streams\" has the key \"{key}\"; known are {known}");
+        let message =
+            format!("a stream in config has the unknown key \"{key}\"; known keys: {known}");
         return Err(wrong(message));
     }
     let text = |key: &str| match item.get(key).filter(|value| !value.is_null()) {
         None => Ok(None),
         Some(Value::String(text)) if !text.trim().is_empty() => Ok(Some(text.trim().to_owned())),
         Some(_) => Err(wrong(format!(
-            "\"{key}\" of a stream in config is not a text"
+            "\"{key}\" of a stream in config is not text"
         ))),
     };
     let list = |key: &str| match item.get(key).filter(|value| !value.is_null()) {
@@ -140,11 +144,11 @@ fn table(item: &Map<String, Value>) -> Result<Table, Failure> {
             .collect::<Option<Vec<String>>>()
             .ok_or_else(|| {
                 wrong(format!(
-                    "\"{key}\" of a stream in config is not a list of columns"
+                    "\"{key}\" of a stream in config has to be a list of columns"
                 ))
             }),
         Some(_) => Err(wrong(format!(
-            "\"{key}\" of a stream in config is not a list of columns"
+            "\"{key}\" of a stream in config has to be a list of columns"
         ))),
     };
     let from = match (text("table")?, text("query")?) {
@@ -156,7 +160,7 @@ fn table(item: &Map<String, Value>) -> Result<Table, Failure> {
         ),
         _ => {
             return Err(wrong(
-                "a stream in config needs \"table\" or \"query\", and not both",
+                "a stream in config needs either \"table\" or \"query\"",
             ));
         }
     };
@@ -171,13 +175,14 @@ fn table(item: &Map<String, Value>) -> Result<Table, Failure> {
     };
     if name.contains('/') || name.len() > 100 {
         return Err(wrong(
-            "the \"name\" of a stream in config is too long, or has a slash in it",
+            "the \"name\" of a stream in config is too long or contains a \"/\"",
         ));
     }
     let key = list("key")?;
     if key.is_empty() {
-        let message =
-            format!("stream \"{name}\" in config has no \"key\": which columns identify a row?");
+        let message = format!(
+            "stream \"{name}\" in config has no \"key\"; name the columns that identify a row"
+        );
         return Err(wrong(message));
     }
     let cursor = text("cursor")?;
@@ -197,7 +202,7 @@ fn table(item: &Map<String, Value>) -> Result<Table, Failure> {
                 .as_f64()
                 .filter(|number| (0.0..=1e12).contains(number));
             Some(number.ok_or_else(|| {
-                wrong("\"lookback\" of a stream in config is not a number from 0")
+                wrong("\"lookback\" of a stream in config has to be a number from 0")
             })?)
         }
     };
@@ -212,7 +217,7 @@ fn table(item: &Map<String, Value>) -> Result<Table, Failure> {
             None | Some(Value::Null) => false,
             Some(Value::Bool(deletes)) => *deletes,
             Some(_) => {
-                let message = "\"deletes\" of a stream in config is neither true nor false";
+                let message = "\"deletes\" of a stream in config has to be true or false";
                 return Err(wrong(message));
             }
         },
@@ -228,7 +233,7 @@ pub fn server(settings: &Settings, make: Make) -> Result<Server, Failure> {
             ca: settings.text("ca")?.map(str::to_owned),
         },
         Some("off") => Tls::Off,
-        Some(_) => return Err(wrong("config's \"tls\" is neither \"verify\" nor \"off\"")),
+        Some(_) => return Err(wrong("config's \"tls\" has to be \"verify\" or \"off\"")),
     };
     let port = settings.number("port", 1.0, 65_535.0)?;
     let seconds = settings
@@ -243,7 +248,9 @@ pub fn server(settings: &Settings, make: Make) -> Result<Server, Failure> {
         found.ok_or_else(|| missing(names.first().copied().unwrap_or_default()))
     };
     let zone = settings.text("time_zone")?.map(|name| {
-        let unknown = |_| wrong("config's \"time_zone\" is no zone's name, like Europe/Berlin");
+        let unknown = |_| {
+            wrong("config's \"time_zone\" has to be the name of a time zone, such as Europe/Berlin")
+        };
         Tz::from_str(name).map_err(unknown)
     });
     let server = Server::new(

@@ -1,4 +1,4 @@
-//! Statements: what is asked of a database.
+//! The statements that read a database.
 
 use std::fmt;
 
@@ -11,14 +11,14 @@ pub struct Query {
     pub server: Server,
     pub text: String,
     pub values: Vec<Bound>,
-    pub asks: Asks,
+    pub returns: Returns,
     /// Columns of the last row whose values say where the next batch begins; empty where the statement gives them itself.
     pub position: Vec<String>,
     /// Columns whose text is JSON.
     pub nested: Vec<String>,
 }
 
-/// A value in its place.
+/// A value of a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bound {
     Text(String),
@@ -26,8 +26,9 @@ pub enum Bound {
     Number(String),
 }
 
+/// What a statement is run for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asks {
+pub enum Returns {
     /// Which columns there are.
     Columns,
     /// Rows, at most so many: each as its JSON, its cursor and its keys.
@@ -37,7 +38,7 @@ pub enum Asks {
 /// A query may hold a customer's name.
 impl fmt::Debug for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Query({}, {:?})", self.server.host, self.asks)
+        write!(f, "Query({}, {:?})", self.server.host, self.returns)
     }
 }
 
@@ -61,7 +62,7 @@ impl Make {
         }
     }
 
-    /// What stands behind FROM; its rows are `s`.
+    /// The FROM item of a table; its rows are called `s`.
     fn rows(self, table: &Table) -> String {
         let from = match &table.from {
             From::Table(parts) => {
@@ -118,7 +119,7 @@ impl Query {
             server: server.clone(),
             text: format!("SELECT * FROM {}", server.make.rows(table)),
             values: Vec::new(),
-            asks: Asks::Columns,
+            returns: Returns::Columns,
             position: Vec::new(),
             nested: Vec::new(),
         }
@@ -130,7 +131,7 @@ impl Query {
             server: server.clone(),
             text: format!("{text} LIMIT {}", most + 1),
             values: vec![Bound::Text(from)],
-            asks: Asks::Rows(most),
+            returns: Returns::Rows(most),
             position: Vec::new(),
             nested: Vec::new(),
         }
@@ -203,7 +204,7 @@ impl Query {
                 next.rows + 1
             ),
             values,
-            asks: Asks::Rows(next.rows),
+            returns: Returns::Rows(next.rows),
             position,
             nested: table.nested.clone(),
         }

@@ -1,8 +1,8 @@
-//! A stream of a database: a table or a query, and what tells its rows and their changes.
+//! A stream of a database: a table or a query, with its key and its cursor.
 
 use crate::source::Stream;
 
-/// One stream: what is read, and what tells its rows and their changes.
+/// One stream of a database.
 pub struct Table {
     pub name: String,
     pub from: From,

@@ -60,7 +60,7 @@ fn query(reader: &dyn Reader, next: Option<&Value>, high: Option<&Value>) -> (St
 }
 
 #[test]
-fn batches_go_on_after_the_last_row_and_begin_where_the_cursor_s_kind_says() {
+fn batches_continue_after_the_last_row_and_begin_by_the_type_of_the_cursor() {
     let streams = json!([{"table": "public.Odd \"orders\"", "name": "orders", "key": ["shop", "id"], "cursor": "at"}]);
     let reader = open(json!({"streams": streams, "batch": 10})).unwrap();
     let from = r#"FROM "public"."Odd ""orders""" AS s"#;
@@ -155,18 +155,21 @@ fn fewer_columns_and_queries_are_read_through_a_select_of_their_own() {
 }
 
 #[test]
-fn what_is_wrong_in_a_stream_is_refused_by_name() {
+fn an_error_in_a_stream_is_refused_by_name() {
     for (config, says) in [
         (json!({}), "has no \"streams\""),
         (json!({"streams": []}), "is empty"),
-        (json!({"streams": ["orders"]}), "not a list of objects"),
+        (
+            json!({"streams": ["orders"]}),
+            "has to be a list of objects",
+        ),
         (
             json!({"streams": [{"table": "t"}]}),
-            "which columns identify a row?",
+            "name the columns that identify a row",
         ),
         (
             json!({"streams": [{"table": "t", "query": "SELECT 1", "key": "id"}]}),
-            "and not both",
+            "needs either \"table\" or \"query\"",
         ),
         (
             json!({"streams": [{"query": "SELECT 1", "key": "id"}]}),
@@ -178,7 +181,7 @@ fn what_is_wrong_in_a_stream_is_refused_by_name() {
         ),
         (
             json!({"streams": [{"table": "t", "key": "id"}, {"table": "t", "key": "id"}]}),
-            "two named",
+            "two streams named",
         ),
         (
             json!({"streams": [{"table": "t", "key": [1]}]}),
@@ -226,7 +229,7 @@ fn what_is_wrong_in_a_stream_is_refused_by_name() {
 }
 
 #[test]
-fn a_batch_that_is_cut_or_miscounted_is_no_batch() {
+fn a_truncated_or_miscounted_batch_is_refused() {
     let reader = open(json!({"streams": [{"table": "t", "key": "id", "cursor": "at"}]})).unwrap();
     let stream = &reader.streams()[0];
     let next =

@@ -15,57 +15,57 @@ use crate::record::Page;
 pub struct Csv;
 pub struct Excel;
 
-/// What both have.
+/// The settings that both types have.
 macro_rules! config {
     ($($own:expr),*) => {
         &[
             Field {
                 name: "stream",
-                meaning: "what the records are called; \"rows\" where it is left out",
+                meaning: "stream name of the records; default: \"rows\"",
             },
             Field {
                 name: "key",
-                meaning: "headings of the columns that identify a row, a list; where it is left out, its content does",
+                meaning: "list of the headings of the columns that identify a row; default: the whole row",
             },
             Field {
                 name: "columns",
-                meaning: "what columns hold: {\"<heading>\": \"text\", \"number\", \"date\", \"timestamp\" or \"boolean\", or an object with \"type\", and \"decimal\", \"thousands\" or \"format\"}; a column that is not named is stored as it is",
+                meaning: "types of columns: {\"<heading>\": \"text\", \"number\", \"date\", \"timestamp\" or \"boolean\", or an object with \"type\", and \"decimal\", \"thousands\" or \"format\"}; other columns are stored as they are",
             },
             Field {
                 name: "decimal",
-                meaning: "decimal mark of number columns; \".\" where it is left out",
+                meaning: "decimal separator of number columns; default: \".\"",
             },
             Field {
                 name: "thousands",
-                meaning: "mark between thousands in number columns; none where it is left out",
+                meaning: "thousands separator of number columns; default: none",
             },
             Field {
                 name: "date_format",
-                meaning: "how date columns are written, such as DD.MM.YYYY; YYYY-MM-DD where it is left out",
+                meaning: "format of date columns, such as DD.MM.YYYY; default: YYYY-MM-DD",
             },
             Field {
                 name: "timestamp_format",
-                meaning: "how timestamp columns are written; YYYY-MM-DD HH24:MI:SS where it is left out",
+                meaning: "format of timestamp columns; default: YYYY-MM-DD HH24:MI:SS",
             },
             Field {
                 name: "null_values",
-                meaning: "list of texts that stand for nothing, such as \"\" or \"N/A\"",
+                meaning: "list of texts that mean NULL, such as \"\" or \"N/A\"",
             },
             Field {
                 name: "header",
-                meaning: "the line or row of the headings, from 1; false: there are none; where it is left out they are found",
+                meaning: "line or row of the headings, counted from 1; false if there are none; default: they are detected",
             },
             Field {
                 name: "headings",
-                meaning: "list of headings to use instead of those in the file",
+                meaning: "list of headings to use instead of the file's own",
             },
             Field {
                 name: "footer",
-                meaning: "how many rows at the end are no records, such as totals",
+                meaning: "how many rows at the end to skip, such as totals",
             },
             Field {
                 name: "replaces",
-                meaning: "what rows are gone once a file is stored and does not show them: \"file\", those of the file of the same name; \"all\", every other; \"nothing\"; where it is left out, as with \"file\", unless most of its rows would be gone",
+                meaning: "which stored rows a new file deletes if it lacks them: \"file\" (rows of the file of the same name), \"all\" (all other rows) or \"nothing\"; default: \"file\", unless that would delete most of its rows",
             },
             $($own,)*
         ]
@@ -75,34 +75,34 @@ macro_rules! config {
 const CSV: &[Field] = config!(
     Field {
         name: "format",
-        meaning: "\"csv\" or \"json_lines\"; where it is left out, the file's name says",
+        meaning: "\"csv\" or \"json_lines\"; default: by the file's name",
     },
     Field {
         name: "delimiter",
-        meaning: "\",\", \";\", \"tab\", \"|\" or another character; where it is left out, it is found",
+        meaning: "\",\", \";\", \"tab\", \"|\" or another character; default: it is detected",
     },
     Field {
         name: "quote",
-        meaning: "what encloses values, or false; a double quote where it is left out",
+        meaning: "character that encloses values, or false; default: a double quote",
     },
     Field {
         name: "encoding",
-        meaning: "such as \"windows-1252\" or \"utf-16le\"; where it is left out, what the byte order mark says, or UTF-8",
+        meaning: "encoding, such as \"windows-1252\" or \"utf-16le\"; default: by the byte order mark, or else UTF-8",
     }
 );
 
 const EXCEL: &[Field] = config!(
     Field {
         name: "sheets",
-        meaning: "list of the sheets to read, each a stream of its name; where it is left out, the first that is not hidden",
+        meaning: "list of the sheets to read, each as a stream; default: the first visible sheet",
     },
     Field {
         name: "skip_hidden",
-        meaning: "whether to leave hidden rows out",
+        meaning: "true to skip hidden rows",
     },
     Field {
         name: "fill_merged",
-        meaning: "whether each of several merged cells holds their value; otherwise the first alone does",
+        meaning: "true to give every merged cell the value of the first",
     }
 );
 
@@ -202,8 +202,5 @@ impl Reader for FileReader {
 }
 
 fn never_fetched() -> Failure {
-    Failure::new(
-        Code::InvalidConfig,
-        "files are uploaded, and asked of nobody",
-    )
+    Failure::new(Code::InvalidConfig, "files are uploaded, never requested")
 }

@@ -1,4 +1,4 @@
-//! What a connector's row says of its files.
+//! Reads the settings for files in a connector's row.
 
 use encoding_rs::Encoding;
 use serde_json::{Map, Value};
@@ -30,7 +30,7 @@ pub fn layout(settings: &Settings, family: Family) -> Result<Layout, Failure> {
         Some("nothing") => Replaces::Nothing,
         Some(_) => {
             return Err(wrong(
-                "config's \"replaces\" is none of \"file\", \"all\" and \"nothing\"",
+                "config's \"replaces\" has to be \"file\", \"all\" or \"nothing\"",
             ));
         }
     };
@@ -40,7 +40,7 @@ pub fn layout(settings: &Settings, family: Family) -> Result<Layout, Failure> {
         Some("json_lines") => Some(true),
         Some(_) => {
             return Err(wrong(
-                "config's \"format\" is neither \"csv\" nor \"json_lines\"",
+                "config's \"format\" has to be \"csv\" or \"json_lines\"",
             ));
         }
     };
@@ -48,7 +48,7 @@ pub fn layout(settings: &Settings, family: Family) -> Result<Layout, Failure> {
     for name in sheets.iter().map(String::as_str).chain([stream]) {
         if name.len() > 200 || name.contains(['/', '#']) || name.chars().any(char::is_control) {
             return Err(wrong(format!(
-                "\"{name}\" cannot be a stream: a name has no \"/\", no \"#\" and at most 200 bytes; rename the sheet"
+                "\"{name}\" cannot be a stream name: it has a \"/\" or \"#\", or more than 200 bytes; rename the sheet"
             )));
         }
     }
@@ -85,7 +85,7 @@ fn texts(settings: &Settings, key: &str) -> Result<Vec<String>, Failure> {
         .filter(|texts| texts.len() <= MOST_NAMES)
         .ok_or_else(|| {
             wrong(format!(
-                "config's \"{key}\" is not a list of texts, of at most {MOST_NAMES}"
+                "config's \"{key}\" has to be a list of at most {MOST_NAMES} texts"
             ))
         })
 }
@@ -98,7 +98,7 @@ fn names(settings: &Settings, key: &str) -> Result<Vec<String>, Failure> {
     sorted.dedup();
     if sorted.len() < names.len() || names.iter().any(|name| name.trim().is_empty()) {
         return Err(wrong(format!(
-            "config's \"{key}\" has an empty name, or one twice"
+            "config's \"{key}\" has an empty name or the same name twice"
         )));
     }
     Ok(names)
@@ -126,7 +126,7 @@ fn mark(value: Option<&Value>, key: &str) -> Result<Option<char>, Failure> {
             Ok(Some(mark))
         }
         _ => Err(wrong(format!(
-            "\"{key}\" is none of \".\", \",\", \" \" and \"'\""
+            "\"{key}\" in config has to be \".\", \",\", \" \" or \"'\""
         ))),
     }
 }
@@ -138,9 +138,8 @@ fn columns(settings: &Settings, marks: Marks) -> Result<Vec<(String, Type)>, Fai
     let columns = value
         .as_object()
         .filter(|columns| columns.len() <= MOST_NAMES);
-    let columns = columns.ok_or_else(|| {
-        wrong("config's \"columns\" is not an object of headings and what their columns hold")
-    })?;
+    let columns = columns
+        .ok_or_else(|| wrong("config's \"columns\" has to be an object of headings and types"))?;
     let columns = columns.iter().map(|(name, declared)| {
         let declared = column(settings, marks, name, declared)?;
         Ok((name.clone(), declared))
@@ -154,15 +153,15 @@ fn column(
     name: &str,
     declared: &Value,
 ) -> Result<Type, Failure> {
-    let of = |message: &str| wrong(format!("config's column \"{name}\": {message}"));
+    let of = |message: &str| wrong(format!("config's \"columns\": column \"{name}\" {message}"));
     let nothing = Map::new();
     let (word, details) = match declared {
         Value::String(word) => (word.as_str(), &nothing),
         Value::Object(details) => {
             let word = details.get("type").and_then(Value::as_str);
-            (word.ok_or_else(|| of("it has no \"type\""))?, details)
+            (word.ok_or_else(|| of("has no \"type\""))?, details)
         }
-        _ => return Err(of("it is neither the name of a type nor an object")),
+        _ => return Err(of("has to be a type or an object")),
     };
     let known: &[&str] = match word {
         "number" => &["type", "decimal", "thousands"],
@@ -170,7 +169,7 @@ fn column(
         _ => &["type"],
     };
     if let Some(unknown) = details.keys().find(|key| !known.contains(&key.as_str())) {
-        return Err(of(&format!("\"{unknown}\" is not known of a {word}")));
+        return Err(of(&format!("has the unknown key \"{unknown}\"")));
     }
     let format = |key: &str, usual: &str| {
         let declared = match details.get("format") {
@@ -178,7 +177,7 @@ fn column(
             None => settings.text(key)?.unwrap_or(usual).to_owned(),
         };
         DateFormat::new(&declared).ok_or_else(|| {
-            of(&format!("\"{declared}\" is not a format of dates such as DD.MM.YYYY or MM/DD/YYYY HH12:MI AM"))
+            of(&format!("has the unknown date format \"{declared}\"; write it like DD.MM.YYYY or MM/DD/YYYY HH12:MI AM"))
         })
     };
     match word {
@@ -193,12 +192,12 @@ fn column(
             let decimal = mark(details.get("decimal"), "decimal")?.unwrap_or(marks.decimal);
             let thousands = mark(details.get("thousands"), "thousands")?.or(marks.thousands);
             if thousands == Some(decimal) {
-                return Err(of("the decimal mark is the one between thousands, too"));
+                return Err(of("has the same decimal and thousands separator"));
             }
             Ok(Type::Number(Marks { decimal, thousands }))
         }
         _ => Err(of(&format!(
-            "\"{word}\" is none of \"text\", \"number\", \"date\", \"timestamp\" and \"boolean\""
+            "has the unknown type \"{word}\"; known types: text, number, date, timestamp, boolean"
         ))),
     }
 }
@@ -211,7 +210,7 @@ fn delimiter(settings: &Settings) -> Result<Option<u8>, Failure> {
         Some(b"tab" | b"\\t") => Ok(Some(b'\t')),
         Some([one]) if one.is_ascii() && !matches!(one, b'"' | b'\n' | b'\r' | 0) => Ok(Some(*one)),
         _ => Err(wrong(
-            "config's \"delimiter\" is neither \"tab\" nor one character of ASCII",
+            "config's \"delimiter\" has to be \"tab\" or one ASCII character",
         )),
     }
 }
@@ -222,13 +221,9 @@ fn quote(settings: &Settings) -> Result<Option<u8>, Failure> {
         Some(Value::Bool(false)) => Ok(None),
         Some(Value::String(text)) => match text.as_bytes() {
             [one] if one.is_ascii_punctuation() => Ok(Some(*one)),
-            _ => Err(wrong(
-                "config's \"quote\" is neither false nor one character",
-            )),
+            _ => Err(wrong("config's \"quote\" has to be false or one character")),
         },
-        Some(_) => Err(wrong(
-            "config's \"quote\" is neither false nor one character",
-        )),
+        Some(_) => Err(wrong("config's \"quote\" has to be false or one character")),
     }
 }
 
@@ -239,6 +234,6 @@ fn encoding(settings: &Settings) -> Result<Option<&'static Encoding>, Failure> {
     // What the web calls "replacement" decodes to one character, whatever is in it.
     let known = Encoding::for_label_no_replacement(name.as_bytes());
     known.map(Some).ok_or_else(|| {
-        wrong("config's \"encoding\" is not known; such as utf-8, utf-16le, windows-1252 or iso-8859-15 are")
+        wrong("config's \"encoding\" is not known; known are utf-8, utf-16le, windows-1252, iso-8859-15 and others")
     })
 }

@@ -1,4 +1,4 @@
-//! What one field of a record says, without reading the others.
+//! Reads one field of a record without reading the others.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Webhooks: what a source pushes, instead of being asked for it.
+//! Webhooks: deliveries that a source pushes, instead of being asked.
 //!
 //! Anybody can send to the address of a webhook, so nothing that arrives is anything before its signature is judged: an
 //! HMAC over the bytes as they came, with a secret that the sender and the connector share ([`signature`]). A connector
@@ -24,7 +24,7 @@ use chrono::{DateTime, Utc};
 use crate::json::{self, Found, RecordLimits, Spec};
 use crate::record::{Record, Rejected};
 
-/// What arrived, as it arrived.
+/// A delivery as it arrived.
 pub struct Pushed<'a> {
     /// Names in lower case, in the order they came; a name may come twice.
     pub headers: &'a [(String, Vec<u8>)],
@@ -39,7 +39,7 @@ pub trait Hook: Send + Sync {
     fn receive(&self, got: &Pushed) -> Result<Delivery, Refusal>;
 }
 
-/// Why nothing of a delivery is taken.
+/// Why a delivery is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// Not signed with a secret of ours, signed for another time, or not signed at all. Nobody is told which.
@@ -48,7 +48,7 @@ pub enum Refusal {
     Unreadable(String),
 }
 
-/// What a delivery brought.
+/// The records of a delivery.
 #[derive(Debug)]
 pub struct Delivery {
     pub stream: String,
@@ -57,9 +57,9 @@ pub struct Delivery {
     /// Whether an id that is stored already makes it a repeat that changes nothing (an event), or a later state of the
     /// same thing (a record).
     pub are_events: bool,
-    /// Whether the source is to be asked what changed: the event names a thing, or shows it in another shape than the
-    /// source's own.
-    pub asks: bool,
+    /// Whether the delivery queues a sync: an event only names an object, or shows it in another shape than the source's
+    /// own, so the source has to be asked what changed.
+    pub triggers_sync: bool,
 }
 
 /// The stream of vendors' events.
@@ -108,7 +108,7 @@ pub(super) fn read(
     let may_be_many = !path.is_empty() || first(body) == Some(b'[');
     if may_be_many && is_crowded(body, path.len() + 1) {
         return Err(unreadable(format!(
-            "more than {MOST_RECORDS} values where the records are"
+            "the body has more than {MOST_RECORDS} records"
         )));
     }
     let spec = Spec {
@@ -198,6 +198,6 @@ pub(super) fn delivery(mut records: Vec<Record>, rejected: Vec<Rejected>, at: &s
         records,
         rejected,
         are_events: true,
-        asks: true,
+        triggers_sync: true,
     }
 }

@@ -1,4 +1,4 @@
-//! Secrets that deliveries are signed with, and what they have signed.
+//! Secrets that deliveries are signed with, and the check of their signatures.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -48,7 +48,7 @@ impl Secrets {
         };
         if values.is_empty() || values.len() > MOST_SECRETS {
             return Err(wrong(format!(
-                "credentials' \"{name}\" is not a list of 1 to {MOST_SECRETS} texts"
+                "credentials' \"{name}\" has to be a list of 1 to {MOST_SECRETS} texts"
             )));
         }
         let secrets = values.iter().map(|value| secret(name, value));
@@ -90,7 +90,7 @@ fn secret(name: &str, value: &Value) -> Result<Secret, Failure> {
         Value::Number(number) => number.to_string().into_bytes(),
         _ => {
             return Err(wrong(format!(
-                "credentials' \"{name}\" is neither a text nor a list of texts"
+                "credentials' \"{name}\" has to be text or a list of texts"
             )));
         }
     };
@@ -103,12 +103,12 @@ fn secret(name: &str, value: &Value) -> Result<Secret, Failure> {
     };
     let is_blank = secret.text().chars().all(is_unseen);
     if is_blank {
-        return Err(wrong(format!("credentials' \"{name}\" is blank")));
+        return Err(wrong(format!("credentials' \"{name}\" is empty")));
     }
     Ok(secret)
 }
 
-/// How a signature is written.
+/// The encoding of a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     Hex,

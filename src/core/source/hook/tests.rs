@@ -292,7 +292,7 @@ fn signatures_that_vendors_publish_are_authentic() {
 }
 
 #[test]
-fn either_of_two_secrets_is_taken_while_one_takes_the_place_of_the_other() {
+fn both_secrets_are_accepted_while_the_secret_is_rotated() {
     for kind in KINDS {
         let body = kind.body.as_bytes();
         let by = |key: &str| (kind.sign)(key.as_bytes(), body);
@@ -321,7 +321,7 @@ fn either_of_two_secrets_is_taken_while_one_takes_the_place_of_the_other() {
 }
 
 #[test]
-fn a_time_is_taken_as_far_as_the_tolerance_goes_in_either_direction() {
+fn a_time_is_accepted_within_the_tolerance_in_both_directions() {
     let body = br#"{"id": "evt_1"}"#;
     let stripe = hook_of(&kind("stripe"), json!(KEY));
     let timed = |tolerance: Option<u64>| {
@@ -359,7 +359,7 @@ fn a_time_is_taken_as_far_as_the_tolerance_goes_in_either_direction() {
 }
 
 #[test]
-fn a_blank_secret_is_refused_by_name_and_without_one_nothing_is_taken() {
+fn an_empty_secret_is_refused_by_name_and_without_a_secret_nothing_is_accepted() {
     for kind in KINDS {
         let open = |secrets: &Value| {
             try_open(kind, (kind.config)(), json!({kind.secret: secrets}))
@@ -399,7 +399,7 @@ fn a_blank_secret_is_refused_by_name_and_without_one_nothing_is_taken() {
 }
 
 #[test]
-fn a_hook_that_makes_no_sense_is_refused_when_its_connector_is_saved() {
+fn an_invalid_webhook_config_is_refused_when_its_connector_is_saved() {
     let (webhook, square, quickbooks) = (kind("webhook"), kind("square"), kind("quickbooks"));
     for (kind, config, says) in [
         (
@@ -430,7 +430,7 @@ fn a_hook_that_makes_no_sense_is_refused_when_its_connector_is_saved() {
         (
             &webhook,
             json!({"timestamp_header": "X-Signature"}),
-            "are the same",
+            "name the same header",
         ),
         (&webhook, json!({"tolerance": 300}), "\"timestamp_header\""),
         (

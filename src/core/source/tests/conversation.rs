@@ -305,7 +305,7 @@ fn the_requests_are_the_vendors_and_every_stream_is_read_to_its_end() {
 }
 
 #[test]
-fn no_part_of_a_page_is_taken_for_a_page() {
+fn a_truncated_page_is_never_read_as_a_page() {
     let mut judged = 0;
     for source in vendors() {
         let vendor = source.name();
@@ -359,7 +359,7 @@ struct Refusal {
 }
 
 #[test]
-fn every_refusal_is_what_the_vendor_means_and_is_told_without_its_text() {
+fn every_vendor_refusal_gets_its_code_and_none_of_the_vendors_text() {
     for source in vendors() {
         let vendor = source.name();
         let path = folder().join(vendor).join("refusals.json");

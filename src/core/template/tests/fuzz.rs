@@ -167,7 +167,7 @@ fn any_template_is_rendered_or_refused() {
 }
 
 #[test]
-fn what_is_no_template_is_itself() {
+fn text_without_a_template_stays_unchanged() {
     each("plain texts", |random| {
         let text = random.text(40);
         if text.contains("{{") || text.contains("{%") || text.contains("{#") {

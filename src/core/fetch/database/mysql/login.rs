@@ -1,5 +1,5 @@
-//! How a MySQL server lets us in: by a proof that we know the password, and never by the password in clear text
-//! outside TLS.
+//! The login to a MySQL server: by a proof that we know the password, and never by the password in clear text outside
+//! TLS.
 
 use std::mem::take;
 
@@ -30,7 +30,7 @@ const ASKED: CapabilityFlags = CapabilityFlags::CLIENT_PROTOCOL_41
 /// The oldest server that knows our character set; all do by now.
 const VERSION: (u16, u16, u16) = (5, 5, 3);
 
-/// What a server says first.
+/// The first packet of a server.
 struct Hello {
     capabilities: CapabilityFlags,
     way: AuthPlugin<'static>,
@@ -55,7 +55,10 @@ pub async fn login(mut wire: Wire, server: &Server, most: usize) -> Result<Wire,
     if let Tls::Verify { ca } = &server.tls {
         asked |= CapabilityFlags::CLIENT_SSL;
         if !hello.capabilities.contains(CapabilityFlags::CLIENT_SSL) {
-            return Err(Failure::new(Code::TlsFailed, "the server has no TLS"));
+            return Err(Failure::new(
+                Code::TlsFailed,
+                "the server does not offer TLS",
+            ));
         }
         let request = SslRequest::new(asked, most, UTF8MB4_GENERAL_CI as u8);
         wire.write(&bytes(&request)).await?;
@@ -152,7 +155,7 @@ impl Proof<'_> {
         if !is_good {
             return Err(Failure::new(
                 Code::CredentialsRejected,
-                "the server asks for a way of logging in that is not safe, or not known",
+                "the server asks for an authentication plugin that is not safe or not supported",
             ));
         }
         self.way = way.into_owned();

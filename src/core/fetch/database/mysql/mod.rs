@@ -1,4 +1,4 @@
-//! MySQL and MariaDB over there. Their rows come as values with types, and become JSON here.
+//! MySQL and MariaDB as a source. Their rows come as values with types, and become JSON here.
 //!
 //! The client is our own, over `mysql_common`'s packets: drivers believe a server that says how much will come, and
 //! the memory that they take for it ends the process. What a server may ask of a client beyond rows is refused: it gets
@@ -20,7 +20,7 @@ use super::{Batch, response, silence};
 use crate::error::{Code, Failure};
 use crate::fetch::Limits;
 use crate::source::Response;
-use crate::source::database::{Asks, Bound, Query, Server};
+use crate::source::database::{Bound, Query, Returns, Server};
 
 pub struct Session {
     wire: Wire,
@@ -90,15 +90,15 @@ impl Session {
         let wire = &mut self.wire;
         wire.run("START TRANSACTION READ ONLY").await?;
         let statement = wire.prepare(&query.text, query.values.len()).await?;
-        let body = match query.asks {
-            Asks::Columns => {
+        let body = match query.returns {
+            Returns::Columns => {
                 let columns = statement.columns.iter();
                 let columns: Vec<_> = columns
                     .map(|column| (column.name_str(), json::kind(column)))
                     .collect();
                 response(json!({"columns": columns}).to_string().into_bytes())
             }
-            Asks::Rows(most) => {
+            Returns::Rows(most) => {
                 let values: Vec<Value> = query.values.iter().map(value).collect();
                 let columns = wire.execute(&statement, &values).await?;
                 let mut batch = Batch::new();
@@ -135,7 +135,7 @@ fn silent(query: &Query, limits: &Limits) -> Failure {
     Failure::new(
         Code::ReadTimeout,
         format!(
-            "nothing came for {} s",
+            "the server sent nothing for {} s",
             silence(query, limits).as_secs_f64()
         ),
     )

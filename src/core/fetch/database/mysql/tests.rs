@@ -97,7 +97,7 @@ fn described(kind: ColumnType, name: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_statement_is_prepared_and_no_more_than_was_asked_for_is_taken() {
+async fn a_statement_is_prepared_and_no_more_rows_than_requested_are_read() {
     let one = described(ColumnType::MYSQL_TYPE_LONG, "id");
     let head = b"\0\x01\0\0\0\x01\0\0\0\0\0\0";
     assert_eq!(prepared(&[head, &one, END]).await.unwrap(), 1);
@@ -119,7 +119,7 @@ async fn a_statement_is_prepared_and_no_more_than_was_asked_for_is_taken() {
 }
 
 #[tokio::test]
-async fn more_columns_than_there_can_be_are_refused_unseen() {
+async fn an_impossible_number_of_columns_is_refused_unread() {
     for head in [
         b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff".as_slice(),
         b"\xfe\0\0\0\0\x01\0\0\0",
@@ -158,7 +158,7 @@ async fn descriptions_without_end_are_refused() {
 }
 
 #[tokio::test]
-async fn memory_is_taken_for_what_came_and_not_for_what_was_announced() {
+async fn memory_grows_with_received_bytes_and_not_with_announced_ones() {
     // 16 MB again and again.
     let (ours, others) = duplex(256 * 1024);
     let mut wire = Wire::new(Box::new(ours), 40 * MEGABYTE);
@@ -192,7 +192,7 @@ async fn memory_is_taken_for_what_came_and_not_for_what_was_announced() {
 }
 
 #[tokio::test]
-async fn packets_out_of_turn_and_packets_that_nobody_asked_for_end_it() {
+async fn packets_out_of_order_or_unrequested_end_the_connection() {
     let (mut wire, mut other) = pair();
     other.send(2, OK).await;
     assert_eq!(code(wire.run("COMMIT").await), Code::ConnectFailed);
@@ -204,7 +204,7 @@ async fn packets_out_of_turn_and_packets_that_nobody_asked_for_end_it() {
 }
 
 #[tokio::test]
-async fn answers_that_are_cut_short_are_no_errors_of_ours() {
+async fn a_truncated_answer_is_a_connection_failure() {
     for (answer, expected) in [
         (b"".as_slice(), Code::ConnectFailed),
         (b"\xff", Code::ConnectFailed),
@@ -254,7 +254,7 @@ fn kinds() -> (Arc<[Column]>, Vec<u8>) {
 }
 
 #[test]
-fn a_row_that_is_cut_short_is_none() {
+fn a_truncated_row_is_refused() {
     let (columns, whole) = kinds();
     let read = row(&whole, &columns).unwrap();
     let json = String::from_utf8(json::row(&read, &[], None, 1 << 20).unwrap()).unwrap();
@@ -271,7 +271,7 @@ fn a_row_that_is_cut_short_is_none() {
 }
 
 #[test]
-fn a_row_whose_json_is_longer_than_may_be_is_refused() {
+fn a_row_whose_json_is_too_long_is_refused() {
     let columns: Arc<[Column]> =
         [Column::new(ColumnType::MYSQL_TYPE_VAR_STRING).with_name(b"c")].into();
     // Each byte of it becomes six.

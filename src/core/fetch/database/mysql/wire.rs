@@ -1,6 +1,6 @@
-//! MySQL's protocol: packets, and what a statement is answered with.
+//! MySQL's protocol: packets, and the answers to statements.
 //!
-//! Every length and count is a stranger's word. Memory grows with the bytes that came and never by what was announced,
+//! Every length and count is a claim of the server. Memory grows with the bytes that came and never by what was announced,
 //! and whatever is read has a bound. What packets hold is taken apart by `mysql_common`, where it stands any bytes.
 
 use std::io::Error;
@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Code, Failure};
 use crate::fetch::database::tls;
+use crate::fetch::place::no_tls;
 
 /// A packet of this length goes on in the next one.
 const PART: usize = 0xff_ffff;
@@ -161,7 +162,7 @@ impl Wire {
         if usize::from(head.num_params()) != values {
             return Err(Failure::new(
                 Code::RequestRefused,
-                "the query holds a \"?\" for which there is no value",
+                "the query has a \"?\" that no value is given for",
             ));
         }
         let columns = counted(head.num_columns().into())?;
@@ -196,7 +197,7 @@ impl Wire {
         if head.first() == Some(&0xfb) {
             return Err(Failure::new(
                 Code::RequestRefused,
-                "the server asked for a file of this machine, which it does not get",
+                "the server asked for a file of this machine; it gets none",
             ));
         }
         let columns = ParseBuf(head).checked_eat_lenenc_int();
@@ -288,24 +289,24 @@ fn refused(number: u16) -> Failure {
 }
 
 fn lost(error: Error) -> Failure {
-    let inner = error.get_ref();
-    match inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
-        true => Failure::new(Code::TlsFailed, "no secure connection: TLS failed"),
-        false => strange(),
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match inner {
+        Some(tls) => Failure::new(Code::TlsFailed, no_tls(Some(tls))),
+        None => strange(),
     }
 }
 
 pub fn strange() -> Failure {
     Failure::new(
         Code::ConnectFailed,
-        "the connection ended, or what answered is no MySQL",
+        "the connection ended, or the server does not speak MySQL's protocol",
     )
 }
 
 pub fn another_row() -> Failure {
     Failure::new(
         Code::UnexpectedShape,
-        "a row is another one than was described",
+        "a row does not match its column descriptions",
     )
 }
 
@@ -334,28 +335,28 @@ fn meaning(number: u16) -> (Code, &'static str) {
     match number {
         1045 | 1698 | 1130 => (
             Code::CredentialsRejected,
-            "the server does not let this user in, or not from here",
+            "the server refuses this user, password or client address",
         ),
-        1044 | 1142 | 1143 | 1227 => (Code::PermissionMissing, "this user may not read it"),
-        1049 => (Code::NotFound, "there is no such database"),
-        1146 => (Code::NotFound, "there is no such table"),
-        1054 => (Code::NotFound, "there is no such column"),
+        1044 | 1142 | 1143 | 1227 => (Code::PermissionMissing, "this user may not read the table"),
+        1049 => (Code::NotFound, "the database does not exist"),
+        1146 => (Code::NotFound, "the table does not exist"),
+        1054 => (Code::NotFound, "the column does not exist"),
         1969 | 3024 => (
             Code::RequestTimeout,
-            "the statement took longer than config's \"statement_timeout\"; is there an index on the cursor and the key?",
+            "the statement took longer than config's \"statement_timeout\"; create an index on the cursor and the key",
         ),
         1792 => (
             Code::RequestRefused,
-            "the query writes; only reading is allowed",
+            "the query writes; only SELECT is allowed",
         ),
         1040 | 1053 | 1158..=1161 | 1203 | 1205 | 1213 | 1226 | 1927 => (
             Code::ServerError,
-            "the server cannot serve it at the moment",
+            "the server cannot run the statement at the moment",
         ),
         1153 => (
             Code::ResponseTooLarge,
             "a row is larger than a packet may be",
         ),
-        _ => (Code::RequestRefused, "the statement was refused"),
+        _ => (Code::RequestRefused, "the server refused the statement"),
     }
 }

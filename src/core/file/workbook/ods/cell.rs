@@ -1,4 +1,4 @@
-//! What a cell of an ODS says, in its attributes and in its text.
+//! Reads a cell of an ODS from its attributes and its text.
 
 use quick_xml::events::{BytesStart, Event};
 
@@ -208,7 +208,7 @@ pub fn text(xml: &mut Xml) -> Result<String, Failure> {
         }
         if text.len() > LONGEST_TEXT {
             return Err(spoiled(format!(
-                "a cell holds more than {LONGEST_TEXT} bytes"
+                "a cell is longer than {LONGEST_TEXT} bytes"
             )));
         }
     }

@@ -21,7 +21,9 @@ pub fn examine(content: &mut dyn Content) -> Result<Vec<About>, Failure> {
         match piece {
             Piece::Sheet(name, is_hidden) => {
                 if sheets.len() >= MOST_SHEETS {
-                    return Err(spoiled(format!("more than {MOST_SHEETS} sheets")));
+                    return Err(spoiled(format!(
+                        "the workbook has more than {MOST_SHEETS} sheets"
+                    )));
                 }
                 if let Some(before) = sheets.last() {
                     remembered.add(before)?;
@@ -58,7 +60,7 @@ pub fn examine(content: &mut dyn Content) -> Result<Vec<About>, Failure> {
 
 const MOST_SHEETS: usize = 10_000;
 
-/// Gives every cell of a sheet away.
+/// Passes every cell of a sheet on.
 pub fn cells(content: &mut dyn Content, sheet: &str, rows: &mut Rows) -> Result<(), Failure> {
     let mut is_wanted = false;
     let walked = walk(content, &mut |piece| {
@@ -87,7 +89,7 @@ pub fn cells(content: &mut dyn Content, sheet: &str, rows: &mut Rows) -> Result<
 }
 
 enum Piece<'a> {
-    /// A sheet begins: its name, and whether it is hidden.
+    /// The start of a sheet: its name, and whether it is hidden.
     Sheet(String, bool),
     HiddenColumn,
     Row(&'a RowPiece),
@@ -99,7 +101,7 @@ struct RowPiece {
     number: u32,
     repeat: u32,
     is_hidden: bool,
-    /// The cells that hold something.
+    /// The cells with a value.
     cells: Vec<CellPiece>,
     /// Columns so far, and bytes.
     columns: u32,
@@ -193,7 +195,7 @@ impl Styles {
             self.hidden.insert(style);
         }
         match self.hidden.len() > MOST_SHEETS {
-            true => Err(spoiled("the styles of the workbook are too many")),
+            true => Err(spoiled("the workbook has too many styles")),
             false => Ok(()),
         }
     }
@@ -211,7 +213,7 @@ fn is_collapsed(element: &BytesStart) -> bool {
 }
 
 impl RowPiece {
-    /// Up to the end of the row.
+    /// Reads up to the end of the row.
     fn read(&mut self, xml: &mut Xml) -> Result<(), Failure> {
         loop {
             match xml.next()? {
@@ -230,7 +232,7 @@ impl RowPiece {
                         self.bytes += cell.text.len();
                         if self.bytes > 8 * LONGEST_TEXT {
                             let number = self.number + 1;
-                            return Err(spoiled(format!("row {number}: too long")));
+                            return Err(spoiled(format!("row {number}: the row is too long")));
                         }
                         if cell.kind != Kind::Empty
                             || cell.is_without_value
@@ -239,7 +241,7 @@ impl RowPiece {
                             if cell.column as usize >= MOST_COLUMNS {
                                 let place = name(self.number, cell.column);
                                 return Err(spoiled(format!(
-                                    "cell {place}: no more than {MOST_COLUMNS} columns are read"
+                                    "cell {place}: at most {MOST_COLUMNS} columns are read"
                                 )));
                             }
                             self.cells.push(cell);

@@ -18,7 +18,7 @@ const MOST_SHEETS: usize = 10_000;
 /// file may all be said to begin at the same place.
 const MOST_TOLD: u64 = 16;
 
-/// What the whole workbook says.
+/// What the workbook says about all its sheets.
 #[derive(Default)]
 struct Workbook {
     is_1904: bool,
@@ -69,7 +69,7 @@ pub fn examine(content: &mut dyn Content) -> Result<Vec<About>, Failure> {
     Ok(abouts)
 }
 
-/// A workbook of which all is known but the cells.
+/// A workbook whose cells are still to be read.
 pub struct Book<'a> {
     stream: Stream<'a>,
     workbook: Workbook,
@@ -82,7 +82,7 @@ impl<'a> Book<'a> {
         Ok(Book { stream, workbook })
     }
 
-    /// Gives every cell of a sheet away.
+    /// Passes every cell of a sheet on.
     pub fn cells(&mut self, sheet: &str, rows: &mut Rows) -> Result<(), Failure> {
         let Book { stream, workbook } = self;
         let found = workbook.sheets.iter().find(|(name, ..)| name == sheet);

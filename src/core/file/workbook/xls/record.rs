@@ -142,7 +142,7 @@ pub fn each(
                 // 0x0600: BIFF8.
                 if record.u16(0)? != 0x0600 {
                     return Err(refused(
-                        "the workbook is of Excel 95 or older; save it as XLSX",
+                        "the workbook is from Excel 95 or older; save it as XLSX",
                     ));
                 }
                 depth += 1;
@@ -165,7 +165,7 @@ pub fn open(content: &mut dyn Content) -> Result<Stream<'_>, Failure> {
     if size > LARGEST {
         let most = LARGEST / 1024 / 1024;
         return Err(spoiled(format!(
-            "an XLS workbook of more than {most} MB is not read; save it as XLSX"
+            "the XLS workbook is larger than {most} MB; save it as XLSX"
         )));
     }
     content.rewind().map_err(failure_of)?;
@@ -175,8 +175,8 @@ pub fn open(content: &mut dyn Content) -> Result<Stream<'_>, Failure> {
     }
     if !compound.is_stream("/Workbook") {
         let why = match compound.is_stream("/Book") {
-            true => "the workbook is of Excel 95 or older; save it as XLSX",
-            false => "the file is no workbook",
+            true => "the workbook is from Excel 95 or older; save it as XLSX",
+            false => "the file is not a workbook",
         };
         return Err(refused(why));
     }

@@ -5,7 +5,7 @@ use super::super::spoiled;
 use super::record::Record;
 use crate::error::Failure;
 
-/// What its texts may take in memory.
+/// How much memory the texts may take.
 const MOST_TEXTS: usize = 64 * 1024 * 1024;
 
 /// The texts of a workbook, which go on over the ends of records: in the middle of a text a record begins with how
@@ -19,7 +19,7 @@ pub struct Texts {
     is_wide: bool,
     behind: usize,
     is_open: bool,
-    /// What of a head did not fit into a record.
+    /// The part of a head that did not fit into a record.
     left: Vec<u8>,
 }
 
@@ -132,7 +132,7 @@ impl Texts {
         if self.bytes > MOST_TEXTS {
             let most = MOST_TEXTS / 1024 / 1024;
             return Err(spoiled(format!(
-                "the texts of the workbook take more than {most} MB"
+                "the texts of the workbook are larger than {most} MB"
             )));
         }
         self.texts.push(text);

@@ -27,7 +27,7 @@ fn the_cursor_starts_a_lookback_earlier_and_never_before_the_start() {
 }
 
 #[test]
-fn a_stamp_of_the_far_future_does_not_move_the_cursor() {
+fn a_date_in_the_far_future_does_not_move_the_cursor() {
     let mut pass = Pass::new(shop(), None);
     let orders = [
         order(1, "2026-03-02T00:00:00Z"),
@@ -38,7 +38,7 @@ fn a_stamp_of_the_far_future_does_not_move_the_cursor() {
 }
 
 #[test]
-fn records_without_a_readable_date_are_a_wrong_shape() {
+fn a_page_without_any_readable_date_is_refused() {
     let mut pass = Pass::new(shop(), None);
     let failure = pass
         .gets(json!({"data": [{"id": 1, "updated_at": "yesterday"}]}))

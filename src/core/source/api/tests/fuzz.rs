@@ -263,7 +263,7 @@ fn any_manifest_is_read_or_refused() {
 }
 
 #[test]
-fn links_are_those_between_the_brackets() {
+fn links_are_the_texts_between_the_brackets() {
     each("links", |random| {
         let mut header = String::new();
         let mut made = Vec::new();
@@ -348,7 +348,7 @@ fn no_manifest_takes_more_than_its_size_says() {
 }
 
 #[test]
-fn what_is_referred_to_a_thousand_times_is_not_held_a_thousand_times() {
+fn a_definition_that_is_referred_to_a_thousand_times_is_not_held_a_thousand_times() {
     // Each of these is half a megabyte; what comes of them was gigabytes.
     let long = "x".repeat(400_000);
     let mut texts = shop();

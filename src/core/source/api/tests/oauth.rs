@@ -145,7 +145,7 @@ fn an_answer_gives_a_token_and_perhaps_another_refresh_token() {
 }
 
 #[test]
-fn a_refresh_token_is_kept_where_it_lies_or_where_the_manifest_says() {
+fn a_refresh_token_is_replaced_in_its_own_place_or_where_the_manifest_says() {
     let nested = json!({"credentials": {"refresh_token": "first", "client_id": "id"}, "client_id": "id", "client_secret": "s"});
     let template = json!({"refresh_token": "{{ config['credentials']['refresh_token'] }}"});
     let path = |also: Value, credentials: Value| {
@@ -182,7 +182,7 @@ fn a_refresh_token_is_kept_where_it_lies_or_where_the_manifest_says() {
 }
 
 #[test]
-fn what_is_no_token_ends_in_its_own_code_and_is_not_repeated() {
+fn a_response_without_a_token_has_its_own_code_and_is_not_repeated() {
     let reader = open_with(oauth(json!({})), flat());
     let echo = json!({"error": "invalid_grant", "error_description": "s&cret first"});
     for (got, code) in [
@@ -224,7 +224,7 @@ fn what_is_no_token_ends_in_its_own_code_and_is_not_repeated() {
 }
 
 #[test]
-fn what_cannot_be_asked_for_is_refused_when_it_is_saved() {
+fn an_impossible_login_is_refused_when_it_is_saved() {
     for (also, message) in [
         (
             json!({"token_refresh_endpoint": null}),

@@ -184,7 +184,7 @@ fn a_condition_on_the_whole_response_sees_its_records() {
 }
 
 #[test]
-fn a_token_keeps_every_digit_and_what_is_empty_ends_the_pass() {
+fn a_page_token_keeps_every_digit_and_an_empty_one_ends_the_pass() {
     for (token, next) in [
         (
             json!(12345678901234567_u64),
@@ -249,7 +249,7 @@ fn a_byte_order_mark_changes_nothing() {
 }
 
 #[test]
-fn a_body_that_is_the_page_itself_is_judged_too() {
+fn a_body_that_is_the_page_itself_is_checked_too() {
     let mut manifest = shop_with(
         "/streams/0/retriever/record_selector/extractor/field_path",
         json!([]),

@@ -2,12 +2,12 @@ use super::*;
 use proptest::prelude::*;
 
 #[test]
-fn what_this_version_does_not_know_is_refused_by_name() {
+fn an_unknown_component_or_key_is_refused_by_name() {
     for (pointer, value, message) in [
         (
             "/type",
             json!("CustomSource"),
-            "manifest component \"CustomSource\" at \"the top\" is not supported",
+            "manifest component \"CustomSource\" at the top is not supported",
         ),
         (
             "/streams/0/retriever",
@@ -47,17 +47,17 @@ fn what_this_version_does_not_know_is_refused_by_name() {
         (
             "/streams/0/retriever/paginator/page_token_option/inject_into",
             json!("cookie"),
-            "\"streams[0].retriever.paginator.page_token_option.inject_into\" of the manifest cannot be \"cookie\"",
+            "\"streams[0].retriever.paginator.page_token_option.inject_into\" of the manifest cannot be \"cookie\"; known values: \"request_parameter\", \"header\", \"body_data\", \"body_json\"",
         ),
         (
             "/streams/0/retriever/requester/$ref",
             json!("#/definitions/missing"),
-            "\"#/definitions/missing\" is not in the manifest",
+            "the manifest has no \"#/definitions/missing\", which a \"$ref\" names",
         ),
         (
             "/definitions/requester",
             json!({"$ref": "#/definitions/requester"}),
-            "the manifest is too large, or refers to itself",
+            "the manifest is too large or refers to itself",
         ),
         (
             "/streams/0/incremental_sync/datetime_format",
@@ -72,7 +72,12 @@ fn what_this_version_does_not_know_is_refused_by_name() {
         (
             "/definitions/requester/path",
             json!("{{ response.x }}"),
-            "the template at \"streams[0].retriever.requester.path\" uses \"response\", which is not known there",
+            "the template at \"streams[0].retriever.requester.path\" uses \"response\", which is not available there",
+        ),
+        (
+            PAGINATOR,
+            json!({"type": "DefaultPaginator", "page_size": 100, "pagination_strategy": {"type": "PageIncrement", "page_size": 100}}),
+            "manifest key \"streams[0].retriever.paginator.page_size\" of DefaultPaginator is not supported; it belongs in \"streams[0].retriever.paginator.pagination_strategy\"",
         ),
         ("/streams", json!([]), "the manifest has no streams"),
     ] {
@@ -144,7 +149,7 @@ fn an_empty_unknown_key_hides_no_other() {
 }
 
 #[test]
-fn a_value_of_the_wrong_kind_is_refused_where_it_stands() {
+fn a_value_of_the_wrong_kind_is_refused_with_its_place() {
     const SYNC: &str = "streams[0].incremental_sync";
     const PAGING: &str = "streams[0].retriever.paginator.pagination_strategy";
     for (pointer, key, value, message) in [
@@ -152,13 +157,13 @@ fn a_value_of_the_wrong_kind_is_refused_where_it_stands() {
             "/streams/0/incremental_sync",
             "lookback_window",
             json!("{{ config['shop'] }}"),
-            format!("\"{SYNC}.lookback_window\" is not a duration such as \"P1D\""),
+            format!("\"{SYNC}.lookback_window\" has to be a duration, such as \"P1D\""),
         ),
         (
             "/streams/0/incremental_sync",
             "cursor_field",
             json!("{{ now_utc() }}"),
-            format!("\"{SYNC}.cursor_field\" may only depend on config"),
+            format!("\"{SYNC}.cursor_field\" of the manifest may only depend on config"),
         ),
         (
             "/streams/0/incremental_sync",
@@ -170,19 +175,19 @@ fn a_value_of_the_wrong_kind_is_refused_where_it_stands() {
             STRATEGY,
             "page_size",
             json!("many"),
-            format!("\"{PAGING}.page_size\" is not a whole number"),
+            format!("\"{PAGING}.page_size\" of the manifest is not a whole number"),
         ),
         (
             STRATEGY,
             "page_size",
             json!(0),
-            format!("\"{PAGING}.page_size\" is 0"),
+            format!("\"{PAGING}.page_size\" may not be 0"),
         ),
         (
             "/definitions/requester",
             "http_method",
             json!("DELETE"),
-            "\"streams[0].retriever.requester.http_method\" of the manifest cannot be \"DELETE\"".to_owned(),
+            "\"streams[0].retriever.requester.http_method\" of the manifest cannot be \"DELETE\"; known values: \"GET\", \"POST\"".to_owned(),
         ),
         (
             "/definitions/requester",
@@ -198,7 +203,7 @@ fn a_value_of_the_wrong_kind_is_refused_where_it_stands() {
 }
 
 #[test]
-fn what_may_stand_in_a_message_does_not_depend_on_credentials() {
+fn values_that_messages_show_may_not_depend_on_credentials() {
     const SYNC: &str = "streams[0].incremental_sync";
     for (pointer, key, place) in [
         (
@@ -217,7 +222,7 @@ fn what_may_stand_in_a_message_does_not_depend_on_credentials() {
         for template in ["{{ config['api_key'] }}", "x{{ config.items() }}"] {
             let mut manifest = shop();
             manifest.pointer_mut(pointer).unwrap()[key] = json!(template);
-            let message = format!("\"{place}\" may not depend on credentials");
+            let message = format!("\"{place}\" of the manifest may not depend on credentials");
             assert_eq!(refused(manifest), message);
         }
         let mut manifest = shop();

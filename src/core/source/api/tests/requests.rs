@@ -139,7 +139,7 @@ fn a_relative_next_page_starts_at_the_base() {
 }
 
 #[test]
-fn parameters_stand_in_for_fields_and_the_nearest_wins() {
+fn parameters_replace_missing_fields_and_the_nearest_wins() {
     let path = |manifest: Value| {
         Pass::new(manifest, None)
             .asks()
@@ -160,7 +160,7 @@ fn parameters_stand_in_for_fields_and_the_nearest_wins() {
 }
 
 #[test]
-fn config_settles_fields_that_are_no_part_of_a_request() {
+fn config_decides_fields_that_are_not_part_of_a_request() {
     let strategy = json!({"type": "PageIncrement", "page_size": "{{ config['size'] or 50 }}",
                           "start_from_page": "1", "inject_on_first_request": true});
     let mut manifest = shop_with(STRATEGY, strategy);

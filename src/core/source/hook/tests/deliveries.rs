@@ -9,7 +9,7 @@ struct Whole {
     records: Vec<(String, String, Option<DateTime<Utc>>)>,
     rejected: Vec<(Option<String>, &'static str)>,
     are_events: bool,
-    asks: bool,
+    triggers_sync: bool,
 }
 
 fn whole(delivery: Delivery) -> Whole {
@@ -28,7 +28,7 @@ fn whole(delivery: Delivery) -> Whole {
             .map(|rejected| (rejected.id, rejected.reason.word()))
             .collect(),
         are_events: delivery.are_events,
-        asks: delivery.asks,
+        triggers_sync: delivery.triggers_sync,
     }
 }
 
@@ -42,7 +42,7 @@ fn event(id: &str, body: &str, at: Option<DateTime<Utc>>) -> Whole {
         records: vec![(format!("webhooks/{id}"), body.to_owned(), at)],
         rejected: vec![],
         are_events: true,
-        asks: true,
+        triggers_sync: true,
     }
 }
 
@@ -60,7 +60,7 @@ fn framed(values: &[&str]) -> String {
 }
 
 #[test]
-fn a_vendors_event_is_stored_as_it_is_and_makes_the_vendor_be_asked() {
+fn a_vendors_event_is_stored_as_it_is_and_triggers_a_sync() {
     let shopify = kind("shopify");
     let erpnext = kind("erpnext");
     for (kind, id, time) in [
@@ -110,7 +110,7 @@ fn a_vendors_event_is_stored_as_it_is_and_makes_the_vendor_be_asked() {
 }
 
 #[test]
-fn what_is_not_signed_makes_no_other_event_of_the_same_delivery() {
+fn unsigned_parts_of_a_delivery_do_not_make_it_another_event() {
     let shopify = kind("shopify");
     let hook = hook_of(&shopify, json!(KEY));
     let body = shopify.body.as_bytes();
@@ -136,7 +136,7 @@ fn what_is_not_signed_makes_no_other_event_of_the_same_delivery() {
 }
 
 #[test]
-fn of_quickbooks_companies_only_ours_counts() {
+fn events_of_other_quickbooks_companies_are_ignored() {
     let quickbooks = kind("quickbooks");
     let ours = &quickbooks.body[1..quickbooks.body.find("}, {").unwrap() + 1];
     let expected = event(
@@ -149,7 +149,7 @@ fn of_quickbooks_companies_only_ours_counts() {
     assert_eq!(read(&quickbooks, ours), expected);
     let nothing = || Whole {
         records: vec![],
-        asks: false,
+        triggers_sync: false,
         ..event("", "", None)
     };
     for others in [
@@ -165,7 +165,7 @@ fn of_quickbooks_companies_only_ours_counts() {
     assert_eq!(
         unclear,
         Whole {
-            asks: true,
+            triggers_sync: true,
             ..nothing()
         }
     );
@@ -202,7 +202,7 @@ fn quickbooks_older_form_has_an_event_for_each_entity() {
 }
 
 #[test]
-fn what_is_pushed_to_a_webhook_is_the_record() {
+fn the_body_of_a_webhook_is_the_record() {
     let content = |body: &str| format!("events/#{}", hex(&Sha256::digest(body)[..16]));
     let plain = kind("webhook");
     let event = |bodies: &[&str]| Whole {
@@ -213,7 +213,7 @@ fn what_is_pushed_to_a_webhook_is_the_record() {
             .collect(),
         rejected: vec![],
         are_events: true,
-        asks: false,
+        triggers_sync: false,
     };
     assert_eq!(read(&plain, plain.body), event(&[plain.body]));
     assert_eq!(
@@ -249,13 +249,13 @@ fn what_is_pushed_to_a_webhook_is_the_record() {
         ],
         rejected: vec![],
         are_events: false,
-        asks: false,
+        triggers_sync: false,
     };
     assert_eq!(read(&keyed, keyed.body), expected);
 }
 
 #[test]
-fn a_records_time_is_read_as_senders_write_it_and_the_far_future_is_now() {
+fn a_records_time_is_read_in_every_format_and_a_far_future_time_counts_as_now() {
     let config = json!({"key": "id", "updated_at": "at"});
     let hook = try_open(&kind("webhook"), config, json!({"secret": KEY})).unwrap();
     let hook = hook.unwrap();
@@ -292,7 +292,7 @@ fn a_records_time_is_read_as_senders_write_it_and_the_far_future_is_now() {
             records: vec![("events/1".to_owned(), body, time)],
             rejected: vec![],
             are_events: false,
-            asks: false,
+            triggers_sync: false,
         };
         assert_eq!(read, expected, "{value}");
     }

@@ -33,7 +33,7 @@ fn signing(headers: &Headers) -> Vec<String> {
 }
 
 #[test]
-fn of_ten_thousand_forgeries_none_is_taken() {
+fn none_of_ten_thousand_forgeries_is_accepted() {
     let mut judged = 0;
     for kind in KINDS {
         let hook = hook_of(kind, json!([KEY, NEW_KEY]));
@@ -140,7 +140,7 @@ fn of_ten_thousand_forgeries_none_is_taken() {
 }
 
 #[test]
-fn of_stripes_header_only_the_one_scheme_and_the_one_time_count() {
+fn only_the_known_scheme_and_one_time_count_in_stripes_header() {
     let stripe = kind("stripe");
     let hook = hook_of(&stripe, json!(KEY));
     let body = stripe.body.as_bytes();
@@ -200,7 +200,7 @@ fn of_stripes_header_only_the_one_scheme_and_the_one_time_count() {
 }
 
 #[test]
-fn what_is_signed_for_another_address_or_shop_is_not_taken() {
+fn a_delivery_signed_for_another_address_or_shop_is_refused() {
     let square = kind("square");
     let body = square.body.as_bytes();
     for url in [

@@ -90,7 +90,7 @@ fn check(kind: &Kind, delivery: &Delivery) {
 }
 
 #[test]
-fn what_is_signed_is_never_refused_for_its_signature() {
+fn a_signed_delivery_is_never_refused_for_its_signature() {
     each("signed deliveries", |random| {
         let kind = random.pick(KINDS);
         let secrets = random.pick(&[
@@ -158,7 +158,7 @@ fn what_is_signed_is_never_refused_for_its_signature() {
 }
 
 #[test]
-fn what_is_forged_is_never_taken() {
+fn a_forged_delivery_is_never_accepted() {
     each("forged deliveries", |random| {
         let kind = random.pick(KINDS);
         let hook = hook_of(&kind, json!(KEY));

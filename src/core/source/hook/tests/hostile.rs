@@ -8,7 +8,7 @@ use super::*;
 const MARK: &str = "a_customers_data";
 
 #[test]
-fn what_cannot_be_stored_is_rejected_and_what_cannot_be_read_is_refused() {
+fn an_unstorable_record_is_rejected_and_an_unreadable_body_is_refused() {
     let deep = format!(r#""a": {}1{}"#, "[".repeat(21), "]".repeat(21));
     let long = format!(r#""a": "{}""#, "x".repeat(10_000));
     let many = format!(r#""a": [{}1]"#, "1,".repeat(20_000));
@@ -39,7 +39,7 @@ fn what_cannot_be_stored_is_rejected_and_what_cannot_be_read_is_refused() {
             let is_unclear = matches!(part, "\"a\": \"\0\"" | r#""a": "\x""# | r#""\udfff": 1"#);
             if kind.name == "quickbooks" && is_unclear {
                 let read = read.expect(&about);
-                assert!(read.asks && read.rejected.is_empty() && read.records.is_empty());
+                assert!(read.triggers_sync && read.rejected.is_empty() && read.records.is_empty());
                 continue;
             }
             let read = read.expect(&about);
@@ -175,7 +175,7 @@ fn headers() -> impl Strategy<Value = Headers> {
 
 proptest! {
     #[test]
-    fn no_headers_and_no_body_end_anything(headers in headers(), body in body(), seconds in any::<i32>()) {
+    fn hostile_headers_and_bodies_never_panic(headers in headers(), body in body(), seconds in any::<i32>()) {
         let now = DateTime::from_timestamp(i64::from(seconds), 0).unwrap();
         for kind in KINDS {
             let hook = hook_of(kind, json!([KEY, NEW_KEY]));

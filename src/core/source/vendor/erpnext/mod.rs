@@ -44,27 +44,27 @@ const PAGE: usize = 500;
 const CREDENTIALS: &[Field] = &[
     Field {
         name: "api_key",
-        meaning: "of a user who may read what the streams name",
+        meaning: "API key of a user who may read the streams",
     },
     Field {
         name: "api_secret",
-        meaning: "of the same user",
+        meaning: "API secret of the same user",
     },
     Field {
         name: "username",
-        meaning: "of the site's MariaDB, with password and config's host and database: the SQL way",
+        meaning: "user of the site's MariaDB, with password and config's host and database: to read by SQL",
     },
     keys::PASSWORD,
     Field {
         name: "webhook_secret",
-        meaning: "of the site's Webhook documents that push JSON here; a list of both while it is replaced",
+        meaning: "secret of the site's Webhook documents that push JSON here; a list of both while it is rotated",
     },
 ];
 
 const CONFIG: &[Field] = &[
     Field {
         name: "base_url",
-        meaning: "the site, such as https://acme.erpnext.com; may stand in credentials",
+        meaning: "URL of the site, such as https://acme.erpnext.com; may be in credentials instead",
     },
     STREAMS,
     START_DATE,
@@ -136,7 +136,7 @@ struct ErpNextReader {
     token: Secret,
 }
 
-/// How a pass goes on.
+/// How a pass continues.
 #[derive(Default, Serialize, Deserialize)]
 struct Next {
     step: Step,
@@ -293,19 +293,19 @@ impl Reader for ErpNextReader {
         };
         let next: Next = reading::next(at).unwrap_or_default();
         let is_optional = spec.optional && !self.common.is_chosen && at.next.is_none();
-        let absent = |why: &str| Verdict::Absent(format!("{} {why}", spec.doctype));
+        let absent = |why: &str| Verdict::Absent(why.to_owned());
         let fail = |code, what: String| Verdict::Fail(got.failure(code, what));
         match got.status {
             // One that was deleted since it was listed, or is as gone as the site said.
             404 if !next.names.is_empty() => Verdict::Read,
             403 | 404 if next.step == Step::Deleted => {
-                absent("may be deleted unseen: this user may not read Deleted Document")
+                absent("deletions are not found: this user may not read Deleted Document")
             }
-            403 if is_optional => absent("is left out: this user may not read it"),
-            404 if is_optional => absent("is left out: this site does not have it"),
+            403 if is_optional => absent("left out, because this user may not read it"),
+            404 if is_optional => absent("left out, because this site does not have it"),
             403 => fail(
                 Code::PermissionMissing,
-                format!("this user may not read {}", spec.doctype),
+                format!("this user may not read \"{}\"", spec.doctype),
             ),
             417 => fail(
                 Code::RequestRefused,

@@ -3,7 +3,7 @@
 use crate::source::StreamAbout;
 use crate::source::table::Row;
 
-/// Everything that is known of a stream.
+/// The description of a stream.
 pub struct Spec {
     pub about: StreamAbout,
     pub doctype: &'static str,
@@ -11,7 +11,7 @@ pub struct Spec {
     pub children: bool,
     /// Whether the site may be without it: an app of its own, or a right that few have.
     pub optional: bool,
-    /// What else a document must be.
+    /// A further condition on the documents.
     pub filter: Option<(&'static str, i64)>,
 }
 

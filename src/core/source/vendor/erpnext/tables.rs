@@ -7,7 +7,7 @@ use super::streams::Spec;
 use crate::source::database::{From, Table};
 use crate::source::table::Row;
 
-/// What is read of each child row; a list also where there is none, as the REST way has it.
+/// The fields that are read of each child row; a list also where there is none, as the REST way has it.
 const CHILDREN: &str = "coalesce((SELECT json_arrayagg(json_object('name', d.name, 'idx', d.idx, 'activity_type', d.activity_type,
     'hours', d.hours, 'from_time', d.from_time, 'to_time', d.to_time, 'project', d.project, 'task', d.task,
     'billing_amount', d.billing_amount, 'costing_amount', d.costing_amount))

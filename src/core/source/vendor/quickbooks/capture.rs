@@ -39,7 +39,7 @@ fn check_empty_capture(got: &Response) -> Result<(), Failure> {
         .iter()
         .flat_map(|captured| &captured.responses);
     match responses.any(|response| response.contains_key("Fault")) {
-        true => Err(strange("the answer is a fault of QuickBooks'")),
+        true => Err(strange("QuickBooks answered with a fault")),
         false => Ok(()),
     }
 }
@@ -64,11 +64,11 @@ impl QuickBooksReader {
         let came = found.records.len() + found.deleted.len();
         let warning = if came >= CAPTURED {
             Some(
-                "QuickBooks reports at most 1000 changes at once, and there were more; what was deleted beyond them is not known. Sync oftener.",
+                "QuickBooks reports at most 1000 changes at once, and there were more; the other deletions are not known; sync more often",
             )
         } else if at.start.is_later_than(CAPTURE_KEPT, at.window.from) {
             Some(
-                "QuickBooks reports deletions of the last 30 days, and the last sync is longer ago; what was deleted before is not known.",
+                "QuickBooks only reports deletions of the last 30 days, and the last sync is older; earlier deletions are not known",
             )
         } else {
             None

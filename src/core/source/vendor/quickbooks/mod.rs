@@ -55,23 +55,23 @@ const REALM: &[&str] = &["realm_id", "realmId", "company_id"];
 const CREDENTIALS: &[Field] = &[
     Field {
         name: "client_id",
-        meaning: "of the app",
+        meaning: "client id of the app",
     },
     Field {
         name: "client_secret",
-        meaning: "of the app",
+        meaning: "client secret of the app",
     },
     Field {
         name: "refresh_token",
-        meaning: "of the company's consent; each one that replaces it is stored, sealed, before it is used",
+        meaning: "refresh token of the company's consent; a replacement is stored, sealed, before it is used",
     },
     Field {
         name: "realm_id",
-        meaning: "the company's id, from the redirect that brought the consent",
+        meaning: "company id, from the redirect that followed the consent",
     },
     Field {
         name: "webhook_verifier",
-        meaning: "verifier token of the app's webhooks, where they are pushed here; a list of both while it is replaced",
+        meaning: "verifier token of the app's webhooks, if they are pushed here; a list of both while it is rotated",
     },
 ];
 
@@ -81,19 +81,19 @@ const CONFIG: &[Field] = &[
     PACE,
     Field {
         name: "realm_id",
-        meaning: "the company's id, where it is not in credentials",
+        meaning: "company id, if it is not in credentials",
     },
     Field {
         name: "sandbox",
-        meaning: "true: a sandbox company",
+        meaning: "true for a sandbox company",
     },
     Field {
         name: "base_url",
-        meaning: "another place than https://quickbooks.api.intuit.com",
+        meaning: "base URL; default: https://quickbooks.api.intuit.com",
     },
     Field {
         name: "token_url",
-        meaning: "another place than https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer",
+        meaning: "token URL; default: https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer",
     },
 ];
 
@@ -150,7 +150,7 @@ struct QuickBooksReader {
     login: OAuth,
 }
 
-/// How a pass goes on.
+/// How a pass continues.
 #[derive(Default, Serialize, Deserialize)]
 struct Next {
     step: Step,
@@ -220,17 +220,17 @@ impl Reader for QuickBooksReader {
         Some(&self.login)
     }
 
-    fn verdict(&self, at: &Position, got: &Response) -> Verdict {
+    fn verdict(&self, _at: &Position, got: &Response) -> Verdict {
         let fail = |code, what: &str| Verdict::Fail(got.failure(code, what));
         let fault = || fault_code(&reading::problem(got));
         match got.status {
             403 if fault().as_deref() == Some("3100") => fail(
                 Code::CredentialsRejected,
-                "the token is of another company, or of the other environment: see realm_id and sandbox",
+                "the token is for another company or environment; check realm_id and sandbox",
             ),
             403 => fail(
                 Code::PermissionMissing,
-                &format!("the consent does not cover {}", at.stream.name),
+                "the consent does not cover this stream",
             ),
             // No Retry-After is promised.
             429 => match verdict_by_status(got) {
@@ -278,7 +278,7 @@ fn fault_code(body: &Value) -> Option<String> {
 /// A fault may come with 200.
 fn check(around: &serde_json::Map<String, Value>) -> Result<(), Failure> {
     if around.contains_key("Fault") || around.contains_key("fault") {
-        return Err(strange("the answer is a fault of QuickBooks'"));
+        return Err(strange("QuickBooks answered with a fault"));
     }
     Ok(())
 }
@@ -331,7 +331,7 @@ impl QuickBooksReader {
             && next.skip > 2 * next.known.len() + PAGE
             && !found.records.iter().any(|record| is_fresh(&record.id));
         if is_stuck {
-            let message = "STARTPOSITION is not heeded: the same records come again and again";
+            let message = "QuickBooks ignored STARTPOSITION: the same records came again";
             return Err(Failure::new(Code::RepeatedPage, message));
         }
         let last = found
@@ -415,7 +415,7 @@ fn counted(at: &Position, got: &Response, spec: &Spec, next: Next) -> Result<Pag
     })
 }
 
-/// Nothing of the entity, and nothing else either that the answer could be.
+/// Checks that an empty response is an empty result and nothing else.
 fn check_empty_query(got: &Response) -> Result<(), Failure> {
     #[derive(Deserialize)]
     struct Answer {
@@ -425,7 +425,7 @@ fn check_empty_query(got: &Response) -> Result<(), Failure> {
     let answer: Answer = reading::whole(got)?;
     match answer.response.values().any(Value::is_array) {
         true => Err(strange(
-            "the answer is of another entity than was asked for",
+            "the response is about another entity than was requested",
         )),
         false => Ok(()),
     }

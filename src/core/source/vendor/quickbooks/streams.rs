@@ -1,11 +1,11 @@
-//! QuickBooks' streams, and what a query of each is about.
+//! QuickBooks' streams, and the conditions of their queries.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::source::StreamAbout;
 use crate::source::table::Row;
 
-/// Everything that is known of a stream.
+/// The description of a stream.
 pub struct Spec {
     pub about: StreamAbout,
     pub entity: &'static str,
@@ -83,7 +83,7 @@ impl Row for Spec {
 }
 
 impl Spec {
-    /// What a query is about: from a moment on, up to another.
+    /// The conditions of a query: from a moment on, up to another.
     pub fn conditions(&self, from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>) -> String {
         let mut conditions = Vec::new();
         if self.named {

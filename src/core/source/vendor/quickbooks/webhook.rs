@@ -34,7 +34,7 @@ pub fn open(
     })))
 }
 
-/// What of a delivery is the company's.
+/// The parts of a delivery that belong to the company.
 #[derive(Default)]
 struct Ours {
     records: Vec<Record>,
@@ -55,13 +55,13 @@ impl Hook for QuickBooksHook {
             Some(b'{') if has("specversion") => (self.cloud_events(got.body)?, "time"),
             _ => {
                 return Err(unreadable(
-                    "the body is neither CloudEvents nor notifications",
+                    "the body has neither CloudEvents nor notifications",
                 ));
             }
         };
         let is_any = !ours.records.is_empty() || !ours.rejected.is_empty();
         Ok(Delivery {
-            asks: is_any || ours.is_unclear,
+            triggers_sync: is_any || ours.is_unclear,
             ..delivery(ours.records, ours.rejected, at)
         })
     }

@@ -1,4 +1,4 @@
-//! What an object has, and so what of it is selected.
+//! Reads the description of an object, and decides which fields are selected.
 
 use chrono::TimeDelta;
 use serde::Deserialize;
@@ -48,7 +48,7 @@ impl SalesforceReader {
         let object = self.object(at.stream)?;
         let described: Described = reading::whole(got)?;
         if described.name != object.name || !described.queryable {
-            let message = format!("object {} cannot be queried", object.name);
+            let message = format!("the object {} cannot be queried", object.name);
             return Err(Failure::new(Code::NotFound, message));
         }
         let exists = |name: &str| described.fields.iter().any(|field| field.name == name);
@@ -63,7 +63,7 @@ impl SalesforceReader {
                     .partition(|name| name.contains('.') || exists(name));
                 if !missing.is_empty() {
                     warnings.push(format!(
-                        "{} has no {} that this user may see",
+                        "the object {} has no field {} that this user may see",
                         object.name,
                         missing.join(", ")
                     ));
@@ -85,7 +85,9 @@ impl SalesforceReader {
         fields.retain(|field| !needed.contains(field));
         let mut fields: Vec<String> = needed.into_iter().chain(fields).collect();
         if !fields.iter().all(|field| is_name(field)) {
-            return Err(strange("the description names a field that is no name"));
+            return Err(strange(
+                "the description of the object has a field without a valid name",
+            ));
         }
         let next = |fields: &[String]| Next {
             fields: Some(fields.to_vec()),
@@ -100,17 +102,17 @@ impl SalesforceReader {
         }
         if fields.len() < before {
             warnings.push(format!(
-                "{} has more fields than one query can name; the last {} are left out. Name those that matter in config's \"streams\".",
+                "the object {} has more fields than one query can name; the last {} are left out; name the fields to read in config's \"streams\"",
                 object.name,
                 before - fields.len()
             ));
         }
         let reached = at.high.and_then(Value::as_str).and_then(parse_any);
         if at.start.is_later_than(BIN_KEPT, reached) {
-            warnings.push("the last sync is longer ago than the recycle bin keeps what was deleted; what was deleted in between may still count".to_owned());
+            warnings.push("the last sync is longer ago than the recycle bin keeps deleted records; records deleted in between may still count".to_owned());
         }
         if self.login.is_legacy() {
-            warnings.push("the login by user name and password is legacy, and Salesforce ends it on 2027-06-01; change to client credentials".to_owned());
+            warnings.push("Salesforce ends the login by user name and password on 2027-06-01; change to client credentials".to_owned());
         }
         Ok(Page {
             warning: (!warnings.is_empty()).then(|| warnings.join("; ")),

@@ -74,7 +74,7 @@ impl SalesforceLogin {
         let domain = settings.place(&["domain", "my_domain", "instance_url"])?;
         let domain = domain.map(|domain| {
             site(&domain, ".my.salesforce.com")
-                .map_err(|_| wrong("the Salesforce domain is neither a name nor an https address"))
+                .map_err(|_| wrong("\"domain\" is not a name or an https address"))
         });
         let domain = domain.transpose()?;
         let elsewhere = settings.url("base_url")?;
@@ -149,13 +149,13 @@ impl SalesforceLogin {
         let instance = instance.ok_or_else(|| {
             Failure::new(
                 Code::UnexpectedShape,
-                "the token's answer names no instance",
+                "the response to the login names no instance",
             )
         })?;
         if !is_org(&instance) && instance.origin() != self.host.origin() {
             return Err(Failure::new(
                 Code::ForeignNextPage,
-                "the token's answer names an instance that is not Salesforce's",
+                "the response to the login names an instance that is not Salesforce's",
             ));
         }
         crate::source::api::join(&instance.origin().ascii_serialization(), "")
@@ -164,7 +164,7 @@ impl SalesforceLogin {
 
 fn rsa_key(pem: &Secret) -> Result<RsaKeyPair, Failure> {
     let unreadable =
-        || wrong("credentials' \"private_key\" is not an RSA key of at least 2048 bits in PEM");
+        || wrong("credentials' \"private_key\" has to be an RSA key of at least 2048 bits in PEM");
     let pair = match PrivateKeyDer::from_pem_slice(pem.expose()).map_err(|_| unreadable())? {
         PrivateKeyDer::Pkcs8(key) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()),
         PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()),
@@ -299,9 +299,12 @@ impl SalesforceLogin {
             // The codes that a person can do something about; none of the vendor's text is repeated.
             return match code.rsplit(':').next().unwrap_or_default() {
                 "REQUEST_LIMIT_EXCEEDED" => {
-                    fail(Code::RateLimited, "the org's limit of calls is used up")
+                    fail(Code::RateLimited, "the org has used up its API call limit")
                 }
-                "SERVER_UNAVAILABLE" => fail(Code::ServerError, "the login is not available"),
+                "SERVER_UNAVAILABLE" => fail(
+                    Code::ServerError,
+                    "the login is not available at the moment",
+                ),
                 "UNSUPPORTED_API_VERSION" | "API_DISABLED_FOR_ORG" => fail(
                     Code::CredentialsRejected,
                     "login by user name and password is switched off for this org; use client credentials",
@@ -318,7 +321,12 @@ impl SalesforceLogin {
             Verdict::Fail(failure) | Verdict::Retry(failure) => return Err(failure),
             _ => {}
         }
-        let strange = || Failure::new(Code::UnexpectedShape, "the login's answer does not read");
+        let strange = || {
+            Failure::new(
+                Code::UnexpectedShape,
+                "the response to the login cannot be read",
+            )
+        };
         let token = field("sessionId").ok_or_else(strange)?;
         let server = field("serverUrl").and_then(|text| Url::parse(text).ok());
         Ok(Grant {

@@ -42,7 +42,7 @@ const REST: Duration = Duration::from_secs(60 * 60);
 const CREDENTIALS: &[Field] = &[
     Field {
         name: "client_id",
-        meaning: "consumer key of the external client app; with client_secret and domain: client credentials",
+        meaning: "consumer key of the external client app; with client_secret and domain, for the client credentials grant",
     },
     Field {
         name: "client_secret",
@@ -50,34 +50,34 @@ const CREDENTIALS: &[Field] = &[
     },
     Field {
         name: "private_key",
-        meaning: "RSA key in PEM, with client_id and username: JWT bearer",
+        meaning: "RSA key in PEM; with client_id and username, for the JWT bearer grant",
     },
     Field {
         name: "refresh_token",
-        meaning: "with client_id and client_secret: refresh token; one that is replaced is stored, sealed",
+        meaning: "refresh token; with client_id and client_secret; a replacement is stored, sealed",
     },
     Field {
         name: "username",
-        meaning: "of the user, for JWT bearer and the legacy login",
+        meaning: "user name, for the JWT bearer grant and the legacy login",
     },
     Field {
         name: "password",
-        meaning: "with username: the legacy SOAP login, which Salesforce ends on 2027-06-01",
+        meaning: "password; with username, for the legacy SOAP login, which Salesforce ends on 2027-06-01",
     },
     Field {
         name: "security_token",
-        meaning: "with password, unless the server's address is allowed at Salesforce",
+        meaning: "security token of the user; with password, unless Salesforce allows the server's address",
     },
 ];
 
 const CONFIG: &[Field] = &[
     Field {
         name: "domain",
-        meaning: "the org's My Domain: acme for acme.my.salesforce.com; client credentials need it",
+        meaning: "the org's My Domain: acme for acme.my.salesforce.com; needed for the client credentials grant",
     },
     Field {
         name: "sandbox",
-        meaning: "true: log in at test.salesforce.com",
+        meaning: "true to log in at test.salesforce.com",
     },
     Field {
         name: "streams",
@@ -87,15 +87,15 @@ const CONFIG: &[Field] = &[
     PACE,
     Field {
         name: "api_version",
-        meaning: "such as v64.0",
+        meaning: "API version, such as v64.0",
     },
     Field {
         name: "api_budget",
-        meaning: "share of the org's calls in 24 hours beyond which nothing is asked, from 0.01 to 1; 0.8 where it is left out",
+        meaning: "share of the org's API calls in 24 hours that may be used before syncs pause, from 0.01 to 1; default: 0.8",
     },
     Field {
         name: "base_url",
-        meaning: "another place to log in",
+        meaning: "URL to log in at; default: Salesforce's own",
     },
 ];
 
@@ -131,7 +131,7 @@ impl Source for Salesforce {
             .skip(1)
             .all(|c| c.is_ascii_digit() || c == '.')
         {
-            return Err(wrong("config's \"api_version\" is not one such as v64.0"));
+            return Err(wrong("config's \"api_version\" has to look like v64.0"));
         }
         let budget = settings.number("api_budget", 0.01, 1.0)?.unwrap_or(BUDGET);
         let login = SalesforceLogin::read(&settings)?;
@@ -163,7 +163,7 @@ struct SalesforceReader {
     login: SalesforceLogin,
 }
 
-/// How a pass goes on.
+/// How a pass continues.
 #[derive(Default, Serialize, Deserialize)]
 struct Next {
     /// What to select; `None`: the object is described first.
@@ -221,7 +221,7 @@ impl Reader for SalesforceReader {
         let base = self.base(at)?;
         let url = if let Some(more) = &next.more {
             base.join(more)
-                .map_err(|_| strange("the next page's address does not read"))?
+                .map_err(|_| strange("the address of the next page cannot be read"))?
         } else if next.fields.is_some() {
             self.query(at, object, &next)?
         } else {
@@ -242,47 +242,42 @@ impl Reader for SalesforceReader {
         Some(&self.login)
     }
 
-    fn verdict(&self, at: &Position, got: &Response) -> Verdict {
+    fn verdict(&self, _at: &Position, got: &Response) -> Verdict {
         let problem = reading::problem(got);
         let code = reading::text(&problem, "/0/errorCode");
         let failure = |code, what: String| got.failure(code, what);
-        let stream = &at.stream.name;
         match (got.status, code) {
             (403 | 503, "REQUEST_LIMIT_EXCEEDED") => Verdict::Retry(
                 failure(
                     Code::RateLimited,
-                    "the org's calls are used up, or too many run at once".into(),
+                    "the org has used up its API calls, or too many run at once".into(),
                 )
                 .after(Some(Duration::from_secs(15 * 60))),
             ),
             (400, "INVALID_QUERY_LOCATOR") => Verdict::Expired(failure(
                 Code::RequestRefused,
-                "the query's place is over".into(),
+                "the query cursor has expired".into(),
             )),
             (400, "INVALID_FIELD" | "MALFORMED_QUERY") => Verdict::Fail(failure(
                 Code::RequestRefused,
-                format!(
-                    "the query of {stream} names a field that is not there, or that this user may not see"
-                ),
+                "the query names a field that does not exist or that this user may not see".into(),
             )),
             (400 | 404, "INVALID_TYPE" | "NOT_FOUND") => Verdict::Fail(failure(
                 Code::NotFound,
-                format!("there is no object for {stream}, or this user may not see it"),
+                "the object does not exist, or this user may not see it".into(),
             )),
             (404 | 410, "UNSUPPORTED_API_VERSION") => Verdict::Fail(failure(
                 Code::RequestRefused,
                 format!(
-                    "API version {} has ended; see config's \"api_version\"",
+                    "Salesforce has ended API version {}; change config's \"api_version\"",
                     self.version
                 ),
             )),
             (403, _) => Verdict::Fail(failure(
                 Code::PermissionMissing,
-                format!(
-                    "this user may not read {stream}; see API Enabled and the object's permissions"
-                ),
+                "this user may not read the object; check \"API Enabled\" and the object's permissions".into(),
             )),
-            (406 | 420, "") => Verdict::Retry(failure(Code::ServerError, "try again".into())),
+            (406 | 420, "") => Verdict::Retry(failure(Code::ServerError, "Salesforce asks for a retry".into())),
             _ => verdict_by_status(got),
         }
     }
@@ -303,10 +298,10 @@ impl Reader for SalesforceReader {
         let around = reading::around(got, "records");
         let done = around.get("done").and_then(Value::as_bool);
         let done =
-            done.ok_or_else(|| strange("the page does not say whether the query is done"))?;
+            done.ok_or_else(|| strange("the response does not say whether the query is done"))?;
         let total = around.get("totalSize").and_then(Value::as_u64);
-        let total =
-            total.ok_or_else(|| strange("the page does not say how many rows the query has"))?;
+        let total = total
+            .ok_or_else(|| strange("the response does not say how many rows the query has"))?;
         let came = found.records.len() + found.rejected.len() + found.deleted.len();
         let read = next.read + came as u64;
         // Of the first page: a locator's own count may be of what is left.
@@ -327,7 +322,11 @@ impl Reader for SalesforceReader {
                 fields: None,
             }),
             None if done => None,
-            _ => return Err(strange("the page goes on, and does not say where")),
+            _ => {
+                return Err(strange(
+                    "the response has more pages, but no address of the next one",
+                ));
+            }
         };
         Ok(Page {
             count: goes_on.is_none().then_some(Count {
@@ -357,7 +356,7 @@ impl Reader for SalesforceReader {
             used,
             rest: over.map(|(used, total)| {
                 let share = (self.budget * 100.0).round();
-                (REST, format!("{used} of the org's {total} calls in 24 hours are used, and the budget is {share} %"))
+                (REST, format!("{used} of the org's {total} API calls in 24 hours are used; the budget is {share} %"))
             }),
         }
     }

@@ -33,7 +33,7 @@ pub fn objects(settings: &Settings) -> Result<Vec<Object>, Failure> {
     let Some(value) = settings.value("streams") else {
         return Ok(vec![object("opportunities", None)?]);
     };
-    let wrong_list = || wrong("config's \"streams\" is not a list of streams and objects");
+    let wrong_list = || wrong("config's \"streams\" has to be a list of streams and objects");
     let mut objects: Vec<Object> = Vec::new();
     for item in value.as_array().ok_or_else(wrong_list)? {
         let read = match item {
@@ -44,7 +44,7 @@ pub fn objects(settings: &Settings) -> Result<Vec<Object>, Failure> {
                     .find(|key| !matches!(key.as_str(), "object" | "fields"))
                 {
                     return Err(wrong(format!(
-                        "config's \"streams\" has the key \"{key}\"; known are object, fields"
+                        "config's \"streams\" has the unknown key \"{key}\"; known keys: object, fields"
                     )));
                 }
                 let name = fields.get("object").and_then(Value::as_str);
@@ -66,7 +66,7 @@ pub fn objects(settings: &Settings) -> Result<Vec<Object>, Failure> {
     Ok(objects)
 }
 
-/// A name that stands in a query must be nothing else than a name.
+/// Whether a text is a plain name, as a query needs.
 pub fn is_name(text: &str) -> bool {
     let is_word = |word: &str| {
         word.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -83,7 +83,7 @@ fn object(name: &str, fields: Option<&Value>) -> Result<Object, Failure> {
     let (stream, object) = known.copied().unwrap_or((name, name));
     if !is_name(object) || object.contains('.') {
         return Err(wrong(format!(
-            "\"{name}\" in config's \"streams\" is no object's name"
+            "\"{name}\" in config's \"streams\" is not an object name"
         )));
     }
     let fields = match fields.filter(|fields| !fields.is_null()) {
@@ -94,7 +94,7 @@ fn object(name: &str, fields: Option<&Value>) -> Result<Object, Failure> {
             let names =
                 names.filter(|names| !names.is_empty() && names.iter().all(|name| is_name(name)));
             let names = names.ok_or_else(|| {
-                wrong(format!("the \"fields\" of \"{name}\" in config's \"streams\" are no list of field names"))
+                wrong(format!("the \"fields\" of \"{name}\" in config's \"streams\" have to be a list of field names"))
             })?;
             Some(names.into_iter().map(str::to_owned).collect())
         }

@@ -1,4 +1,4 @@
-//! What an answer says of its nodes and of where their lists go on.
+//! Reads the nodes of a response, and where their lists continue.
 
 use std::collections::HashMap;
 
@@ -19,12 +19,14 @@ impl PageInfo {
         match (self.has_next_page, self.end_cursor) {
             (false, _) => Ok(None),
             (true, Some(cursor)) => Ok(Some(cursor)),
-            (true, None) => Err(strange("a list goes on, and does not say where")),
+            (true, None) => Err(strange(
+                "a list has more pages, but no cursor to the next one",
+            )),
         }
     }
 }
 
-/// What a page says beside its records.
+/// The fields of a page beside its records.
 #[derive(Deserialize)]
 pub struct Answer<T> {
     pub data: HashMap<String, T>,

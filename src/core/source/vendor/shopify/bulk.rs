@@ -34,16 +34,16 @@ const PART: u64 = 1024 * 1024;
 /// The longest line that is asked for.
 const LONGEST_LINE: u64 = 64 * 1024 * 1024;
 
-/// The longest pause between two looks at whether the file is there.
+/// The longest pause between two requests for the state of the operation.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Looks at the operation before the pass goes on by pages: some ten hours.
+/// Requests for the state of the operation before the pass continues page by page: some ten hours.
 const MOST_LOOKS: u32 = 600;
 
-/// Where an operation stands.
+/// The state of a bulk operation.
 #[derive(Default, Clone, Serialize, Deserialize)]
 pub struct Bulk {
-    /// `None`: it is to be started.
+    /// `None`: it is not started yet.
     id: Option<String>,
     looks: u32,
     file: Option<File>,
@@ -64,14 +64,14 @@ struct File {
     high: Option<String>,
 }
 
-/// Whether a pass that goes on is better gone on with as a file.
+/// Whether the rest of a pass is better read as a file.
 pub fn pays(spec: &Spec, next: &Next) -> bool {
     // A list within a list comes as lines of its own, which are other records than those of a page.
     spec.rest.is_none() && next.after.is_some() && next.pages >= PAYS_AFTER && !next.by_pages
 }
 
 impl Bulk {
-    /// What is asked of the API: to begin, or how far it is.
+    /// The query that starts the operation, or asks for its state.
     pub fn query(&self, at: &Position, spec: &Spec) -> Value {
         match &self.id {
             None => {
@@ -97,14 +97,14 @@ impl Bulk {
         Some(Request::get_part(file.url.clone(), file.offset..end))
     }
 
-    /// What an answer means where it is a part of the file.
+    /// What a response means that is a part of the file.
     pub fn verdict(&self, got: &Response) -> Option<Verdict> {
         self.file.as_ref()?;
         Some(match got.status {
             200 | 206 => Verdict::Read,
             // The address is good for a week.
             400 | 403 | 404 | 410 => {
-                let what = "the file is not there any more";
+                let what = "the bulk file has expired";
                 Verdict::Expired(got.failure(Code::RequestRefused, what))
             }
             _ => verdict_by_status(got),
@@ -189,7 +189,8 @@ impl ShopifyReader {
         let Some((lines, used)) = lines(got, &file)? else {
             file.part *= 2;
             if file.part > LONGEST_LINE {
-                let message = format!("a line of the file is longer than {LONGEST_LINE} bytes");
+                let message =
+                    format!("a line of the bulk file is longer than {LONGEST_LINE} bytes");
                 return Err(Failure::new(Code::ResponseTooLarge, message));
             }
             return reading::step(at, Some(goes_on(next, bulk, file)));
@@ -200,7 +201,7 @@ impl ShopifyReader {
             body: lines,
         };
         let nodes: Vec<Node> = serde_json::from_slice(&got.body)
-            .map_err(|_| strange("a line of the file does not read"))?;
+            .map_err(|_| strange("a line of the bulk file is not valid"))?;
         let stamps = self.stamps(at, spec, &nodes)?;
         let path = if spec.inner.is_empty() {
             String::new()
@@ -255,12 +256,16 @@ fn lines(got: &Response, file: &File) -> Result<Option<(Bytes, u64)>, Failure> {
             got.body.slice((file.offset as usize).min(got.body.len())..)
         }
         206 => got.body.clone(),
-        _ => return Err(strange("the file is of another size than was said")),
+        _ => {
+            return Err(strange(
+                "the bulk file does not have the size that Shopify announced",
+            ));
+        }
     };
     let end = file.offset + body.len() as u64;
     if body.is_empty() || end > file.size {
         return Err(strange(
-            "the part of the file is another one than was asked for",
+            "Shopify sent another part of the bulk file than was requested",
         ));
     }
     let used = if end == file.size {
@@ -302,7 +307,7 @@ fn started(at: &Position, got: &Response, next: Next, bulk: Bulk) -> Result<Page
 
 fn looked(at: &Position, got: &Response, next: Next, bulk: Bulk) -> Result<Page, Failure> {
     let answer: Answer<Looked> = reading::whole(got)?;
-    let failed = Some("Shopify's bulk operation failed; the stream is read by pages");
+    let failed = Some("Shopify's bulk operation failed; the stream is read page by page instead");
     let Some(operation) = answer.data.and_then(|data| data.node) else {
         return by_pages(at, next, failed);
     };
@@ -310,13 +315,15 @@ fn looked(at: &Position, got: &Response, next: Next, bulk: Bulk) -> Result<Page,
         "CREATED" | "RUNNING" if bulk.looks < MOST_LOOKS => wait(at, next, bulk),
         "COMPLETED" => {
             let nodes = number(operation.root_object_count);
-            let nodes = nodes.ok_or_else(|| strange("the operation does not say what it found"))?;
+            let nodes = nodes.ok_or_else(|| {
+                strange("the bulk operation does not say how many objects it found")
+            })?;
             if nodes == 0 {
                 return reading::step(at, None::<Next>);
             }
             let size = number(operation.file_size).filter(|size| *size > 0);
             let (Some(url), Some(size)) = (operation.url, size) else {
-                return Err(strange("the operation has ended, and names no file"));
+                return Err(strange("the bulk operation has ended without a file"));
             };
             let file = File {
                 url,
@@ -341,7 +348,10 @@ fn wait(at: &Position, next: Next, mut bulk: Bulk) -> Result<Page, Failure> {
         ..next
     };
     Ok(Page {
-        wait: Some((pause, "Shopify prepares the rest of the stream as one file")),
+        wait: Some((
+            pause,
+            "Shopify is preparing a bulk file with the rest of the stream",
+        )),
         ..reading::step(at, Some(next))?
     })
 }
@@ -368,7 +378,7 @@ mod tests {
     proptest! {
         /// Whatever the size of a part, each line of the file comes once and in its order.
         #[test]
-        fn a_file_in_parts_is_the_file(
+        fn a_file_read_in_parts_is_the_whole_file(
             lines in prop::collection::vec("[ -~]{0,40}", 1..40),
             part in 1_u64..60,
             ends in any::<bool>(),

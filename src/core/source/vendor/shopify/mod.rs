@@ -52,27 +52,27 @@ const SHOP: &[&str] = &["shop", "shop_domain", "shop_url", "store"];
 const CREDENTIALS: &[Field] = &[
     Field {
         name: "shop",
-        meaning: "acme for acme.myshopify.com; may stand in config",
+        meaning: "acme for acme.myshopify.com; may be in config instead",
     },
     Field {
         name: "access_token",
-        meaning: "shpat_... of a custom app; or the following",
+        meaning: "access token shpat_... of a custom app; or client_id and client_secret",
     },
     Field {
         name: "client_id",
-        meaning: "of an app of your own organisation, with client_secret: client credentials",
+        meaning: "client id of your organisation's own app; with client_secret, for the client credentials grant",
     },
     Field {
         name: "client_secret",
-        meaning: "of the app",
+        meaning: "client secret of the app",
     },
     Field {
         name: "refresh_token",
-        meaning: "of a public app's offline token; each one that replaces it is stored, sealed, before it is used",
+        meaning: "refresh token of a public app's offline token; a replacement is stored, sealed, before it is used",
     },
     Field {
         name: "webhook_secret",
-        meaning: "what webhooks are signed with, where it is not client_secret alone; a list of both while that is rotated",
+        meaning: "secret that webhooks are signed with; default: client_secret; a list of both while it is rotated",
     },
 ];
 
@@ -84,16 +84,16 @@ const CONFIG: &[Field] = &[
     STREAMS,
     Field {
         name: "start_date",
-        meaning: "where a first sync begins, ISO 8601; 30 days ago where it is left out. Orders older than 60 days need the scope read_all_orders",
+        meaning: "how far back the first sync reads, ISO 8601; default: 30 days. Orders older than 60 days need the scope read_all_orders",
     },
     PACE,
     Field {
         name: "api_version",
-        meaning: "such as 2026-10",
+        meaning: "API version, such as 2026-10",
     },
     Field {
         name: "base_url",
-        meaning: "another place than https://{shop}.myshopify.com",
+        meaning: "base URL; default: https://{shop}.myshopify.com",
     },
 ];
 
@@ -115,7 +115,7 @@ impl Source for Shopify {
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || c == '-')
         {
-            return Err(wrong("config's \"api_version\" is not one such as 2026-10"));
+            return Err(wrong("config's \"api_version\" has to look like 2026-10"));
         }
         let shop = settings.place(SHOP)?;
         let shop = shop.map(|shop| shop_url(&shop)).transpose()?;
@@ -158,7 +158,7 @@ impl Source for Shopify {
 }
 
 fn shop_url(text: &str) -> Result<Url, Failure> {
-    site(text, ".myshopify.com").map_err(|_| wrong("the shop is neither a name nor an address"))
+    site(text, ".myshopify.com").map_err(|_| wrong("\"shop\" is not a shop name or an address"))
 }
 
 struct ShopifyReader {
@@ -170,7 +170,7 @@ struct ShopifyReader {
     fixed: Option<Secret>,
 }
 
-/// How a pass goes on.
+/// How a pass continues.
 #[derive(Default, Clone, Serialize, Deserialize)]
 struct Next {
     after: Option<String>,
@@ -273,7 +273,6 @@ impl Reader for ShopifyReader {
     }
 
     fn verdict(&self, at: &Position, got: &Response) -> Verdict {
-        let stream = &at.stream.name;
         let bulk = reading::next(at).map_or(None, |next: Next| next.bulk);
         if let Some(verdict) = bulk.as_ref().and_then(|bulk| bulk.verdict(got)) {
             return verdict;
@@ -287,11 +286,11 @@ impl Reader for ShopifyReader {
             423 => return Verdict::Fail(failure(Code::CredentialsRejected, "the shop is locked")),
             403 if is_left_out() => return left_out(),
             403 => {
-                let what = format!("the token may not read {stream}");
-                return Verdict::Fail(failure(Code::PermissionMissing, &what));
+                let what = "the token may not read this stream";
+                return Verdict::Fail(failure(Code::PermissionMissing, what));
             }
             404 => {
-                let what = "there is no such shop, or the token lacks a scope";
+                let what = "the shop does not exist, or the token lacks a scope";
                 return Verdict::Fail(failure(Code::NotFound, what));
             }
             _ => return verdict_by_status(got),
@@ -315,8 +314,8 @@ impl Reader for ShopifyReader {
         } else if has("ACCESS_DENIED") && is_left_out() {
             left_out()
         } else if has("ACCESS_DENIED") {
-            let what = format!("the token lacks the scope to read {stream}");
-            Verdict::Fail(failure(Code::PermissionMissing, &what))
+            let what = "the token lacks the scope of this stream";
+            Verdict::Fail(failure(Code::PermissionMissing, what))
         } else if has("SHOP_INACTIVE") {
             Verdict::Fail(failure(Code::CredentialsRejected, "the shop is not active"))
         } else if has("INTERNAL_SERVER_ERROR") {
@@ -350,7 +349,7 @@ impl Reader for ShopifyReader {
                 version.len() <= 10 && version.chars().all(|c| c.is_ascii_digit() || c == '-');
             let version = if is_plain { version } else { "another version" };
             page.warning = Some(format!(
-                "Shopify answered with API version {version} instead of {}, which it does not support any more",
+                "Shopify answered with API version {version}; it no longer supports {}",
                 self.version
             ));
         }

@@ -21,7 +21,7 @@ pub fn with_fewer_nodes(at: &Position, spec: &Spec, next: Next) -> Result<Page, 
     if first == 0 {
         return Err(Failure::new(
             Code::RequestRefused,
-            "a query for a single record costs more than the shop allows",
+            "a query for a single record costs more than the rate limit of the shop allows",
         ));
     }
     let next = Next {
@@ -45,7 +45,7 @@ impl ShopifyReader {
     ) -> Result<Page, Failure> {
         let mut answer: Answer<Connection> = reading::whole(got)?;
         let connection = answer.data.remove(spec.root);
-        let connection = connection.ok_or_else(|| strange("the answer has no data"))?;
+        let connection = connection.ok_or_else(|| strange("the response has no data"))?;
         let inner: Vec<&str> = spec
             .inner
             .split('.')
@@ -107,7 +107,7 @@ impl ShopifyReader {
             .map(|node| node.updated_at.clone().filter(is_within));
         let stamps: Option<Vec<String>> = stamps.collect();
         stamps.ok_or_else(|| {
-            strange("a record lies outside of what was asked for: the filter was ignored")
+            strange("Shopify ignored the filter: a record is outside the requested period")
         })
     }
 
@@ -121,9 +121,9 @@ impl ShopifyReader {
     ) -> Result<Page, Failure> {
         let mut answer: Answer<Option<Node>> = reading::whole(got)?;
         let node = answer.data.remove(rest.root);
-        let node = node.ok_or_else(|| strange("the answer has no data"))?;
+        let node = node.ok_or_else(|| strange("the response has no data"))?;
         let Some((id, _)) = next.rest.pop() else {
-            return Err(Failure::new(Code::Internal, "no list to go on with"));
+            return Err(Failure::new(Code::Internal, "the list to continue is gone"));
         };
         // The node may be gone since; what it held is found missing, or comes with its next change.
         let Some(node) = node else {
@@ -131,7 +131,7 @@ impl ShopifyReader {
         };
         let inner = node
             .inner
-            .ok_or_else(|| strange("the answer lacks the list that was asked for"))?;
+            .ok_or_else(|| strange("the response lacks the requested list"))?;
         let shape = Shape {
             path: &format!("data.{}.{}.nodes", rest.root, rest.connection),
             key: &["id"],

@@ -1,16 +1,16 @@
-//! Shopify's streams, and what is asked of each.
+//! Shopify's streams, and the query of each.
 
 use crate::source::StreamAbout;
 use crate::source::table::Row;
 
-/// Everything that is known of a stream.
+/// The description of a stream.
 pub struct Spec {
     pub about: StreamAbout,
     /// The connection that is paged.
     pub root: &'static str,
     /// Further arguments of it.
     pub arguments: &'static str,
-    /// What is asked of each of its nodes.
+    /// The fields that are requested of each node.
     pub fields: &'static str,
     /// Where the records lie below a node; empty: the node is the record.
     pub inner: &'static str,

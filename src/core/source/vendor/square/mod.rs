@@ -40,7 +40,7 @@ const VERSION: &str = "2026-09-16";
 const CREDENTIALS: &[Field] = &[
     Field {
         name: "access_token",
-        meaning: "personal access token; or the three that follow",
+        meaning: "personal access token; or application_id, application_secret and refresh_token",
     },
     Field {
         name: "client_id",
@@ -48,15 +48,15 @@ const CREDENTIALS: &[Field] = &[
     },
     Field {
         name: "client_secret",
-        meaning: "application secret, for OAuth; left out where the token came by PKCE",
+        meaning: "application secret, for OAuth; leave it out if the token came by PKCE",
     },
     Field {
         name: "refresh_token",
-        meaning: "for OAuth; one that is replaced is stored, sealed",
+        meaning: "refresh token, for OAuth; a replacement is stored, sealed",
     },
     Field {
         name: "webhook_signature_key",
-        meaning: "of the webhook subscription that pushes events here, with config's webhook_url; a list of both while it is replaced",
+        meaning: "signature key of the webhook subscription that pushes events here, with config's webhook_url; a list of both while it is rotated",
     },
 ];
 
@@ -66,19 +66,19 @@ const CONFIG: &[Field] = &[
     PACE,
     Field {
         name: "sandbox",
-        meaning: "true: the sandbox",
+        meaning: "true for the sandbox",
     },
     Field {
         name: "api_version",
-        meaning: "Square-Version to ask for, where it must be another than 2026-09-16",
+        meaning: "Square-Version to request; default: 2026-09-16",
     },
     Field {
         name: "base_url",
-        meaning: "another place than https://connect.squareup.com",
+        meaning: "base URL; default: https://connect.squareup.com",
     },
     Field {
         name: "webhook_url",
-        meaning: "notification URL of the webhook subscription, to the letter: Square signs it with each event",
+        meaning: "notification URL of the webhook subscription, exactly as in Square: each signature covers it",
     },
 ];
 
@@ -146,7 +146,7 @@ struct SquareReader {
     personal: Option<Secret>,
 }
 
-/// How a pass goes on.
+/// How a pass continues.
 #[derive(Default, Serialize, Deserialize)]
 struct Next {
     /// Locations that are still to be read, the present ones last; `None`: they are asked for first.
@@ -217,7 +217,7 @@ impl Reader for SquareReader {
         let fail = |code, what: &str| Verdict::Fail(got.failure(code, what));
         match got.status {
             400 if at.next.is_some() && code("INVALID_CURSOR") => {
-                Verdict::Expired(got.failure(Code::RequestRefused, "the page's cursor is over"))
+                Verdict::Expired(got.failure(Code::RequestRefused, "the page cursor has expired"))
             }
             401 if code("ACCESS_TOKEN_REVOKED") => {
                 fail(Code::CredentialsRejected, "the access token was revoked")
@@ -230,7 +230,7 @@ impl Reader for SquareReader {
             }
             403 => fail(
                 Code::PermissionMissing,
-                &format!("the token may not read {}", at.stream.name),
+                "the token may not read this stream",
             ),
             429 => {
                 let reset = || {
@@ -257,7 +257,7 @@ impl Reader for SquareReader {
             .get("errors")
             .is_some_and(|errors| errors != &json!([]))
         {
-            return Err(strange("the answer is an error of Square's"));
+            return Err(strange("Square answered with an error"));
         }
         let shape = Shape {
             path: spec.list,
@@ -330,7 +330,7 @@ fn begin(at: &Position, got: &Response) -> Result<Page, Failure> {
     }
     let answer: Locations = reading::whole(got)?;
     if !answer.errors.is_empty() {
-        return Err(strange("the answer is an error of Square's"));
+        return Err(strange("Square answered with an error"));
     }
     let locations: Vec<String> = answer.locations.into_iter().map(|place| place.id).collect();
     let next = (!locations.is_empty()).then_some(Next {

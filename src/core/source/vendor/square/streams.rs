@@ -1,4 +1,4 @@
-//! Square's streams, and what is asked for each.
+//! Square's streams, and the request of each.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use crate::record::Window;
 use crate::source::StreamAbout;
 use crate::source::table::Row;
 
-/// Everything that is known of a stream.
+/// The description of a stream.
 pub struct Spec {
     pub about: StreamAbout,
     /// Where the records lie in an answer.

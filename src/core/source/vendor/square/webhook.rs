@@ -25,7 +25,7 @@ pub fn open(connector: &Definition, settings: &Settings) -> Result<Option<Box<dy
         return Ok(None);
     };
     let url = url.ok_or_else(|| {
-        wrong("config has no \"webhook_url\", which Square signs with each event: credentials have a \"webhook_signature_key\"")
+        wrong("credentials have a \"webhook_signature_key\", but config has no \"webhook_url\", which the signature covers")
     })?;
     Ok(Some(Box::new(SquareHook {
         secrets,
@@ -45,7 +45,7 @@ fn url(settings: &Settings) -> Result<Option<String>, Failure> {
             && text.bytes().all(|byte| byte.is_ascii_graphic())
             && url::Url::parse(text).is_ok()
     });
-    let url = url.ok_or_else(|| wrong("config's \"webhook_url\" is not an https URL"))?;
+    let url = url.ok_or_else(|| wrong("config's \"webhook_url\" has to be an https URL"))?;
     Ok(Some(url.to_owned()))
 }
 

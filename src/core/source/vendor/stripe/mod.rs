@@ -46,11 +46,11 @@ const WITHOUT_EVENTS: TimeDelta = TimeDelta::days(120);
 const CREDENTIALS: &[Field] = &[
     Field {
         name: "api_key",
-        meaning: "secret key (sk_...) or restricted key (rk_...) with read access to what the streams name",
+        meaning: "secret key (sk_...), or restricted key (rk_...) with read access to the streams",
     },
     Field {
         name: "webhook_secret",
-        meaning: "whsec_... of the endpoint that pushes events here; a list of both while it is rolled",
+        meaning: "signing secret (whsec_...) of the endpoint that pushes events here; a list of both while it is rotated",
     },
 ];
 
@@ -60,15 +60,15 @@ const CONFIG: &[Field] = &[
     PACE,
     Field {
         name: "account",
-        meaning: "acct_... of a connected account",
+        meaning: "id (acct_...) of a connected account",
     },
     Field {
         name: "api_version",
-        meaning: "Stripe-Version to ask for, where it must be another than 2026-10-28.endive",
+        meaning: "Stripe-Version to request; default: 2026-10-28.endive",
     },
     Field {
         name: "base_url",
-        meaning: "another place than https://api.stripe.com",
+        meaning: "base URL; default: https://api.stripe.com",
     },
 ];
 
@@ -118,7 +118,7 @@ struct StripeReader {
     key: Secret,
 }
 
-/// How a pass goes on.
+/// How a pass continues.
 #[derive(Default, Serialize, Deserialize)]
 struct Next {
     /// Whether older objects may have changed since an earlier pass.
@@ -230,21 +230,21 @@ impl Reader for StripeReader {
             (400, _)
                 if reading::text(&reading::problem(got), "/error/param") == "starting_after" =>
             {
-                let what = "the object a page ended with is gone";
+                let what = "the last object of the previous page is gone";
                 Verdict::Expired(got.failure(Code::RequestRefused, what))
             }
             (403, _) if at.next.is_none() && self.common.is_left_out::<Spec>(at.stream) => {
                 Verdict::Absent("left out, because the key may not read it".to_owned())
             }
             (403, _) => {
-                let what = format!("the key may not read {}", at.stream.name);
+                let what = "the key may not read this stream";
                 Verdict::Fail(got.failure(Code::PermissionMissing, what))
             }
             (409 | 424, None | Some("true")) | (400..=499, Some("true")) if got.status != 429 => {
-                Verdict::Retry(got.failure(Code::ServerError, "try again"))
+                Verdict::Retry(got.failure(Code::ServerError, "Stripe asks for a retry"))
             }
             (500..=599, Some("false")) => {
-                Verdict::Fail(got.failure(Code::RequestRefused, "do not try again"))
+                Verdict::Fail(got.failure(Code::RequestRefused, "Stripe asks not to retry"))
             }
             _ => by_status,
         }
@@ -271,21 +271,22 @@ impl Reader for StripeReader {
         let found = self.common.read(at, got, &shape)?;
         let around = reading::around(got, "data");
         if around.get("object") != Some(&Value::from("list")) {
-            return Err(strange("the body is not a list of Stripe's"));
+            return Err(strange("the response is not a Stripe list"));
         }
         let has_more = around.get("has_more").and_then(Value::as_bool);
-        let next =
-            match has_more.ok_or_else(|| strange("the list does not say whether it goes on"))? {
-                true => Some(Next {
-                    after: Some(last_id(found.last.as_deref())?),
-                    ..next
-                }),
-                false => next.again.then_some(Next {
-                    after: None,
-                    in_events: true,
-                    ..next
-                }),
-            };
+        let next = match has_more
+            .ok_or_else(|| strange("the response does not say whether there are more pages"))?
+        {
+            true => Some(Next {
+                after: Some(last_id(found.last.as_deref())?),
+                ..next
+            }),
+            false => next.again.then_some(Next {
+                after: None,
+                in_events: true,
+                ..next
+            }),
+        };
         let high = self.common.high(at, &found.cursors);
         let is_late = at.next.is_none() && at.high.is_some() && !spec.events.is_empty();
         let warning = self.gap(at).filter(|_| is_late);
@@ -320,7 +321,9 @@ impl StripeReader {
             let is_it =
                 |record: &crate::record::Record| record.id == format!("{}/{id}", at.stream.name);
             if !found.records.iter().all(is_it) {
-                return Err(strange("another object came than was asked for"));
+                return Err(strange(
+                    "Stripe sent another kind of object than was requested",
+                ));
             }
             found
         };
@@ -342,7 +345,7 @@ impl StripeReader {
     ) -> Result<Page, Failure> {
         let events: Events = reading::whole(got)?;
         if events.object != "list" {
-            return Err(strange("the body is not a list of Stripe's"));
+            return Err(strange("the response is not a Stripe list"));
         }
         let from = at.window.from.unwrap_or_default();
         // What was created within the window has just been listed.
@@ -375,7 +378,9 @@ impl StripeReader {
         let high = self.common.high(at, &stamps);
         let after = match events.data.last().filter(|_| events.has_more) {
             Some(last) => Some(last.id.clone()),
-            None if events.has_more => return Err(strange("a page without events goes on")),
+            None if events.has_more => {
+                return Err(strange("a page without events claims that more follow"));
+            }
             None => None,
         };
         let is_over = changed.is_empty() && after.is_none();
@@ -391,13 +396,13 @@ impl StripeReader {
         reading::page(found, (!is_over).then_some(next), high)
     }
 
-    /// What is said where the events since the last pass are not there any more.
+    /// The warning for events that Stripe no longer keeps.
     fn gap(&self, at: &Position) -> Option<String> {
         let reached = at.high.and_then(Value::as_str).and_then(epoch);
         at.start.is_later_than(EVENTS_KEPT, reached).then(|| {
             let from = at.window.from.unwrap_or_default();
             format!(
-                "stream \"{}\": the last sync is longer ago than Stripe keeps events; what was created before {} may have changed unseen",
+                "stream \"{}\": the last sync is longer ago than Stripe keeps events; changes of records created before {} may be missing",
                 at.stream.name,
                 from.date_naive()
             )
@@ -414,6 +419,6 @@ fn last_id(record: Option<&[u8]>) -> Result<String, Failure> {
     let listed = record.and_then(|text| serde_json::from_slice::<Listed>(text).ok());
     let listed = listed.filter(|listed| !listed.id.is_empty());
     Ok(listed
-        .ok_or_else(|| strange("a page that goes on ends with no object"))?
+        .ok_or_else(|| strange("a page without objects claims that more follow"))?
         .id)
 }

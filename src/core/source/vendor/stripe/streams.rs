@@ -3,7 +3,7 @@
 use crate::source::StreamAbout;
 use crate::source::table::Row;
 
-/// Everything that is known of a stream.
+/// The description of a stream.
 pub struct Spec {
     pub about: StreamAbout,
     /// The word in `object` of what is listed.

@@ -245,7 +245,7 @@ fn columns(cells: &[Cell]) -> Arc<[Column]> {
 }
 
 #[test]
-fn a_row_is_read_as_what_it_is() {
+fn every_row_is_read_with_its_values() {
     each("rows of MySQL", |random| {
         let cells = cells(random);
         let (columns, packet) = (columns(&cells), packet(&cells));
@@ -279,7 +279,7 @@ fn a_row_is_read_as_what_it_is() {
 }
 
 #[test]
-fn a_damaged_row_is_another_row_or_none() {
+fn a_damaged_row_is_another_row_or_a_failure() {
     each("damaged rows of MySQL", |random| {
         let (cells, others) = (cells(random), cells(random));
         let columns = columns(&cells);
@@ -403,7 +403,7 @@ fn any_answer_is_rows_or_a_failure() {
 }
 
 #[test]
-fn any_greeting_lets_in_or_fails() {
+fn any_greeting_ends_in_a_login_or_a_failure() {
     each("greetings of MySQL", |random| {
         let way = random.pick(&[
             "mysql_native_password",

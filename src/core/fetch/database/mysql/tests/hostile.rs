@@ -23,7 +23,7 @@ async fn open(packets: Vec<(u8, Vec<u8>)>) -> Result<Session, Failure> {
 }
 
 #[tokio::test]
-async fn a_session_is_of_one_make_or_the_other() {
+async fn mysql_and_mariadb_each_get_their_own_statement_timeout() {
     for (version, bound) in [
         ("8.4.0", "max_execution_time = 60000"),
         ("10.11.6-MariaDB", "max_statement_time = 60"),

@@ -29,7 +29,7 @@ fn contains(whole: &[u8], part: &[u8]) -> bool {
 }
 
 #[tokio::test]
-async fn a_known_proof_lets_in_at_once() {
+async fn a_known_proof_logs_in_at_once() {
     for (way, proof) in [
         ("caching_sha2_password", sha2_proof()),
         ("mysql_native_password", native_proof()),
@@ -62,7 +62,7 @@ async fn a_known_proof_lets_in_at_once() {
 }
 
 #[tokio::test]
-async fn another_way_is_taken_once() {
+async fn the_authentication_plugin_may_change_once() {
     // Their nonces come anew. One of ed25519 may end with a zero.
     let nonce: Vec<u8> = (0..31).rev().chain([0]).collect();
     let (wire, mut other) = pair();
@@ -93,7 +93,7 @@ async fn another_way_is_taken_once() {
 }
 
 #[tokio::test]
-async fn ways_that_are_not_safe_or_not_known_are_refused() {
+async fn unsafe_or_unknown_authentication_plugins_are_refused() {
     for asked in [
         b"\xfe".as_slice(),
         b"\xfemysql_clear_password\0",
@@ -116,7 +116,7 @@ async fn ways_that_are_not_safe_or_not_known_are_refused() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_or_that_speaks_before_it_gets_nothing() {
+async fn a_server_without_tls_or_with_early_data_gets_no_password() {
     let (wire, mut other) = pair();
     other.send(0, &hello("caching_sha2_password")).await;
     let refused = login(wire, &server(Tls::Verify { ca: None }), 1).await;
@@ -146,7 +146,7 @@ fn proof(is_secure: bool) -> Proof<'static> {
 }
 
 #[tokio::test]
-async fn a_password_is_told_inside_tls_alone() {
+async fn a_clear_text_password_is_only_sent_inside_tls() {
     let (mut wire, mut other) = pair();
     let serving = tokio::spawn(async move {
         other.send(0, &[1, 4]).await;
@@ -216,7 +216,7 @@ pub(super) async fn sealed_for(key: Vec<u8>) -> Result<Vec<u8>, Failure> {
 }
 
 #[tokio::test]
-async fn outside_tls_a_password_is_for_the_owner_of_the_key_alone() {
+async fn outside_tls_a_password_is_encrypted_for_the_servers_key() {
     let (p, q) = primes();
     let modulus = (p * q).to_bytes_be();
     let sealed = sealed_for(pem(&modulus, &[1, 0, 1])).await.unwrap();
