@@ -342,7 +342,7 @@ GRANT INSERT ON shop.t TO guest@'127.0.0.1'",
             "root",
             json!({"streams": [{"table": "t", "key": "id", "columns": ["idd"]}]}),
             "not_found",
-            "no such column",
+            "the column does not exist",
         ),
         (
             "root",

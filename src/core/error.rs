@@ -59,9 +59,9 @@ codes! {
     RateLimited "rate_limited" Transient "Nothing to do: the next attempt waits as long as the vendor asked.";
     ServerError "server_error" Transient "Nothing to do: the request is retried later. If this lasts, ask whoever runs the server.";
     /// the address is not public and no administrator has listed it, or it belongs to the cloud's own services
-    AddressNotAllowed "address_not_allowed" Mend "Call a public host, or let an administrator allow this one: ALTER SYSTEM SET connector_service.allowed_private_hosts = '...'; SELECT pg_reload_conf(); name hosts, addresses or networks without a port, and repeat those that are listed already: the new value replaces the list.";
+    AddressNotAllowed "address_not_allowed" Mend "Call a public host, or let an administrator allow this one: ALTER SYSTEM SET connector_service.allowed_private_hosts = '...'; SELECT pg_reload_conf(); Write hosts, addresses or networks, without a port. The new value replaces the list, so repeat its entries.";
     /// the URL uses http, and no administrator has listed its host
-    HttpsRequired "https_required" Mend "Use https (TLS for a database), or let an administrator allow the host: ALTER SYSTEM SET connector_service.allowed_private_hosts = '...'; SELECT pg_reload_conf(); name hosts, addresses or networks without a port, and repeat those that are listed already: the new value replaces the list.";
+    HttpsRequired "https_required" Mend "Use https (TLS for a database), or let an administrator allow the host: ALTER SYSTEM SET connector_service.allowed_private_hosts = '...'; SELECT pg_reload_conf(); Write hosts, addresses or networks, without a port. The new value replaces the list, so repeat its entries.";
     DnsFailed "dns_failed" Transient "Check the host name in config, and the name resolution of the database server.";
     ConnectFailed "connect_failed" Transient "Check that host and port are right, and that the database server can reach them.";
     ConnectTimeout "connect_timeout" Transient "Check host and port, and the firewalls between them and the database server.";
