@@ -377,7 +377,7 @@ fn a_preview_reports_how_a_file_is_read_and_stores_nothing() {
         run["report"][0]["summary"]
             .as_str()
             .unwrap()
-            .contains("line 2: a quote is opened and not closed"),
+            .contains("line 2: a quoted value is not closed"),
         "{run}"
     );
     assert_eq!(stage.number("SELECT count(*) FROM uploads"), 0);
@@ -449,14 +449,14 @@ fn a_file_that_does_not_fit_its_connector_is_refused_at_once() {
         "x.xlsx",
         b"PK\x03\x04 and more",
         "22023",
-        "workbooks are for a connector of type \"excel\"",
+        "upload workbooks to a connector of type \"excel\"",
     );
     refused(
         &excel,
         "x.xlsx",
         b"a,b\n1,2\n",
         "22023",
-        "text is for a connector of type \"csv\"",
+        "upload text to a connector of type \"csv\"",
     );
     stage
         .cluster

@@ -412,7 +412,7 @@ fn erpnext_s_failures_have_different_error_codes() {
         (
             refusal(403, &[], json!({"exc_type": "PermissionError"})),
             "permission_missing",
-            "this user may not read Sales Invoice",
+            "this user may not read \"Sales Invoice\"",
         ),
         (
             Reply::Json(r#"{"message": []}"#.into()),

@@ -532,7 +532,7 @@ fn salesforce_s_failures_have_different_error_codes() {
         (
             refusal(403, &[], error("INSUFFICIENT_ACCESS")),
             "permission_missing",
-            "may not read opportunities",
+            "may not read the object",
         ),
         (
             refusal(404, &[], error("NOT_FOUND")),

@@ -774,7 +774,7 @@ fn shopify_s_failures_have_different_error_codes() {
         (
             Reply::Json(error("ACCESS_DENIED", json!({})).to_string()),
             "permission_missing",
-            "lacks the scope to read orders",
+            "lacks the scope of this stream",
         ),
         (
             Reply::Json(error("undefinedField", json!({})).to_string()),
