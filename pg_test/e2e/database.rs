@@ -266,7 +266,7 @@ fn deleted_rows_of_a_table_with_a_cursor_are_found_on_request() {
         run["warnings"][0]
             .as_str()
             .unwrap()
-            .contains("too many to believe"),
+            .contains("too many to be deletions"),
         "{run}"
     );
     // What comes back does so as it was.
@@ -356,7 +356,7 @@ fn each_failure_has_a_code_and_says_what_to_do() {
         (
             json!({"streams": [{"query": "SELECT nextval('s') AS id", "name": "q", "key": "id"}]}),
             "request_refused",
-            "only reading is allowed",
+            "only SELECT is allowed",
         ),
         (
             json!({"streams": [{"query": "SELECT 1/0 AS id, 'not_a_real_secret'", "name": "q", "key": "id"}]}),

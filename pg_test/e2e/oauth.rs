@@ -618,7 +618,7 @@ fn a_login_without_an_answer_delays_the_end_of_a_worker_only_for_its_grace_perio
     assert!(took < Duration::from_secs(5), "{took:?}");
     let log = shops.cluster.log();
     let lost = format!(
-        "ends while connector \"{}\" is logging in",
+        "stops while connector \"{}\" is logging in",
         shops.connectors["hangs"]
     );
     assert!(log.contains(&lost) && log.matches("is logging in").count() == 1);
