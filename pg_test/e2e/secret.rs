@@ -244,7 +244,7 @@ fn a_key_file_that_others_could_use_is_refused_without_its_path_or_content() {
     stage.copy(&file, &kept);
     let kept = kept.display().to_string();
     let cases: [(&str, &[&str], &str); 6] = [
-        ("/bin/chmod", &["0644", &path], "open to other users"),
+        ("/bin/chmod", &["0644", &path], "other users may read"),
         ("/bin/ln", &["-sf", &kept, &path], "not a regular file"),
         ("/bin/cp", &["/dev/null", &path], "holds no key"),
         (

@@ -208,7 +208,7 @@ struct Stage {
     gateway: u16,
     /// What stands in a page, and what takes its place when it runs.
     replaced: Vec<(String, String)>,
-    fakes: Vec<Fake>,
+    _fakes: Vec<Fake>,
     _another: Option<Cluster>,
     _cluster: Cluster,
 }
@@ -296,7 +296,7 @@ impl Stage {
             folder: folder.clone(),
             gateway,
             replaced,
-            fakes,
+            _fakes: fakes,
             _another: another,
             _cluster: cluster,
         };

@@ -417,7 +417,7 @@ fn erpnext_s_failures_have_different_error_codes() {
         (
             Reply::Json(r#"{"message": []}"#.into()),
             "unexpected_shape",
-            "does not read",
+            "does not have the expected shape",
         ),
     ] {
         stage.hosted().faults.push_back((0, reply));

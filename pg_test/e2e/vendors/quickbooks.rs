@@ -440,7 +440,7 @@ fn quickbooks_s_failures_have_different_error_codes() {
         (
             refusal(403, &[], fault("003100")),
             "credentials_rejected",
-            "of another company",
+            "for another company",
         ),
         (
             refusal(400, &[], fault("4000")),
@@ -450,17 +450,17 @@ fn quickbooks_s_failures_have_different_error_codes() {
         (
             Reply::Json(fault("610").to_string()),
             "unexpected_shape",
-            "a fault of QuickBooks'",
+            "QuickBooks answered with a fault",
         ),
         (
             Reply::Json(r#"{"QueryResponse": {"Invoice": [{"Id": "1", "#.to_owned()),
             "truncated_response",
-            "the body ends",
+            "the response breaks off",
         ),
         (
             Reply::Json(json!({"QueryResponse": {"Customer": []}}).to_string()),
             "unexpected_shape",
-            "of another entity",
+            "about another entity",
         ),
     ] {
         let body = match &reply {

@@ -824,7 +824,7 @@ fn shopify_s_queries_shrink_when_they_cost_too_much_and_an_expired_version_is_re
     stage.agrees();
     let warning = run["warnings"][0].as_str().unwrap();
     assert!(
-        warning.contains("API version 2027-01 instead of 2026-10"),
+        warning.contains("Shopify answered with API version 2027-01"),
         "{warning}"
     );
     stage.hosted().fake.most = 5;
@@ -832,7 +832,7 @@ fn shopify_s_queries_shrink_when_they_cost_too_much_and_an_expired_version_is_re
     assert_eq!(run["error_code"], "request_refused", "{run}");
     let message = run["error_message"].as_str().unwrap();
     assert!(
-        message.contains("costs more than the shop allows"),
+        message.contains("costs more than the rate limit of the shop allows"),
         "{message}"
     );
 }
