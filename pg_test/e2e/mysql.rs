@@ -356,7 +356,12 @@ GRANT INSERT ON shop.t TO guest@'127.0.0.1'",
             "request_timeout",
             "statement_timeout",
         ),
-        ("root", json!({"tls": "verify"}), "tls_failed", "does not offer TLS"),
+        (
+            "root",
+            json!({"tls": "verify"}),
+            "tls_failed",
+            "does not offer TLS",
+        ),
     ] {
         let streams = json!([{"table": "t", "key": "id"}]);
         let mut all = config(stage.server.port, streams);

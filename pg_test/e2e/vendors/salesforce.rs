@@ -469,7 +469,10 @@ fn salesforce_accepts_the_legacy_login_which_warns_and_is_tried_once() {
     let run = stage.sync();
     stage.agrees();
     assert!(
-        run["warnings"][0].as_str().unwrap().contains("the login by user name and password"),
+        run["warnings"][0]
+            .as_str()
+            .unwrap()
+            .contains("the login by user name and password"),
         "{run}"
     );
     let fault = "<?xml version=\"1.0\"?><e:Envelope xmlns:e=\"http://schemas.xmlsoap.org/soap/envelope/\" xmlns:sf=\"urn:fault.partner.soap.sforce.com\"><e:Body><e:Fault><faultcode>sf:INVALID_LOGIN</faultcode><detail><sf:LoginFault><sf:exceptionCode>INVALID_LOGIN</sf:exceptionCode><sf:exceptionMessage>not_a_real_token</sf:exceptionMessage></sf:LoginFault></detail></e:Fault></e:Body></e:Envelope>";
