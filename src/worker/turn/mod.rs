@@ -44,7 +44,7 @@ const AFTER_END: Duration = Duration::from_millis(100);
 /// nothing but poll.
 const BETWEEN_POLLS: Duration = Duration::from_millis(20);
 
-/// Longest such pause. If polls are slow, the pause is twice the time of the last one, but no longer than this. Longer: a sync
+/// Longest such pause. If polls are slow, the pause is half the time of the last one, but no longer than this. Longer: a sync
 /// starts later on a slow server. Shorter: polling takes more of the worker's time there.
 const LONGEST_BETWEEN_POLLS: Duration = Duration::from_millis(250);
 
@@ -176,7 +176,7 @@ pub fn run(number: i32) {
                 }
             }
             polled_at = Some(Instant::now());
-            between = (began.elapsed() * 2).clamp(BETWEEN_POLLS, LONGEST_BETWEEN_POLLS);
+            between = (began.elapsed() / 2).clamp(BETWEEN_POLLS, LONGEST_BETWEEN_POLLS);
         }
         // Also if there is more to store: a sync that is queued meanwhile must not wait for that.
         let next = worker
