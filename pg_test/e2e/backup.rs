@@ -156,11 +156,15 @@ fn a_restored_dump_holds_every_row_and_calls_no_vendor_until_it_is_adopted() {
     assert_eq!(ended["error_code"], "key_missing", "{ended}");
     let key = |cluster: &Cluster| cluster.dir.join("data.connector_service.key");
     assert!(!key(&copy).exists(), "no key takes the place of a lost one");
+    let sql = "SELECT ok FROM connector_service_doctor() WHERE item = 'key'";
+    let mut has_key = || client.query_one(sql, &[]).unwrap().get::<_, bool>(0);
+    assert!(!has_key(), "no file has the key of what is sealed here");
     let (from, to) = (key(&source), key(&copy));
     copy.command(
         "/bin/cp",
         &["-p", from.to_str().unwrap(), to.to_str().unwrap()],
     );
+    assert!(has_key());
     let run = sync(&mut client, &good);
     assert_eq!(wait_for_run(&mut client, &run)["state"], "succeeded");
     assert_eq!(Shop::stored(&mut client, &good), shop.served());

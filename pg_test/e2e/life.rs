@@ -330,6 +330,17 @@ fn the_server_s_own_time_limits_end_no_worker() {
 fn without_the_preload_the_hint_names_it() {
     let cluster = Cluster::create();
     cluster.run();
+    cluster
+        .client("postgres")
+        .batch_execute("CREATE DATABASE other")
+        .unwrap();
+    let create = "CREATE EXTENSION connector_service";
+    let created = cluster.command("psql", &["-X", "-d", &cluster.url("other"), "-c", create]);
+    assert!(
+        created.contains("WARNING:  connector_service was not loaded when the server started")
+            && created.contains("shared_preload_libraries"),
+        "{created}"
+    );
     let mut client = cluster.database("app");
     let sql = "INSERT INTO connectors (tenant_id, name, type) VALUES (gen_random_uuid(), 'shop', 'stripe') RETURNING connector_id::text";
     let connector: String = client.query_one(sql, &[]).unwrap().get(0);

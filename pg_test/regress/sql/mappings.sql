@@ -87,6 +87,15 @@ SELECT metric_value FROM metrics WHERE metric_date = '2026-03-01';
 SELECT resolved FROM data_quality_alerts WHERE alert_key LIKE 'net:%';
 SELECT * FROM connector_service_verify();
 
+-- A mapping that is pasted twice counts twice, and says so; one of another filter does not.
+INSERT INTO tenants (name, timezone, currency) VALUES ('first the tenant', 'Europe/Berlin', 'EUR') RETURNING tenant_id IS NOT NULL AS has_id;
+INSERT INTO metric_mappings (mapping_id, connector_type, stream, metric_type, value_path, date_path) VALUES (9001, 'csv', 'twice', 'revenue', '$.v', '$.d');
+INSERT INTO metric_mappings (mapping_id, connector_type, stream, metric_type, value_path, date_path) VALUES (9002, 'csv', 'twice', 'revenue', '$.v', '$.d');
+INSERT INTO metric_mappings (mapping_id, connector_type, stream, metric_type, value_path, date_path, filter) VALUES (9003, 'csv', 'twice', 'revenue', '$.v', '$.d', '$.s == "paid"');
+UPDATE metric_mappings SET active = false WHERE mapping_id = 9002;
+UPDATE metric_mappings SET note = 'alone again' WHERE mapping_id = 9001;
+DELETE FROM metric_mappings WHERE mapping_id > 9000;
+
 DELETE FROM raw_connector_data;
 DELETE FROM connectors;
 SELECT count(*) AS metrics FROM metrics;
