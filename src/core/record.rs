@@ -108,8 +108,15 @@ pub struct Page {
     pub rejected: Vec<Rejected>,
     /// `source_record_id` of what the source says is gone.
     pub deleted: Vec<String>,
+    /// What the source says is gone with something else, such as the lines of an order.
+    pub deleted_with: Option<GoneWith>,
     /// `source_record_id` of what the source says is still there, and is not among the records.
     pub shown: Vec<String>,
+    /// Whether `shown` is a part of a list of all that is there.
+    pub listing: Listing,
+    /// Whether the pass ends before it has read what it should have: the next one begins its search for deletions where
+    /// this one did.
+    pub is_cut_off: bool,
     /// The vendor's count, with the last page, where the vendor counts.
     pub count: Option<Count>,
     /// A warning for a person, in our own words; it is shown once in a run.
@@ -129,6 +136,23 @@ impl fmt::Debug for Page {
         let (records, rejected) = (self.records.len(), self.rejected.len());
         write!(f, "Page({records} records, {rejected} rejected)")
     }
+}
+
+/// Records are gone whose field holds one of these texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoneWith {
+    /// The keys that lead to the field.
+    pub path: Vec<String>,
+    pub values: Vec<String>,
+}
+
+/// A list of all that is there, which a pass makes to find what is not. It may take several pages.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    #[default]
+    None,
+    Begins,
+    GoesOn,
 }
 
 /// How many records of a pass the vendor counts, and how many came.

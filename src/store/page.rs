@@ -153,6 +153,11 @@ pub fn store(
     counts.received += deleted.received;
     counts.deleted = deleted.deleted;
     counts.unchanged += deleted.unchanged;
+    if let Some(with) = &page.deleted_with {
+        let gone = raw::delete_with(db, claimed, &page.stream, with, written.as_deref_mut())?;
+        counts.deleted += gone;
+        counts.received += gone;
+    }
     if let Some(warning) = &page.warning {
         run::warn(db, claimed.run, token, warning)?;
     }

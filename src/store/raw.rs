@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use connector_service_core::record::Record;
+use connector_service_core::record::{GoneWith, Record};
 
 use super::run::{Claimed, Counts};
 use super::{Db, Rows, uuid};
@@ -141,6 +141,36 @@ pub fn delete(
     counts.deleted = gone(&rows, written)?;
     counts.unchanged = counts.received - counts.deleted;
     Ok(counts)
+}
+
+/// Marks the records of a stream as deleted whose field holds one of these texts.
+pub fn delete_with(
+    db: &mut Db,
+    claimed: &Claimed,
+    stream: &str,
+    with: &GoneWith,
+    written: Option<&mut Written>,
+) -> Result<u64> {
+    let path: Vec<&str> = with.path.iter().map(String::as_str).collect();
+    let values: Vec<&str> = with.values.iter().map(String::as_str).collect();
+    if values.is_empty() {
+        return Ok(0);
+    }
+    let rows = db.run(
+        "UPDATE @extschema@.raw_connector_data SET deleted = true, processed = $6, run_id = $5
+         WHERE connector_id = $1 AND source_record_id >= $2 || '/' AND source_record_id < $2 || '0' AND NOT deleted
+             AND data #>> $3 = ANY ($4)
+         RETURNING raw_id",
+        &[
+            uuid(claimed.connector).into(),
+            stream.into(),
+            path.into(),
+            values.into(),
+            uuid(claimed.run).into(),
+            written.is_some().into(),
+        ],
+    )?;
+    gone(&rows, written)
 }
 
 fn gone(rows: &Rows, written: Option<&mut Written>) -> Result<u64> {

@@ -36,7 +36,7 @@ use uuid::Uuid;
 
 use crate::error::{Code, Failure};
 use crate::guard::Allowed;
-use crate::record::{Count, Record, Rejected, StreamState, Window};
+use crate::record::{Count, GoneWith, Record, Rejected, StreamState, Window};
 use crate::secret::Cover;
 use crate::source::{Definition, Rotated, Span};
 use crate::threads;
@@ -194,6 +194,7 @@ pub struct FetchedPage {
     pub rejected: Vec<Rejected>,
     /// See [`crate::record::Page`].
     pub deleted: Vec<String>,
+    pub deleted_with: Option<GoneWith>,
     pub count: Option<Count>,
     pub warning: Option<String>,
     /// [`crate::json::hash`] of every id that the pass has shown, with the last page of a complete pass over a whole
@@ -218,6 +219,7 @@ impl FetchedPage {
             records: Vec::new(),
             rejected: Vec::new(),
             deleted: Vec::new(),
+            deleted_with: None,
             count: None,
             warning: None,
             all: None,

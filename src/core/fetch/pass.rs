@@ -13,7 +13,7 @@ use super::page::{Got, Standing, Trouble};
 use super::run::Run;
 use super::{Budget, Event, FetchedPage, RESUME_WITHIN, What};
 use crate::error::{Code, Failure};
-use crate::record::{Page, Pass, StreamState, Window};
+use crate::record::{Listing, Page, Pass, StreamState, Window};
 use crate::source::Stream;
 
 /// How often a pass starts again because its page token expired. More: a vendor whose tokens always expire is asked for
@@ -151,7 +151,10 @@ impl Run<'_> {
             };
             resumed = false;
             progress.check(&page)?;
+            let mut page = page;
+            self.list(&mut page, &mut seen);
             remember(&mut seen, &page);
+            is_cut_off |= page.is_cut_off;
             let stood = stands.take().unwrap_or_else(|| StreamState {
                 at: at.clone(),
                 read_until: self.start.read_until,
@@ -206,6 +209,19 @@ impl Run<'_> {
         }
     }
 
+    /// A list of all that is there begins anew what was seen. One that an interruption has cut shows nothing.
+    fn list(&self, page: &mut Page, seen: &mut Option<Vec<[u8; 16]>>) {
+        match page.listing {
+            Listing::Begins if self.start.span.is_none() => *seen = Some(Vec::new()),
+            Listing::GoesOn if seen.is_none() && page.warning.is_none() => {
+                page.warning = Some(
+                    "deletions were not looked for: the list of what is there was interrupted, or is too long; refresh the stream to try again".to_owned(),
+                );
+            }
+            _ => {}
+        }
+    }
+
     /// A page token as it may be stored. `None`: it may not be, and an interrupted pass starts again.
     fn covered(&self, stream: &Stream, next: &Value) -> Option<Value> {
         match &self.cover {
@@ -236,6 +252,7 @@ pub fn fetched_page(
         records: page.records,
         rejected: page.rejected,
         deleted: page.deleted,
+        deleted_with: page.deleted_with,
         count: page.count,
         warning: page.warning,
         bytes,

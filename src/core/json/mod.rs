@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Code, Failure};
 use crate::record::{Reason, Record, Rejected};
 use pick::pick;
+pub use salvage::{fields, items};
 
 /// Bounds on one record. Every one of them guards memory in a process whose death restarts the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
