@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use connector_service_core::record::{GoneWith, Record};
+use connector_service_core::source::Part;
 
 use super::run::{Claimed, Counts};
 use super::{Db, Rows, uuid};
@@ -192,15 +193,18 @@ pub enum Missing {
 /// Up to so many missing records count as deletions, whatever their share.
 const FEW: i64 = 10;
 
-/// Marks the records of a stream as deleted that are not among `shown` (the hashes of ids).
+/// Marks the records of a stream, or of a part of it, as deleted that are not among `shown` (the hashes of ids).
 pub fn delete_others(
     db: &mut Db,
     claimed: &Claimed,
     stream: &str,
     shown: &[[u8; 16]],
+    part: Option<&Part>,
     written: Option<&mut Written>,
 ) -> Result<Missing> {
     let shown: Vec<&[u8]> = shown.iter().map(<[u8; 16]>::as_slice).collect();
+    let field: Option<Vec<&str>> = part.map(|part| part.field.to_vec());
+    let from = part.map(|part| part.from.as_str());
     // Grouped, because it is quick whatever the planner knows of either side. By the beginning of the ids, for which
     // there is an index: "/" is followed by "0".
     let rows = db.run(
@@ -211,6 +215,7 @@ pub fn delete_others(
                 SELECT raw_id, substring(sha256(convert_to(source_record_id, 'UTF8')) FROM 1 FOR 16) AS hash
                 FROM @extschema@.raw_connector_data
                 WHERE connector_id = $1 AND source_record_id >= $2 || '/' AND source_record_id < $2 || '0' AND NOT deleted
+                    AND ($4 IS NULL OR (data #>> $4) COLLATE \"C\" >= $5)
                 UNION ALL
                 SELECT NULL, unnest($3)) AS both_sides
             GROUP BY hash) AS record",
@@ -218,6 +223,8 @@ pub fn delete_others(
             uuid(claimed.connector).into(),
             stream.into(),
             shown.into(),
+            field.into(),
+            from.into(),
         ],
     )?;
     let missing: Vec<pgrx::Uuid> = rows.get(0, 1)?.unwrap_or_default();
