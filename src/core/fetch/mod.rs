@@ -5,6 +5,7 @@
 //! a bounded channel. The worker's main thread, the only one that may call PostgreSQL, takes events and stores
 //! them; a full channel stops the fetch. No event carries foreign error text.
 
+mod body;
 mod bounds;
 mod client;
 mod database;

@@ -23,8 +23,8 @@ use self::config::Config;
 use self::manifest::StreamSpec;
 use self::oauth::OAuth;
 use super::{
-    About, Definition, Field, Grant, Login, Position, Reader, Request, Response, Source, Start,
-    Stream,
+    About, Definition, Field, Grant, Login, Position, Reader, Request, Response, Rotated, Source,
+    Start, Stream, problem, reading,
 };
 use crate::datetime::Format;
 use crate::error::{Code, Failure};
@@ -192,8 +192,8 @@ impl Reader for ApiReader {
             .cursor
             .as_ref()
             .map(|cursor| std::slice::from_ref(&cursor.field));
-        let found = json::page(
-            &got.body,
+        let found = reading::records(
+            got,
             &json::Spec {
                 stream: &at.stream.name,
                 path: &path,
@@ -205,7 +205,7 @@ impl Reader for ApiReader {
             },
         )?;
         if path.is_empty() {
-            check_whole_body(without_mark(&got.body), &found, spec)?;
+            check_whole_body(got, &found, spec)?;
         }
         let high = match &spec.cursor {
             Some(cursor) => cursor.high(at, &found)?,
@@ -243,6 +243,16 @@ impl Login for ApiReader {
         let oauth = self.need_oauth()?;
         oauth.granted(&context, &self.credentials, refresh, got)
     }
+
+    fn spends(&self) -> bool {
+        self.oauth().is_some_and(OAuth::spends)
+    }
+
+    fn rotated(&self, start: Start, refresh: Option<&Secret>, got: &Response) -> Option<Rotated> {
+        let context = self.context(start.now, start.default_from, vec![]);
+        let oauth = self.oauth()?;
+        oauth.rotated_in(&context, &self.credentials, refresh, got)
+    }
 }
 
 impl ApiReader {
@@ -278,7 +288,8 @@ impl ApiReader {
 
 /// Where the body itself is the page, there is no path that could lead nowhere: text and numbers are no page,
 /// and an object that names an error, and has nothing that identifies it, is not a record.
-fn check_whole_body(body: &[u8], found: &Found, spec: &StreamSpec) -> Result<(), Failure> {
+fn check_whole_body(got: &Response, found: &Found, spec: &StreamSpec) -> Result<(), Failure> {
+    let body = without_mark(&got.body);
     let wrong = |what: &str| {
         let message = format!("the response is {what}");
         Err(Failure::new(Code::UnexpectedShape, message))
@@ -294,13 +305,11 @@ fn check_whole_body(body: &[u8], found: &Found, spec: &StreamSpec) -> Result<(),
         return Ok(());
     }
     let fields = json::envelope(body, "");
-    let names_error = ["error", "errors"].iter().any(|key| {
-        fields
-            .get(*key)
-            .is_some_and(|value| Template::from(Serde(value)).is_true())
-    });
-    if names_error {
-        return wrong("an error instead of a record");
+    if let Some(failure) = problem::named_in(got, &fields) {
+        return Err(failure);
+    }
+    if !spec.key.is_empty() && problem::is_message(&fields) {
+        return wrong("a message instead of a record");
     }
     Ok(())
 }

@@ -316,9 +316,10 @@ fn fault_code(body: &Value) -> Option<String> {
 }
 
 /// A fault may come with 200.
-fn check(around: &serde_json::Map<String, Value>) -> Result<(), Failure> {
+fn check(got: &Response, records: &str) -> Result<(), Failure> {
+    let around = reading::around(got, records);
     if around.contains_key("Fault") || around.contains_key("fault") {
-        return Err(strange("QuickBooks answered with a fault"));
+        return Err(reading::refused(got, "QuickBooks answered with a fault"));
     }
     Ok(())
 }
@@ -336,7 +337,7 @@ impl QuickBooksReader {
         spec: &Spec,
         next: Next,
     ) -> Result<Page, Failure> {
-        check(&reading::around(got, "QueryResponse"))?;
+        check(got, "QueryResponse")?;
         let shape = Shape {
             path: &format!("QueryResponse.{}", spec.entity),
             key: &["Id"],
@@ -346,6 +347,7 @@ impl QuickBooksReader {
         let found = match self.common.read(at, got, &shape) {
             // "Nothing found" is an empty object.
             Err(failure) if failure.code == Code::UnexpectedShape => {
+                reading::check_empty(got, "QueryResponse")?;
                 check_empty_query(got)?;
                 Default::default()
             }
@@ -446,7 +448,7 @@ fn counted(at: &Position, got: &Response, spec: &Spec, next: Next) -> Result<Pag
         #[serde(rename = "totalCount")]
         total: u64,
     }
-    check(&reading::around(got, "QueryResponse"))?;
+    check(got, "QueryResponse")?;
     let answer: Answer = reading::whole(got)?;
     let captures = spec.capture && !spec.whole && next.again;
     let goes_on = captures.then(|| Next {

@@ -254,7 +254,7 @@ impl Reader for StripeReader {
             (409 | 424, None | Some("true")) | (400..=499, Some("true")) if got.status != 429 => {
                 Verdict::Retry(got.failure(Code::ServerError, "Stripe asks for a retry"))
             }
-            (500..=599, Some("false")) => {
+            (409 | 423 | 500..=599, Some("false")) => {
                 Verdict::Fail(got.failure(Code::RequestRefused, "Stripe asks not to retry"))
             }
             _ => by_status,
