@@ -120,6 +120,9 @@ pub struct Page {
     pub wait: Option<(Duration, &'static str)>,
     /// Whether it may hold the same records as the page before: then the token alone says that the pass goes on.
     pub overlaps: bool,
+    /// Whether the next token counts pages or rows: then it means another place after a deletion, and an interrupted
+    /// pass starts again.
+    pub counts: bool,
     /// The greatest cursor value of this pass so far, this page included (see [`crate::source::Position::high`]).
     pub high: Option<Value>,
 }

@@ -22,6 +22,7 @@ use serde_json::Value;
 use self::config::Config;
 use self::manifest::StreamSpec;
 use self::oauth::OAuth;
+use self::paging::Paging;
 use super::{
     About, Definition, Field, Grant, Login, Position, Reader, Request, Response, Source, Start,
     Stream,
@@ -221,6 +222,7 @@ impl Reader for ApiReader {
             records: found.records,
             rejected: found.rejected,
             next,
+            counts: spec.paging.as_ref().is_some_and(Paging::counts),
             high,
             ..Page::default()
         })

@@ -82,6 +82,11 @@ impl Paging {
         }))
     }
 
+    /// Whether the token is the number of a page or of a row.
+    pub fn counts(&self) -> bool {
+        !matches!(self.strategy, Strategy::Cursor { .. })
+    }
+
     /// The token that the request for a page carries.
     pub fn token(&self, next: Option<&Value>) -> Option<Value> {
         next.cloned().or_else(|| self.strategy.first_token())
