@@ -37,9 +37,9 @@ use uuid::Uuid;
 
 use crate::error::{Code, Failure};
 use crate::guard::Allowed;
-use crate::record::{Count, Record, Rejected, StreamState, Window};
+use crate::record::{Count, GoneWith, Record, Rejected, StreamState, Window};
 use crate::secret::Cover;
-use crate::source::{Definition, Rotated, Span};
+use crate::source::{Definition, Part, Rotated, Span};
 use crate::threads;
 pub use file::{Upload, UploadMark};
 pub use logins::{Gate, LoginInFlight};
@@ -195,11 +195,14 @@ pub struct FetchedPage {
     pub rejected: Vec<Rejected>,
     /// See [`crate::record::Page`].
     pub deleted: Vec<String>,
+    pub deleted_with: Option<GoneWith>,
     pub count: Option<Count>,
     pub warning: Option<String>,
     /// [`crate::json::hash`] of every id that the pass has shown, with the last page of a complete pass over a whole
     /// stream: what is stored beside them is gone at the source.
     pub all: Option<Vec<[u8; 16]>>,
+    /// The part of the stream that `all` is about; `None`: all of it.
+    pub part: Option<Part>,
     /// `sync_state.cursor` once this page is stored.
     pub state: StreamState,
     /// How far a file is stored then; a file has no cursor.
@@ -219,9 +222,11 @@ impl FetchedPage {
             records: Vec::new(),
             rejected: Vec::new(),
             deleted: Vec::new(),
+            deleted_with: None,
             count: None,
             warning: None,
             all: None,
+            part: None,
             state,
             upload: None,
             window,

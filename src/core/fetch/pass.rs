@@ -13,7 +13,7 @@ use super::page::{Got, Standing, Trouble};
 use super::run::Run;
 use super::{Budget, Event, FetchedPage, RESUME_WITHIN, What};
 use crate::error::{Code, Failure};
-use crate::record::{Page, Pass, StreamState, Window};
+use crate::record::{Listing, Page, Pass, StreamState, Window};
 use crate::source::Stream;
 
 /// How often a pass starts again because its page token expired. More: a vendor whose tokens always expire is asked for
@@ -92,10 +92,17 @@ impl Run<'_> {
             None => self.begin(stream, at.as_ref())?,
         };
         let mut progress = Progress::default();
+        let is_span = self.start.span.is_some();
+        let part = (!resumed && !stream.whole && !is_span)
+            .then(|| {
+                let (cursor, window) = (at.as_ref(), standing.window);
+                self.reader.shows_all_of(stream, cursor, self.start, window)
+            })
+            .flatten();
         // A part of the past does not show what else there is.
-        let shows_all = stream.whole && self.start.span.is_none();
+        let shows_all = (stream.whole || part.is_some()) && !is_span;
         let mut seen = (shows_all && !resumed).then(Vec::new);
-        let looks_for_gone = seen.is_some();
+        let looks_for_gone = seen.is_some() && stream.whole;
         let mut is_cut_off = false;
         let (mut pages, mut restarts) = (0, 0);
         loop {
@@ -151,7 +158,10 @@ impl Run<'_> {
             };
             resumed = false;
             progress.check(&page)?;
+            let mut page = page;
+            self.list(&mut page, &mut seen);
             remember(&mut seen, &page);
+            is_cut_off |= page.is_cut_off;
             let stood = stands.take().unwrap_or_else(|| StreamState {
                 at: at.clone(),
                 read_until: self.start.read_until,
@@ -184,6 +194,7 @@ impl Run<'_> {
             let mut fetched = fetched_page(stream, page, state, standing.window, bytes, budget);
             if ended {
                 fetched.all = seen.take();
+                fetched.part.clone_from(&part);
                 if looks_for_gone && fetched.all.is_none() && fetched.warning.is_none() {
                     fetched.warning = Some(format!(
                         "stream \"{}\": deletions were not looked for: the stream has more than {MOST_SEEN} rows, or rows without a key",
@@ -203,6 +214,19 @@ impl Run<'_> {
                 self.show_waiting(wait, why, None).await;
                 tokio::time::sleep(wait).await;
             }
+        }
+    }
+
+    /// A list of all that is there begins anew what was seen. One that an interruption has cut shows nothing.
+    fn list(&self, page: &mut Page, seen: &mut Option<Vec<[u8; 16]>>) {
+        match page.listing {
+            Listing::Begins if self.start.span.is_none() => *seen = Some(Vec::new()),
+            Listing::GoesOn if seen.is_none() && page.warning.is_none() => {
+                page.warning = Some(
+                    "deletions were not looked for: the list of what is there was interrupted, or is too long; refresh the stream to try again".to_owned(),
+                );
+            }
+            _ => {}
         }
     }
 
@@ -236,6 +260,7 @@ pub fn fetched_page(
         records: page.records,
         rejected: page.rejected,
         deleted: page.deleted,
+        deleted_with: page.deleted_with,
         count: page.count,
         warning: page.warning,
         bytes,

@@ -14,6 +14,7 @@ mod common;
 pub mod database;
 mod file;
 pub mod hook;
+mod open;
 pub mod pause;
 mod problem;
 mod reading;
@@ -141,6 +142,18 @@ pub trait Reader: Send + Sync {
         true
     }
 
+    /// Of which part of a stream a pass from this cursor on shows every record, where it does not show the whole stream.
+    /// What is stored, lies there, and does not come is gone at the source.
+    fn shows_all_of(
+        &self,
+        _stream: &Stream,
+        _cursor: Option<&Value>,
+        _start: Start,
+        _window: Window,
+    ) -> Option<Part> {
+        None
+    }
+
     fn request(&self, at: &Position) -> Result<Request, Failure>;
 
     /// The statement to run, where the source is a database.
@@ -188,6 +201,13 @@ pub trait Reader: Send + Sync {
     fn usage(&self, _got: &Response) -> Usage {
         Usage::default()
     }
+}
+
+/// The records of a stream whose text in a field is at least this, byte by byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    pub field: &'static [&'static str],
+    pub from: String,
 }
 
 /// Whose requests the vendor counts together, and how fast they may come.

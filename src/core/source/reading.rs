@@ -39,7 +39,7 @@ pub fn read(
     let key: Vec<Vec<String>> = shape.key.iter().map(|key| steps(key)).collect();
     let stamp = steps(shape.stamp);
     let gone = shape.gone.map(|(path, says)| (steps(path), says));
-    records(
+    let mut found = records(
         got,
         &Spec {
             stream,
@@ -50,7 +50,11 @@ pub fn read(
             limits,
             lines: &[],
         },
-    )
+    )?;
+    if !key.is_empty() {
+        found.need_keys();
+    }
+    Ok(found)
 }
 
 /// The records of a response. One that has none, and names an error, is a failure: never an empty page.

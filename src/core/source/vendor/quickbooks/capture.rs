@@ -65,11 +65,11 @@ impl QuickBooksReader {
         let came = found.records.len() + found.deleted.len();
         let warning = if came >= CAPTURED {
             Some(
-                "QuickBooks reports at most 1000 changes at once, and there were more; the other deletions are not known; sync more often",
+                "QuickBooks reports at most 1000 changes at once, and there were more; the other deletions are not known; to find them: connector_service_refresh(...); sync more often",
             )
         } else if at.start.is_later_than(CAPTURE_KEPT, at.window.from) {
             Some(
-                "QuickBooks only reports deletions of the last 30 days, and the last sync is older; earlier deletions are not known",
+                "QuickBooks only reports deletions of the last 30 days, and the last sync is older; earlier deletions are not known; to find them: connector_service_refresh(...)",
             )
         } else {
             None

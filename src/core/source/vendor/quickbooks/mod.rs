@@ -19,7 +19,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::error::{Code, Failure};
-use crate::record::{Count, Page};
+use crate::record::{Count, Page, Window};
 use crate::source::common::Common;
 use crate::source::hook::Hook;
 use crate::source::reading::{self, Shape, strange};
@@ -28,7 +28,8 @@ use crate::source::settings::{PACE, START_DATE, STREAMS, Settings, missing};
 use crate::source::table::{about, row};
 use crate::source::window::highest;
 use crate::source::{
-    About, Account, Definition, Field, Login, Position, Reader, Request, Response, Source, Verdict,
+    About, Account, Definition, Field, Login, Part, Position, Reader, Request, Response, Source,
+    Start, Stream, Verdict,
 };
 use crate::template::parse_any;
 use capture::captured_since;
@@ -39,6 +40,9 @@ pub struct QuickBooks;
 
 /// Lower ones are ignored by the vendor.
 const MINOR_VERSION: &str = "75";
+
+/// The field that passes are cut by.
+const STAMP: &str = "MetaData.LastUpdatedTime";
 
 /// Most records of one query.
 const PAGE: usize = 1_000;
@@ -179,6 +183,37 @@ impl Reader for QuickBooksReader {
         Some(&self.common)
     }
 
+    /// What others refer to is read whole at first: it is needed however old it is.
+    fn window(
+        &self,
+        stream: &Stream,
+        cursor: Option<&Value>,
+        start: Start,
+    ) -> Result<Window, Failure> {
+        let spec: &Spec = row(stream)?;
+        let mut window = self.common.since.window(stream, cursor, start);
+        if spec.named && !spec.whole && cursor.is_none() {
+            window.from = self.common.since.start_date;
+        }
+        Ok(window)
+    }
+
+    /// A first pass, or one after connector_service_refresh(), shows all that was changed since its beginning. Stamps are of
+    /// different zones, so that their texts are compared from two days later on.
+    fn shows_all_of(
+        &self,
+        _stream: &Stream,
+        cursor: Option<&Value>,
+        _start: Start,
+        window: Window,
+    ) -> Option<Part> {
+        let from = window.from.map(|from| stamp(from + TimeDelta::days(2)));
+        cursor.is_none().then(|| Part {
+            field: &["MetaData", "LastUpdatedTime"],
+            from: from.unwrap_or_default(),
+        })
+    }
+
     fn request(&self, at: &Position) -> Result<Request, Failure> {
         let spec: &Spec = row(at.stream)?;
         let next: Next = reading::next(at)?;
@@ -193,16 +228,21 @@ impl Reader for QuickBooksReader {
                 with_query(below(&self.base, &["cdc"]), &query)
             }
             Step::Count => {
-                let conditions = spec.conditions(at.window.from, Some(settled(at)));
+                let conditions = spec.conditions(at.window.from, settled(at));
                 let query = format!("SELECT COUNT(*) FROM {}{conditions}", spec.entity);
                 let query = [("query", query.as_str()), ("minorversion", MINOR_VERSION)];
                 with_query(below(&self.base, &["query"]), &query)
             }
             Step::Query => {
-                let to = (!spec.whole).then_some(at.window.to);
-                let conditions = spec.conditions(next.from.or(at.window.from), to);
+                // A pass that shows all there is shows what is edited while it reads, too.
+                let is_later = next.again || at.next.is_none() && at.high.is_some();
+                let shows_all = spec.whole || !is_later && at.start.span.is_none();
+                let ahead = TimeDelta::days(i64::from(shows_all));
+                let conditions =
+                    spec.conditions(next.from.or(at.window.from), at.window.to + ahead);
                 let query = format!(
-                    "SELECT * FROM {}{conditions} ORDERBY MetaData.LastUpdatedTime ASC STARTPOSITION {} MAXRESULTS {PAGE}",
+                    "SELECT {} FROM {}{conditions} ORDERBY {STAMP} ASC STARTPOSITION {} MAXRESULTS {PAGE}",
+                    spec.fields,
                     spec.entity,
                     next.skip + 1
                 );
@@ -301,7 +341,7 @@ impl QuickBooksReader {
         let shape = Shape {
             path: &format!("QueryResponse.{}", spec.entity),
             key: &["Id"],
-            stamp: "MetaData.LastUpdatedTime",
+            stamp: STAMP,
             ..Shape::default()
         };
         let found = match self.common.read(at, got, &shape) {
@@ -316,7 +356,7 @@ impl QuickBooksReader {
         // The window's end is in whole seconds, and so are the stamps.
         let (high, any_read) = highest(at.high, &found.cursors, at.window.to, parse_any);
         let came = found.records.len() + found.rejected.len();
-        if came > 0 && !any_read {
+        if !found.records.is_empty() && !any_read {
             return Err(strange("no record has a MetaData.LastUpdatedTime"));
         }
         let is_fresh = |id: &str| !next.known.contains(id);
@@ -342,6 +382,12 @@ impl QuickBooksReader {
             .filter_map(|text| parse_any(text))
             .max();
         let next = match last {
+            // All of them are damaged, and say nothing of where to go on: behind them.
+            None if came > 0 => Next {
+                skip: next.skip + came,
+                read,
+                ..next
+            },
             None => Next {
                 step: Step::Count,
                 again: next.again,
@@ -385,6 +431,7 @@ impl QuickBooksReader {
         Ok(Page {
             // One that enters a second pushes those behind it into the next page.
             overlaps: true,
+            counts: next.skip > 0,
             ..reading::page(found, Some(next), high)?
         })
     }
