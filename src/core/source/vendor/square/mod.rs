@@ -23,7 +23,7 @@ use crate::source::common::Common;
 use crate::source::hook::Hook;
 use crate::source::open::{self, Open};
 use crate::source::pause;
-use crate::source::reading::{self, Shape, strange};
+use crate::source::reading::{self, Shape};
 use crate::source::request::{below, verdict_by_status, with_query};
 use crate::source::settings::{PACE, START_DATE, STREAMS, Settings, missing};
 use crate::source::table::{about, row};
