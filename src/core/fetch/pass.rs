@@ -76,6 +76,7 @@ impl Run<'_> {
             return Ok(());
         }
         self.start.read_until = state.read_until;
+        self.start.missed_since = state.missed_since;
         let resumable = |pass: &Pass| pass.definition == self.definition && age <= RESUME_WITHIN;
         let unfinished = state.pass.filter(resumable);
         let unfinished = unfinished.and_then(|pass| self.uncovered(stream, pass));
@@ -157,6 +158,10 @@ impl Run<'_> {
                 }
             };
             resumed = false;
+            if page.is_part {
+                standing.next = page.next;
+                continue;
+            }
             progress.check(&page)?;
             let mut page = page;
             self.list(&mut page, &mut seen);
@@ -165,6 +170,7 @@ impl Run<'_> {
             let stood = stands.take().unwrap_or_else(|| StreamState {
                 at: at.clone(),
                 read_until: self.start.read_until,
+                missed_since: self.start.missed_since,
                 ..StreamState::default()
             });
             standing.high = page.high.clone().or(standing.high);
@@ -188,6 +194,11 @@ impl Run<'_> {
                 read_until: match ended && !is_cut_off {
                     true => Some(standing.window.to),
                     false => self.start.read_until,
+                },
+                missed_since: match (ended, is_cut_off) {
+                    (true, false) => None,
+                    (true, true) => self.start.missed_since.or(standing.window.from),
+                    (false, _) => self.start.missed_since,
                 },
                 finished_by: ended.then_some(self.run),
             };

@@ -68,6 +68,7 @@ pub async fn fetch(
             now: job.now,
             default_from: job.default_from,
             read_until: None,
+            missed_since: None,
             span: job.span,
         },
         began: std::time::Instant::now(),

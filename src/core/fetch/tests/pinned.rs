@@ -136,6 +136,7 @@ async fn nothing_a_vendor_sends_leads_a_source_to_another_host() {
                 now,
                 default_from: now,
                 read_until: None,
+                missed_since: None,
                 span: None,
             },
             limits: LIMITS,

@@ -112,6 +112,7 @@ fn a_vendors_response_is_not_printed() {
         at: None,
         pass: Some(pass.clone()),
         read_until: None,
+        missed_since: None,
         finished_by: None,
     };
     hides("Record", &record, canary);

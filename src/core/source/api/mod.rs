@@ -138,6 +138,7 @@ impl Reader for ApiReader {
                 now: to,
                 default_from: DateTime::UNIX_EPOCH,
                 read_until: None,
+                missed_since: None,
                 span: None,
             };
             let from = Some(DateTime::UNIX_EPOCH);
