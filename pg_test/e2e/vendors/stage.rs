@@ -131,6 +131,8 @@ pub struct Closed {
     /// So many of its requests are still answered.
     pub after: usize,
     pub why: Why,
+    /// Whether a request was not answered.
+    pub is_met: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -394,6 +396,7 @@ impl<F: Fake> Stage<F> {
             stream: stream.clone(),
             after,
             why,
+            is_met: false,
         });
         self.changes(6, random);
         self.hosted().fake.delete(random);
@@ -402,7 +405,7 @@ impl<F: Fake> Stage<F> {
             .hosted()
             .closed
             .take()
-            .is_some_and(|closed| closed.after == 0);
+            .is_some_and(|closed| closed.is_met);
         if is_met {
             // One that the others can do without is left out, and a warning says so.
             let told = match run["state"].as_str() {
@@ -561,6 +564,7 @@ fn answer<F: Fake>(hosted: &mut Hosted<F>, asked: &Asked) -> Reply {
         if let Some(closed) = &mut hosted.closed
             && closed.stream == stream
         {
+            closed.is_met |= closed.after == 0;
             match (closed.after, closed.why) {
                 (0, Why::Denied) => return hosted.fake.denies(),
                 (0, Why::Fails) => return Reply::status(500),
