@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use connector_service_core::fetch::FetchedPage;
 use connector_service_core::record::{Reason, Rejected};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::raw::{Missing, Written};
@@ -133,6 +134,7 @@ pub fn store(
     claimed: &Claimed,
     token: Uuid,
     page: &FetchedPage,
+    plan: &Value,
     search: &mut bool,
     deriving: &mut Deriving,
 ) -> Result<()> {
@@ -167,7 +169,13 @@ pub fn store(
             state::write(db, claimed.connector, &page.stream, &page.state)?;
         }
     }
-    run::add_page(db, claimed.run, token, counts, page.window)
+    let stream = run::OfStream {
+        plan,
+        name: &page.stream,
+        is_read: page.state.finished_by == Some(claimed.run),
+        cursor: page.state.at.as_ref(),
+    };
+    run::add_page(db, claimed.run, token, counts, page.window, stream)
 }
 
 /// Checks a complete pass over a stream: whether the vendor has more records, and which records were deleted there.

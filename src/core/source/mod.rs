@@ -41,6 +41,7 @@ use crate::secret::{Credentials, Secret};
 use common::Common;
 use hook::Hook;
 pub use request::{Method, Request, Response};
+pub use settings::{OF_RUNS, RunSettings};
 
 /// A kind of connector: one line of the catalogue.
 pub trait Source: Sync {

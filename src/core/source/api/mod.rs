@@ -22,6 +22,7 @@ use serde_json::Value;
 use self::config::Config;
 use self::manifest::StreamSpec;
 use self::oauth::OAuth;
+use super::settings::RunSettings;
 use super::{
     About, Definition, Field, Grant, Login, Position, Reader, Request, Response, Source, Start,
     Stream,
@@ -70,6 +71,7 @@ impl Source for Api {
 
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
         let wrong = |what: &str| Failure::new(Code::InvalidConfig, what);
+        RunSettings::read(&connector.config)?;
         let mut config = connector.config.as_object().cloned().unwrap_or_default();
         let Some(manifest) = config.remove("manifest") else {
             return Err(wrong("config has no \"manifest\""));
