@@ -49,9 +49,10 @@ fn roll_back(
     let (stream, records) = (&fetched.stream, &fetched.records);
     let stored = raw::store(db, claimed, stream, records, &mut true, Some(&mut written))?;
     let mut deleted = raw::delete(db, claimed, &fetched.deleted, Some(&mut written))?;
+    let part = fetched.part.as_ref();
     if let Some(shown) = &fetched.all
         && let Missing::Deleted(gone) =
-            raw::delete_others(db, claimed, stream, shown, Some(&mut written))?
+            raw::delete_others(db, claimed, stream, shown, part, Some(&mut written))?
     {
         deleted.deleted += gone;
     }

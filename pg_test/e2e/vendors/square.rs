@@ -942,3 +942,14 @@ fn square_s_rate_limit_pauses_the_account_even_after_a_restart() {
     let error = json!({"errors": [{"category": "RATE_LIMIT_ERROR", "code": "RATE_LIMITED"}]});
     stage.waits_when_throttled(0, refusal(429, &[("Retry-After", "1800")], error));
 }
+
+#[test]
+fn square_s_stock_of_what_is_gone_is_found_by_a_refresh() {
+    stage(Square::with_all()).finds_by_a_refresh("inventory_counts", |square| {
+        let is_counted = |object: &Object| {
+            object.list == "inventory_counts" && object.body["state"] == "IN_STOCK"
+        };
+        let index = square.objects.iter().position(is_counted).unwrap();
+        square.objects.remove(index);
+    });
+}

@@ -423,6 +423,21 @@ impl<F: Fake> Stage<F> {
         self.agrees();
     }
 
+    /// What is gone without a word is found once the stream is read again from its start.
+    pub fn finds_by_a_refresh(&mut self, stream: &str, loses: impl Fn(&mut F)) {
+        self.changes(80, &mut Random(71));
+        self.sync();
+        self.agrees();
+        loses(&mut self.hosted().fake);
+        self.sync();
+        let sql = "SELECT connector_service_refresh($1::text::uuid, $2)::text";
+        let row = self.client.query_one(sql, &[&self.connector, &stream]);
+        let run = wait_for_run(&mut self.client, &row.unwrap().get::<_, String>(0));
+        assert_eq!(run["state"], "succeeded", "{run}");
+        assert!(run["deleted"].as_i64() >= Some(1), "{run}");
+        self.agrees();
+    }
+
     /// So many tokens were given out, and no refresh token that had been replaced was shown.
     pub fn tokens(&self, given: usize) {
         let mut hosted = self.hosted();

@@ -872,3 +872,36 @@ fn stripe_s_objects_that_lose_or_gain_a_field_are_stored_unchanged() {
     let sql = "SELECT count(*) FROM raw_connector_data WHERE data #>> '{brand_new,nested,1}' = '2.5' AND NOT data ? 'paid'";
     assert!(stage.client.query_one(sql, &[]).unwrap().get::<_, i64>(0) > 0);
 }
+
+#[test]
+fn stripe_s_objects_that_went_without_an_event_are_found_by_a_refresh() {
+    for stream in ["customers", "charges", "balance_transactions"] {
+        Stage::new(Stripe::with_all()).finds_by_a_refresh(stream, |stripe| {
+            let list = |object: &Object| object.list == stream;
+            let index = stripe.objects.iter().position(list).unwrap();
+            stripe.objects.remove(index);
+        });
+    }
+}
+
+#[test]
+fn stripe_s_deletions_of_a_time_whose_events_are_gone_are_found_all_the_same() {
+    let mut stage = Stage::new(Stripe::with_all());
+    stage.changes(120, &mut Random(72));
+    stage.sync();
+    stage.agrees();
+    {
+        let stripe = &mut stage.hosted().fake;
+        for list in ["customers", "products", "prices"] {
+            let index = stripe.objects.iter().position(|object| object.list == list);
+            stripe.objects.remove(index.unwrap());
+        }
+        stripe.events.clear();
+    }
+    // As if the last pass were of before what Stripe keeps.
+    let sql = "UPDATE sync_state SET cursor = jsonb_set(cursor, '{read_until}', to_jsonb(now() - interval '40 days'))";
+    stage.client.batch_execute(sql).unwrap();
+    let run = stage.sync();
+    assert_eq!(run["deleted"], 3, "{run}");
+    stage.agrees();
+}
