@@ -7,6 +7,7 @@
 
 mod guarded;
 mod logins;
+mod odd;
 mod pinned;
 mod streams;
 

@@ -234,7 +234,7 @@ impl Hook for WebhookHook {
             }
         }
         let mut found = hook::read(
-            got.body,
+            got.text,
             &self.stream,
             &self.records,
             &self.key,
