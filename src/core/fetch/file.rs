@@ -183,10 +183,12 @@ impl Reading {
             stream: part.stream,
             records: part.records,
             rejected: part.rejected,
+            deleted_with: None,
             deleted: Vec::new(),
             count: None,
             warning: None,
             all: None,
+            part: None,
             state: StreamState::default(),
             upload: Some(UploadMark {
                 rows: part.rows,

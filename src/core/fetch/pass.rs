@@ -14,7 +14,7 @@ use super::page::{Got, Standing, Trouble};
 use super::run::Run;
 use super::{Budget, FetchedPage, RESUME_WITHIN, What};
 use crate::error::{Code, Failure};
-use crate::record::{Page, Pass, StreamState, Window};
+use crate::record::{Listing, Page, Pass, StreamState, Window};
 use crate::source::{Start, Stream};
 
 /// How often a pass starts again because its page token expired. More: a vendor whose tokens always expire is asked for
@@ -64,10 +64,17 @@ impl Run<'_> {
         let mut stands: Option<StreamState> = None;
         let mut progress = Progress::default();
         let mut warnings: Vec<String> = Vec::new();
+        let is_span = start.span.is_some();
+        let part = (!is_resumed && !stream.whole && !is_span)
+            .then(|| {
+                let (cursor, window) = (at.as_ref(), standing.window);
+                self.reader.shows_all_of(stream, cursor, start, window)
+            })
+            .flatten();
         // A part of the past does not show what else there is.
-        let shows_all = stream.whole && self.start.span.is_none();
+        let shows_all = (stream.whole || part.is_some()) && !is_span;
         let mut seen = (shows_all && !is_resumed).then(Vec::new);
-        let looks_for_gone = seen.is_some();
+        let looks_for_gone = seen.is_some() && stream.whole;
         let mut is_cut_off = false;
         let (mut pages, mut restarts) = (0, 0);
         loop {
@@ -123,7 +130,9 @@ impl Run<'_> {
             is_resumed = false;
             progress.check(&page)?;
             self.note_page();
+            self.list(&mut page, &mut seen);
             remember(&mut seen, &page);
+            is_cut_off |= page.is_cut_off;
             let stood = stands.take().unwrap_or_else(|| StreamState {
                 at: at.clone(),
                 read_until: start.read_until,
@@ -160,6 +169,7 @@ impl Run<'_> {
             let mut fetched = fetched_page(stream, page, state, standing.window, bytes, budget);
             if ended {
                 fetched.all = seen.take().filter(|_| !is_shifted);
+                fetched.part.clone_from(&part);
             }
             let warning = warning.or_else(|| {
                 self.warning_of_end(ended, is_shifted, looks_for_gone && fetched.all.is_none())
@@ -232,6 +242,19 @@ impl Run<'_> {
         })
     }
 
+    /// A list of all that is there begins anew what was seen. One that an interruption has cut shows nothing.
+    fn list(&self, page: &mut Page, seen: &mut Option<Vec<[u8; 16]>>) {
+        match page.listing {
+            Listing::Begins if self.start.span.is_none() => *seen = Some(Vec::new()),
+            Listing::GoesOn if seen.is_none() && page.warning.is_none() => {
+                page.warning = Some(
+                    "deletions were not looked for: the list of what is there was interrupted, or is too long; refresh the stream to try again".to_owned(),
+                );
+            }
+            _ => {}
+        }
+    }
+
     /// A page token as it may be stored. `None`: it may not be, and an interrupted pass starts again.
     fn covered(&self, stream: &Stream, next: &Value) -> Option<Value> {
         match &self.cover {
@@ -262,6 +285,7 @@ pub fn fetched_page(
         records: page.records,
         rejected: page.rejected,
         deleted: page.deleted,
+        deleted_with: page.deleted_with,
         count: page.count,
         warning: page.warning,
         bytes,
