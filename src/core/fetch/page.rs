@@ -7,6 +7,7 @@
 use std::time::Instant;
 
 use serde_json::Value;
+use url::Url;
 
 use super::Budget;
 use super::body::SMALL_BODY;
@@ -17,7 +18,7 @@ use super::run::Run;
 use super::trace::{self, Asking, Attempt};
 use crate::error::{Class, Code, Failure};
 use crate::record::{Page, Window};
-use crate::source::database::Query;
+use crate::source::database::{Make, Query, Server};
 use crate::source::{
     Position, Response, Span, Start, Stream, Verdict, pause, says_token_is_over, throttled,
 };
@@ -262,8 +263,8 @@ impl Run<'_> {
                 Class::Mend => Trouble::Final(failure),
             }
         };
-        let (stream, place) = (Some(at.stream.name.as_str()), &query.server.place);
-        let asking = asking.insert(self.trace.begin(stream, "SQL", place, None, attempt));
+        let (stream, address) = (Some(at.stream.name.as_str()), address(&query.server));
+        let asking = asking.insert(self.trace.begin(stream, "SQL", &address, None, attempt));
         // Whatever goes wrong, the connection is not used again.
         let (_place, mut database) = loop {
             let Some((place, idle)) = self.connections.take().await else {
@@ -300,6 +301,17 @@ impl Run<'_> {
         let page = self.reader.page(at, &response).map_err(again)?;
         Ok(Got::Page(Box::new((page, bytes, Budget::default()))))
     }
+}
+
+/// Where a statement is run, as people write it.
+fn address(server: &Server) -> Url {
+    let scheme = match server.make {
+        Make::Postgres => "postgres",
+        Make::MySql => "mysql",
+    };
+    let host = server.place.host_str().unwrap_or_default();
+    let text = format!("{scheme}://{host}:{}/{}", server.port, server.database);
+    Url::parse(&text).unwrap_or_else(|_| server.place.clone())
 }
 
 /// Where a vendor's own rules name no time to wait after too many requests, what the headers say.
