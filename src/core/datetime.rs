@@ -65,6 +65,24 @@ impl Format {
         }
     }
 
+    /// Whether what it reads is a moment wherever it was written: it has an offset, counts since 1970 or names UTC. Days alone
+    /// need no more.
+    pub fn has_zone(&self) -> bool {
+        let Kind::Parts(parts) = &self.0 else {
+            return true;
+        };
+        let literals = parts.iter().filter_map(|part| match part {
+            Part::Literal(c) => Some(*c),
+            _ => None,
+        });
+        let literals: String = literals.collect();
+        let names_utc = ["Z", "UTC", "GMT", "+00:00", "+0000"];
+        let has_time = parts.iter().any(|part| matches!(part, Part::Hour));
+        !has_time
+            || parts.contains(&Part::Offset)
+            || names_utc.iter().any(|name| literals.ends_with(name))
+    }
+
     /// A moment without an offset is UTC; a part that the format does not have is the first it can be.
     pub fn read(&self, text: &str) -> Option<DateTime<Utc>> {
         match &self.0 {

@@ -38,7 +38,7 @@ pub fn read(
     let key: Vec<Vec<String>> = shape.key.iter().map(|key| steps(key)).collect();
     let stamp = steps(shape.stamp);
     let gone = shape.gone.map(|(path, says)| (steps(path), says));
-    json::page(
+    let mut found = json::page(
         &got.body,
         &Spec {
             stream,
@@ -49,7 +49,11 @@ pub fn read(
             limits,
             lines: &[],
         },
-    )
+    )?;
+    if !key.is_empty() {
+        found.need_keys();
+    }
+    Ok(found)
 }
 
 /// A body without the field that holds the records.
