@@ -162,7 +162,7 @@ const TYPES: &[Type] = &[
     ),
     t("char(5)", WORDS),
     t("char(5) COLLATE utf8mb4_bin", WORDS),
-    t("varchar(400)", WORDS),
+    odd("varchar(400)", WORDS),
     odd("varchar(2000)", LONG),
     odd("text", LONG),
     odd("longtext COLLATE utf8mb4_bin", LONG),
@@ -352,7 +352,7 @@ fn random_tables_of_mariadb_are_read_whole_at_every_batch_size() {
         server,
         client,
     };
-    let tables = given("KEYSET_TABLES", 150);
+    let tables = given("KEYSET_TABLES", 100);
     let compared = tell(&mut server, seed(), tables);
     println!("mariadb: {tables} tables, {compared} rows compared, 0 differences");
     assert!(

@@ -375,7 +375,7 @@ fn postgres() -> Postgres {
 
 #[test]
 fn random_tables_of_postgresql_are_read_whole_at_every_batch_size() {
-    let tables = given("KEYSET_TABLES", 150);
+    let tables = given("KEYSET_TABLES", 100);
     let compared = tell(&mut postgres(), seed(), tables);
     println!("postgresql: {tables} tables, {compared} rows compared, 0 differences");
     assert!(

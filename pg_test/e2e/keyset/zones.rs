@@ -73,7 +73,7 @@ fn lost(
     (place.run)("DELETE FROM shifts");
     let mut kept = Kept::default();
     let (mut written, mut delayed): (i64, Vec<(DateTime<Utc>, String)>) = (0, Vec::new());
-    let (mut now, end) = (moment - TimeDelta::hours(4), moment + TimeDelta::hours(5));
+    let (mut now, end) = (moment - TimeDelta::hours(3), moment + TimeDelta::hours(4));
     let mut next_read = now;
     while now < end {
         written += 1;
@@ -94,7 +94,7 @@ fn lost(
             driver
                 .sync(place.source, &place.config, &mut kept, now)
                 .unwrap();
-            next_read = now + TimeDelta::minutes(random.pick(&[5, 15, 30, 45]));
+            next_read = now + TimeDelta::minutes(random.pick(&[10, 30, 45, 60]));
         }
         now += TimeDelta::seconds(random.pick(&[120, 300, 500]));
     }

@@ -72,7 +72,7 @@ impl Order {
             );
         }
         if !next.content.is_empty() {
-            let content = content(make, table, &next.content);
+            let content = content(make, table, next);
             terms.push(term(Rank::Content, &content, false));
         }
         Order {
@@ -167,13 +167,17 @@ fn beyond(
 }
 
 /// Something that is the same for rows with the same content, where no key tells rows apart.
-fn content(make: Make, table: &Table, columns: &[String]) -> String {
-    let nulls = table.key.iter().map(|column| make.column(column));
-    let nulls: Vec<String> = nulls.map(|column| format!("{column} IS NULL")).collect();
+fn content(make: Make, table: &Table, next: &Next) -> String {
+    let keys = table.key.iter().zip(&next.keys);
+    let blank = keys.filter_map(|(column, key)| {
+        let rank = key.ranks.first()?;
+        Some(rank.is_blank(&make.column(column)))
+    });
+    let blank: Vec<String> = blank.collect();
     let hash = match make {
         Make::Postgres => "md5(row_to_json(s.*)::text)".to_owned(),
         Make::MySql => {
-            let columns = columns.iter().map(|column| {
+            let columns = next.content.iter().map(|column| {
                 let column = make.column(column);
                 format!("coalesce(hex(CAST({column} AS BINARY)), '-')")
             });
@@ -187,6 +191,6 @@ fn content(make: Make, table: &Table, columns: &[String]) -> String {
     };
     format!(
         "(CASE WHEN {} THEN {hash} ELSE {none})",
-        nulls.join(" AND ")
+        blank.join(" AND ")
     )
 }

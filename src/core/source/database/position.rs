@@ -80,9 +80,12 @@ pub struct Key {
 pub struct Next {
     pub cursor: Option<Cursor>,
     pub keys: Vec<Key>,
-    /// The columns whose values tell rows apart where every key column is NULL, which may be.
+    /// The columns whose values tell rows apart where no key column has a value, if there may be such rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub content: Vec<String>,
+    /// Whether the keys are read with all columns, because the content may identify a row.
+    #[serde(default)]
+    pub whole: bool,
     /// Rows of the next batch.
     pub rows: usize,
     /// The ranks of the last row.

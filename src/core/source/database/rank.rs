@@ -20,6 +20,8 @@ pub enum Rank {
     Own,
     /// The same for a date or time of PostgreSQL, which comes as ISO 8601 writes it.
     Time,
+    /// The same for a day or a time of MySQL, which may be nothing but zeros.
+    Day,
     /// A whole number or a bit field.
     Whole,
     /// A decimal of MySQL with so many digits behind the point. Compared with a text, it would be a float.
@@ -74,7 +76,7 @@ impl Rank {
             (Make::MySql, "int" | "year" | "bit") => vec![Rank::Whole],
             (Make::MySql, "decimal") => vec![Rank::Decimal(column.decimals)],
             (Make::MySql, "float" | "double") => vec![Rank::Real, Rank::Digest],
-            (Make::MySql, "date" | "datetime" | "timestamp in UTC") => vec![Rank::Own],
+            (Make::MySql, "date" | "datetime" | "timestamp in UTC") => vec![Rank::Day],
             (Make::MySql, "time") => vec![Rank::Clock],
             (Make::MySql, "enum") => vec![Rank::Enum],
             (Make::MySql, "set") => vec![Rank::Set],
@@ -140,6 +142,16 @@ impl Rank {
             (Rank::Clock, _) => format!("CAST({place} AS TIME(6))"),
             (Rank::Bytes, _) => format!("unhex({place})"),
             _ => place.to_owned(),
+        }
+    }
+
+    /// Whether a row has no value there: NULL, or a day of zeros, which is none to us.
+    pub fn is_blank(self, column: &str) -> String {
+        match self {
+            Rank::Day => {
+                format!("({column} IS NULL OR month({column}) = 0 OR dayofmonth({column}) = 0)")
+            }
+            _ => format!("{column} IS NULL"),
         }
     }
 

@@ -55,6 +55,10 @@ struct DatabaseReader {
 /// Most deletions that one sync reads. More: a larger transaction.
 const MOST_GONE: usize = 50_000;
 
+/// Most rows with one key that are read together. More: they are in memory at once. Fewer: of rows that nothing tells
+/// apart, some are not read.
+const MOST_TIED: usize = 50_000;
+
 /// Columns that a message names, and letters of each: a server may have any number, of any length.
 const MOST_NAMED: usize = 30;
 
@@ -77,6 +81,9 @@ struct Answer {
     came: usize,
     #[serde(default)]
     more: bool,
+    /// Whether the first of those is at the same place as the last row.
+    #[serde(default)]
+    tied: bool,
 }
 
 impl DatabaseReader {
@@ -147,6 +154,8 @@ impl DatabaseReader {
             })
         });
         let keys: Vec<Key> = keys.collect::<Result<_, Failure>>()?;
+        let may_be_blank = |key: &Key| key.nullable || key.ranks.contains(&Rank::Day);
+        let are_blank = keys.iter().all(may_be_blank);
         let names = answer.columns.iter().map(|column| column.name.clone());
         let names: Vec<String> = names.collect();
         if let Some(twice) = twice(&names) {
@@ -155,11 +164,12 @@ impl DatabaseReader {
         said.extend(self.begin(table).warning(kind));
         let next = Next {
             cursor,
-            content: match keys.iter().all(|key| key.nullable) {
+            content: match are_blank {
                 true if make == Make::MySql => names,
                 true => table.key.clone(),
                 false => Vec::new(),
             },
+            whole: are_blank || table.key.iter().all(|key| is_structure(make, answer, key)),
             keys,
             rows: self.rows,
             again: at.high.is_some(),
@@ -239,6 +249,22 @@ fn is_unique(table: &Table, answer: &Answer) -> bool {
     matches!(table.from, From::Table(_)) && unique.any(|names| names.iter().all(is_kept))
 }
 
+/// Whether its values are no texts and no numbers. Versions up to 0.1.0 took the whole row for the id of such a row.
+fn is_structure(make: Make, answer: &Answer, name: &str) -> bool {
+    let plain = [
+        "text", "varchar", "bpchar", "citext", "xid", "money", "timetz",
+    ];
+    let found = answer.columns.iter().find(|column| column.name == name);
+    found.is_some_and(|column| match (make, column.kind.as_str()) {
+        (Make::Postgres, "bool") | (_, "json") => true,
+        (Make::MySql, _) => false,
+        (Make::Postgres, kind) => {
+            let ranks = Rank::of_key(Make::Postgres, column);
+            ranks.is_some_and(|ranks| ranks == [Rank::Json]) && !plain.contains(&kind)
+        }
+    })
+}
+
 fn warning(at: &Position, said: &str) -> Option<String> {
     (!said.is_empty()).then(|| format!("stream \"{}\": {said}", at.stream.name))
 }
@@ -268,7 +294,7 @@ impl Reader for DatabaseReader {
                 Query::gone(&self.server, text, from.unwrap_or_default(), MOST_GONE)
             }
             Some(next) if next.keys_alone => {
-                let table = table.keys(!next.content.is_empty());
+                let table = table.keys(next.whole);
                 Query::batch(&self.server, &table, &next, &Range::default())
             }
             Some(next) => {
@@ -343,6 +369,22 @@ impl Reader for DatabaseReader {
         if last.is_some() && told != Order::new(self.server.make, table, &next).len() {
             return Err(strange("the last row does not say where it is"));
         }
+        if answer.tied && came == next.rows && next.rows < MOST_TIED {
+            // They are read together, for what comes behind the last row would leave out the other ones.
+            let rows = (next.rows * 2).min(MOST_TIED);
+            let next = Next { rows, ..next };
+            return Ok(Page {
+                next: Some(reading::token(&next)?),
+                high: at.high.cloned(),
+                ..Page::default()
+            });
+        }
+        let said = match answer.tied {
+            true => format!(
+                "more than {came} rows have one key, and not all of them are read; name columns that identify a row"
+            ),
+            false => String::new(),
+        };
         let reached = last.as_ref().and_then(|last| last.first()?.as_deref());
         let high = match (next.cursor, reached) {
             (Some(cursor), Some(reached)) if !next.rest && !next.keys_alone => {
@@ -381,6 +423,7 @@ impl Reader for DatabaseReader {
             next: next.as_ref().map(reading::token).transpose()?,
             // Two rows with one content are two, and each batch goes on behind the one before.
             overlaps: true,
+            warning: warning(at, &said),
             high,
             ..Page::default()
         };

@@ -99,7 +99,7 @@ async fn deterministic(
     let sql = format!(
         "SELECT (SELECT coalesce(bool_and(coalesce(to_jsonb(c) ->> 'collisdeterministic', 'true')::boolean), false)
                  FROM pg_catalog.pg_collation AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.collnamespace
-                 WHERE x.name IN (quote_ident(c.collname), quote_ident(n.nspname) || '.' || quote_ident(c.collname)))
+                 WHERE x.name COLLATE \"C\" IN (quote_ident(c.collname), quote_ident(n.nspname) || '.' || quote_ident(c.collname)))
          FROM (SELECT ARRAY[{}] AS names FROM (SELECT 1) AS one LEFT JOIN (SELECT * FROM (
 {text}
 ) AS a LIMIT 0) AS c ({}) ON true) AS l, unnest(l.names) WITH ORDINALITY AS x (name, place) ORDER BY x.place",
