@@ -12,8 +12,11 @@ use uuid::Uuid;
 /// One record, ready to be stored: PostgreSQL will accept its text as `jsonb`.
 #[derive(Clone)]
 pub struct Record {
-    /// `source_record_id`: the stream, a slash, then the vendor's id, or `#` and a hash where there is none.
+    /// `source_record_id`: the stream, a slash, then the vendor's id, or `#` and a hash where there is none. The rule is in
+    /// [`crate::json::identity`].
     pub id: String,
+    /// The id that an older version gave to the record, where it gave another one. A record that is stored under it keeps it.
+    pub formerly: Option<String>,
     /// The record's text as it came from the wire: valid UTF-8, valid JSON, never re-serialised.
     pub json: Bytes,
     /// The first 16 bytes of the SHA-256 of `json`: tells an unchanged record without reading it as jsonb.
@@ -21,6 +24,23 @@ pub struct Record {
     /// The time of the state that a pushed record shows, where it says so. An older one never takes the place of
     /// a newer one.
     pub at: Option<DateTime<Utc>>,
+}
+
+impl Record {
+    /// The id under which it is stored: the one or the other.
+    pub fn ids(self) -> impl Iterator<Item = String> {
+        [Some(self.id), self.formerly].into_iter().flatten()
+    }
+
+    /// Tells it from equal ones: it is the `nth`, from 2.
+    pub fn number(&mut self, nth: impl fmt::Display) {
+        for id in [Some(&mut self.id), self.formerly.as_mut()]
+            .into_iter()
+            .flatten()
+        {
+            *id = format!("{id}/{nth}");
+        }
+    }
 }
 
 /// What a vendor sent is not ours to print: it is a customer's data, and may repeat the request's secret.
@@ -52,7 +72,7 @@ pub enum Reason {
     TooManyCells,
     /// of a file: a value that is not what its column is declared to hold
     UnreadableValue,
-    /// of a file: a row with nothing in the columns of the key
+    /// nothing in what identifies the record
     KeyMissing,
     /// passed every check of ours and PostgreSQL still refused it
     Refused,
@@ -83,6 +103,8 @@ impl Reason {
 pub struct Rejected {
     /// Known only where the id could still be read.
     pub id: Option<String>,
+    /// See [`Record::formerly`].
+    pub formerly: Option<String>,
     pub reason: Reason,
     /// The place and the problem, in our own words: `record 17 of the page: ...`.
     pub detail: String,
@@ -129,6 +151,11 @@ pub struct Page {
     pub wait: Option<(Duration, &'static str)>,
     /// Whether it may hold the same records as the page before: then the token alone says that the pass goes on.
     pub overlaps: bool,
+    /// Whether there may be records that no page shows: then what the pass does not show need not be gone.
+    pub is_partial: bool,
+    /// Whether the next token counts pages or rows: then it means another place after a deletion, and an interrupted
+    /// pass starts again.
+    pub counts: bool,
     /// The greatest cursor value of this pass so far, this page included (see [`crate::source::Position::high`]).
     pub high: Option<Value>,
 }

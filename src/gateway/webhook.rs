@@ -289,6 +289,7 @@ fn storable_records(
     }
     let refused = records.into_iter().map(|record| Rejected {
         id: Some(record.id),
+        formerly: None,
         reason: Reason::Refused,
         detail: format!("PostgreSQL refused the record: {words}"),
         raw: record.json,

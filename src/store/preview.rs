@@ -46,7 +46,9 @@ fn roll_back(
         return Err(Error::RolledBack);
     }
     let mut written = Written::default();
-    let (stream, records) = (&fetched.stream, &fetched.records);
+    let stream = &fetched.stream;
+    let kept = raw::with_kept_ids(db, claimed, stream, &fetched.records)?;
+    let records = kept.records.as_ref();
     let stored = raw::store(db, claimed, stream, records, &mut true, Some(&mut written))?;
     let deleted = raw::delete(db, claimed, &fetched.deleted, Some(&mut written))?;
     let unmapped = fact::derive(db, claimed.connector, claimed.run, &written)?;

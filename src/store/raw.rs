@@ -4,10 +4,13 @@
 //! be new is not searched for known records. A new record is inserted without ON CONFLICT, which would probe the index twice
 //! and write a second WAL record for each row. And `raw_id` grows with time, so that its index grows at one end.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use connector_service_core::json::identity::prefix;
 use connector_service_core::record::{GoneWith, Record};
+use connector_service_core::source::Part;
 
 use super::run::{Claimed, Counts};
 use super::{Db, Rows, uuid};
@@ -83,6 +86,85 @@ pub fn store(
     Ok(counts)
 }
 
+/// Records with the ids that they are stored under, and rows that show the same record a second time.
+pub struct Kept<'a> {
+    pub records: Cow<'a, [Record]>,
+    pub doubles: Vec<pgrx::Uuid>,
+}
+
+impl Kept<'_> {
+    /// Whether some records are stored under a former id.
+    pub fn is_any(&self) -> bool {
+        matches!(self.records, Cow::Owned(_))
+    }
+}
+
+/// Looks for the records that an older version stored under another id: they keep it. A row with the former id of a record
+/// that is stored under its new one is the same record once more, as an older version stored it when its key came in another
+/// spelling.
+pub fn with_kept_ids<'a>(
+    db: &mut Db,
+    claimed: &Claimed,
+    stream: &str,
+    records: &'a [Record],
+) -> Result<Kept<'a>> {
+    let mut kept = Kept {
+        records: Cow::Borrowed(records),
+        doubles: Vec::new(),
+    };
+    let former: Vec<(usize, &str, &str)> = records
+        .iter()
+        .enumerate()
+        .filter_map(|(place, record)| {
+            Some((place, record.id.as_str(), record.formerly.as_deref()?))
+        })
+        .collect();
+    if former.is_empty() {
+        return Ok(kept);
+    }
+    let places: Vec<i64> = former.iter().map(|(place, _, _)| *place as i64).collect();
+    let ids: Vec<&str> = former.iter().map(|(_, id, _)| *id).collect();
+    let formers: Vec<&str> = former.iter().map(|(_, _, former)| *former).collect();
+    // Of another stream it is another record: the former ids of the streams "a" and "a/b" were alike.
+    let rows = db.run(
+        "SELECT page.place, stored.raw_id, stored.deleted, EXISTS (
+            SELECT FROM @extschema@.raw_connector_data n WHERE n.connector_id = $1 AND n.source_record_id = page.id)
+         FROM (SELECT unnest($2) AS place, unnest($3) AS id, unnest($4) AS former) AS page
+         CROSS JOIN LATERAL (
+            SELECT r.raw_id, r.deleted FROM @extschema@.raw_connector_data r
+            WHERE r.connector_id = $1 AND r.source_record_id = page.former AND r.stream = $5
+            OFFSET 0) AS stored",
+        &[
+            uuid(claimed.connector).into(),
+            places.into(),
+            ids.into(),
+            formers.into(),
+            stream.into(),
+        ],
+    )?;
+    for row in 0..rows.count {
+        let place: i64 = rows.need(row, 1)?;
+        let (is_deleted, is_new_stored): (bool, bool) = (rows.need(row, 3)?, rows.need(row, 4)?);
+        if is_new_stored {
+            if !is_deleted {
+                kept.doubles.push(rows.need(row, 2)?);
+            }
+            continue;
+        }
+        let record = usize::try_from(place)
+            .ok()
+            .and_then(|place| kept.records.to_mut().get_mut(place));
+        if let Some(record) = record
+            && let Some(former) = record.formerly.take()
+        {
+            record.id = former;
+        }
+    }
+    kept.doubles.sort_unstable_by_key(|id| *id.as_bytes());
+    kept.doubles.dedup();
+    Ok(kept)
+}
+
 /// One record per id, the last one of the page, sorted: neighbours in the index are written together, and two
 /// transactions that store the same records cannot deadlock.
 fn latest_in_key_order(records: &[Record]) -> Vec<&Record> {
@@ -139,6 +221,8 @@ pub fn delete(
         ],
     )?;
     counts.deleted = gone(&rows, written)?;
+    // One record may have two rows: under its id and under its former one.
+    counts.received = counts.received.max(counts.deleted);
     counts.unchanged = counts.received - counts.deleted;
     Ok(counts)
 }
@@ -192,17 +276,25 @@ pub enum Missing {
 /// Up to so many missing records count as deletions, whatever their share.
 const FEW: i64 = 10;
 
-/// Marks the records of a stream as deleted that are not among `shown` (the hashes of ids).
+/// Marks the records of a stream, or of a part of it, as deleted that are not among `shown` (the hashes of ids).
 pub fn delete_others(
     db: &mut Db,
     claimed: &Claimed,
     stream: &str,
     shown: &[[u8; 16]],
+    part: Option<&Part>,
     written: Option<&mut Written>,
 ) -> Result<Missing> {
     let shown: Vec<&[u8]> = shown.iter().map(<[u8; 16]>::as_slice).collect();
+    let field: Option<Vec<&str>> = part.map(|part| part.field.to_vec());
+    let from = part.map(|part| part.from.as_str());
+    let prefix = prefix(stream);
+    let [first, last] = match prefix.as_ref() < stream {
+        true => [prefix.as_ref(), stream],
+        false => [stream, prefix.as_ref()],
+    };
     // Grouped, because it is quick whatever the planner knows of either side. By the beginning of the ids, for which
-    // there is an index: "/" is followed by "0".
+    // there is an index: "/" is followed by "0". An older version began those of the stream "a/b" as those of "a".
     let rows = db.run(
         "SELECT array_agg(raw_id) FILTER (WHERE NOT is_shown), count(raw_id)
          FROM (
@@ -210,14 +302,19 @@ pub fn delete_others(
             FROM (
                 SELECT raw_id, substring(sha256(convert_to(source_record_id, 'UTF8')) FROM 1 FOR 16) AS hash
                 FROM @extschema@.raw_connector_data
-                WHERE connector_id = $1 AND source_record_id >= $2 || '/' AND source_record_id < $2 || '0' AND NOT deleted
+                WHERE connector_id = $1 AND source_record_id >= $2 || '/' AND source_record_id < $3 || '0' AND stream = $5 AND NOT deleted
+                    AND ($6 IS NULL OR (data #>> $6) COLLATE \"C\" >= $7)
                 UNION ALL
-                SELECT NULL, unnest($3)) AS both_sides
+                SELECT NULL, unnest($4)) AS both_sides
             GROUP BY hash) AS record",
         &[
             uuid(claimed.connector).into(),
-            stream.into(),
+            first.into(),
+            last.into(),
             shown.into(),
+            stream.into(),
+            field.into(),
+            from.into(),
         ],
     )?;
     let missing: Vec<pgrx::Uuid> = rows.get(0, 1)?.unwrap_or_default();
@@ -273,7 +370,7 @@ const UPDATE: &str = insert!(
     "ON CONFLICT (connector_id, source_record_id) DO UPDATE
      SET data = excluded.data, content_hash = excluded.content_hash, stream = excluded.stream,
          ingested_at = excluded.ingested_at, processed = excluded.processed, deleted = false, run_id = excluded.run_id,
-         source_version = excluded.source_version
+         source_version = CASE WHEN r.deleted THEN excluded.source_version ELSE greatest(r.source_version, excluded.source_version) END
      WHERE r.data IS DISTINCT FROM excluded.data OR r.deleted
      RETURNING r.raw_id"
 );

@@ -188,6 +188,7 @@ impl Reading {
             count: None,
             warning: None,
             all: None,
+            part: None,
             state: StreamState::default(),
             upload: Some(UploadMark {
                 rows: part.rows,

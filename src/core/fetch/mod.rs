@@ -5,6 +5,7 @@
 //! a bounded channel. The worker's main thread, the only one that may call PostgreSQL, takes events and stores
 //! them; a full channel stops the fetch. No event carries foreign error text.
 
+mod body;
 mod bounds;
 mod client;
 mod database;
@@ -38,7 +39,7 @@ use crate::error::{Code, Failure};
 use crate::guard::Allowed;
 use crate::record::{Count, GoneWith, Record, Rejected, StreamState, Window};
 use crate::secret::Cover;
-use crate::source::{Definition, Rotated, Span};
+use crate::source::{Definition, Part, Rotated, Span};
 use crate::threads;
 pub use file::{Upload, UploadMark};
 pub use logins::{Gate, LoginInFlight};
@@ -200,6 +201,8 @@ pub struct FetchedPage {
     /// [`crate::json::hash`] of every id that the pass has shown, with the last page of a complete pass over a whole
     /// stream: what is stored beside them is gone at the source.
     pub all: Option<Vec<[u8; 16]>>,
+    /// The part of the stream that `all` is about; `None`: all of it.
+    pub part: Option<Part>,
     /// `sync_state.cursor` once this page is stored.
     pub state: StreamState,
     /// How far a file is stored then; a file has no cursor.
@@ -223,6 +226,7 @@ impl FetchedPage {
             count: None,
             warning: None,
             all: None,
+            part: None,
             state,
             upload: None,
             window,

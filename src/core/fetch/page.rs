@@ -7,15 +7,17 @@
 use serde_json::Value;
 
 use super::Budget;
+use super::body::SMALL_BODY;
 use super::bounds::Tries;
-use super::client::SMALL_BODY;
 use super::database::Database;
 use super::place::{first_url, named};
 use super::run::Run;
 use crate::error::{Class, Code, Failure};
 use crate::record::{Page, Window};
 use crate::source::database::Query;
-use crate::source::{Position, Span, Stream, Verdict};
+use crate::source::{
+    Position, Response, Span, Stream, Verdict, pause, says_token_is_over, throttled,
+};
 
 /// The position of a pass between two pages.
 pub struct Standing {
@@ -126,18 +128,35 @@ impl Run<'_> {
             .exchange(&request, &self.limits, &self.allowed)
             .await
             .map_err(again)?;
-        let verdict = self.reader.verdict(at, &response);
+        let may_renew = access.is_some() && !is_new_token;
+        // A vendor's rules may know the status and not these headers; a manifest's author has seen both.
+        let is_vendor = self.reader.common().is_some();
+        let verdict = match throttled(&response).filter(|_| is_vendor) {
+            Some(failure) => Verdict::Retry(failure),
+            None => with_wait(self.reader.verdict(at, &response), &response),
+        };
         self.note_usage(&response, &verdict, url).await;
+        // A token may be over before its time; a new one that is refused, too, is not a matter of time.
+        let is_refused = match (&verdict, response.status) {
+            (Verdict::Fail(_), 401) => true,
+            (Verdict::Fail(_) | Verdict::Absent(_), 400 | 403 | 419 | 440 | 498) => {
+                says_token_is_over(&response)
+            }
+            _ => false,
+        };
+        if is_refused && may_renew {
+            return Err(Trouble::TokenRefused);
+        }
         match verdict {
             Verdict::Read => {}
-            // A token may be over before its time; a new one that is refused, too, is not a matter of time.
-            Verdict::Fail(_) if response.status == 401 && access.is_some() && !is_new_token => {
-                return Err(Trouble::TokenRefused);
-            }
             Verdict::Retry(failure) => return Err(Trouble::Again(named(failure))),
             Verdict::Fail(failure) => return Err(Trouble::Final(named(failure))),
             Verdict::Expired(failure) => return Err(Trouble::Expired(named(failure))),
             Verdict::Absent(why) => return Ok(Got::Absent(why)),
+        }
+        let bytes = response.body.len() as u64;
+        if response.is_empty() && self.reader.may_be_empty() {
+            return Ok(Got::Page(Box::new((Page::default(), bytes, budget))));
         }
         let read = || self.reader.page(at, &response);
         // A long computation would keep this thread's other runs waiting.
@@ -146,8 +165,19 @@ impl Run<'_> {
         } else {
             read()
         };
-        let bytes = response.body.len() as u64;
-        Ok(Got::Page(Box::new((page.map_err(again)?, bytes, budget))))
+        match page {
+            Ok(page) => Ok(Got::Page(Box::new((page, bytes, budget)))),
+            // What a success says of the token is as good as what a status says.
+            Err(failure) if failure.code == Code::CredentialsRejected && may_renew => {
+                Err(Trouble::TokenRefused)
+            }
+            Err(failure) if failure.code == Code::RateLimited => {
+                let verdict = with_wait(Verdict::Retry(failure.clone()), &response);
+                self.note_usage(&response, &verdict, url).await;
+                Err(again(failure))
+            }
+            Err(failure) => Err(again(failure)),
+        }
     }
 
     /// A page of a database: over the run's connection, or over a new one where it has none or lost it.
@@ -181,5 +211,17 @@ impl Run<'_> {
         let bytes = response.body.len() as u64;
         let page = self.reader.page(at, &response).map_err(again)?;
         Ok(Got::Page(Box::new((page, bytes, Budget::default()))))
+    }
+}
+
+/// Where a vendor's own rules name no time to wait after too many requests, what the headers say.
+fn with_wait(verdict: Verdict, got: &Response) -> Verdict {
+    match verdict {
+        Verdict::Retry(failure)
+            if failure.code == Code::RateLimited && failure.retry_after.is_none() =>
+        {
+            Verdict::Retry(failure.after(pause::wait(got)))
+        }
+        other => other,
     }
 }

@@ -93,10 +93,17 @@ impl Run<'_> {
             None => self.begin(stream, at.as_ref())?,
         };
         let mut progress = Progress::default();
+        let is_span = self.start.span.is_some();
+        let part = (!resumed && !stream.whole && !is_span)
+            .then(|| {
+                let (cursor, window) = (at.as_ref(), standing.window);
+                self.reader.shows_all_of(stream, cursor, self.start, window)
+            })
+            .flatten();
         // A part of the past does not show what else there is.
-        let shows_all = stream.whole && self.start.span.is_none();
+        let shows_all = (stream.whole || part.is_some()) && !is_span;
         let mut seen = (shows_all && !resumed).then(Vec::new);
-        let looks_for_gone = seen.is_some();
+        let looks_for_gone = seen.is_some() && stream.whole;
         let mut is_cut_off = false;
         let (mut pages, mut restarts) = (0, 0);
         loop {
@@ -198,6 +205,7 @@ impl Run<'_> {
             let mut fetched = fetched_page(stream, page, state, standing.window, bytes, budget);
             if ended {
                 fetched.all = seen.take();
+                fetched.part.clone_from(&part);
                 if looks_for_gone && fetched.all.is_none() && fetched.warning.is_none() {
                     fetched.warning = Some(format!(
                         "stream \"{}\": deletions were not looked for: the stream has more than {MOST_SEEN} rows, or rows without a key",

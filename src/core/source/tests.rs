@@ -7,6 +7,7 @@
 )]
 
 mod conversation;
+mod odd_pages;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};

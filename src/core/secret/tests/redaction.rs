@@ -86,12 +86,14 @@ fn a_vendors_response_is_not_printed() {
     let canary = CANARY.as_bytes();
     let record = Record {
         id: "orders/1".into(),
+        formerly: None,
         json: Bytes::from_static(canary),
         hash: [0; 16],
         at: None,
     };
     let rejected = Rejected {
         id: None,
+        formerly: None,
         reason: Reason::InvalidJson,
         detail: "record 1 of the page: not valid JSON".into(),
         raw: Bytes::from_static(canary),

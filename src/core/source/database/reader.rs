@@ -11,7 +11,7 @@ use super::statement::Query;
 use super::table::Table;
 use crate::error::{Code, Failure};
 use crate::json::{self, RecordLimits, Spec};
-use crate::record::Page;
+use crate::record::{Page, Record};
 use crate::source::reading::{self, strange};
 use crate::source::settings::Settings;
 use crate::source::window::{AHEAD, BEHIND, highest};
@@ -250,7 +250,7 @@ impl Reader for DatabaseReader {
             return Err(strange("the batch does not have as many rows as it claims"));
         }
         if next.gone {
-            let known = found.records.into_iter().map(|record| record.id);
+            let known = found.records.into_iter().flat_map(Record::ids);
             let warning =
                 "there are more deletions than one sync reads; the other deleted rows still count";
             return Ok(Page {
@@ -337,7 +337,7 @@ impl Reader for DatabaseReader {
             ..Page::default()
         };
         match is_keys_alone {
-            true => page.shown = found.records.into_iter().map(|record| record.id).collect(),
+            true => page.shown = found.records.into_iter().flat_map(Record::ids).collect(),
             false => page.records = found.records,
         }
         Ok(page)

@@ -120,7 +120,9 @@ pub(super) fn read(
         limits,
         lines: &[],
     };
-    json::records(body, &spec).map_err(|failure| unreadable(failure.message))
+    let mut found = json::records(body, &spec).map_err(|failure| unreadable(failure.message))?;
+    found.count_equal();
+    Ok(found)
 }
 
 /// Whether more values lie at this depth than a delivery may have records: counted before any of them is taken, and
@@ -164,7 +166,11 @@ pub(super) fn object(body: &Bytes, key: &[&str], limits: RecordLimits) -> Result
         return Err(unreadable("the body is not a JSON object"));
     }
     let key: Vec<Vec<String>> = key.iter().map(|field| words(&[field])).collect();
-    read(body, STREAM, &[], &key, limits)
+    let found = read(body, STREAM, &[], &key, limits)?;
+    match found.records.is_empty() && found.rejected.is_empty() {
+        true => Err(unreadable("the body is empty")),
+        false => Ok(found),
+    }
 }
 
 /// A body that is one event: the field that names it, and the one that says when it was.

@@ -371,18 +371,6 @@ impl Reader for ErpNextReader {
                 Code::RequestRefused,
                 "the site refused the filters".to_owned(),
             ),
-            429 => {
-                let reset = got
-                    .header("x-ratelimit-reset")
-                    .and_then(|text| text.trim().parse().ok());
-                match verdict_by_status(got) {
-                    Verdict::Retry(failure) => {
-                        let wait = failure.retry_after.or(reset.map(Duration::from_secs));
-                        Verdict::Retry(failure.after(wait))
-                    }
-                    other => other,
-                }
-            }
             _ => verdict_by_status(got),
         }
     }

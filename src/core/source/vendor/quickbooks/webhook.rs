@@ -118,9 +118,11 @@ impl QuickBooksHook {
                 return Err(unreadable(format!("more than {MOST_RECORDS} entities")));
             }
         }
-        let ids = ours.records.iter_mut().map(|record| &mut record.id);
-        let ids = ids.chain(ours.rejected.iter_mut().filter_map(|r| r.id.as_mut()));
-        for id in ids {
+        let records = ours.records.iter_mut();
+        let records = records.map(|record| [Some(&mut record.id), record.formerly.as_mut()]);
+        let rejected = ours.rejected.iter_mut();
+        let rejected = rejected.map(|record| [record.id.as_mut(), record.formerly.as_mut()]);
+        for id in records.chain(rejected).flatten().flatten() {
             let key = id.split_once('/').map_or("", |(_, key)| key);
             *id = format!("{STREAM}/{}/{key}", self.realm);
         }

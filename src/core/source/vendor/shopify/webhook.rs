@@ -77,9 +77,11 @@ impl Hook for ShopifyHook {
         let id = format!("{STREAM}/{hash}");
         for record in &mut found.records {
             record.id.clone_from(&id);
+            record.formerly = None;
         }
         for rejected in &mut found.rejected {
             rejected.id = Some(id.clone());
+            rejected.formerly = None;
         }
         Ok(delivery(found.records, found.rejected, "updated_at"))
     }
