@@ -44,6 +44,7 @@ use common::Common;
 use hook::Hook;
 pub use problem::says_token_is_over;
 pub use request::{Method, Request, Response, throttled};
+pub use settings::{OF_RUNS, RunSettings};
 
 /// A kind of connector: one line of the catalogue.
 pub trait Source: Sync {
@@ -305,6 +306,8 @@ pub struct Start {
     pub default_from: DateTime<Utc>,
     /// When the latest complete pass over the stream began, where that is known.
     pub read_until: Option<DateTime<Utc>>,
+    /// From when on deletions have not been found; see [`crate::record::StreamState`].
+    pub missed_since: Option<DateTime<Utc>>,
     /// The part of the past that a backfill reads, and nothing else; `None`: a sync, up to now.
     pub span: Option<Span>,
 }

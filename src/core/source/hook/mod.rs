@@ -75,6 +75,8 @@ pub struct Delivery {
     /// Whether the delivery queues a sync: an event only names an object, or shows it in another shape than the source's
     /// own, so the source has to be asked what changed.
     pub triggers_sync: bool,
+    /// A warning for a person, in our own words, for the run that counts deliveries.
+    pub warning: Option<String>,
 }
 
 /// The stream of vendors' events.
@@ -220,5 +222,6 @@ pub(super) fn delivery(mut records: Vec<Record>, rejected: Vec<Rejected>, at: &s
         rejected,
         are_events: true,
         triggers_sync: true,
+        warning: None,
     }
 }

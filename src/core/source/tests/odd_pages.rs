@@ -54,7 +54,9 @@ fn stripe_s_pass_goes_on_behind_a_page_whose_last_record_is_damaged() {
         let page = page_at(stripe.as_ref(), None, None, &body);
         assert_eq!(page.records.len() + page.rejected.len(), 2, "{damaged}");
         assert!(page.records.len() >= records, "{damaged}");
-        assert_eq!(page.overlaps, after == "ch_2", "{damaged}");
+        // What is no object has no part in how the list goes on.
+        let overlaps = after == "ch_2" && damaged != "null";
+        assert_eq!(page.overlaps, overlaps, "{damaged}");
         let asked = parameters(stripe.as_ref(), &page.next.unwrap());
         assert_eq!(asked["starting_after"], after, "{damaged}");
     }
@@ -194,6 +196,8 @@ fn what_a_first_pass_does_not_show_of_its_window_is_gone_and_a_later_pass_says_n
             "2026-02-01T00:00:00Z".to_owned(),
         ),
         ("quickbooks", "customers", "LastUpdatedTime", String::new()),
+        ("square", "inventory_counts", "calculated_at", String::new()),
+        ("square", "catalog_objects", "updated_at", String::new()),
     ] {
         let reader = reader(kind, stream);
         let stream = &reader.streams()[0];

@@ -10,6 +10,8 @@ mod answer;
 mod bulk;
 mod deletions;
 mod denied;
+#[cfg(test)]
+mod judged;
 mod login;
 mod nodes;
 mod selection;
