@@ -134,14 +134,23 @@ pub struct Page {
     pub rejected: Vec<Rejected>,
     /// `source_record_id` of what the source says is gone.
     pub deleted: Vec<String>,
+    /// What the source says is gone with something else, such as the lines of an order.
+    pub deleted_with: Option<GoneWith>,
     /// `source_record_id` of what the source says is still there, and is not among the records.
     pub shown: Vec<String>,
+    /// Whether `shown` is a part of a list of all that is there.
+    pub listing: Listing,
+    /// Whether the pass ends before it has read what it should have: the next one begins its search for deletions where
+    /// this one did.
+    pub is_cut_off: bool,
     /// The vendor's count, with the last page, where the vendor counts.
     pub count: Option<Count>,
     /// A warning for a person, in our own words; it is shown once in a run.
     pub warning: Option<String>,
     /// How to ask for the next page; the source's own shape, opaque to everything else. `None`: the pass ends.
     pub next: Option<Value>,
+    /// Whether it is only a part of one: nothing of it is stored, and after an interruption it is asked for again.
+    pub is_part: bool,
     /// How long to wait before the next page is asked for, and why.
     pub wait: Option<(Duration, &'static str)>,
     /// Whether it may hold the same records as the page before: then the token alone says that the pass goes on.
@@ -160,6 +169,23 @@ impl fmt::Debug for Page {
         let (records, rejected) = (self.records.len(), self.rejected.len());
         write!(f, "Page({records} records, {rejected} rejected)")
     }
+}
+
+/// Records are gone whose field holds one of these texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoneWith {
+    /// The keys that lead to the field.
+    pub path: Vec<String>,
+    pub values: Vec<String>,
+}
+
+/// A list of all that is there, which a pass makes to find what is not. It may take several pages.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    #[default]
+    None,
+    Begins,
+    GoesOn,
 }
 
 /// How many records of a pass the vendor counts, and how many came.
@@ -181,6 +207,9 @@ pub struct StreamState {
     /// When the latest complete pass began. `at` does not move while nothing changes at the source; this does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_until: Option<DateTime<Utc>>,
+    /// From when on deletions have not been found, because passes ended before they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed_since: Option<DateTime<Utc>>,
     /// The run that finished the latest pass: taken up again after a crash, it does not read the stream twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_by: Option<Uuid>,
@@ -196,6 +225,21 @@ pub struct Pass {
     pub window: Window,
     /// Fingerprint of type and config: a token of one definition means nothing to another.
     pub definition: String,
+    /// See [`Page::counts`].
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub counts: bool,
+    /// The pass took the place of one that counts and was interrupted. It does not start again a second time: a source
+    /// that lets nobody read everything in one go would never be read to its end.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub again: bool,
+    /// A pass that counts went on after an interruption: it may have skipped records, and proves nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub shifted: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// How to ask for the next page may be a whole address, with the secret that the vendor put into it.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use connector_service_core::fetch::FetchedPage;
 use connector_service_core::record::{Reason, Rejected};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::raw::{Missing, Written};
@@ -134,6 +135,7 @@ pub fn store(
     claimed: &Claimed,
     token: Uuid,
     page: &FetchedPage,
+    plan: &Value,
     search: &mut bool,
     deriving: &mut Deriving,
 ) -> Result<()> {
@@ -157,6 +159,11 @@ pub fn store(
     counts.received += deleted.received + doubles;
     counts.deleted = deleted.deleted + doubles;
     counts.unchanged += deleted.unchanged;
+    if let Some(with) = &page.deleted_with {
+        let gone = raw::delete_with(db, claimed, &page.stream, with, written.as_deref_mut())?;
+        counts.deleted += gone;
+        counts.received += gone;
+    }
     if let Some(warning) = &page.warning {
         run::warn(db, claimed.run, token, warning)?;
     }
@@ -182,7 +189,13 @@ pub fn store(
             state::write(db, claimed.connector, &page.stream, &page.state)?;
         }
     }
-    run::add_page(db, claimed.run, token, counts, page.window)
+    let stream = run::OfStream {
+        plan,
+        name: &page.stream,
+        is_read: page.state.finished_by == Some(claimed.run),
+        cursor: page.state.at.as_ref(),
+    };
+    run::add_page(db, claimed.run, token, counts, page.window, stream)
 }
 
 /// Checks a complete pass over a stream: whether the vendor has more records, and which records were deleted there.
@@ -203,7 +216,14 @@ fn check_complete_pass(
         ));
     }
     if let Some(shown) = &page.all {
-        match raw::delete_others(db, claimed, &page.stream, shown, written)? {
+        match raw::delete_others(
+            db,
+            claimed,
+            &page.stream,
+            shown,
+            page.part.as_ref(),
+            written,
+        )? {
             Missing::Deleted(gone) => {
                 counts.deleted += gone;
                 counts.received += gone;

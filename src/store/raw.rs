@@ -8,7 +8,8 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use connector_service_core::json::identity::prefix;
-use connector_service_core::record::Record;
+use connector_service_core::record::{GoneWith, Record};
+use connector_service_core::source::Part;
 
 use super::run::{Claimed, Counts};
 use super::{Db, Rows, uuid};
@@ -146,6 +147,36 @@ pub fn delete(
     Ok(counts)
 }
 
+/// Marks the records of a stream as deleted whose field holds one of these texts.
+pub fn delete_with(
+    db: &mut Db,
+    claimed: &Claimed,
+    stream: &str,
+    with: &GoneWith,
+    written: Option<&mut Written>,
+) -> Result<u64> {
+    let path: Vec<&str> = with.path.iter().map(String::as_str).collect();
+    let values: Vec<&str> = with.values.iter().map(String::as_str).collect();
+    if values.is_empty() {
+        return Ok(0);
+    }
+    let rows = db.run(
+        "UPDATE @extschema@.raw_connector_data SET deleted = true, processed = $6, run_id = $5
+         WHERE connector_id = $1 AND source_record_id >= $2 || '/' AND source_record_id < $2 || '0' AND NOT deleted
+             AND data #>> $3 = ANY ($4)
+         RETURNING raw_id",
+        &[
+            uuid(claimed.connector).into(),
+            stream.into(),
+            path.into(),
+            values.into(),
+            uuid(claimed.run).into(),
+            written.is_some().into(),
+        ],
+    )?;
+    gone(&rows, written)
+}
+
 fn gone(rows: &Rows, written: Option<&mut Written>) -> Result<u64> {
     if let Some(written) = written {
         for row in 0..rows.count {
@@ -165,15 +196,18 @@ pub enum Missing {
 /// Up to so many missing records count as deletions, whatever their share.
 const FEW: i64 = 10;
 
-/// Marks the records of a stream as deleted that are not among `shown` (the hashes of ids).
+/// Marks the records of a stream, or of a part of it, as deleted that are not among `shown` (the hashes of ids).
 pub fn delete_others(
     db: &mut Db,
     claimed: &Claimed,
     stream: &str,
     shown: &[[u8; 16]],
+    part: Option<&Part>,
     written: Option<&mut Written>,
 ) -> Result<Missing> {
     let shown: Vec<&[u8]> = shown.iter().map(<[u8; 16]>::as_slice).collect();
+    let field: Option<Vec<&str>> = part.map(|part| part.field.to_vec());
+    let from = part.map(|part| part.from.as_str());
     let prefix = prefix(stream);
     let [first, last] = match prefix.as_ref() < stream {
         true => [prefix.as_ref(), stream],
@@ -189,6 +223,7 @@ pub fn delete_others(
                 SELECT raw_id, substring(sha256(convert_to(source_record_id, 'UTF8')) FROM 1 FOR 16) AS hash
                 FROM @extschema@.raw_connector_data
                 WHERE connector_id = $1 AND source_record_id >= $2 || '/' AND source_record_id < $3 || '0' AND stream = $5 AND NOT deleted
+                    AND ($6 IS NULL OR (data #>> $6) COLLATE \"C\" >= $7)
                 UNION ALL
                 SELECT NULL, unnest($4)) AS both_sides
             GROUP BY hash) AS record",
@@ -198,6 +233,8 @@ pub fn delete_others(
             last.into(),
             shown.into(),
             stream.into(),
+            field.into(),
+            from.into(),
         ],
     )?;
     let missing: Vec<pgrx::Uuid> = rows.get(0, 1)?.unwrap_or_default();

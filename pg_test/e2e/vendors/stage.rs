@@ -1,6 +1,6 @@
 //! Shared by the tests of all vendors: a fake on a port, a server with a connector to it, and their comparison.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -47,6 +47,26 @@ pub trait Fake: Send + 'static {
 
     /// Id and version of every record that is there.
     fn records(&self) -> BTreeMap<String, String>;
+
+    /// The stream that a request asks for. `None`: a login, or what several streams need.
+    fn stream_of(&self, _asked: &Asked) -> Option<String> {
+        None
+    }
+
+    /// How the vendor says that the credentials may not read a stream.
+    fn denies(&self) -> Reply {
+        refusal(403, &[], json!({}))
+    }
+
+    /// Deletes something, in one of the vendor's ways. False: there is nothing to delete.
+    fn delete(&mut self, _random: &mut Random) -> bool {
+        false
+    }
+
+    /// Gives something that has been there for long another state, as when a payout is paid. False: there is none.
+    fn settle(&mut self, _random: &mut Random) -> bool {
+        false
+    }
 
     /// What opens the streams, where it is not the credentials themselves.
     fn tokens(&mut self) -> &mut Tokens {
@@ -105,6 +125,24 @@ pub fn bearer(asked: &Asked) -> Option<&str> {
     asked.headers.get("authorization")?.strip_prefix("Bearer ")
 }
 
+/// A stream that cannot be read for a while.
+pub struct Closed {
+    pub stream: String,
+    /// So many of its requests are still answered.
+    pub after: usize,
+    pub why: Why,
+    /// Whether a request was not answered.
+    pub is_met: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Why {
+    /// The credentials have lost the permission.
+    Denied,
+    /// The vendor's server fails.
+    Fails,
+}
+
 pub struct Hosted<F> {
     pub fake: F,
     /// Changes between requests: how many percent of them are followed by one.
@@ -113,6 +151,9 @@ pub struct Hosted<F> {
     pub faults: VecDeque<(usize, Reply)>,
     /// What the vendor's next version makes of each object that it answers with.
     pub reshape: Option<fn(&mut serde_json::Map<String, Value>)>,
+    pub closed: Option<Closed>,
+    /// The streams that were asked for so far.
+    pub streams: BTreeSet<String>,
     complaints: Vec<Complaint>,
 }
 
@@ -139,6 +180,8 @@ impl<F: Fake> Stage<F> {
             busy: None,
             faults: VecDeque::new(),
             reshape: None,
+            closed: None,
+            streams: BTreeSet::new(),
             complaints: Vec::new(),
         }));
         let serving = hosted.clone();
@@ -234,15 +277,26 @@ impl<F: Fake> Stage<F> {
                 "{key:?}: the books say {expected}, metrics {found}"
             );
         }
-        let expected = self.hosted().fake.records();
+        self.records_agree(None);
+        let sql = "SELECT coalesce(string_agg(q::text, E'\\n'), '') FROM quarantine q WHERE replayed_at IS NULL";
+        let unmapped: String = self.client.query_one(sql, &[]).unwrap().get(0);
+        assert_eq!(unmapped, "", "records in quarantine");
+    }
+
+    /// Every record is what the vendor says, but for those of one stream.
+    fn records_agree(&mut self, but: Option<&str>) {
+        let is_compared = |id: &String| but.is_none_or(|but| id.split('/').next() != Some(but));
+        let mut expected = self.hosted().fake.records();
+        expected.retain(|id, _| is_compared(id));
         let sql = format!(
             "SELECT source_record_id, coalesce({}, '') FROM raw_connector_data WHERE NOT deleted AND NOT ({})",
             F::VERSION,
             self.beside
         );
         let rows = self.client.query(&sql, &[]).unwrap();
-        let found: BTreeMap<String, String> =
+        let mut found: BTreeMap<String, String> =
             rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        found.retain(|id, _| is_compared(id));
         for (id, version) in &expected {
             assert_eq!(found.get(id), Some(version), "record {id}");
         }
@@ -254,9 +308,6 @@ impl<F: Fake> Stage<F> {
             beyond.is_empty(),
             "stored, and not there at the vendor: {beyond:?}"
         );
-        let sql = "SELECT coalesce(string_agg(q::text, E'\\n'), '') FROM quarantine q WHERE replayed_at IS NULL";
-        let unmapped: String = self.client.query_one(sql, &[]).unwrap().get(0);
-        assert_eq!(unmapped, "", "records in quarantine");
     }
 
     /// First sync, then rounds of changes, each followed by a sync that must find all of them and nothing else.
@@ -276,12 +327,30 @@ impl<F: Fake> Stage<F> {
         assert_eq!(written, [0; 4], "nothing changed: {again}");
     }
 
-    /// Changes between any two requests of a sync are there after the next one.
+    /// Rounds of trouble: changes between any two requests, deletions, states that change late, and a stream that
+    /// cannot be read for a while. After each round the vendor and the database agree.
     fn misses_nothing(&mut self, seed: u64, rounds: usize) {
+        // A failing server is asked again and again, at once.
+        self.client
+            .batch_execute("ALTER SYSTEM SET connector_service.retry_pause = '1ms'")
+            .unwrap();
+        self.client
+            .batch_execute("SELECT pg_reload_conf()")
+            .unwrap();
         let mut random = Random(seed);
         self.changes(40, &mut random);
+        self.sync();
+        self.agrees();
         let mut changed = 0;
         for round in 0..rounds {
+            println!("{}: round {round} of story {seed}", F::KIND);
+            match (round + seed as usize) % 5 {
+                0 => self.deletes(&mut random),
+                1 => self.settles(&mut random),
+                2 => self.closes(&mut random, Why::Denied),
+                3 => self.closes(&mut random, Why::Fails),
+                _ => {}
+            }
             let percent = 20 + random.below(60);
             self.hosted().busy = Some((Random(seed + round as u64), percent));
             let run = self.sync();
@@ -294,6 +363,79 @@ impl<F: Fake> Stage<F> {
             changed > rounds as i64,
             "the vendor changed too little to show anything: {changed}"
         );
+    }
+
+    /// What was deleted is found by the next sync.
+    fn deletes(&mut self, random: &mut Random) {
+        for _ in 0..=random.below(3) {
+            self.hosted().fake.delete(random);
+        }
+        self.sync();
+        self.agrees();
+    }
+
+    /// What changed its state long after it was read is found by the next sync.
+    fn settles(&mut self, random: &mut Random) {
+        for _ in 0..=random.below(3) {
+            self.hosted().fake.settle(random);
+        }
+        self.sync();
+        self.agrees();
+    }
+
+    /// A stream that cannot be read: the run names it and reads the others. Once it can be read again, nothing is
+    /// missing.
+    fn closes(&mut self, random: &mut Random, why: Why) {
+        let streams: Vec<String> = self.hosted().streams.iter().cloned().collect();
+        if streams.is_empty() {
+            return;
+        }
+        let stream = streams[random.below(streams.len())].clone();
+        let after = random.below(3);
+        self.hosted().closed = Some(Closed {
+            stream: stream.clone(),
+            after,
+            why,
+            is_met: false,
+        });
+        self.changes(6, random);
+        self.hosted().fake.delete(random);
+        let run = self.sync_anyhow();
+        let is_met = self
+            .hosted()
+            .closed
+            .take()
+            .is_some_and(|closed| closed.is_met);
+        if is_met {
+            // One that the others can do without is left out, and a warning says so.
+            let told = match run["state"].as_str() {
+                Some("succeeded") => &run["warnings"],
+                _ => &run["error_message"],
+            };
+            assert!(
+                told.to_string()
+                    .contains(&format!("stream \\\"{stream}\\\"")),
+                "{why:?}, {stream}: {run}"
+            );
+        }
+        self.records_agree(Some(&stream));
+        self.sync();
+        self.agrees();
+    }
+
+    /// What is gone without a word is found once the stream is read again from its start.
+    pub fn finds_by_a_refresh(&mut self, stream: &str, loses: impl Fn(&mut F)) {
+        self.changes(80, &mut Random(71));
+        self.sync();
+        self.agrees();
+        loses(&mut self.hosted().fake);
+        self.sync();
+        let sql = "SELECT connector_service_refresh($1::text::uuid, $2)::text";
+        let row = self.client.query_one(sql, &[&self.connector, &stream]);
+        let run = wait_for_run(&mut self.client, &row.unwrap().get::<_, String>(0));
+        assert_eq!(run["state"], "succeeded", "{run}");
+        assert!(run["deleted"].as_i64() >= Some(1), "{run}");
+        self.agrees();
     }
 
     /// So many tokens were given out, and no refresh token that had been replaced was shown.
@@ -407,19 +549,23 @@ impl<F: Fake> Stage<F> {
     }
 }
 
-/// Stories of rounds, each with changes between any two requests. `VENDOR_STORIES` says how many, each from a seed of
-/// its own; a longer story would not do, because what is read again within the lookback grows with every round.
+/// Most rounds of one story: what is read again within the lookback grows with every round.
+const LONGEST_STORY: usize = 12;
+
+/// Stories of rounds. `ROUNDS` says how many rounds there are in all; each story has a server and a seed of its own.
 pub fn misses_nothing_that_changes_while_it_reads<F: Fake>(
     stage: impl Fn() -> Stage<F>,
     seed: u64,
     rounds: usize,
 ) {
-    let stories = std::env::var("VENDOR_STORIES").ok();
-    let stories: u64 = stories.map_or(1, |text| text.parse().expect("a number"));
-    for story in 0..stories {
-        let seed = seed + 1_000 * story;
-        println!("{}: story {seed}", F::KIND);
+    let asked = std::env::var("ROUNDS").ok();
+    let mut left: usize = asked.map_or(rounds, |text| text.parse().expect("a number"));
+    let mut seed = seed;
+    while left > 0 {
+        let rounds = left.min(LONGEST_STORY);
         stage().misses_nothing(seed, rounds);
+        left -= rounds;
+        seed += 1_001;
     }
 }
 
@@ -428,6 +574,19 @@ fn answer<F: Fake>(hosted: &mut Hosted<F>, asked: &Asked) -> Reply {
         Some((0, _)) => return hosted.faults.pop_front().unwrap().1,
         Some((left, _)) => *left -= 1,
         None => {}
+    }
+    if let Some(stream) = hosted.fake.stream_of(asked) {
+        if let Some(closed) = &mut hosted.closed
+            && closed.stream == stream
+        {
+            closed.is_met |= closed.after == 0;
+            match (closed.after, closed.why) {
+                (0, Why::Denied) => return hosted.fake.denies(),
+                (0, Why::Fails) => return Reply::status(500),
+                _ => closed.after -= 1,
+            }
+        }
+        hosted.streams.insert(stream);
     }
     let reply = match hosted.fake.answer(asked) {
         Ok(reply) => match hosted.reshape {
@@ -444,7 +603,15 @@ fn answer<F: Fake>(hosted: &mut Hosted<F>, asked: &Asked) -> Reply {
     if let Some((random, percent)) = &mut hosted.busy
         && random.percent(*percent)
     {
-        hosted.fake.change(random);
+        let fake = &mut hosted.fake;
+        let is_changed = match random.below(10) {
+            0 => fake.delete(random),
+            1 => fake.settle(random),
+            _ => false,
+        };
+        if !is_changed {
+            fake.change(random);
+        }
     }
     reply
 }

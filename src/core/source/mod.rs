@@ -14,6 +14,9 @@ mod common;
 pub mod database;
 mod file;
 pub mod hook;
+mod open;
+pub mod pause;
+mod problem;
 mod reading;
 pub mod request;
 mod settings;
@@ -39,7 +42,9 @@ use crate::record::{Page, Window};
 use crate::secret::{Credentials, Secret};
 use common::Common;
 use hook::Hook;
-pub use request::{Method, Request, Response};
+pub use problem::says_token_is_over;
+pub use request::{Method, Request, Response, throttled};
+pub use settings::{OF_RUNS, RunSettings};
 
 /// A kind of connector: one line of the catalogue.
 pub trait Source: Sync {
@@ -138,6 +143,18 @@ pub trait Reader: Send + Sync {
         true
     }
 
+    /// Of which part of a stream a pass from this cursor on shows every record, where it does not show the whole stream.
+    /// What is stored, lies there, and does not come is gone at the source.
+    fn shows_all_of(
+        &self,
+        _stream: &Stream,
+        _cursor: Option<&Value>,
+        _start: Start,
+        _window: Window,
+    ) -> Option<Part> {
+        None
+    }
+
     fn request(&self, at: &Position) -> Result<Request, Failure>;
 
     /// The statement to run, where the source is a database.
@@ -160,6 +177,12 @@ pub trait Reader: Send + Sync {
         request::verdict_by_status(got)
     }
 
+    /// Whether an answer without content, such as 204, is a page without records. A vendor that always sends an object
+    /// does not answer so: there it is no answer.
+    fn may_be_empty(&self) -> bool {
+        self.common().is_none()
+    }
+
     /// How a token is asked for, where one has to be before the first request. `None`: credentials open the
     /// streams as they are.
     fn login(&self) -> Option<&dyn Login> {
@@ -179,6 +202,13 @@ pub trait Reader: Send + Sync {
     fn usage(&self, _got: &Response) -> Usage {
         Usage::default()
     }
+}
+
+/// The records of a stream whose text in a field is at least this, byte by byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    pub field: &'static [&'static str],
+    pub from: String,
 }
 
 /// Whose requests the vendor counts together, and how fast they may come.
@@ -212,6 +242,22 @@ pub trait Login: Send + Sync {
         refresh: Option<&Secret>,
         got: &Response,
     ) -> Result<Grant, Failure>;
+
+    /// Whether the request shows a refresh token. It may be good for one answer only: once there was a success, it is
+    /// not sent again, whatever the answer was.
+    fn spends(&self) -> bool {
+        false
+    }
+
+    /// The refresh token in an answer that [`Login::granted`] refused: it is to be stored all the same.
+    fn rotated(
+        &self,
+        _start: Start,
+        _refresh: Option<&Secret>,
+        _got: &Response,
+    ) -> Option<Rotated> {
+        None
+    }
 }
 
 /// The answer to a token request.
@@ -260,6 +306,8 @@ pub struct Start {
     pub default_from: DateTime<Utc>,
     /// When the latest complete pass over the stream began, where that is known.
     pub read_until: Option<DateTime<Utc>>,
+    /// From when on deletions have not been found; see [`crate::record::StreamState`].
+    pub missed_since: Option<DateTime<Utc>>,
     /// The part of the past that a backfill reads, and nothing else; `None`: a sync, up to now.
     pub span: Option<Span>,
 }

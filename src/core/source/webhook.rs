@@ -116,7 +116,7 @@ const LONGEST_NAME: usize = 200;
 const MOST_STEPS: usize = 20;
 
 fn opened(connector: &Definition) -> Result<Option<WebhookHook>, Failure> {
-    let settings = Settings::new(connector, CONFIG)?;
+    let settings = Settings::pushed(connector, CONFIG)?;
     let encoding = match settings.text("signature_encoding")? {
         None | Some("hex") => Encoding::Hex,
         Some("base64") => Encoding::Base64,
@@ -234,7 +234,7 @@ impl Hook for WebhookHook {
             }
         }
         let mut found = hook::read(
-            got.body,
+            got.text,
             &self.stream,
             &self.records,
             &self.key,

@@ -108,11 +108,15 @@ fn a_vendors_response_is_not_printed() {
             to: chrono::DateTime::UNIX_EPOCH,
         },
         definition: String::new(),
+        counts: false,
+        again: false,
+        shifted: false,
     };
     let state = StreamState {
         at: None,
         pass: Some(pass.clone()),
         read_until: None,
+        missed_since: None,
         finished_by: None,
     };
     hides("Record", &record, canary);

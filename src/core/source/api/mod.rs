@@ -27,9 +27,10 @@ use self::errors::Action;
 use self::manifest::StreamSpec;
 use self::oauth::OAuth;
 use self::paging::{After, Paging};
+use super::settings::RunSettings;
 use super::{
-    About, Definition, Field, Grant, Login, Position, Reader, Request, Response, Source, Start,
-    Stream, Verdict,
+    About, Definition, Field, Grant, Login, Position, Reader, Request, Response, Rotated, Source,
+    Start, Stream, Verdict, reading,
 };
 use crate::datetime::Format;
 use crate::error::{Code, Failure};
@@ -80,6 +81,7 @@ impl Source for Api {
 
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
         let wrong = |what: &str| Failure::new(Code::InvalidConfig, what);
+        RunSettings::read(&connector.config)?;
         let mut config = connector.config.as_object().cloned().unwrap_or_default();
         let Some(manifest) = config.remove("manifest") else {
             return Err(wrong("config has no \"manifest\""));
@@ -138,6 +140,7 @@ impl Reader for ApiReader {
                 now: to,
                 default_from: DateTime::UNIX_EPOCH,
                 read_until: None,
+                missed_since: None,
                 span: None,
             };
             let from = Some(DateTime::UNIX_EPOCH);
@@ -227,8 +230,8 @@ impl Reader for ApiReader {
             .cursor
             .as_ref()
             .map(|cursor| std::slice::from_ref(&cursor.field));
-        let found = json::page(
-            &got.body,
+        let found = reading::records(
+            got,
             &json::Spec {
                 stream: &at.stream.name,
                 path: &path,
@@ -310,6 +313,16 @@ impl Login for ApiReader {
         let context = self.context(start.now, start.default_from, vec![]);
         let oauth = self.need_oauth()?;
         oauth.granted(&context, &self.credentials, refresh, got)
+    }
+
+    fn spends(&self) -> bool {
+        self.oauth().is_some_and(OAuth::spends)
+    }
+
+    fn rotated(&self, start: Start, refresh: Option<&Secret>, got: &Response) -> Option<Rotated> {
+        let context = self.context(start.now, start.default_from, vec![]);
+        let oauth = self.oauth()?;
+        oauth.rotated_in(&context, &self.credentials, refresh, got)
     }
 }
 

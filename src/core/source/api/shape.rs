@@ -1,6 +1,5 @@
 //! What a page of a manifest's stream looks like: whether it is one, and what of it a person should look at.
 
-use minijinja::value::{Serde, Value as Template};
 use serde_json::Value;
 
 use super::component::wrong;
@@ -8,7 +7,7 @@ use super::manifest::StreamSpec;
 use super::more::plain;
 use crate::error::{Code, Failure};
 use crate::json::{self, Found};
-use crate::source::Response;
+use crate::source::{Response, problem};
 use crate::template::value;
 
 /// A body without the byte order mark that some vendors put before it.
@@ -77,6 +76,11 @@ pub fn check(
     if !is_alone || !found.is_keyless() {
         return Ok(());
     }
+    if path.is_empty()
+        && let Some(failure) = problem::named_in(got, &json::envelope(body, ""))
+    {
+        return Err(failure);
+    }
     if !spec.key.is_empty() {
         let key: Vec<String> = spec.key.iter().map(|part| part.join(".")).collect();
         let place = match path {
@@ -88,21 +92,7 @@ pub fn check(
             key.join("\", \"")
         )));
     }
-    if !path.is_empty() {
-        return Ok(());
-    }
-    let fields = json::envelope(body, "");
-    let names_error = ["error", "errors"].iter().any(|key| {
-        fields
-            .get(*key)
-            .is_some_and(|value| Template::from(Serde(value)).is_true())
-    });
-    match names_error {
-        true => Err(strange(
-            "the response is an error instead of a record".to_owned(),
-        )),
-        false => Ok(()),
-    }
+    Ok(())
 }
 
 /// What a person should know of a page that was read.

@@ -36,6 +36,7 @@ fn start() -> Start {
         now,
         default_from: now - TimeDelta::days(30),
         read_until: None,
+        missed_since: None,
         span: None,
     }
 }

@@ -172,6 +172,7 @@ fn told(page: &Page) -> Found {
 
 /// A cursor as a moment, whatever its vendor's spelling.
 fn moment(cursor: &Value) -> Option<DateTime<Utc>> {
+    let cursor = crate::source::open::stamp(cursor);
     let text = cursor.as_str()?;
     epoch(text).or_else(|| parse_any(&text.replacen(' ', "T", 1)))
 }

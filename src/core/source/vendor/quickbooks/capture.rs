@@ -47,7 +47,7 @@ fn check_empty_capture(got: &Response) -> Result<(), Failure> {
 impl QuickBooksReader {
     /// What was deleted since the last pass. The records that changed have been queried.
     pub fn captured(&self, at: &Position, got: &Response, spec: &Spec) -> Result<Page, Failure> {
-        check(&reading::around(got, "CDCResponse"))?;
+        check(got, "CDCResponse")?;
         let shape = Shape {
             path: &format!("CDCResponse.*.QueryResponse.*.{}", spec.entity),
             key: &["Id"],
@@ -56,6 +56,7 @@ impl QuickBooksReader {
         };
         let found = match self.common.read(at, got, &shape) {
             Err(failure) if failure.code == Code::UnexpectedShape => {
+                reading::check_empty(got, "CDCResponse")?;
                 check_empty_capture(got)?;
                 Default::default()
             }
@@ -64,11 +65,11 @@ impl QuickBooksReader {
         let came = found.records.len() + found.deleted.len();
         let warning = if came >= CAPTURED {
             Some(
-                "QuickBooks reports at most 1000 changes at once, and there were more; the other deletions are not known; sync more often",
+                "QuickBooks reports at most 1000 changes at once, and there were more; the other deletions are not known; to find them: connector_service_refresh(...); sync more often",
             )
         } else if at.start.is_later_than(CAPTURE_KEPT, at.window.from) {
             Some(
-                "QuickBooks only reports deletions of the last 30 days, and the last sync is older; earlier deletions are not known",
+                "QuickBooks only reports deletions of the last 30 days, and the last sync is older; earlier deletions are not known; to find them: connector_service_refresh(...)",
             )
         } else {
             None

@@ -19,7 +19,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::error::{Code, Failure};
-use crate::record::{Count, Page};
+use crate::record::{Count, Page, Window};
 use crate::source::common::Common;
 use crate::source::hook::Hook;
 use crate::source::reading::{self, Shape, strange};
@@ -28,7 +28,8 @@ use crate::source::settings::{PACE, START_DATE, STREAMS, Settings, missing};
 use crate::source::table::{about, row};
 use crate::source::window::highest;
 use crate::source::{
-    About, Account, Definition, Field, Login, Position, Reader, Request, Response, Source, Verdict,
+    About, Account, Definition, Field, Login, Part, Position, Reader, Request, Response, Source,
+    Start, Stream, Verdict,
 };
 use crate::template::parse_any;
 use capture::captured_since;
@@ -39,6 +40,9 @@ pub struct QuickBooks;
 
 /// Lower ones are ignored by the vendor.
 const MINOR_VERSION: &str = "75";
+
+/// The field that passes are cut by.
+const STAMP: &str = "MetaData.LastUpdatedTime";
 
 /// Most records of one query.
 const PAGE: usize = 1_000;
@@ -179,6 +183,37 @@ impl Reader for QuickBooksReader {
         Some(&self.common)
     }
 
+    /// What others refer to is read whole at first: it is needed however old it is.
+    fn window(
+        &self,
+        stream: &Stream,
+        cursor: Option<&Value>,
+        start: Start,
+    ) -> Result<Window, Failure> {
+        let spec: &Spec = row(stream)?;
+        let mut window = self.common.since.window(stream, cursor, start);
+        if spec.named && !spec.whole && cursor.is_none() {
+            window.from = self.common.since.start_date;
+        }
+        Ok(window)
+    }
+
+    /// A first pass, or one after connector_service_refresh(), shows all that was changed since its beginning. Stamps are of
+    /// different zones, so that their texts are compared from two days later on.
+    fn shows_all_of(
+        &self,
+        _stream: &Stream,
+        cursor: Option<&Value>,
+        _start: Start,
+        window: Window,
+    ) -> Option<Part> {
+        let from = window.from.map(|from| stamp(from + TimeDelta::days(2)));
+        cursor.is_none().then(|| Part {
+            field: &["MetaData", "LastUpdatedTime"],
+            from: from.unwrap_or_default(),
+        })
+    }
+
     fn request(&self, at: &Position) -> Result<Request, Failure> {
         let spec: &Spec = row(at.stream)?;
         let next: Next = reading::next(at)?;
@@ -193,16 +228,21 @@ impl Reader for QuickBooksReader {
                 with_query(below(&self.base, &["cdc"]), &query)
             }
             Step::Count => {
-                let conditions = spec.conditions(at.window.from, Some(settled(at)));
+                let conditions = spec.conditions(at.window.from, settled(at));
                 let query = format!("SELECT COUNT(*) FROM {}{conditions}", spec.entity);
                 let query = [("query", query.as_str()), ("minorversion", MINOR_VERSION)];
                 with_query(below(&self.base, &["query"]), &query)
             }
             Step::Query => {
-                let to = (!spec.whole).then_some(at.window.to);
-                let conditions = spec.conditions(next.from.or(at.window.from), to);
+                // A pass that shows all there is shows what is edited while it reads, too.
+                let is_later = next.again || at.next.is_none() && at.high.is_some();
+                let shows_all = spec.whole || !is_later && at.start.span.is_none();
+                let ahead = TimeDelta::days(i64::from(shows_all));
+                let conditions =
+                    spec.conditions(next.from.or(at.window.from), at.window.to + ahead);
                 let query = format!(
-                    "SELECT * FROM {}{conditions} ORDERBY MetaData.LastUpdatedTime ASC STARTPOSITION {} MAXRESULTS {PAGE}",
+                    "SELECT {} FROM {}{conditions} ORDERBY {STAMP} ASC STARTPOSITION {} MAXRESULTS {PAGE}",
+                    spec.fields,
                     spec.entity,
                     next.skip + 1
                 );
@@ -276,9 +316,10 @@ fn fault_code(body: &Value) -> Option<String> {
 }
 
 /// A fault may come with 200.
-fn check(around: &serde_json::Map<String, Value>) -> Result<(), Failure> {
+fn check(got: &Response, records: &str) -> Result<(), Failure> {
+    let around = reading::around(got, records);
     if around.contains_key("Fault") || around.contains_key("fault") {
-        return Err(strange("QuickBooks answered with a fault"));
+        return Err(reading::refused(got, "QuickBooks answered with a fault"));
     }
     Ok(())
 }
@@ -296,16 +337,17 @@ impl QuickBooksReader {
         spec: &Spec,
         next: Next,
     ) -> Result<Page, Failure> {
-        check(&reading::around(got, "QueryResponse"))?;
+        check(got, "QueryResponse")?;
         let shape = Shape {
             path: &format!("QueryResponse.{}", spec.entity),
             key: &["Id"],
-            stamp: "MetaData.LastUpdatedTime",
+            stamp: STAMP,
             ..Shape::default()
         };
         let found = match self.common.read(at, got, &shape) {
             // "Nothing found" is an empty object.
             Err(failure) if failure.code == Code::UnexpectedShape => {
+                reading::check_empty(got, "QueryResponse")?;
                 check_empty_query(got)?;
                 Default::default()
             }
@@ -314,7 +356,7 @@ impl QuickBooksReader {
         // The window's end is in whole seconds, and so are the stamps.
         let (high, any_read) = highest(at.high, &found.cursors, at.window.to, parse_any);
         let came = found.records.len() + found.rejected.len();
-        if came > 0 && !any_read {
+        if !found.records.is_empty() && !any_read {
             return Err(strange("no record has a MetaData.LastUpdatedTime"));
         }
         let is_fresh = |id: &str| !next.known.contains(id);
@@ -340,6 +382,12 @@ impl QuickBooksReader {
             .filter_map(|text| parse_any(text))
             .max();
         let next = match last {
+            // All of them are damaged, and say nothing of where to go on: behind them.
+            None if came > 0 => Next {
+                skip: next.skip + came,
+                read,
+                ..next
+            },
             None => Next {
                 step: Step::Count,
                 again: next.again,
@@ -383,6 +431,7 @@ impl QuickBooksReader {
         Ok(Page {
             // One that enters a second pushes those behind it into the next page.
             overlaps: true,
+            counts: next.skip > 0,
             ..reading::page(found, Some(next), high)?
         })
     }
@@ -399,7 +448,7 @@ fn counted(at: &Position, got: &Response, spec: &Spec, next: Next) -> Result<Pag
         #[serde(rename = "totalCount")]
         total: u64,
     }
-    check(&reading::around(got, "QueryResponse"))?;
+    check(got, "QueryResponse")?;
     let answer: Answer = reading::whole(got)?;
     let captures = spec.capture && !spec.whole && next.again;
     let goes_on = captures.then(|| Next {

@@ -9,9 +9,10 @@ use crate::source::table::Row;
 pub struct Spec {
     pub about: StreamAbout,
     pub entity: &'static str,
+    pub fields: &'static str,
     /// Whether rows that are not active are left out unless asked for.
     pub named: bool,
-    /// Read whole: a sale changes what is on hand, and may not move the stamp.
+    /// Read whole: what has changed or is gone is not told otherwise.
     pub whole: bool,
     /// Whether change data capture tells what was deleted.
     pub capture: bool,
@@ -21,6 +22,7 @@ const fn spec(name: &'static str, entity: &'static str, default: bool) -> Spec {
     Spec {
         about: StreamAbout { name, default },
         entity,
+        fields: "*",
         named: false,
         whole: false,
         capture: true,
@@ -36,11 +38,16 @@ const SPECS: &[Spec] = &[
     spec("purchases", "Purchase", true),
     spec("vendor_credits", "VendorCredit", true),
     Spec {
+        // A sale changes what is on hand, and may not move the stamp.
         named: true,
         whole: true,
+        // The star leaves it out.
+        fields: "*, Sku",
         ..spec("items", "Item", true)
     },
     Spec {
+        // Change data capture leaves it out: what was deleted is what does not come.
+        whole: true,
         capture: false,
         ..spec("time_activities", "TimeActivity", true)
     },
@@ -84,21 +91,19 @@ impl Row for Spec {
 
 impl Spec {
     /// The conditions of a query: from a moment on, up to another.
-    pub fn conditions(&self, from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>) -> String {
+    pub fn conditions(&self, from: Option<DateTime<Utc>>, to: DateTime<Utc>) -> String {
         let mut conditions = Vec::new();
         if self.named {
             conditions.push("Active IN (true, false)".to_owned());
         }
-        if let Some(from) = from {
+        // Those of a list that is read whole may have changed without their stamps.
+        let is_open = self.named && self.whole;
+        let beginning = (!is_open).then_some(DateTime::UNIX_EPOCH);
+        if let Some(from) = from.or(beginning) {
             conditions.push(format!("MetaData.LastUpdatedTime >= '{}'", stamp(from)));
         }
-        if let Some(to) = to {
-            conditions.push(format!("MetaData.LastUpdatedTime <= '{}'", stamp(to)));
-        }
-        match conditions.as_slice() {
-            [] => String::new(),
-            conditions => format!(" WHERE {}", conditions.join(" AND ")),
-        }
+        conditions.push(format!("MetaData.LastUpdatedTime <= '{}'", stamp(to)));
+        format!(" WHERE {}", conditions.join(" AND "))
     }
 }
 

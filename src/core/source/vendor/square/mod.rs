@@ -10,23 +10,27 @@ mod webhook;
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
 use crate::error::{Code, Failure};
-use crate::record::Page;
+use crate::json::Found;
+use crate::record::{Page, Window};
 use crate::secret::Secret;
 use crate::source::common::Common;
 use crate::source::hook::Hook;
-use crate::source::reading::{self, Shape, strange};
-use crate::source::request::{below, retry_after, verdict_by_status, with_query};
+use crate::source::open::{self, Open};
+use crate::source::pause;
+use crate::source::reading::{self, Shape};
+use crate::source::request::{below, verdict_by_status, with_query};
 use crate::source::settings::{PACE, START_DATE, STREAMS, Settings, missing};
 use crate::source::table::{about, row};
+use crate::source::window::highest;
 use crate::source::{
-    About, Account, Definition, Field, Login, Position, Reader, Request, Response, Source, Start,
-    Stream, Verdict,
+    About, Account, Definition, Field, Login, Part, Position, Reader, Request, Response, Source,
+    Start, Stream, Verdict,
 };
 use crate::template::parse_any;
 use login::OAuth;
@@ -159,11 +163,44 @@ impl Reader for SquareReader {
         Some(&self.common)
     }
 
+    fn window(
+        &self,
+        stream: &Stream,
+        cursor: Option<&Value>,
+        start: Start,
+    ) -> Result<Window, Failure> {
+        let spec: &Spec = row(stream)?;
+        let stamp = cursor.map(open::stamp);
+        let mut window = self.common.since.window(stream, stamp.as_ref(), start);
+        if spec.open.is_some()
+            && let Some(since) = Open::of(cursor, parse_any).since(start.now)
+        {
+            let first = self.common.since.start_date;
+            let since = first.map_or(since, |first| first.max(since));
+            window.from = window.from.map(|from| from.min(since));
+        }
+        Ok(window)
+    }
+
+    /// A first pass brings all that is counted, and the whole catalogue. Stock of what is gone is told of by nothing else.
+    fn shows_all_of(
+        &self,
+        stream: &Stream,
+        cursor: Option<&Value>,
+        _start: Start,
+        _window: Window,
+    ) -> Option<Part> {
+        let field: &[&str] = match stream.name.as_str() {
+            "inventory_counts" => &["calculated_at"],
+            "catalog_objects" => &["updated_at"],
+            _ => return None,
+        };
+        let from = String::new();
+        cursor.is_none().then_some(Part { field, from })
+    }
+
     fn is_bounded(&self, stream: &Stream) -> bool {
-        !matches!(
-            stream.name.as_str(),
-            "inventory_counts" | "catalog_objects" | "timecards"
-        )
+        !matches!(stream.name.as_str(), "inventory_counts" | "catalog_objects")
     }
 
     fn request(&self, at: &Position) -> Result<Request, Failure> {
@@ -233,14 +270,8 @@ impl Reader for SquareReader {
                 "the token may not read this stream",
             ),
             429 => {
-                let reset = || {
-                    let reset = got.header("x-ratelimit-reset")?.trim().parse().ok()?;
-                    let reset = DateTime::from_timestamp(reset, 0)?;
-                    let date = httpdate::parse_http_date(got.header("date")?).ok()?;
-                    (reset - DateTime::<Utc>::from(date)).to_std().ok()
-                };
                 let failure = got.failure(Code::RateLimited, "too many requests");
-                Verdict::Retry(failure.after(retry_after(got).or_else(reset)))
+                Verdict::Retry(failure.after(pause::wait(got)))
             }
             _ => verdict_by_status(got),
         }
@@ -250,14 +281,20 @@ impl Reader for SquareReader {
         let spec: &Spec = row(at.stream)?;
         let next: Next = reading::next(at)?;
         if spec.locations() > 0 && next.locations.is_none() {
-            return begin(at, got);
+            let mut page = begin(at, got)?;
+            if spec.open.is_some() && at.high.is_some() {
+                // All of it is read again in this pass, and remembered again if it is still open.
+                let high = at.high.map(open::stamp);
+                page.high = Open::default().cursor(high.as_ref());
+            }
+            return Ok(page);
         }
         let around = reading::around(got, spec.list);
         if around
             .get("errors")
             .is_some_and(|errors| errors != &json!([]))
         {
-            return Err(strange("Square answered with an error"));
+            return Err(reading::refused(got, "Square answered with an error"));
         }
         let shape = Shape {
             path: spec.list,
@@ -277,9 +314,8 @@ impl Reader for SquareReader {
         let cursor = cursor
             .filter(|cursor| !cursor.is_empty())
             .map(str::to_owned);
-        let high = self.common.high(at, &found.cursors);
+        let high = self.high(at, spec, &found);
         let next = match cursor {
-            Some(_) if self.is_past(spec, at, &found.cursors) => None,
             Some(cursor) => Some(Next {
                 cursor: Some(cursor),
                 ..next
@@ -307,11 +343,27 @@ impl SquareReader {
         at.window.from != self.common.since.window(at.stream, None, first).from
     }
 
-    /// Hours have no filter by date of change. They come with the last change first: a page that reaches back
-    /// beyond the window is the last one.
-    fn is_past(&self, spec: &Spec, at: &Position, stamps: &[String]) -> bool {
-        let last = stamps.last().and_then(|text| parse_any(text));
-        spec.about.name == "timecards" && last.is_some_and(|last| Some(last) < at.window.from)
+    /// The cursor, once the pass has come past these records.
+    fn high(&self, at: &Position, spec: &Spec, found: &Found) -> Option<Value> {
+        #[derive(Deserialize)]
+        struct State {
+            status: String,
+            created_at: String,
+        }
+        let Some(not_final) = spec.open else {
+            return self.common.high(at, &found.cursors);
+        };
+        let mut open = Open::of(at.high, parse_any);
+        for record in &found.records {
+            let state = serde_json::from_slice::<State>(&record.json).ok();
+            let state = state.filter(|state| state.status == not_final);
+            if let Some(made) = state.and_then(|state| parse_any(&state.created_at)) {
+                open.note(0, made.timestamp());
+            }
+        }
+        let before = at.high.map(open::stamp);
+        let high = highest(before.as_ref(), &found.cursors, at.window.to, parse_any).0;
+        open.cursor(high.as_ref())
     }
 }
 
@@ -330,7 +382,7 @@ fn begin(at: &Position, got: &Response) -> Result<Page, Failure> {
     }
     let answer: Locations = reading::whole(got)?;
     if !answer.errors.is_empty() {
-        return Err(strange("Square answered with an error"));
+        return Err(reading::refused(got, "Square answered with an error"));
     }
     let locations: Vec<String> = answer.locations.into_iter().map(|place| place.id).collect();
     let next = (!locations.is_empty()).then_some(Next {

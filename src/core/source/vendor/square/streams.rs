@@ -16,6 +16,8 @@ pub struct Spec {
     /// The field that passes are cut by; empty: the stream is read whole.
     pub stamp: &'static str,
     pub call: Call,
+    /// The state in `status` that is not final. A list that is cut by creation is read again from the oldest such on.
+    pub open: Option<&'static str>,
 }
 
 pub enum Call {
@@ -40,6 +42,7 @@ const fn spec(
         key: &["id"],
         stamp,
         call,
+        open: None,
     }
 }
 
@@ -89,11 +92,12 @@ const SPECS: &[Spec] = &[
         "",
         Call::Post(&["v2", "team-members", "search"]),
     ),
+    // Whole, because what was deleted is told by a webhook alone, and otherwise by not being there.
     spec(
         "timecards",
         "timecards",
         true,
-        "updated_at",
+        "",
         Call::Post(&["v2", "labor", "timecards", "search"]),
     ),
     spec(
@@ -103,12 +107,23 @@ const SPECS: &[Spec] = &[
         "updated_at",
         Call::Post(&["v2", "catalog", "search"]),
     ),
+    Spec {
+        open: Some("SENT"),
+        ..spec(
+            "payouts",
+            "payouts",
+            false,
+            "created_at",
+            Call::GetByLocation(&["v2", "payouts"]),
+        )
+    },
+    // Whole, for the same reason.
     spec(
-        "payouts",
-        "payouts",
+        "customers",
+        "customers",
         false,
-        "created_at",
-        Call::GetByLocation(&["v2", "payouts"]),
+        "",
+        Call::Get(&["v2", "customers"]),
     ),
 ];
 
@@ -130,6 +145,17 @@ impl Row for Spec {
 
 /// `begin_time` of payments and refunds is one year ago where it is not said. Nothing of Square's is older than this.
 const BEGINNING: &str = "2009-01-01T00:00:00Z";
+
+/// What the catalogue holds that sales and stock refer to.
+const CATALOG: &[&str] = &[
+    "ITEM",
+    "ITEM_VARIATION",
+    "CATEGORY",
+    "TAX",
+    "DISCOUNT",
+    "MODIFIER_LIST",
+    "MODIFIER",
+];
 
 /// Most locations of one search.
 const LOCATIONS_AT_ONCE: usize = 10;
@@ -163,6 +189,12 @@ impl Spec {
                 ("sort_order", "ASC".to_owned()),
                 ("limit", "100".to_owned()),
             ],
+            // In an order that an edit does not change.
+            "customers" => vec![
+                ("sort_field", "CREATED_AT".to_owned()),
+                ("sort_order", "ASC".to_owned()),
+                ("limit", "100".to_owned()),
+            ],
             _ => Vec::new(),
         }
     }
@@ -185,16 +217,16 @@ impl Spec {
             "inventory_counts" => json!({"limit": 1000, "updated_after": from}),
             "timecards" => json!({
                 "limit": 200,
-                "query": {"sort": {"field": "UPDATED_AT", "order": "DESC"}},
+                "query": {"sort": {"field": "CREATED_AT", "order": "ASC"}},
             }),
             "catalog_objects" if is_first => json!({
                 "limit": 1000,
-                "object_types": ["ITEM", "ITEM_VARIATION", "CATEGORY"],
+                "object_types": CATALOG,
                 "include_deleted_objects": true,
             }),
             "catalog_objects" => json!({
                 "limit": 1000,
-                "object_types": ["ITEM", "ITEM_VARIATION", "CATEGORY"],
+                "object_types": CATALOG,
                 "include_deleted_objects": true,
                 "begin_time": from,
             }),

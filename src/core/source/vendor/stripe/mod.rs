@@ -4,6 +4,7 @@
 //! the events which older objects changed, and reads each of those again: an event's own copy of an object is in
 //! whatever version the account had, and of two events within a second nobody knows the order.
 
+mod feed;
 mod streams;
 mod webhook;
 
@@ -20,14 +21,15 @@ use crate::record::{Page, Window};
 use crate::secret::Secret;
 use crate::source::common::Common;
 use crate::source::hook::Hook;
+use crate::source::open::{self, Open};
 use crate::source::reading::{self, Shape, strange};
 use crate::source::request::{below, verdict_by_status, with_query};
 use crate::source::settings::{PACE, START_DATE, STREAMS, Settings};
 use crate::source::table::{about, row};
-use crate::source::window::epoch;
+use crate::source::window::{epoch, highest};
 use crate::source::{
-    About, Account, Definition, Field, Position, Reader, Request, Response, Source, Start, Stream,
-    Verdict,
+    About, Account, Definition, Field, Part, Position, Reader, Request, Response, Source, Start,
+    Stream, Verdict,
 };
 use streams::Spec;
 
@@ -130,34 +132,11 @@ struct Next {
     changed: Vec<String>,
     /// The changed object that was read last.
     last: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Events {
-    object: String,
-    data: Vec<Event>,
-    has_more: bool,
-}
-
-#[derive(Deserialize)]
-struct Event {
-    id: String,
-    #[serde(rename = "type")]
-    kind: String,
-    created: i64,
-    data: EventData,
-}
-
-#[derive(Deserialize)]
-struct EventData {
-    object: Changed,
-}
-
-#[derive(Deserialize)]
-struct Changed {
-    id: Option<String>,
-    object: Option<String>,
-    created: Option<i64>,
+    /// What is listed again after the list, because it was not final: the moments of creation, in seconds.
+    #[serde(default)]
+    again_between: Option<(i64, i64)>,
+    #[serde(default)]
+    is_again: bool,
 }
 
 impl Reader for StripeReader {
@@ -171,10 +150,16 @@ impl Reader for StripeReader {
         cursor: Option<&Value>,
         start: Start,
     ) -> Result<Window, Failure> {
-        let mut window = self.common.since.window(stream, cursor, start);
-        if let Some(from) = window.from.filter(|_| cursor.is_some())
-            && start.is_later_than(EVENTS_KEPT, Some(from))
-            && !row::<Spec>(stream)?.events.is_empty()
+        let spec: &Spec = row(stream)?;
+        let stamp = cursor.map(open::stamp);
+        let mut window = self.common.since.window(stream, stamp.as_ref(), start);
+        let is_old = start.is_later_than(EVENTS_KEPT, window.from);
+        if spec.is_reference && (cursor.is_none() || is_old) {
+            let first = self.common.since.start_date;
+            window.from = Some(first.unwrap_or(DateTime::UNIX_EPOCH).min(start.now));
+        } else if let Some(from) = window.from.filter(|_| cursor.is_some())
+            && is_old
+            && !spec.events.is_empty()
         {
             let from = from - WITHOUT_EVENTS;
             window.from = Some(
@@ -187,11 +172,33 @@ impl Reader for StripeReader {
         Ok(window)
     }
 
+    /// All that was created in a window is listed. Where the events do not tell what is gone, what is not listed is.
+    fn shows_all_of(
+        &self,
+        _stream: &Stream,
+        cursor: Option<&Value>,
+        start: Start,
+        window: Window,
+    ) -> Option<Part> {
+        let reached = cursor.map(open::stamp);
+        let reached = reached.as_ref().and_then(Value::as_str).and_then(epoch);
+        let is_first = cursor.is_none() || start.is_later_than(EVENTS_KEPT, reached);
+        is_first.then(|| Part {
+            field: &["created"],
+            from: window.from.unwrap_or_default().timestamp().to_string(),
+        })
+    }
+
     fn request(&self, at: &Position) -> Result<Request, Failure> {
         let spec: &Spec = row(at.stream)?;
         let next: Next = reading::next(at)?;
-        let from = at.window.from.unwrap_or_default().timestamp().to_string();
-        let to = at.window.to.timestamp().to_string();
+        let (from, to) = match next.again_between.filter(|_| next.is_again) {
+            Some((from, to)) => (from.to_string(), to.to_string()),
+            None => (
+                at.window.from.unwrap_or_default().timestamp().to_string(),
+                at.window.to.timestamp().to_string(),
+            ),
+        };
         let url = if let Some(id) = next.changed.last() {
             below(&self.base, &["v1", spec.about.name, id])
         } else {
@@ -201,7 +208,7 @@ impl Reader for StripeReader {
                 ("created[lte]", &to),
             ];
             let list = if next.in_events {
-                query.extend(spec.events.iter().map(|kind| ("types[]", *kind)));
+                query.extend(spec.kinds().map(|kind| ("types[]", kind)));
                 "events"
             } else {
                 query.extend(spec.filter);
@@ -237,13 +244,17 @@ impl Reader for StripeReader {
                 Verdict::Absent("left out, because the key may not read it".to_owned())
             }
             (403, _) => {
-                let what = "the key may not read this stream";
+                let in_events = || reading::next(at).is_ok_and(|next: Next| next.in_events);
+                let what = match is_single() || !in_events() {
+                    true => "the key may not read this stream",
+                    false => "the key may not read events, which tell what has changed",
+                };
                 Verdict::Fail(got.failure(Code::PermissionMissing, what))
             }
             (409 | 424, None | Some("true")) | (400..=499, Some("true")) if got.status != 429 => {
                 Verdict::Retry(got.failure(Code::ServerError, "Stripe asks for a retry"))
             }
-            (500..=599, Some("false")) => {
+            (409 | 423 | 500..=599, Some("false")) => {
                 Verdict::Fail(got.failure(Code::RequestRefused, "Stripe asks not to retry"))
             }
             _ => by_status,
@@ -269,131 +280,69 @@ impl Reader for StripeReader {
             ..Shape::default()
         };
         let found = self.common.read(at, got, &shape)?;
-        let around = reading::around(got, "data");
-        if around.get("object") != Some(&Value::from("list")) {
-            return Err(strange("the response is not a Stripe list"));
+        let has_more = check_list(got)?;
+        if at.next.is_none() && spec.settles {
+            let before = at.window.from.unwrap_or_default();
+            next.again_between = Open::of(at.high, epoch).take_due(at.window.to, before);
         }
-        let has_more = around.get("has_more").and_then(Value::as_bool);
-        let next = match has_more
-            .ok_or_else(|| strange("the response does not say whether there are more pages"))?
-        {
-            true => Some(Next {
-                after: Some(last_id(found.last.as_deref())?),
+        let mut overlaps = false;
+        let next = if has_more {
+            let (after, again) = last_id(at, &found)?;
+            overlaps = again;
+            Some(Next {
+                after: Some(after),
                 ..next
-            }),
-            false => next.again.then_some(Next {
+            })
+        } else if next.again_between.is_some() && !next.is_again {
+            Some(Next {
+                after: None,
+                is_again: true,
+                ..next
+            })
+        } else {
+            next.again.then_some(Next {
                 after: None,
                 in_events: true,
                 ..next
-            }),
+            })
         };
-        let high = self.common.high(at, &found.cursors);
+        let high = self.high(at, spec, &found);
         let is_late = at.next.is_none() && at.high.is_some() && !spec.events.is_empty();
         let warning = self.gap(at).filter(|_| is_late);
         Ok(Page {
             warning,
+            overlaps,
             ..reading::page(found, next, high)?
         })
     }
 }
 
 impl StripeReader {
-    /// One changed object as it is today, or that it is gone.
-    fn single(
-        &self,
-        at: &Position,
-        got: &Response,
-        next: Next,
-        id: String,
-    ) -> Result<Page, Failure> {
-        let found = if got.status == 404 {
-            Found {
-                deleted: vec![format!("{}/{id}", at.stream.name)],
-                ..Found::default()
-            }
-        } else {
-            let shape = Shape {
-                key: &["id"],
-                gone: Some(("deleted", "true")),
-                ..Shape::default()
-            };
-            let found = self.common.read(at, got, &shape)?;
-            let is_it =
-                |record: &crate::record::Record| record.id == format!("{}/{id}", at.stream.name);
-            if !found.records.iter().all(is_it) {
-                return Err(strange(
-                    "Stripe sent another kind of object than was requested",
-                ));
-            }
-            found
-        };
-        let is_over = next.changed.is_empty() && next.after.is_none();
-        let next = Next {
-            last: Some(id),
-            ..next
-        };
-        reading::page(found, (!is_over).then_some(next), at.high.cloned())
-    }
-
-    /// Which older objects changed: read one by one, next.
-    fn events(
-        &self,
-        at: &Position,
-        got: &Response,
-        spec: &Spec,
-        next: Next,
-    ) -> Result<Page, Failure> {
-        let events: Events = reading::whole(got)?;
-        if events.object != "list" {
-            return Err(strange("the response is not a Stripe list"));
+    /// The cursor, once the pass has come past these records.
+    fn high(&self, at: &Position, spec: &Spec, found: &Found) -> Option<Value> {
+        if !spec.settles {
+            return self.common.high(at, &found.cursors);
         }
-        let from = at.window.from.unwrap_or_default();
-        // What was created within the window has just been listed.
-        let is_listed =
-            |created: i64| DateTime::from_timestamp(created, 0).is_none_or(|at| at >= from);
-        let (mut changed, mut deleted): (Vec<String>, Vec<String>) = Default::default();
-        for event in &events.data {
-            let object = &event.data.object;
-            let Some(id) = object
-                .id
-                .as_ref()
-                .filter(|_| object.object.as_deref() == Some(spec.object))
-            else {
-                continue;
-            };
-            if event.kind.ends_with(".deleted") && spec.object != "subscription" {
-                deleted.push(format!("{}/{id}", at.stream.name));
-            } else if !object.created.is_some_and(is_listed)
-                && !changed.contains(id)
-                && next.last.as_ref() != Some(id)
+        let mut open = Open::of(at.high, epoch);
+        if at.next.is_none() {
+            // What is due is listed again in this pass, and remembered again if it is still open.
+            open.take_due(at.window.to, at.window.to);
+        }
+        for record in &found.records {
+            let ledger = serde_json::from_slice::<Ledger>(&record.json).ok();
+            if let Some(Ledger {
+                status,
+                created,
+                available_on,
+            }) = ledger
+                && status == "pending"
             {
-                changed.push(id.clone());
+                open.note(available_on.unwrap_or(0), created);
             }
         }
-        let stamps: Vec<String> = events
-            .data
-            .iter()
-            .map(|event| event.created.to_string())
-            .collect();
-        let high = self.common.high(at, &stamps);
-        let after = match events.data.last().filter(|_| events.has_more) {
-            Some(last) => Some(last.id.clone()),
-            None if events.has_more => {
-                return Err(strange("a page without events claims that more follow"));
-            }
-            None => None,
-        };
-        let is_over = changed.is_empty() && after.is_none();
-        let next = Next {
-            after,
-            changed,
-            ..next
-        };
-        let found = Found {
-            deleted,
-            ..Found::default()
-        };
-        reading::page(found, (!is_over).then_some(next), high)
+        let before = at.high.map(open::stamp);
+        let high = highest(before.as_ref(), &found.cursors, at.window.to, epoch).0;
+        open.cursor(high.as_ref())
     }
 
     /// The warning for events that Stripe no longer keeps.
@@ -410,15 +359,42 @@ impl StripeReader {
     }
 }
 
-/// The id of a page's last object.
-fn last_id(record: Option<&[u8]>) -> Result<String, Failure> {
+/// What is looked at in the ledger.
+#[derive(Deserialize)]
+struct Ledger {
+    status: String,
+    created: i64,
+    available_on: Option<i64>,
+}
+
+/// Whether a list has more pages. What is no list is an error, even beside a list.
+fn check_list(got: &Response) -> Result<bool, Failure> {
+    let around = reading::around(got, "data");
+    if around.get("object") != Some(&Value::from("list")) || around.contains_key("error") {
+        return Err(strange("the response is not a Stripe list"));
+    }
+    let has_more = around.get("has_more").and_then(Value::as_bool);
+    has_more.ok_or_else(|| strange("the response does not say whether there are more pages"))
+}
+
+/// The id that the next page begins behind: the last object's. Where that one is damaged so that it cannot be read, it
+/// is the last that can, and the next page begins with the damaged one again.
+fn last_id(at: &Position, found: &Found) -> Result<(String, bool), Failure> {
     #[derive(Deserialize)]
     struct Listed {
         id: String,
     }
-    let listed = record.and_then(|text| serde_json::from_slice::<Listed>(text).ok());
-    let listed = listed.filter(|listed| !listed.id.is_empty());
-    Ok(listed
-        .ok_or_else(|| strange("a page without objects claims that more follow"))?
-        .id)
+    let last = found.last.as_deref();
+    let last = last.and_then(|text| serde_json::from_slice::<Listed>(text).ok());
+    if let Some(last) = last.filter(|last| !last.id.is_empty()) {
+        return Ok((last.id, false));
+    }
+    let stream = format!("{}/", at.stream.name);
+    let ids = found.records.iter().rev().map(|record| &record.id);
+    // A hash stands for an id that is not there.
+    let id = ids
+        .filter_map(|id| id.strip_prefix(&stream))
+        .find(|id| !id.starts_with('#'));
+    let id = id.ok_or_else(|| strange("a page without objects claims that more follow"))?;
+    Ok((id.to_owned(), true))
 }

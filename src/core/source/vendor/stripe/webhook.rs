@@ -9,7 +9,8 @@ use crate::source::Definition;
 use crate::source::hook::signature::{self, Encoding, Secrets, Signature};
 use crate::source::hook::{Delivery, Hook, Pushed, Refusal, event};
 
-/// Most signatures of one header. More: nothing that Stripe sends; while a secret is rolled there are two.
+/// Most signatures of one header that are looked at. More: nothing that Stripe sends; while a secret is rolled there are
+/// two.
 const MOST_SIGNATURES: usize = 16;
 /// Longest header, in bytes. Shorter: [`MOST_SIGNATURES`] do not fit.
 const LONGEST_HEADER: usize = 4_096;
@@ -35,11 +36,13 @@ impl Hook for StripeHook {
         self.secrets.check(&[time, b".", got.body], &signatures)?;
         signature::check_time(seconds, got.now, signature::TOLERANCE)?;
         // Also what has no snapshot of anything (`v2.core.event`): each of them has an id.
-        event(got.body, "id", "created", self.limits)
+        event(got.text, "id", "created", self.limits)
     }
 }
 
-/// The time, as it is written, and the signatures of the one scheme that counts.
+/// The time, as it is written, and the signatures of the one scheme that counts. As in the vendor's own packages, a part
+/// that is none, or a signature that is malformed, does not harm a right one beside it; a value ends where another `=`
+/// follows.
 fn parts(header: &[u8]) -> Option<(&[u8], Vec<Signature>)> {
     if header.len() > LONGEST_HEADER {
         return None;
@@ -47,13 +50,17 @@ fn parts(header: &[u8]) -> Option<(&[u8], Vec<Signature>)> {
     let mut time = None;
     let mut signatures = Vec::new();
     for part in header.split(|byte| *byte == b',') {
-        let at = part.iter().position(|byte| *byte == b'=')?;
-        let (scheme, value) = (part.get(..at)?, part.get(at + 1..)?);
+        let mut words = part.split(|byte| *byte == b'=');
+        let (Some(scheme), Some(value)) = (words.next(), words.next()) else {
+            continue;
+        };
         match scheme.trim_ascii() {
+            // The packages of different languages take different ones of two.
             b"t" if time.is_some() => return None,
             b"t" => time = Some(value),
-            b"v1" if signatures.len() == MOST_SIGNATURES => return None,
-            b"v1" => signatures.push(Encoding::Hex.decode(value)?),
+            b"v1" if signatures.len() < MOST_SIGNATURES => {
+                signatures.extend(Encoding::Hex.decode(value));
+            }
             _ => {}
         }
     }
