@@ -1,7 +1,7 @@
 //! A vendor that gives its own sound answers, but for one of them.
 
 use super::*;
-use crate::fetch::run::fetch;
+use crate::fetch::run::{Shared, fetch};
 use crate::source::Definition;
 use std::path::Path;
 use tokio::sync::Semaphore;
@@ -304,9 +304,17 @@ impl Vendor {
         let (sender, mut inbox) = mpsc::channel(100);
         let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(|| {});
         let outbox = Outbox { sender, wake };
-        let (paces, large) = (Paces::default(), Semaphore::new(1));
-        let result = fetch(job, &self.client, &paces, &large, &logins, &outbox).await;
-        drop(logins);
+        let trace = Arc::new(Trace::new(&job.definition.credentials, job.now));
+        let shared = Shared {
+            client: self.client.clone(),
+            paces: Paces::default(),
+            large: Semaphore::new(1),
+            beside: Semaphore::new(STREAMS_BESIDE),
+            logins,
+            outbox,
+        };
+        let result = fetch(job, &shared, &trace).await.result;
+        drop(shared);
         let _ = store.await;
         let script = self.script.lock().unwrap();
         let mut told = Told {
