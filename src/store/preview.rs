@@ -53,7 +53,7 @@ fn roll_back(
     let mut deleted = raw::delete(db, claimed, &fetched.deleted, Some(&mut written))?;
     if let Some(shown) = &fetched.all
         && let Missing::Deleted(gone) =
-            raw::delete_others(db, claimed, stream, shown, Some(&mut written))?
+            raw::delete_others(db, claimed, stream, shown, None, Some(&mut written))?
     {
         deleted.deleted += gone;
     }
