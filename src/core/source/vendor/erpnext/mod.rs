@@ -179,7 +179,9 @@ fn listed(got: &Response, by: &str) -> Result<Vec<Entry>, Failure> {
         Err(failure) if failure.code != Code::InvalidJson => return Err(failure),
         // One of them may be no JSON: the others are.
         read => {
-            let rows = json::items(got.body.trim_ascii(), &["data".to_owned()]).flatten();
+            let rows = json::items(got.body.trim_ascii(), &["data".to_owned()])
+                .flatten()
+                .map(|items| items.texts);
             match (rows, read) {
                 (Some(rows), _) => rows,
                 (None, Err(failure)) => return Err(failure),

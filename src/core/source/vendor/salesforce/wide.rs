@@ -151,7 +151,9 @@ impl SalesforceReader {
         let Some(wide) = &mut next.wide else {
             return Ok(());
         };
-        let rows = json::items(&got.body, &["records".to_owned()]).flatten();
+        let rows = json::items(&got.body, &["records".to_owned()])
+            .flatten()
+            .map(|items| items.texts);
         let mut ids = Vec::new();
         for row in rows.ok_or_else(|| strange("the response has no records"))? {
             let fields = json::fields(row).unwrap_or_default();
@@ -189,7 +191,9 @@ impl SalesforceReader {
             ));
         }
         let stamp = next.stamp.clone().unwrap_or_default();
-        let rows = json::items(&got.body, &["records".to_owned()]).flatten();
+        let rows = json::items(&got.body, &["records".to_owned()])
+            .flatten()
+            .map(|items| items.texts);
         for row in rows.ok_or_else(|| strange("the response has no records"))? {
             let fields = json::fields(row).unwrap_or_default();
             let text = |name: &str| serde_json::from_slice::<String>(value(&fields, name)?).ok();
