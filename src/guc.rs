@@ -32,6 +32,7 @@ pub enum Scheduler {
 static MAX_CONCURRENT_SYNCS: GucSetting<i32> = GucSetting::<i32>::new(32);
 static SYNC_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(1);
 static RUN_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(90 * DAY);
+static REQUEST_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * DAY);
 static QUARANTINE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(365 * DAY);
 static ALERT_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(365 * DAY);
 static MAX_SYNCS_PER_TENANT: GucSetting<i32> = GucSetting::<i32>::new(0);
@@ -111,6 +112,15 @@ pub fn define() {
         c"How long runs that ended are kept.",
         c"0: they are kept forever. The last run of a connector is always kept.",
         &RUN_RETENTION,
+        0,
+        i32::MAX,
+        min,
+    );
+    int(
+        c"connector_service.request_retention",
+        c"How long the requests of runs are kept in sync_requests.",
+        c"0: as long as their runs.",
+        &REQUEST_RETENTION,
         0,
         i32::MAX,
         min,
@@ -498,9 +508,10 @@ pub fn sync_workers() -> i32 {
     SYNC_WORKERS.get()
 }
 
-/// How long runs, quarantined records and alerts are kept; `None`: for ever.
+/// How long runs, their requests, quarantined records and alerts are kept; `None`: for ever.
 pub struct Retention {
     pub runs: Option<Duration>,
+    pub requests: Option<Duration>,
     pub quarantine: Option<Duration>,
     pub alerts: Option<Duration>,
 }
@@ -512,6 +523,7 @@ pub fn retention() -> Retention {
     };
     Retention {
         runs: kept(&RUN_RETENTION),
+        requests: kept(&REQUEST_RETENTION),
         quarantine: kept(&QUARANTINE_RETENTION),
         alerts: kept(&ALERT_RETENTION),
     }

@@ -40,6 +40,7 @@ CREATE TABLE @extschema@.sync_runs (
     backfill_steps integer,
     progress jsonb,
     asked_again boolean NOT NULL DEFAULT false,
+    streams jsonb,
     CONSTRAINT sync_runs_connector_fkey FOREIGN KEY (connector_id, tenant_id)
         REFERENCES @extschema@.connectors (connector_id, tenant_id) ON DELETE CASCADE,
     CONSTRAINT sync_runs_counters_add_up CHECK (received = inserted + updated + unchanged + quarantined + deleted),
@@ -100,6 +101,7 @@ COMMENT ON COLUMN @extschema@.sync_runs.backfill_step IS 'Of a backfill: number 
 COMMENT ON COLUMN @extschema@.sync_runs.backfill_steps IS 'Of a backfill: number of its windows.';
 COMMENT ON COLUMN @extschema@.sync_runs.progress IS 'Of a backfill that is not over: JSON object with the cursor of each stream, as in sync_state. A backfill does not change sync_state.';
 COMMENT ON COLUMN @extschema@.sync_runs.asked_again IS 'Whether a webhook told of a change while the run was running. Another run follows it then.';
+COMMENT ON COLUMN @extschema@.sync_runs.streams IS 'JSON object with one entry for each stream that the run reads. "state": waiting (its turn is still to come, or the run goes on with it later), reading, ok (read to its end), failed, skipped (not read, or not to its end, because of what "error" says), absent (the vendor does not have it). "pages", "received": what came. "cursor": the greatest cursor value that is stored. "error": "code" and "message", or null. NULL before the first page.';
 COMMENT ON COLUMN @extschema@.sync_runs.queued_at IS 'When the run was last ready to be taken up: when it was requested, or when its wait was over.';
 
 CREATE FUNCTION _connector_service.connector_service_queued() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -148,7 +150,44 @@ COMMENT ON COLUMN @extschema@.sync_state.stream IS 'Name of the stream. At most 
 COMMENT ON COLUMN @extschema@.sync_state.cursor IS 'JSON object. "at": the greatest cursor value that is stored. "pass": the next page of a pass that is not finished. "read_until": when the latest complete pass began. "finished_by": the run that finished the latest pass; this run does not read the stream again after a crash.';
 COMMENT ON COLUMN @extschema@.sync_state.updated_at IS 'Time at which the row was last written.';
 
+CREATE TABLE @extschema@.sync_requests (
+    run_id uuid CONSTRAINT sync_requests_run_fkey REFERENCES @extschema@.sync_runs ON DELETE CASCADE,
+    request bigint,
+    connector_id uuid NOT NULL,
+    tenant_id uuid NOT NULL,
+    requested_at timestamptz NOT NULL,
+    stream text,
+    method text NOT NULL,
+    address text NOT NULL,
+    status integer,
+    error_code text,
+    duration interval NOT NULL,
+    bytes bigint NOT NULL,
+    records bigint,
+    tries integer NOT NULL,
+    pause interval NOT NULL,
+    CONSTRAINT sync_requests_pkey PRIMARY KEY (run_id, request)
+);
+CREATE INDEX sync_requests_age ON @extschema@.sync_requests (requested_at);
+COMMENT ON TABLE @extschema@.sync_requests IS 'The last 200 requests of a run that failed, and of every run of a connector with "trace": true in its config. They are written when the run ends, deleted with the run, and kept for connector_service.request_retention. They hold no header, no body, no value of a query, and nothing secret.';
+COMMENT ON COLUMN @extschema@.sync_requests.run_id IS 'Run that made the request.';
+COMMENT ON COLUMN @extschema@.sync_requests.request IS 'Number of the request within what is kept of its run, in the order in which the requests ended.';
+COMMENT ON COLUMN @extschema@.sync_requests.connector_id IS 'Connector of the run.';
+COMMENT ON COLUMN @extschema@.sync_requests.tenant_id IS 'Tenant of the connector.';
+COMMENT ON COLUMN @extschema@.sync_requests.requested_at IS 'Time at which the request was made.';
+COMMENT ON COLUMN @extschema@.sync_requests.stream IS 'Stream that the request was for. NULL: a login.';
+COMMENT ON COLUMN @extschema@.sync_requests.method IS 'GET or POST; SQL for a statement on a database.';
+COMMENT ON COLUMN @extschema@.sync_requests.address IS 'Address without a user and without the values of its query. *** stands for what may be secret. At most 500 characters.';
+COMMENT ON COLUMN @extschema@.sync_requests.status IS 'HTTP status. NULL: no complete answer came, or the source is a database.';
+COMMENT ON COLUMN @extschema@.sync_requests.error_code IS 'What was wrong with the answer, as in sync_runs.error_code. NULL: it was read.';
+COMMENT ON COLUMN @extschema@.sync_requests.duration IS 'Time until the whole answer was there, or until the request failed.';
+COMMENT ON COLUMN @extschema@.sync_requests.bytes IS 'Size of the answer in bytes, after decompression.';
+COMMENT ON COLUMN @extschema@.sync_requests.records IS 'Number of records or rows in the answer. NULL: it was not read.';
+COMMENT ON COLUMN @extschema@.sync_requests.tries IS 'Number of this try of the same request, from 1.';
+COMMENT ON COLUMN @extschema@.sync_requests.pause IS 'How long the run waited before the request: for the rate limit, or after a failed try.';
+
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.sync_runs', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.sync_requests', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.sync_state', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.rate_budgets', '');
 

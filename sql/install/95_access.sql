@@ -79,6 +79,9 @@ CREATE POLICY own ON @extschema@.connectors USING (tenant_id = (SELECT @extschem
 ALTER TABLE @extschema@.sync_runs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY administrators ON @extschema@.sync_runs TO connector_service_admin USING (true);
 CREATE POLICY own ON @extschema@.sync_runs USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.sync_requests ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.sync_requests TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.sync_requests USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
 ALTER TABLE @extschema@.uploads ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY administrators ON @extschema@.uploads TO connector_service_admin USING (true);
 CREATE POLICY own ON @extschema@.uploads USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
@@ -182,7 +185,7 @@ GRANT USAGE ON SCHEMA _connector_service TO connector_service_engine;
 -- The lists. Administrators:
 
 GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON
-    @extschema@.tenants, @extschema@.connectors, @extschema@.sync_runs, @extschema@.sync_state, @extschema@.raw_connector_data,
+    @extschema@.tenants, @extschema@.connectors, @extschema@.sync_runs, @extschema@.sync_requests, @extschema@.sync_state, @extschema@.raw_connector_data,
     @extschema@.quarantine, @extschema@.metric_mappings, @extschema@.metrics, @extschema@.data_quality_alerts, @extschema@.quality_rules,
     @extschema@.fx_rates, @extschema@.tenant_roles
 TO connector_service_admin;
@@ -222,7 +225,7 @@ GRANT EXECUTE ON FUNCTION @extschema@.connector_service_act_for(uuid, boolean) T
 -- Applications and tenants, of their tenant:
 
 GRANT SELECT ON
-    @extschema@.tenants, @extschema@.connectors, @extschema@.sync_runs, @extschema@.sync_state, @extschema@.raw_connector_data,
+    @extschema@.tenants, @extschema@.connectors, @extschema@.sync_runs, @extschema@.sync_requests, @extschema@.sync_state, @extschema@.raw_connector_data,
     @extschema@.quarantine, @extschema@.metric_mappings, @extschema@.metric_mapping_versions, @extschema@.metric_facts, @extschema@.metric_sources,
     @extschema@.metrics, @extschema@.data_quality_alerts, @extschema@.quality_rules, @extschema@.fx_rates, @extschema@.rate_budgets,
     @extschema@.uploads, @extschema@.tenant_monthly_revenue

@@ -1,6 +1,6 @@
 //! The types of connectors.
 
-use connector_service_core::source::{CATALOG, Field, TYPES};
+use connector_service_core::source::{CATALOG, Field, OF_RUNS, TYPES};
 use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde_json::{Map, Value};
@@ -24,6 +24,10 @@ fn connector_service_types() -> TableIterator<
 > {
     let row = |name: &&str| {
         let source = CATALOG.iter().find(|source| source.name() == *name);
+        let of_runs: &[Field] = match source.is_some_and(|source| source.is_asked()) {
+            true => OF_RUNS,
+            false => &[],
+        };
         let Some(about) = source.map(|source| source.about()) else {
             return (
                 (*name).to_owned(),
@@ -53,7 +57,7 @@ fn connector_service_types() -> TableIterator<
             names(true),
             names(false),
             Some(meanings(about.credentials)),
-            Some(meanings(about.config)),
+            Some(meanings(&[about.config, of_runs].concat())),
         )
     };
     TableIterator::new(TYPES.iter().map(row).collect::<Vec<_>>())

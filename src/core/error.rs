@@ -109,6 +109,16 @@ codes! {
 /// The longest wait a vendor may ask for. Longer: a hostile answer stops a connector for good.
 pub const LONGEST_REST: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What a failure is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// One request, and so the stream that it was for.
+    #[default]
+    Stream,
+    /// The connector's account: no stream can be read.
+    Account,
+}
+
 /// One failure: a code, a message in our own words, and how long the vendor asked us to wait.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -116,6 +126,9 @@ pub struct Failure {
     pub code: Code,
     pub message: String,
     pub retry_after: Option<Duration>,
+    pub reach: Reach,
+    /// The HTTP status, where there was one.
+    pub status: Option<u16>,
 }
 
 impl Failure {
@@ -124,6 +137,16 @@ impl Failure {
             code,
             message: message.into(),
             retry_after: None,
+            reach: Reach::Stream,
+            status: None,
+        }
+    }
+
+    /// The same failure, which no stream of the connector can get around.
+    pub fn of_account(self) -> Self {
+        Failure {
+            reach: Reach::Account,
+            ..self
         }
     }
 

@@ -221,6 +221,21 @@ pub struct Pass {
     pub window: Window,
     /// Fingerprint of type and config: a token of one definition means nothing to another.
     pub definition: String,
+    /// See [`Page::counts`].
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub counts: bool,
+    /// The pass took the place of one that counts and was interrupted. It does not start again a second time: a source
+    /// that lets nobody read everything in one go would never be read to its end.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub again: bool,
+    /// A pass that counts went on after an interruption: it may have skipped records, and proves nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub shifted: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// How to ask for the next page may be a whole address, with the secret that the vendor put into it.

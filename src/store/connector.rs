@@ -293,28 +293,52 @@ pub fn succeeded(db: &mut Db, connector: Uuid, run: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// A run failed. `mend`: a person must act, so the connector goes to `error` and is retried only now and then.
+/// What a failed run makes of its connector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Working {
+    /// It is retried after a pause.
+    No,
+    /// Some of its streams were read: a connector in `error` is active again.
+    InPart,
+    /// A person must act, so it goes to `error` and is retried only now and then.
+    NotUntilMended,
+}
+
+/// A run failed. `wait`: until the connector is due again; `None`: at its next slot.
 pub fn failed(
     db: &mut Db,
     connector: Uuid,
     message: &str,
-    mend: bool,
-    wait: Duration,
+    working: Working,
+    wait: Option<Duration>,
 ) -> Result<()> {
     db.run(
-        "UPDATE @extschema@.connectors
-         SET failures = least(failures, 1000000) + 1, error_message = $2,
-             status = CASE WHEN $3 AND status = 'active' THEN 'error' ELSE status END,
-             next_sync_at = now() + make_interval(secs => $4)
-         WHERE connector_id = $1",
+        "UPDATE @extschema@.connectors c
+         SET failures = least(c.failures, 1000000) + 1, error_message = $2,
+             status = CASE WHEN $3 AND c.status = 'active' THEN 'error' WHEN $4 AND c.status = 'error' THEN 'active' ELSE c.status END,
+             next_sync_at = coalesce(now() + make_interval(secs => $5), _connector_service.connector_service_next_slot(c.sync_frequency, t.timezone, now()))
+         FROM @extschema@.tenants t
+         WHERE c.connector_id = $1 AND t.tenant_id = c.tenant_id",
         &[
             uuid(connector).into(),
             (&*storable(message)).into(),
-            mend.into(),
-            wait.as_secs_f64().into(),
+            (working == Working::NotUntilMended).into(),
+            (working == Working::InPart).into(),
+            wait.map(|wait| wait.as_secs_f64()).into(),
         ],
     )?;
     Ok(())
+}
+
+/// How long until a connector's next slot; `None`: it has none.
+pub fn until_slot(db: &mut Db, connector: Uuid) -> Result<Option<Duration>> {
+    let rows = db.run(
+        "SELECT extract(epoch FROM nullif(_connector_service.connector_service_next_slot(c.sync_frequency, t.timezone, now()), 'infinity') - now())::float8
+         FROM @extschema@.connectors c JOIN @extschema@.tenants t ON t.tenant_id = c.tenant_id WHERE c.connector_id = $1",
+        &[uuid(connector).into()],
+    )?;
+    let seconds = rows.get::<f64>(0, 1)?;
+    Ok(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
 }
 
 /// A file was stored, or not because of `problem`. A refused file does not change the status: another file may be fine.

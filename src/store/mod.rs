@@ -24,8 +24,9 @@ pub mod read;
 pub mod retention;
 pub mod run;
 pub mod state;
-mod storable;
+pub mod storable;
 pub mod token;
+pub mod trace;
 pub mod upload;
 pub mod webhook;
 

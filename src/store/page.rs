@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use connector_service_core::fetch::FetchedPage;
 use connector_service_core::record::{Reason, Rejected};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::raw::{Missing, Written};
@@ -134,6 +135,7 @@ pub fn store(
     claimed: &Claimed,
     token: Uuid,
     page: &FetchedPage,
+    plan: &Value,
     search: &mut bool,
     deriving: &mut Deriving,
 ) -> Result<()> {
@@ -187,7 +189,13 @@ pub fn store(
             state::write(db, claimed.connector, &page.stream, &page.state)?;
         }
     }
-    run::add_page(db, claimed.run, token, counts, page.window)
+    let stream = run::OfStream {
+        plan,
+        name: &page.stream,
+        is_read: page.state.finished_by == Some(claimed.run),
+        cursor: page.state.at.as_ref(),
+    };
+    run::add_page(db, claimed.run, token, counts, page.window, stream)
 }
 
 /// Checks a complete pass over a stream: whether the vendor has more records, and which records were deleted there.
@@ -208,7 +216,14 @@ fn check_complete_pass(
         ));
     }
     if let Some(shown) = &page.all {
-        match raw::delete_others(db, claimed, &page.stream, shown, page.part.as_ref(), written)? {
+        match raw::delete_others(
+            db,
+            claimed,
+            &page.stream,
+            shown,
+            page.part.as_ref(),
+            written,
+        )? {
             Missing::Deleted(gone) => {
                 counts.deleted += gone;
                 counts.received += gone;

@@ -6,7 +6,7 @@ use connector_service_core::fetch::FetchedPage;
 use pgrx::JsonB;
 use serde_json::{Value, json};
 
-use super::raw::Written;
+use super::raw::{Missing, Written};
 use super::run::Claimed;
 use super::{Db, bounded, fact, lock, metric, page, raw, uuid};
 use crate::error::{Error, Result};
@@ -50,7 +50,14 @@ fn roll_back(
     let kept = raw::with_kept_ids(db, claimed, stream, &fetched.records)?;
     let records = kept.records.as_ref();
     let stored = raw::store(db, claimed, stream, records, &mut true, Some(&mut written))?;
-    let deleted = raw::delete(db, claimed, &fetched.deleted, Some(&mut written))?;
+    let mut deleted = raw::delete(db, claimed, &fetched.deleted, Some(&mut written))?;
+    let part = fetched.part.as_ref();
+    if let Some(shown) = &fetched.all
+        && let Missing::Deleted(gone) =
+            raw::delete_others(db, claimed, stream, shown, part, Some(&mut written))?
+    {
+        deleted.deleted += gone;
+    }
     let unmapped = fact::derive(db, claimed.connector, claimed.run, &written)?;
     metric::settle(db, claimed.tenant, MOST_DAYS)?;
     // Deferred constraints are checked now, because there is no COMMIT.

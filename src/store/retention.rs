@@ -1,4 +1,4 @@
-//! Deletes old runs, quarantined records and alerts.
+//! Deletes old runs, their requests, quarantined records and alerts.
 
 use std::time::Duration;
 
@@ -19,6 +19,17 @@ pub fn of_runs(db: &mut Db, kept: Duration) -> Result<bool> {
                     WHERE n.connector_id = r.connector_id AND n.kind = r.kind AND (n.requested_at, n.run_id) > (r.requested_at, r.run_id))
                 AND NOT EXISTS (SELECT FROM @extschema@.uploads u WHERE u.run_id = r.run_id)
             LIMIT $2)",
+        &[kept.as_secs_f64().into(), ROWS_AT_ONCE.into()],
+    )?;
+    Ok(rows.count == ROWS_AT_ONCE as u64)
+}
+
+/// Deletes requests that were made longer ago; true: there may be more.
+pub fn of_requests(db: &mut Db, kept: Duration) -> Result<bool> {
+    let rows = db.run(
+        "DELETE FROM @extschema@.sync_requests WHERE (run_id, request) IN (
+            SELECT q.run_id, q.request FROM @extschema@.sync_requests q
+            WHERE q.requested_at < now() - make_interval(secs => $1) LIMIT $2)",
         &[kept.as_secs_f64().into(), ROWS_AT_ONCE.into()],
     )?;
     Ok(rows.count == ROWS_AT_ONCE as u64)

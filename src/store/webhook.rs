@@ -108,6 +108,15 @@ pub fn store(db: &mut Db, target: &Target, deliveries: &[&Delivery]) -> Result<(
     let written = counts.inserted + counts.updated + counts.quarantined;
     counts.unchanged = counts.received - written;
     run::add_deliveries(db, claimed.run, deliveries.len() as u64, &counts)?;
+    let mut warnings: Vec<&str> = deliveries
+        .iter()
+        .filter_map(|d| d.warning.as_deref())
+        .collect();
+    warnings.sort_unstable();
+    warnings.dedup();
+    for warning in warnings {
+        run::warn_of_deliveries(db, claimed.run, warning)?;
+    }
     // A repeat is nothing new. A delivery without records may still announce a change.
     let is_new = counts.inserted + counts.quarantined > 0;
     let triggers_sync =

@@ -52,6 +52,11 @@ pub fn of_stream(claimed: &Claimed, looked: Previewed) -> Value {
             )
         }
     };
+    let named = format!("stream \"{stream}\": ");
+    let summary = match &page.warning {
+        Some(warning) => format!("{summary}. Warning: {}", warning.trim_start_matches(&named)),
+        None => summary,
+    };
     json!({
         "stream": stream,
         "ok": ok,
@@ -75,7 +80,7 @@ fn failed(stream: &str, failure: &Failure) -> Value {
         "stream": stream,
         "ok": false,
         // The stream is named beside the summary.
-        "summary": format!("{}. {hint}", failure.message.trim_start_matches(&named)),
+        "summary": format!("{}. {hint}", failure.message.replace(&named, "")),
         "error_code": failure.code.word(),
         "error_message": failure.message,
         "hint": hint,
@@ -107,6 +112,9 @@ fn preview_summary(found: &Value) -> String {
     });
     let facts: Vec<String> = facts.collect();
     let mut line = format!("{} new, {} changed", count("/inserted"), count("/updated"));
+    if count("/deleted") > 0 {
+        line += &format!(", {} deleted", count("/deleted"));
+    }
     if !facts.is_empty() {
         line += &format!("; {}", facts.join(", "));
     }

@@ -63,10 +63,9 @@ impl Drop for Ending {
 impl Run<'_> {
     /// Stores a file, or previews it.
     pub async fn file(
-        &mut self,
+        &self,
         upload: Upload,
         limits: RecordLimits,
-        is_preview: bool,
         large: &Semaphore,
     ) -> Result<(), Failure> {
         let Some(layout) = self.reader.layout().cloned() else {
@@ -98,6 +97,7 @@ impl Run<'_> {
             definition: self.definition.clone(),
             upload,
         };
+        let is_preview = self.is_preview;
         let read = tokio::task::spawn_blocking(move || match is_preview {
             true => reading.preview(),
             false => reading.store(),

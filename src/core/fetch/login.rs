@@ -20,11 +20,12 @@ use super::client::Client;
 use super::logins::InFlight;
 use super::place::named;
 use super::run::{Run, Token};
+use super::trace::{self, Attempt, Trace};
 use super::{Limits, Rotation};
 use crate::error::{Class, Code, Failure};
 use crate::guard::Allowed;
 use crate::secret::Secret;
-use crate::source::{Grant, Reader, Request, Rotated, Start};
+use crate::source::{Access, Grant, Login, Reader, Request, Rotated, Start};
 
 /// A token is not used any more when it has less than this left, or a tenth of its life. Longer: a short-lived
 /// token is asked for all the time. Shorter: a request that is under way finds it over.
@@ -48,6 +49,8 @@ struct Asking {
     limits: Limits,
     allowed: Arc<Allowed>,
     in_flight: InFlight,
+    trace: Arc<Trace>,
+    attempt: Attempt,
 }
 
 /// The result of a token request.
@@ -61,7 +64,15 @@ enum Asked {
 
 impl Asking {
     async fn ask(self) -> Asked {
-        let granted = match self.exchange().await {
+        let (method, url) = (trace::word(self.request.method), &self.request.url);
+        let mut asking = self.trace.begin(None, method, url, None, self.attempt);
+        let exchanged = self.exchange(&mut asking).await;
+        let code = match &exchanged {
+            Ok(Ok(_)) => None,
+            Ok(Err((_, failure))) | Err(failure) => Some(failure.code),
+        };
+        self.trace.note(asking, code, None);
+        let granted = match exchanged {
             Ok(granted) => granted,
             Err(failure) => return Asked::Failed(self.named(failure)),
         };
@@ -111,7 +122,10 @@ impl Asking {
 
     /// The vendor's answer. An error: the request may be made again. Within: the answer is no grant, although it came
     /// as a success, and the refresh token that stands in it.
-    async fn exchange(&self) -> Result<Result<Grant, Unusable>, Failure> {
+    async fn exchange(
+        &self,
+        asking: &mut trace::Asking,
+    ) -> Result<Result<Grant, Unusable>, Failure> {
         let login = self.reader.login();
         let login = login.ok_or_else(|| Failure::new(Code::Internal, "the source has no login"))?;
         let sent = self.client.send(&self.request, &self.limits, &self.allowed);
@@ -122,6 +136,7 @@ impl Asking {
             Err(failure) if is_spent => return Ok(Err((None, spent(failure)))),
             Err(failure) => return Err(failure),
         };
+        asking.answered(Some(response.status), response.body.len() as u64);
         let refresh = self.refresh.as_ref();
         match login.granted(self.start, refresh, &response) {
             Ok(grant) => Ok(Ok(grant)),
@@ -160,45 +175,84 @@ fn spent(failure: Failure) -> Failure {
 }
 
 impl Run<'_> {
-    /// Sees to it that there is a token, where the source needs one. True: it was asked for just now.
-    pub async fn log_in(&mut self) -> Result<bool, Failure> {
+    /// Brings the token, where the source needs one. True: it was asked for just now. Streams that are read side by side
+    /// wait here for one another.
+    pub async fn log_in(&self) -> Result<(Option<Access>, bool), Failure> {
         let Some(login) = self.reader.login() else {
-            return Ok(false);
+            return Ok((None, false));
         };
-        if self.access.as_ref().is_some_and(|access| !access.is_over()) {
-            return Ok(false);
+        let mut held = self.login.lock().await;
+        if let Some(token) = held.token.as_ref().filter(|token| !token.is_over()) {
+            return Ok((Some(token.access.clone()), false));
         }
         // A run may be hours old, and what a login signs is good for minutes.
         let start = Start {
             now: self.start.now + self.began.elapsed(),
             ..self.start
         };
-        let request = login.request(start, self.refresh.as_ref())?;
-        let mut tries = Tries::new(&self.limits);
+        let grant = self.granted(login, start, held.refresh.as_ref()).await;
+        // Without a token no stream can be read.
         let Grant {
             access,
             lives,
             rotated,
-        } = loop {
-            match self.ask_for_token(start, request.clone()).await? {
-                Asked::Granted(grant) => break grant,
+        } = grant.map_err(Failure::of_account)?;
+        let over_at = lives.map(|lives| Instant::now() + lives - MARGIN.min(lives / 10));
+        if let Some(rotated) = rotated {
+            held.refresh = Some(rotated.new);
+        }
+        held.token = Some(Token {
+            access: access.clone(),
+            over_at,
+        });
+        Ok((Some(access), true))
+    }
+
+    /// The vendor refused a token. Another stream may have brought a new one meanwhile.
+    pub async fn refuse_token(&self, access: Option<&Access>) {
+        let mut held = self.login.lock().await;
+        if held.token.as_ref().map(|token| &token.access) == access {
+            held.token = None;
+        }
+    }
+
+    async fn granted(
+        &self,
+        login: &dyn Login,
+        start: Start,
+        refresh: Option<&Secret>,
+    ) -> Result<Grant, Failure> {
+        let request = login.request(start, refresh)?;
+        let mut tries = Tries::new(&self.limits);
+        let mut attempt = Attempt::default();
+        loop {
+            attempt.tries += 1;
+            match self
+                .ask_for_token(start, refresh, request.clone(), attempt)
+                .await?
+            {
+                Asked::Granted(grant) => return Ok(grant),
                 Asked::Refused(failure) => return Err(failure),
                 Asked::Failed(failure) => match failure.code.class() {
-                    Class::Transient => self.pause(&mut tries, failure).await?,
+                    Class::Transient => {
+                        let since = Instant::now();
+                        self.pause(&mut tries, failure).await?;
+                        attempt.pause = since.elapsed();
+                    }
                     Class::Mend => return Err(failure),
                 },
             }
-        };
-        let over_at = lives.map(|lives| Instant::now() + lives - MARGIN.min(lives / 10));
-        if let Some(rotated) = rotated {
-            self.refresh = Some(rotated.new);
         }
-        self.access = Some(Token { access, over_at });
-        Ok(true)
     }
 
     /// One token request, which goes on where this run is ended.
-    async fn ask_for_token(&self, start: Start, request: Request) -> Result<Asked, Failure> {
+    async fn ask_for_token(
+        &self,
+        start: Start,
+        refresh: Option<&Secret>,
+        request: Request,
+        attempt: Attempt,
+    ) -> Result<Asked, Failure> {
         let Some(in_flight) = self.logins.begin(self.run, self.connector, self.tenant)? else {
             // What comes next is the end of the run's task, or of the process.
             return std::future::pending().await;
@@ -210,7 +264,7 @@ impl Run<'_> {
             definition: self.definition.clone(),
             reader: self.reader.clone(),
             start,
-            refresh: self.refresh.clone(),
+            refresh: refresh.cloned(),
             request,
             client: self.client.clone(),
             limits: Limits {
@@ -220,6 +274,8 @@ impl Run<'_> {
             },
             allowed: self.allowed.clone(),
             in_flight,
+            trace: self.trace.clone(),
+            attempt,
         };
         // Its handle is dropped with this run, and the task is not.
         let asked = tokio::spawn(asking.ask()).await;

@@ -8,10 +8,12 @@
 mod body;
 mod bounds;
 mod client;
+mod connections;
 mod database;
 mod file;
 mod login;
 mod logins;
+mod outcome;
 mod pace;
 mod page;
 mod pass;
@@ -19,8 +21,10 @@ mod place;
 mod preview;
 mod resolver;
 mod run;
+mod streams;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod waiting;
 
 use std::collections::HashMap;
@@ -43,8 +47,10 @@ use crate::source::{Definition, Part, Rotated, Span};
 use crate::threads;
 pub use file::{Upload, UploadMark};
 pub use logins::{Gate, LoginInFlight};
+pub use outcome::{End, Outcome, Retry, StreamEnd};
 pub use place::check_addresses;
 pub use run::fingerprint;
+pub use trace::{Asked, MOST_REQUESTS, Trace};
 
 /// Bounds of every exchange; from the settings of the installation.
 #[derive(Debug, Clone, Copy)]
@@ -137,10 +143,14 @@ pub enum What {
     Waiting(Box<Waiting>),
     /// A warning for a person, although nothing failed.
     Warning(String),
+    /// The streams that the run will read, before its first page.
+    Planned(Vec<String>),
+    /// A stream failed, and the run goes on without it.
+    Failed(Box<StreamEnd>),
     /// How the preview of one stream went.
     Previewed(Box<Previewed>),
     /// Always the last event of a run that was not aborted.
-    Finished(Result<(), Failure>),
+    Finished(Box<Outcome>),
 }
 
 /// A refresh token that a vendor replaced, to be stored whatever has become of its run; the login is in flight until this
@@ -244,17 +254,22 @@ pub struct Budget(Option<OwnedSemaphorePermit>);
 pub struct Engine {
     /// `Some` until the engine is dropped.
     runtime: Option<tokio::runtime::Runtime>,
-    client: Arc<client::Client>,
-    paces: Arc<pace::Paces>,
-    /// Only one run at a time reads a large file.
-    large: Arc<Semaphore>,
-    logins: Arc<logins::Logins>,
-    outbox: run::Outbox,
+    shared: Arc<run::Shared>,
     inbox: mpsc::Receiver<Event>,
     /// A queue of their own: pages that wait to be stored do not delay them.
     rotations: mpsc::UnboundedReceiver<Rotation>,
-    tasks: HashMap<Uuid, AbortHandle>,
+    tasks: HashMap<Uuid, Task>,
 }
+
+/// A run that is being fetched.
+struct Task {
+    handle: AbortHandle,
+    trace: Arc<trace::Trace>,
+}
+
+/// Streams that are read beside the first ones of their runs. More: more connections, and more pages in memory. Fewer:
+/// config's "parallel_streams" has no effect while others use it.
+const STREAMS_BESIDE: usize = 16;
 
 /// Events that wait for the main thread. More: pages of small bodies pile up in memory. Fewer: the fetch
 /// stops while the main thread commits.
@@ -270,11 +285,14 @@ impl Engine {
         let (kept, rotations) = mpsc::unbounded_channel();
         Ok(Engine {
             runtime: Some(threads::runtime("connector_fetch")?),
-            client: Arc::new(client::Client::new()),
-            paces: Arc::default(),
-            large: Arc::new(Semaphore::new(1)),
-            logins: Arc::new(logins::Logins::new(gate, kept, wake.clone())),
-            outbox: run::Outbox { sender, wake },
+            shared: Arc::new(run::Shared {
+                client: Arc::new(client::Client::new()),
+                paces: pace::Paces::default(),
+                large: Semaphore::new(1),
+                beside: Semaphore::new(STREAMS_BESIDE),
+                logins: Arc::new(logins::Logins::new(gate, kept, wake.clone())),
+                outbox: run::Outbox { sender, wake },
+            }),
             inbox,
             rotations,
             tasks: HashMap::new(),
@@ -283,25 +301,24 @@ impl Engine {
 
     pub fn submit(&mut self, job: Job) {
         let run = job.run;
-        let (client, paces) = (self.client.clone(), self.paces.clone());
-        let (large, logins) = (self.large.clone(), self.logins.clone());
-        let outbox = self.outbox.clone();
-        self.logins.let_in(run);
+        let shared = self.shared.clone();
+        shared.logins.let_in(run);
+        let trace = Arc::new(trace::Trace::new(&job.definition.credentials, job.now));
+        let noted = trace.clone();
         let task = async move {
-            // A bug in a source ends its run, never the process, and never silently.
-            let fetched = run::fetch(job, &client, &paces, &large, &logins, &outbox);
+            // A bug ends its run, never the process, and never silently.
+            let fetched = run::fetch(job, &shared, &noted);
             let fetched = AssertUnwindSafe(fetched).catch_unwind().await;
-            let result = fetched
-                .unwrap_or_else(|_| Err(Failure::new(Code::Internal, "the fetch task panicked")));
-            outbox
-                .send(Event {
-                    run,
-                    what: What::Finished(result),
-                })
-                .await;
+            let mut outcome: Outcome = fetched.unwrap_or_else(|_| {
+                Err(Failure::new(Code::Internal, "the fetch task panicked")).into()
+            });
+            outcome.trace = Some(noted);
+            let what = What::Finished(Box::new(outcome));
+            shared.outbox.send(Event { run, what }).await;
         };
         if let Some(runtime) = &self.runtime {
-            self.tasks.insert(run, runtime.spawn(task).abort_handle());
+            let handle = runtime.spawn(task).abort_handle();
+            self.tasks.insert(run, Task { handle, trace });
         }
     }
 
@@ -314,9 +331,11 @@ impl Engine {
                 | What::Part(_)
                 | What::Waiting(_)
                 | What::Warning(_)
+                | What::Planned(_)
+                | What::Failed(_)
                 | What::Previewed(_) => self.tasks.contains_key(&event.run),
                 What::Finished(_) => {
-                    self.logins.shut_out(event.run);
+                    self.shared.logins.shut_out(event.run);
                     self.tasks.remove(&event.run).is_some()
                 }
             };
@@ -332,12 +351,12 @@ impl Engine {
     }
 
     /// Ends a run's task; events of it that are already in the channel are dropped by [`Engine::try_next`]. A login that
-    /// is in flight goes on, and no other one begins.
-    pub fn abort(&mut self, run: Uuid) {
-        self.logins.shut_out(run);
-        if let Some(task) = self.tasks.remove(&run) {
-            task.abort();
-        }
+    /// is in flight goes on, and no other one begins. Returns the last requests of the run.
+    pub fn abort(&mut self, run: Uuid) -> Option<Arc<trace::Trace>> {
+        self.shared.logins.shut_out(run);
+        let task = self.tasks.remove(&run)?;
+        task.handle.abort();
+        Some(task.trace)
     }
 
     pub fn abort_all(&mut self) {
@@ -349,12 +368,12 @@ impl Engine {
 
     /// Logins whose outcome is not known or not stored yet: no other run of their connectors may be submitted.
     pub fn logins(&self) -> Vec<LoginInFlight> {
-        self.logins.in_flight()
+        self.shared.logins.in_flight()
     }
 
     /// Whether a login ended, since this was last asked, that had outlived its run.
     pub fn take_freed(&mut self) -> bool {
-        self.logins.take_freed()
+        self.shared.logins.take_freed()
     }
 }
 

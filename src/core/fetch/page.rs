@@ -4,7 +4,10 @@
 //! stream begins at. A vendor's answer may lead to another host; such a request is not made, unless it carries no
 //! credentials and only fetches a file from a host that the guard allows.
 
+use std::time::Instant;
+
 use serde_json::Value;
+use url::Url;
 
 use super::Budget;
 use super::body::SMALL_BODY;
@@ -12,15 +15,17 @@ use super::bounds::Tries;
 use super::database::Database;
 use super::place::{first_url, named};
 use super::run::Run;
+use super::trace::{self, Asking, Attempt};
 use crate::error::{Class, Code, Failure};
 use crate::record::{Page, Window};
-use crate::source::database::Query;
+use crate::source::database::{Make, Query, Server};
 use crate::source::{
-    Position, Response, Span, Stream, Verdict, pause, says_token_is_over, throttled,
+    Position, Response, Span, Start, Stream, Verdict, pause, says_token_is_over, throttled,
 };
 
 /// The position of a pass between two pages.
 pub struct Standing {
+    pub start: Start,
     pub window: Window,
     pub next: Option<Value>,
     pub high: Option<Value>,
@@ -37,6 +42,15 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    fn code(&self) -> Code {
+        match self {
+            Trouble::Again(failure) | Trouble::Final(failure) | Trouble::Expired(failure) => {
+                failure.code
+            }
+            Trouble::TokenRefused => Code::CredentialsRejected,
+        }
+    }
+
     pub fn failure(self) -> Failure {
         match self {
             Trouble::Again(failure) | Trouble::Final(failure) | Trouble::Expired(failure) => {
@@ -57,57 +71,101 @@ pub enum Got {
 }
 
 impl Run<'_> {
-    pub fn begin(&self, stream: &Stream, at: Option<&Value>) -> Result<Standing, Failure> {
-        let window = match self.start.span {
+    pub fn begin(
+        &self,
+        stream: &Stream,
+        at: Option<&Value>,
+        start: Start,
+    ) -> Result<Standing, Failure> {
+        let window = match start.span {
             Some(Span { from, to, .. }) => Window {
                 from: Some(from),
                 to,
             },
-            None => self.reader.window(stream, at, self.start)?,
+            None => self.reader.window(stream, at, start)?,
         };
         Ok(Standing {
+            start,
             window,
             next: None,
             // A pass that finds only what lies within the lookback must not move the cursor back.
-            high: at.cloned().filter(|_| self.start.span.is_none()),
+            high: at.cloned().filter(|_| start.span.is_none()),
         })
     }
 
     /// Asks for a page until it is there, the tries are used up, or the wait is too long for a run.
-    pub async fn page(&mut self, stream: &Stream, standing: &Standing) -> Result<Got, Trouble> {
-        let mut tries = Tries::new(&self.limits);
+    pub async fn page(&self, stream: &Stream, standing: &Standing) -> Result<Got, Trouble> {
+        let mut tries = Tries::new(&self.patience());
+        let mut attempt = Attempt::default();
         loop {
-            match self.try_page(stream, standing).await {
+            attempt.tries += 1;
+            match self.try_page(stream, standing, attempt).await {
                 Err(Trouble::Again(failure)) => {
+                    let since = Instant::now();
                     self.pause(&mut tries, failure)
                         .await
                         .map_err(Trouble::Final)?;
+                    attempt.pause = since.elapsed();
                 }
-                Err(Trouble::TokenRefused) => self.access = None,
+                Err(Trouble::TokenRefused) => {}
                 other => return other,
             }
         }
     }
 
-    async fn try_page(&mut self, stream: &Stream, standing: &Standing) -> Result<Got, Trouble> {
+    /// One try, which is noted among the requests of the run.
+    async fn try_page(
+        &self,
+        stream: &Stream,
+        standing: &Standing,
+        mut attempt: Attempt,
+    ) -> Result<Got, Trouble> {
+        let since = Instant::now();
         // An account that rests is not asked for tokens either.
         self.wait_for_slot().await.map_err(Trouble::Final)?;
-        let is_new_token = self.log_in().await.map_err(Trouble::Final)?;
-        let access = self.access.as_ref().map(|token| &token.access);
+        attempt.pause += since.elapsed();
+        let mut asking = None;
+        let got = self.ask(stream, standing, attempt, &mut asking).await;
+        if let Some(asking) = asking {
+            let (code, records) = match &got {
+                Ok(Got::Page(fetched)) => {
+                    let page = &fetched.0;
+                    (
+                        None,
+                        Some((page.records.len() + page.rejected.len()) as u64),
+                    )
+                }
+                Ok(Got::Absent(_)) => (None, None),
+                Err(trouble) => (Some(trouble.code()), None),
+            };
+            self.trace.note(asking, code, records);
+        }
+        got
+    }
+
+    async fn ask(
+        &self,
+        stream: &Stream,
+        standing: &Standing,
+        attempt: Attempt,
+        asking: &mut Option<Asking>,
+    ) -> Result<Got, Trouble> {
+        let (access, is_new_token) = self.log_in().await.map_err(Trouble::Final)?;
+        let access = access.as_ref();
         let at = &Position {
             stream,
             window: standing.window,
-            start: self.start,
+            start: standing.start,
             next: standing.next.as_ref(),
             high: standing.high.as_ref(),
             access,
         };
         if let Some(query) = self.reader.query(at).map_err(Trouble::Final)? {
-            return self.batch(&query, at).await;
+            return self.batch(&query, at, attempt, asking).await;
         }
         let request = self.reader.request(at).map_err(Trouble::Final)?;
         let reader = self.reader.as_ref();
-        let home = first_url(reader, stream, standing.window, self.start, access);
+        let home = first_url(reader, stream, standing.window, standing.start, access);
         let home = home.map_err(Trouble::Final)?.origin();
         let url = &request.url;
         // A user name would become a header of the client's own making.
@@ -123,11 +181,19 @@ impl Run<'_> {
             Class::Transient => Trouble::Again(named(failure)),
             Class::Mend => Trouble::Final(named(failure)),
         };
+        let token = access.map(|access| &access.token);
+        let method = trace::word(request.method);
+        let asking =
+            asking.insert(
+                self.trace
+                    .begin(Some(&stream.name), method, url, token, attempt),
+            );
         let (response, budget) = self
             .client
             .exchange(&request, &self.limits, &self.allowed)
             .await
             .map_err(again)?;
+        asking.answered(Some(response.status), response.body.len() as u64);
         let may_renew = access.is_some() && !is_new_token;
         // A vendor's rules may know the status and not these headers; a manifest's author has seen both.
         let is_vendor = self.reader.common().is_some();
@@ -145,6 +211,7 @@ impl Run<'_> {
             _ => false,
         };
         if is_refused && may_renew {
+            self.refuse_token(access).await;
             return Err(Trouble::TokenRefused);
         }
         match verdict {
@@ -169,6 +236,7 @@ impl Run<'_> {
             Ok(page) => Ok(Got::Page(Box::new((page, bytes, budget)))),
             // What a success says of the token is as good as what a status says.
             Err(failure) if failure.code == Code::CredentialsRejected && may_renew => {
+                self.refuse_token(access).await;
                 Err(Trouble::TokenRefused)
             }
             Err(failure) if failure.code == Code::RateLimited => {
@@ -180,8 +248,14 @@ impl Run<'_> {
         }
     }
 
-    /// A page of a database: over the run's connection, or over a new one where it has none or lost it.
-    async fn batch(&self, query: &Query, at: &Position<'_>) -> Result<Got, Trouble> {
+    /// A page of a database: over a connection of the run that has nothing to do, or over a new one.
+    async fn batch(
+        &self,
+        query: &Query,
+        at: &Position<'_>,
+        attempt: Attempt,
+        asking: &mut Option<Asking>,
+    ) -> Result<Got, Trouble> {
         let again = |failure: Failure| {
             let failure = named(&query.server.place, failure);
             match failure.code.class() {
@@ -189,13 +263,27 @@ impl Run<'_> {
                 Class::Mend => Trouble::Final(failure),
             }
         };
-        let mut connection = self.database.lock().await;
+        let (stream, address) = (Some(at.stream.name.as_str()), address(&query.server));
+        let asking = asking.insert(self.trace.begin(stream, "SQL", &address, None, attempt));
         // Whatever goes wrong, the connection is not used again.
-        let mut database = match connection.take() {
-            Some(database) => database,
-            None => {
-                let open = Database::open(&query.server, self.client, &self.limits, &self.allowed);
-                open.await.map_err(again)?
+        let (_place, mut database) = loop {
+            let Some((place, idle)) = self.connections.take().await else {
+                return Err(Trouble::Final(Failure::new(
+                    Code::Internal,
+                    "no place for a connection",
+                )));
+            };
+            if let Some(database) = idle {
+                break (place, database);
+            }
+            let open = Database::open(&query.server, self.client, &self.limits, &self.allowed);
+            match open.await {
+                Ok(database) => break (place, database),
+                // The server may have no room for another one; this stream then shares those that there are.
+                Err(failure)
+                    if failure.code.class() == Class::Transient
+                        && self.connections.give_up(place) => {}
+                Err(failure) => return Err(again(failure.of_account())),
             }
         };
         let response = match database.exchange(query, &self.limits).await {
@@ -205,13 +293,25 @@ impl Run<'_> {
                 None => return Err(again(failure)),
             },
         };
-        if !database.is_spent() {
-            *connection = Some(database);
-        }
         let bytes = response.body.len() as u64;
+        asking.answered(None, bytes);
+        if !database.is_spent() {
+            self.connections.keep(database);
+        }
         let page = self.reader.page(at, &response).map_err(again)?;
         Ok(Got::Page(Box::new((page, bytes, Budget::default()))))
     }
+}
+
+/// Where a statement is run, as people write it.
+fn address(server: &Server) -> Url {
+    let scheme = match server.make {
+        Make::Postgres => "postgres",
+        Make::MySql => "mysql",
+    };
+    let host = server.place.host_str().unwrap_or_default();
+    let text = format!("{scheme}://{host}:{}/{}", server.port, server.database);
+    Url::parse(&text).unwrap_or_else(|_| server.place.clone())
 }
 
 /// Where a vendor's own rules name no time to wait after too many requests, what the headers say.

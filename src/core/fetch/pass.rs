@@ -9,12 +9,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::bounds::{MOST_SEEN, Progress, remember};
+use super::outcome::{End, of_stream};
 use super::page::{Got, Standing, Trouble};
 use super::run::Run;
-use super::{Budget, Event, FetchedPage, RESUME_WITHIN, What};
+use super::{Budget, FetchedPage, RESUME_WITHIN, What};
 use crate::error::{Code, Failure};
 use crate::record::{Listing, Page, Pass, StreamState, Window};
-use crate::source::Stream;
+use crate::source::{Start, Stream};
 
 /// How often a pass starts again because its page token expired. More: a vendor whose tokens always expire is asked for
 /// ever.
@@ -24,85 +25,56 @@ const RESTARTS: u32 = 3;
 /// they are stored, and their facts derived. Fewer: more transactions.
 const RECORDS_AT_ONCE: usize = 5_000;
 
+/// Warnings of one stream in one run. More: a stream that warns of every page hides what others warn of.
+const MOST_WARNINGS: usize = 5;
+
+/// Where a pass begins or goes on.
+struct Begun {
+    standing: Standing,
+    /// It goes on where an earlier run stopped.
+    is_resumed: bool,
+    /// See [`Pass`].
+    again: bool,
+    shifted: bool,
+}
+
 impl Run<'_> {
-    /// Reads every stream. A failure of one stream alone does not stop the others; the run ends with the first such
-    /// failure.
-    pub async fn all_streams(&mut self) -> Result<(), Failure> {
-        let mut result = Ok(());
-        for stream in self.reader.streams() {
-            if !self.is_asked(stream) {
-                continue;
-            }
-            let Err(mut failure) = self.pass(stream).await else {
-                continue;
-            };
-            failure.message = format!("stream \"{}\": {}", stream.name, failure.message);
-            let own = matches!(
-                failure.code,
-                Code::NotFound
-                    | Code::PermissionMissing
-                    | Code::RequestRefused
-                    | Code::UnexpectedShape
-                    | Code::InvalidJson
-                    | Code::ResponseTooLarge
-                    | Code::RepeatedPage
-                    | Code::TooManyPages
-                    | Code::ForeignNextPage
-                    | Code::TemplateFailed
-            );
-            if !own {
-                return Err(failure);
-            }
-            result = result.and(Err(failure));
-        }
-        result
-    }
-
-    /// Whether the run asks for the stream. A backfill has nothing more to ask of a stream that is always read whole, or
-    /// that has no end to be set.
-    fn is_asked(&self, stream: &Stream) -> bool {
-        let Some(span) = self.start.span else {
-            return true;
-        };
-        let is_whole = stream.whole && !stream.ordered;
-        !is_whole && (span.is_first || self.reader.is_bounded(stream))
-    }
-
-    async fn pass(&mut self, stream: &Stream) -> Result<(), Failure> {
-        let stored = self.states.remove(&stream.name);
-        let age = stored.as_ref().map_or(Duration::MAX, |stored| stored.age);
-        let state = stored.map_or_else(StreamState::default, |stored| stored.state);
+    /// Reads a stream from its cursor, or from where an earlier run of it stopped, to its end.
+    pub async fn pass(&self, stream: &Stream) -> Result<End, Failure> {
+        let stored = self.states.get(&stream.name);
+        let state = stored
+            .map(|stored| stored.state.clone())
+            .unwrap_or_default();
         if state.finished_by == Some(self.run) {
-            return Ok(());
+            return Ok(End::Read);
         }
-        self.start.read_until = state.read_until;
-        self.start.missed_since = state.missed_since;
-        let resumable = |pass: &Pass| pass.definition == self.definition && age <= RESUME_WITHIN;
-        let unfinished = state.pass.filter(resumable);
-        let unfinished = unfinished.and_then(|pass| self.uncovered(stream, pass));
-        let mut resumed = unfinished.is_some();
-        let mut at = state.at;
+        let start = Start {
+            read_until: state.read_until,
+            missed_since: state.missed_since,
+            ..self.start
+        };
+        let mut at = state.at.clone();
+        let Begun {
+            mut standing,
+            mut is_resumed,
+            again,
+            shifted,
+        } = self.begin_or_resume(stream, state, start)?;
+        let mut is_shifted = shifted;
         // Where the page before stood.
         let mut stands: Option<StreamState> = None;
-        let mut standing = match unfinished {
-            Some(pass) => Standing {
-                window: pass.window,
-                next: Some(pass.next),
-                high: pass.high,
-            },
-            None => self.begin(stream, at.as_ref())?,
-        };
         let mut progress = Progress::default();
-        let is_span = self.start.span.is_some();
-        let part = (!resumed && !stream.whole && !is_span)
+        let mut warnings: Vec<String> = Vec::new();
+        let is_span = start.span.is_some();
+        let part = (!is_resumed && !stream.whole && !is_span)
             .then(|| {
                 let (cursor, window) = (at.as_ref(), standing.window);
-                self.reader.shows_all_of(stream, cursor, self.start, window)
+                self.reader.shows_all_of(stream, cursor, start, window)
             })
             .flatten();
         // A part of the past does not show what else there is.
         let shows_all = (stream.whole || part.is_some()) && !is_span;
-        let mut seen = (shows_all && !resumed).then(Vec::new);
+        let mut seen = (shows_all && !is_resumed).then(Vec::new);
         let looks_for_gone = seen.is_some() && stream.whole;
         let mut is_cut_off = false;
         let (mut pages, mut restarts) = (0, 0);
@@ -119,31 +91,30 @@ impl Run<'_> {
                 // The place of a pass is over: start again from the proven position.
                 Err(Trouble::Expired(_)) if restarts < RESTARTS => {
                     restarts += 1;
-                    resumed = false;
-                    standing = self.begin(stream, at.as_ref())?;
+                    (is_resumed, is_shifted) = (false, false);
+                    standing = self.begin(stream, at.as_ref(), start)?;
                     seen = shows_all.then(Vec::new);
                     progress = Progress::default();
                     continue;
                 }
                 Err(trouble) => {
                     let failure = trouble.failure();
-                    if !resumed || !matches!(failure.code, Code::RequestRefused | Code::NotFound) {
+                    if !is_resumed || !matches!(failure.code, Code::RequestRefused | Code::NotFound)
+                    {
                         return Err(failure);
                     }
-                    resumed = false;
-                    standing = self.begin(stream, at.as_ref())?;
+                    (is_resumed, is_shifted) = (false, false);
+                    standing = self.begin(stream, at.as_ref(), start)?;
                     seen = shows_all.then(Vec::new);
                     continue;
                 }
             };
-            let (page, bytes, budget) = match got {
+            let (mut page, bytes, budget) = match got {
                 Got::Page(fetched) => *fetched,
                 Got::Absent(why) => {
-                    let why = format!("stream \"{}\": {why}", stream.name);
                     if standing.next.is_none() {
-                        let (run, what) = (self.run, What::Warning(why));
-                        self.outbox.send(Event { run, what }).await;
-                        return Ok(());
+                        self.warn(stream, &why).await;
+                        return Ok(End::Absent);
                     }
                     // In the middle of a pass: what was read stays, and the pass is over. It has not read
                     // everything, so it moves nothing and finds nothing missing.
@@ -157,69 +128,73 @@ impl Run<'_> {
                     (page, 0, Budget::default())
                 }
             };
-            resumed = false;
+            is_resumed = false;
+            self.note_page();
             if page.is_part {
                 standing.next = page.next;
                 continue;
             }
             progress.check(&page)?;
-            let mut page = page;
-            self.list(&mut page, &mut seen);
+            list(&mut page, &mut seen, is_span);
             remember(&mut seen, &page);
             is_cut_off |= page.is_cut_off;
             let stood = stands.take().unwrap_or_else(|| StreamState {
                 at: at.clone(),
-                read_until: self.start.read_until,
-                missed_since: self.start.missed_since,
+                read_until: start.read_until,
+                missed_since: start.missed_since,
                 ..StreamState::default()
             });
             standing.high = page.high.clone().or(standing.high);
             standing.next = page.next.clone();
-            if (stream.ordered || standing.next.is_none()) && standing.high.is_some() {
+            let ended = standing.next.is_none();
+            if (stream.ordered || ended && !is_shifted) && standing.high.is_some() {
                 at = standing.high.clone();
             }
-            let ended = standing.next.is_none();
             let pass = standing.next.as_ref().and_then(|next| {
                 Some(Pass {
                     next: self.covered(stream, next)?,
                     high: standing.high.clone(),
                     window: standing.window,
                     definition: self.definition.clone(),
+                    counts: page.counts,
+                    again,
+                    shifted: is_shifted,
                 })
             });
             let wait = page.wait;
             let state = StreamState {
                 at: at.clone(),
                 pass,
-                read_until: match ended && !is_cut_off {
+                read_until: match ended && !is_cut_off && !is_shifted {
                     true => Some(standing.window.to),
-                    false => self.start.read_until,
+                    false => start.read_until,
                 },
                 missed_since: match (ended, is_cut_off) {
                     (true, false) => None,
-                    (true, true) => self.start.missed_since.or(standing.window.from),
-                    (false, _) => self.start.missed_since,
+                    (true, true) => start.missed_since.or(standing.window.from),
+                    (false, _) => start.missed_since,
                 },
                 finished_by: ended.then_some(self.run),
             };
+            let warning = page.warning.take();
             let mut fetched = fetched_page(stream, page, state, standing.window, bytes, budget);
             if ended {
-                fetched.all = seen.take();
+                fetched.all = seen.take().filter(|_| !is_shifted);
                 fetched.part.clone_from(&part);
-                if looks_for_gone && fetched.all.is_none() && fetched.warning.is_none() {
-                    fetched.warning = Some(format!(
-                        "stream \"{}\": deletions were not looked for: the stream has more than {MOST_SEEN} rows, or rows without a key",
-                        stream.name
-                    ));
-                }
             }
+            let warning = warning.or_else(|| {
+                self.warning_of_end(ended, is_shifted, looks_for_gone && fetched.all.is_none())
+            });
+            fetched.warning = warning
+                .map(|warning| of_stream(&stream.name, &warning))
+                .filter(|warning| warnings.len() < MOST_WARNINGS && !warnings.contains(warning));
+            warnings.extend(fetched.warning.clone());
             stands = Some(fetched.state.clone());
             for part in parts(fetched, &stood) {
-                let (run, what) = (self.run, What::Page(Box::new(part)));
-                self.outbox.send(Event { run, what }).await;
+                self.tell(What::Page(Box::new(part))).await;
             }
             if ended {
-                return Ok(());
+                return Ok(End::Read);
             }
             if let Some((wait, why)) = wait {
                 self.show_waiting(wait, why, None).await;
@@ -228,17 +203,54 @@ impl Run<'_> {
         }
     }
 
-    /// A list of all that is there begins anew what was seen. One that an interruption has cut shows nothing.
-    fn list(&self, page: &mut Page, seen: &mut Option<Vec<[u8; 16]>>) {
-        match page.listing {
-            Listing::Begins if self.start.span.is_none() => *seen = Some(Vec::new()),
-            Listing::GoesOn if seen.is_none() && page.warning.is_none() => {
-                page.warning = Some(
-                    "deletions were not looked for: the list of what is there was interrupted, or is too long; refresh the stream to try again".to_owned(),
-                );
-            }
-            _ => {}
+    /// Goes on where an earlier run stopped, if that means anything to this one. A token that counts pages or rows means
+    /// another place once something before it was deleted: such a pass starts again. Where it is interrupted a second time,
+    /// nobody can read the stream in one go; it then goes on, and proves nothing.
+    fn begin_or_resume(
+        &self,
+        stream: &Stream,
+        state: StreamState,
+        start: Start,
+    ) -> Result<Begun, Failure> {
+        let age = self
+            .states
+            .get(&stream.name)
+            .map_or(Duration::MAX, |stored| stored.age);
+        let resumable = |pass: &Pass| pass.definition == self.definition && age <= RESUME_WITHIN;
+        let unfinished = state.pass.filter(resumable);
+        let unfinished = unfinished.and_then(|pass| self.uncovered(stream, pass));
+        // An ordered stream moves its cursor with each page, so it loses little and gets further every time.
+        let starts_again = |pass: &Pass| pass.counts && (stream.ordered || !pass.again);
+        Ok(match unfinished {
+            Some(pass) if !starts_again(&pass) => Begun {
+                again: pass.again,
+                shifted: pass.counts,
+                standing: Standing {
+                    start,
+                    window: pass.window,
+                    next: Some(pass.next),
+                    high: pass.high,
+                },
+                is_resumed: true,
+            },
+            other => Begun {
+                standing: self.begin(stream, state.at.as_ref(), start)?,
+                is_resumed: false,
+                again: other.is_some(),
+                shifted: false,
+            },
+        })
+    }
+
+    fn warning_of_end(&self, ended: bool, is_shifted: bool, is_blind: bool) -> Option<String> {
+        if ended && is_shifted {
+            return Some(
+                "its pages are counted, and it was read in several parts: what was deleted at the source in between may have moved other records past the reader, so the next sync reads them again. If this repeats, let one run read everything: raise connector_service.max_pages, ask for larger pages, or read less with start_date".to_owned(),
+            );
         }
+        (ended && is_blind).then(|| {
+            format!("deletions were not looked for: the stream has more than {MOST_SEEN} rows, or rows without a key")
+        })
     }
 
     /// A page token as it may be stored. `None`: it may not be, and an interrupted pass starts again.
@@ -255,6 +267,19 @@ impl Run<'_> {
         };
         let next = cover.open(&stream.name, &pass.next)?;
         Some(Pass { next, ..pass })
+    }
+}
+
+/// A list of all that is there begins anew what was seen. One that an interruption has cut shows nothing.
+fn list(page: &mut Page, seen: &mut Option<Vec<[u8; 16]>>, is_span: bool) {
+    match page.listing {
+        Listing::Begins if !is_span => *seen = Some(Vec::new()),
+        Listing::GoesOn if seen.is_none() && page.warning.is_none() => {
+            page.warning = Some(
+                "deletions were not looked for: the list of what is there was interrupted, or is too long; refresh the stream to try again".to_owned(),
+            );
+        }
+        _ => {}
     }
 }
 

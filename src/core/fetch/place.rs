@@ -6,7 +6,7 @@ use chrono::DateTime;
 use rustls::CertificateError;
 use url::Url;
 
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::guard::{self, Allowed};
 use crate::record::Window;
 use crate::source::{Access, Position, Reader, Start, Stream};
@@ -117,6 +117,20 @@ pub fn no_tls(error: Option<&rustls::Error>) -> String {
 
 const NO_CONNECTION: &str = "no connection";
 const NO_TLS: &str = "no TLS connection";
+
+/// Whether a failure says that a host cannot be reached at all, whatever it is asked for.
+pub fn is_unreachable(failure: &Failure) -> bool {
+    match failure.code {
+        Code::DnsFailed
+        | Code::ConnectTimeout
+        | Code::TlsFailed
+        | Code::AddressNotAllowed
+        | Code::HttpsRequired => true,
+        // It has other reasons, such as an answer that is no HTTP.
+        Code::ConnectFailed => failure.message.starts_with(NO_CONNECTION),
+        _ => false,
+    }
+}
 
 /// Adds the server's name to a failure's message: `no connection to 127.0.0.1:5433`, `127.0.0.1:8080: HTTP 401`.
 pub fn named(url: &Url, mut failure: Failure) -> Failure {

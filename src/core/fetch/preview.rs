@@ -1,52 +1,51 @@
 //! The first page of each stream, for tests of a connection and previews.
 
+use super::bounds::remember;
+use super::outcome::{End, of_stream};
 use super::page::{Got, Trouble};
 use super::pass::fetched_page;
 use super::run::Run;
-use super::{Event, FetchedPage, Previewed, What};
-use crate::error::{Code, Failure};
+use super::{FetchedPage, Previewed, What};
+use crate::error::Failure;
 use crate::record::StreamState;
-use crate::source::Stream;
+use crate::source::{Start, Stream};
 
 /// Empty pages that a preview skips: some sources first have to ask where their records are.
 const MOST_EMPTY: u32 = 10;
 
 impl Run<'_> {
-    /// Reads the first page of every stream, moves no cursor, and reports each stream. Ends at once if the credentials
-    /// are wrong: trying them again and again locks accounts.
-    pub async fn preview(&mut self) -> Result<(), Failure> {
-        let mut result = Ok(());
-        for stream in self.reader.streams() {
-            let looked = self.first_page(stream).await;
-            let failure = looked.as_ref().err().cloned();
-            let stream = stream.name.clone();
-            let what = What::Previewed(Box::new(Previewed {
-                stream,
-                understood: None,
-                result: looked,
-            }));
-            let run = self.run;
-            self.outbox.send(Event { run, what }).await;
-            if let Some(failure) = failure {
-                let stop = matches!(
-                    failure.code,
-                    Code::CredentialsRejected | Code::CredentialsMissing | Code::RateLimited
-                );
-                result = result.and(Err(failure));
-                if stop {
-                    break;
-                }
-            }
+    /// Reads the first page of a stream, moves no cursor, and reports it.
+    pub async fn preview(&self, stream: &Stream) -> Result<End, Failure> {
+        let looked = self.first_page(stream).await;
+        let end = match &looked {
+            Ok(Some(_)) => Ok(End::Read),
+            Ok(None) => Ok(End::Absent),
+            Err(failure) => Err(failure.clone()),
+        };
+        let warning = looked.as_ref().ok().and_then(Option::as_ref);
+        if let Some(warning) = warning.and_then(|page| page.warning.clone()) {
+            self.warn(stream, &warning).await;
         }
-        result
+        self.tell(What::Previewed(Box::new(Previewed {
+            stream: stream.name.clone(),
+            understood: None,
+            result: looked,
+        })))
+        .await;
+        end
     }
 
     /// The first page with a record, or the last page.
-    async fn first_page(&mut self, stream: &Stream) -> Result<Option<FetchedPage>, Failure> {
-        let state = self.states.remove(&stream.name).map(|stored| stored.state);
-        let state = state.unwrap_or_default();
-        self.start.read_until = state.read_until;
-        let mut standing = self.begin(stream, state.at.as_ref())?;
+    async fn first_page(&self, stream: &Stream) -> Result<Option<FetchedPage>, Failure> {
+        let state = self.states.get(&stream.name);
+        let state = state.map(|stored| stored.state.clone()).unwrap_or_default();
+        let start = Start {
+            read_until: state.read_until,
+            ..self.start
+        };
+        let mut standing = self.begin(stream, state.at.as_ref(), start)?;
+        let mut seen = stream.whole.then(Vec::new);
+        let mut warning = None;
         let mut pages = 0;
         loop {
             pages += 1;
@@ -58,7 +57,10 @@ impl Run<'_> {
                 Got::Page(fetched) => fetched,
                 Got::Absent(_) => return Ok(None),
             };
-            let (page, bytes, budget) = *fetched;
+            self.note_page();
+            let (mut page, bytes, budget) = *fetched;
+            remember(&mut seen, &page);
+            warning = warning.or(page.warning.take());
             let is_empty =
                 page.records.is_empty() && page.rejected.is_empty() && page.deleted.is_empty();
             if let Some(next) = page.next.clone().filter(|_| is_empty && pages < MOST_EMPTY) {
@@ -66,11 +68,15 @@ impl Run<'_> {
                 standing.next = Some(next);
                 continue;
             }
+            // The first page is all there is: what is stored beside it is gone.
+            let all = seen.filter(|_| page.next.is_none());
             let state = StreamState::default();
             let window = standing.window;
-            return Ok(Some(fetched_page(
-                stream, page, state, window, bytes, budget,
-            )));
+            return Ok(Some(FetchedPage {
+                all,
+                warning: warning.map(|warning| of_stream(&stream.name, &warning)),
+                ..fetched_page(stream, page, state, window, bytes, budget)
+            }));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use serde_json::Value;
 use tokio::sync::{Mutex, Semaphore, mpsc};
@@ -9,15 +10,17 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::client::Client;
-use super::database::Database;
+use super::connections::Connections;
 use super::logins::Logins;
+use super::outcome::Outcome;
 use super::pace::Paces;
+use super::trace::Trace;
 use super::{Event, Job, Limits, Purpose, Stored};
 use crate::error::Failure;
 use crate::guard::Allowed;
 use crate::json;
 use crate::secret::{Cover, Secret};
-use crate::source::{self, Access, Reader, Start};
+use crate::source::{self, Access, OF_RUNS, Reader, RunSettings, Start};
 
 #[derive(Clone)]
 pub struct Outbox {
@@ -39,25 +42,47 @@ impl Outbox {
     }
 }
 
-/// Tells whether a run is given what another one was given, credentials aside.
+/// Tells whether a run is given what another one was given, credentials aside. How streams are read does not change what
+/// is read.
 pub fn fingerprint(source: &str, config: &Value) -> String {
+    let mut config = config.clone();
+    if let Some(fields) = config.as_object_mut() {
+        for field in OF_RUNS {
+            fields.remove(field.name);
+        }
+    }
     let hash = json::hash(format!("{source} {config}").as_bytes());
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-pub async fn fetch(
-    job: Job,
-    client: &Arc<Client>,
-    paces: &Paces,
-    large: &Semaphore,
-    logins: &Arc<Logins>,
-    outbox: &Outbox,
-) -> Result<(), Failure> {
-    let reader = Arc::from(source::find(&job.source)?.open(&job.definition)?);
-    for rest in &job.rests {
-        paces.rest(job.tenant, &rest.account, rest.wait, &rest.why);
+/// What all runs of an engine share.
+pub struct Shared {
+    pub client: Arc<Client>,
+    pub paces: Paces,
+    /// Only one run at a time reads a large file.
+    pub large: Semaphore,
+    /// Places for streams that are read beside the first one of their run.
+    pub beside: Semaphore,
+    pub logins: Arc<Logins>,
+    pub outbox: Outbox,
+}
+
+pub async fn fetch(job: Job, shared: &Shared, trace: &Arc<Trace>) -> Outcome {
+    match begun(job, shared, trace).await {
+        Ok(outcome) => outcome,
+        Err(failure) => Err(failure).into(),
     }
-    let mut run = Run {
+}
+
+async fn begun(job: Job, shared: &Shared, trace: &Arc<Trace>) -> Result<Outcome, Failure> {
+    let reader = Arc::from(source::find(&job.source)?.open(&job.definition)?);
+    let settings = RunSettings::read(&job.definition.config)?;
+    for rest in &job.rests {
+        shared
+            .paces
+            .rest(job.tenant, &rest.account, rest.wait, &rest.why);
+    }
+    let run = Run {
         run: job.run,
         connector: job.connector,
         tenant: job.tenant,
@@ -73,32 +98,36 @@ pub async fn fetch(
         },
         began: std::time::Instant::now(),
         limits: job.limits,
+        parallel: settings.parallel_streams,
+        is_preview: job.purpose == Purpose::Preview,
         cover: job.cover,
         allowed: job.allowed,
-        access: None,
-        database: Mutex::new(None),
-        refresh: None,
-        client,
-        paces,
-        logins,
-        outbox,
+        login: Mutex::default(),
+        connections: Connections::new(settings.parallel_streams),
+        pages_read: AtomicU64::new(0),
+        failed_in_a_row: AtomicU32::new(0),
+        trace,
+        client: &shared.client,
+        paces: &shared.paces,
+        beside: &shared.beside,
+        logins: &shared.logins,
+        outbox: &shared.outbox,
     };
-    let is_preview = job.purpose == Purpose::Preview;
-    match job.upload {
+    Ok(match job.upload {
         Some(upload) => {
-            run.file(upload, job.definition.limits, is_preview, large)
-                .await
+            let limits = job.definition.limits;
+            run.file(upload, limits, &shared.large).await.into()
         }
         None if reader.layout().is_some() => {
             run.no_file().await;
-            Ok(())
+            Ok(()).into()
         }
-        None if is_preview => run.preview().await,
+        None if run.is_preview => run.all_streams().await,
         None => {
             let _place = run.take_place().await;
             run.all_streams().await
         }
-    }
+    })
 }
 
 /// An access token, and until when it is used.
@@ -113,6 +142,15 @@ impl Token {
     }
 }
 
+/// What a run's logins have brought so far.
+#[derive(Default)]
+pub struct Held {
+    pub token: Option<Token>,
+    /// What took the place of the configured refresh token in this run.
+    pub refresh: Option<Secret>,
+}
+
+/// What the streams of a run share.
 pub struct Run<'a> {
     pub run: Uuid,
     pub connector: Uuid,
@@ -125,15 +163,22 @@ pub struct Run<'a> {
     /// When `start` was now.
     pub began: std::time::Instant,
     pub limits: Limits,
+    /// Most streams that are read side by side.
+    pub parallel: usize,
+    pub is_preview: bool,
     pub cover: Option<Cover>,
     pub allowed: Arc<Allowed>,
-    pub access: Option<Token>,
-    /// The connection to a database, while it is good. Its lock is never waited for: a run does one thing at a time.
-    pub database: Mutex<Option<Database>>,
-    /// What took the place of the configured refresh token in this run.
-    pub refresh: Option<Secret>,
+    /// Locked while a token is asked for: two streams never ask side by side.
+    pub login: Mutex<Held>,
+    pub connections: Connections,
+    /// Pages that were read, of whatever stream.
+    pub pages_read: AtomicU64,
+    /// Streams that failed one after the other, with no page read in between, in a way that may pass.
+    pub failed_in_a_row: AtomicU32,
+    pub trace: &'a Arc<Trace>,
     pub client: &'a Arc<Client>,
     pub paces: &'a Paces,
+    pub beside: &'a Semaphore,
     pub logins: &'a Arc<Logins>,
     pub outbox: &'a Outbox,
 }

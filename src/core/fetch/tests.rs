@@ -7,7 +7,9 @@
 
 mod guarded;
 mod logins;
+mod odd;
 mod pinned;
+mod streams;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -59,6 +61,8 @@ fn loopback() -> Arc<Allowed> {
 struct Script {
     streams: Vec<Stream>,
     url: Url,
+    /// Whether page tokens are numbers of pages.
+    counts: bool,
 }
 
 impl Reader for Script {
@@ -121,6 +125,8 @@ impl Reader for Script {
             records: found.records,
             rejected: found.rejected,
             next: given("next"),
+            counts: self.counts,
+            warning: given("warning").and_then(|text| text.as_str().map(str::to_owned)),
             high,
             ..Page::default()
         })
@@ -174,6 +180,9 @@ async fn serve(answers: &[(&str, &[&str])]) -> (Url, Arc<Mutex<Vec<String>>>) {
                         }
                     };
                     seen.lock().unwrap().push(path);
+                    if answer == "silence" {
+                        return std::future::pending().await;
+                    }
                     let (status, body) = answer.split_once(' ').unwrap();
                     let (status, header) = status.split_once('+').unwrap_or((status, "X: y"));
                     let text = format!(
@@ -220,55 +229,145 @@ async fn run_covered(
         ordered,
         whole: false,
     }];
-    let reader: Arc<dyn Reader> = Arc::new(Script { streams, url });
-    let (sender, mut inbox) = mpsc::channel(100);
+    let reader: Arc<dyn Reader> = Arc::new(Script {
+        streams,
+        url,
+        counts: false,
+    });
+    let told = Given {
+        states,
+        cover,
+        ..Given::new(reader)
+    };
+    let told = told.read().await;
+    let (mut states, mut ids) = (Vec::new(), Vec::new());
+    for what in told.events {
+        if let What::Page(page) = what {
+            states.push(page.state);
+            ids.extend(page.records.into_iter().map(|record| record.id));
+        }
+    }
+    let asked = asked.lock().unwrap().clone();
+    Told {
+        server,
+        result: told.outcome.result,
+        states,
+        ids,
+        asked,
+    }
+}
+
+/// What a run told, and how it ended.
+struct Read {
+    outcome: Outcome,
+    events: Vec<What>,
+}
+
+/// What is given to a run.
+struct Given {
+    reader: Arc<dyn Reader>,
+    parallel: usize,
+    states: HashMap<String, Stored>,
+    cover: Option<Cover>,
+    limits: Limits,
+    allowed: Arc<Allowed>,
+    client: Arc<Client>,
+}
+
+impl Given {
+    fn new(reader: Arc<dyn Reader>) -> Given {
+        Given {
+            reader,
+            parallel: 1,
+            states: HashMap::new(),
+            cover: None,
+            limits: LIMITS,
+            allowed: loopback(),
+            client: Arc::new(Client::new()),
+        }
+    }
+
+    /// Reads all streams.
+    async fn read(self) -> Read {
+        let (sender, mut inbox) = mpsc::channel(1_000);
+        let outbox = Outbox {
+            sender,
+            wake: Arc::new(|| {}),
+        };
+        let now = DateTime::UNIX_EPOCH;
+        let trace = Arc::new(Trace::new(&Credentials::default(), now));
+        let run = Run {
+            run: Uuid::nil(),
+            connector: Uuid::nil(),
+            tenant: Uuid::nil(),
+            paces: &Paces::default(),
+            logins: &no_logins(),
+            began: std::time::Instant::now(),
+            reader: &self.reader,
+            definition: "d".into(),
+            states: self.states,
+            start: Start {
+                now,
+                default_from: now,
+                read_until: None,
+                missed_since: None,
+                span: None,
+            },
+            limits: self.limits,
+            cover: self.cover,
+            allowed: self.allowed,
+            parallel: self.parallel,
+            is_preview: false,
+            login: tokio::sync::Mutex::default(),
+            connections: connections::Connections::new(self.parallel),
+            pages_read: Default::default(),
+            failed_in_a_row: Default::default(),
+            trace: &trace,
+            beside: &Semaphore::new(16),
+            client: &self.client,
+            outbox: &outbox,
+        };
+        let mut outcome = run.all_streams().await;
+        outcome.trace = Some(trace.clone());
+        let mut events = Vec::new();
+        while let Ok(event) = inbox.try_recv() {
+            events.push(event.what);
+        }
+        Read { outcome, events }
+    }
+}
+
+/// Fetches a job from beginning to end.
+async fn fetched(job: Job, client: &Arc<Client>) -> Read {
+    static GATE: Gate = Gate::new();
+    let (sender, mut inbox) = mpsc::channel(1_000);
+    let (kept, mut rotations) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(rotation) = rotations.recv().await {
+            Rotation::stored(rotation);
+        }
+    });
     let outbox = Outbox {
         sender,
         wake: Arc::new(|| {}),
     };
-    let now = DateTime::UNIX_EPOCH;
-    let mut run = Run {
-        run: Uuid::nil(),
-        connector: Uuid::nil(),
-        tenant: Uuid::nil(),
-        paces: &Paces::default(),
-        logins: &no_logins(),
-        began: std::time::Instant::now(),
-        reader: &reader,
-        definition: "d".into(),
-        states,
-        start: Start {
-            now,
-            default_from: now,
-            read_until: None,
-            missed_since: None,
-            span: None,
-        },
-        limits: LIMITS,
-        cover,
-        allowed: loopback(),
-        access: None,
-        database: tokio::sync::Mutex::new(None),
-        refresh: None,
-        client: &Arc::new(Client::new()),
-        outbox: &outbox,
+    let shared = run::Shared {
+        client: client.clone(),
+        paces: Paces::default(),
+        large: Semaphore::new(1),
+        beside: Semaphore::new(STREAMS_BESIDE),
+        logins: Arc::new(Logins::new(&GATE, kept, Arc::new(|| {}))),
+        outbox,
     };
-    let result = run.all_streams().await;
-    let mut told = Told {
-        server,
-        result,
-        states: vec![],
-        ids: vec![],
-        asked: asked.lock().unwrap().clone(),
-    };
+    shared.logins.let_in(job.run);
+    let trace = Arc::new(Trace::new(&job.definition.credentials, job.now));
+    let mut outcome = run::fetch(job, &shared, &trace).await;
+    outcome.trace = Some(trace);
+    let mut events = Vec::new();
     while let Ok(event) = inbox.try_recv() {
-        if let What::Page(page) = event.what {
-            told.states.push(page.state);
-            told.ids
-                .extend(page.records.into_iter().map(|record| record.id));
-        }
+        events.push(event.what);
     }
-    told
+    Read { outcome, events }
 }
 
 async fn run(answers: &[(&str, &[&str])]) -> Told {
@@ -290,6 +389,9 @@ fn stored(
         high: None,
         window,
         definition: definition.into(),
+        counts: false,
+        again: false,
+        shifted: false,
     });
     HashMap::from([(
         "s".to_owned(),
@@ -686,8 +788,8 @@ async fn a_full_channel_stops_the_fetch_and_an_aborted_run_is_silent() {
     let first = job(&url);
     let run = first.run;
     engine.submit(first);
-    // Those in the channel, and the one that waits to get in.
-    let full = EVENTS_IN_FLIGHT + 1;
+    // Those in the channel but for the plan of the run, and the one that waits to get in.
+    let full = EVENTS_IN_FLIGHT;
     wait_until("the channel is full", || *count.lock().unwrap() == full).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(*count.lock().unwrap(), full);

@@ -39,7 +39,7 @@ impl Run<'_> {
     /// Where the first stream lies, of a source that has no account.
     fn host(&self) -> Option<String> {
         let stream = self.reader.streams().first()?;
-        let window = self.begin(stream, None).ok()?.window;
+        let window = self.begin(stream, None, self.start).ok()?.window;
         let at = first_of(stream, window, self.start, None);
         if let Ok(Some(query)) = self.reader.query(&at) {
             return Some(query.server.place.to_string());
@@ -64,7 +64,8 @@ impl Run<'_> {
                 Slot::Resting(wait, why) => (wait, why),
             };
             if wait > self.limits.longest_pause {
-                return Err(Failure::new(Code::RateLimited, why).after(Some(wait)));
+                let failure = Failure::new(Code::RateLimited, why).after(Some(wait));
+                return Err(failure.of_account());
             }
             self.show_waiting(wait, &why, None).await;
             tokio::time::sleep(wait).await;

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Code, Failure};
 use crate::record::{Reason, Record, Rejected};
 use pick::{Items, pick};
-pub use salvage::{fields, items};
+pub use salvage::fields;
 
 /// Bounds on one record. Every one of them guards memory in a process whose death restarts the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +154,12 @@ pub fn envelope(body: &[u8], records: &str) -> serde_json::Map<String, serde_jso
         .into_iter()
         .filter_map(read)
         .collect()
+}
+
+/// The items at a path in their own text, where one of them may be damaged. `None`: the body is not JSON beyond its items.
+/// `Some(None)`: the path leads nowhere.
+pub fn items<'a>(body: &'a [u8], path: &[String]) -> Option<Option<Vec<&'a [u8]>>> {
+    Some(salvage::items(body, path)?.map(|found| found.texts))
 }
 
 fn no_records(spec: &Spec) -> Failure {

@@ -185,6 +185,9 @@ pub fn beside_nothing(got: &Response, path: &[String]) -> Option<Failure> {
     let body = Some(got.body.as_ref()).filter(|body| body.len() <= LARGEST)?;
     let Ok(body) = serde_json::from_slice::<Value>(body) else {
         // A sentence instead of JSON.
+        if matches!(body.trim_ascii_start().first(), Some(b'{' | b'[')) {
+            return None;
+        }
         let is_throttled = kind_of(&plain(&String::from_utf8_lossy(body))) == Some(Kind::Throttled);
         return is_throttled.then(|| failure(got, Kind::Throttled));
     };

@@ -151,7 +151,10 @@ impl Response {
 
     /// A failure that names the status.
     pub fn failure(&self, code: Code, what: impl fmt::Display) -> Failure {
-        Failure::new(code, format!("HTTP {} ({what})", self.status))
+        Failure {
+            status: Some(self.status),
+            ..Failure::new(code, format!("HTTP {} ({what})", self.status))
+        }
     }
 }
 

@@ -32,6 +32,52 @@ pub const PACE: Field = Field {
     meaning: "rate limit: most requests to the account per second, on average; default: the vendor's own limit",
 };
 
+/// Keys of config that every type has that is asked for its data.
+pub const PARALLEL_STREAMS: Field = Field {
+    name: "parallel_streams",
+    meaning: "how many streams are read side by side, 1 to 8, within the account's rate limit; default: 1",
+};
+pub const TRACE: Field = Field {
+    name: "trace",
+    meaning: "true: the last requests of every run are kept in sync_requests; default: only those of runs that failed",
+};
+pub const OF_RUNS: &[Field] = &[PARALLEL_STREAMS, TRACE];
+
+/// More: one connector takes the connections and the memory that all share.
+const MOST_PARALLEL: f64 = 8.0;
+
+/// What config says of the runs of a connector, whatever its type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunSettings {
+    pub parallel_streams: usize,
+    pub trace: bool,
+}
+
+impl RunSettings {
+    pub fn read(config: &Value) -> Result<RunSettings, Failure> {
+        let given = |field: Field| config.get(field.name).filter(|value| !value.is_null());
+        let parallel_streams = match given(PARALLEL_STREAMS) {
+            None => 1,
+            Some(value) => value
+                .as_f64()
+                .filter(|number| (1.0..=MOST_PARALLEL).contains(number) && number.fract() == 0.0)
+                .map(|number| number as usize)
+                .ok_or_else(|| {
+                    wrong("config's \"parallel_streams\" has to be a whole number from 1 to 8")
+                })?,
+        };
+        let trace = match given(TRACE) {
+            None => false,
+            Some(Value::Bool(trace)) => *trace,
+            Some(_) => return Err(wrong("config's \"trace\" has to be true or false")),
+        };
+        Ok(RunSettings {
+            parallel_streams,
+            trace,
+        })
+    }
+}
+
 pub struct Settings {
     config: Map<String, Value>,
     credentials: Credentials,
@@ -43,8 +89,16 @@ pub fn wrong(message: impl Into<String>) -> Failure {
 }
 
 impl Settings {
-    /// Refuses a key of config that is not known: one that is misspelt would read other data than its author meant.
+    /// Of a type that is asked for its data.
     pub fn new(definition: &Definition, known: &[Field]) -> Result<Settings, Failure> {
+        RunSettings::read(&definition.config)?;
+        Settings::pushed(definition, &[known, OF_RUNS].concat())
+    }
+
+    /// Of a type whose data is pushed or uploaded.
+    ///
+    /// Refuses a key of config that is not known: one that is misspelt would read other data than its author meant.
+    pub fn pushed(definition: &Definition, known: &[Field]) -> Result<Settings, Failure> {
         let config = definition.config.as_object().cloned().unwrap_or_default();
         let is_known = |key: &&String| known.iter().any(|field| field.name == key.as_str());
         if let Some(unknown) = config.keys().find(|key| !is_known(key)) {

@@ -3,20 +3,37 @@
 use std::time::Duration;
 
 use connector_service_core::error::Failure;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::read_pairs;
 use crate::error::{Error, Result};
-use crate::store::storable::storable;
+use crate::store::storable::{storable, storable_json};
 use crate::store::{Db, read_uuid, uuid};
 
-pub fn succeed(db: &mut Db, run: Uuid, token: Uuid) -> Result<()> {
+/// The streams of a run, and how those that it reached ended; see [`super::note_streams`].
+pub struct Streams {
+    pub plan: Value,
+    pub ends: Value,
+}
+
+impl Streams {
+    fn json(&self) -> [pgrx::JsonB; 2] {
+        [&self.plan, &self.ends].map(|value| pgrx::JsonB(storable_json(value.clone())))
+    }
+}
+
+pub fn succeed(db: &mut Db, run: Uuid, token: Uuid, streams: &Streams) -> Result<()> {
+    let [plan, ends] = streams.json();
     let rows = db.run(
-        "UPDATE @extschema@.sync_runs
+        concat!(
+            "UPDATE @extschema@.sync_runs
          SET state = 'succeeded', token = NULL, finished_at = greatest(clock_timestamp(), started_at), error_code = NULL, error_message = NULL,
-             waiting_for = NULL, retry_at = NULL, progress = NULL
-         WHERE run_id = $1 AND token = $2 AND state = 'running'",
-        &[uuid(run).into(), uuid(token).into()],
+             waiting_for = NULL, retry_at = NULL, progress = NULL, streams = ",
+            streams_at_end!("$3", "$4", "'ok'"),
+            " WHERE run_id = $1 AND token = $2 AND state = 'running'"
+        ),
+        &[uuid(run).into(), uuid(token).into(), plan.into(), ends.into()],
     )?;
     if rows.count == 0 {
         Err(Error::Fenced(run))
@@ -25,18 +42,33 @@ pub fn succeed(db: &mut Db, run: Uuid, token: Uuid) -> Result<()> {
     }
 }
 
-pub fn fail(db: &mut Db, run: Uuid, token: Uuid, failure: &Failure, wait: Duration) -> Result<()> {
+/// `wait`: until the connector is tried again; `None`: it is not tried again by itself.
+pub fn fail(
+    db: &mut Db,
+    run: Uuid,
+    token: Uuid,
+    failure: &Failure,
+    wait: Option<Duration>,
+    streams: &Streams,
+) -> Result<()> {
+    let [plan, ends] = streams.json();
     let rows = db.run(
-        "UPDATE @extschema@.sync_runs
+        concat!(
+            "UPDATE @extschema@.sync_runs
          SET state = 'failed', token = NULL, finished_at = greatest(clock_timestamp(), started_at), error_code = $3, error_message = $4,
-             retry_at = CASE kind WHEN 'sync' THEN now() + make_interval(secs => $5) END, waiting_for = NULL
-         WHERE run_id = $1 AND token = $2 AND state = 'running'",
+             retry_at = CASE kind WHEN 'sync' THEN now() + make_interval(secs => $5) END,
+             waiting_for = NULL, streams = ",
+            streams_at_end!("$6", "$7", "'skipped'"),
+            " WHERE run_id = $1 AND token = $2 AND state = 'running'"
+        ),
         &[
             uuid(run).into(),
             uuid(token).into(),
             failure.code.word().into(),
             (&*storable(&failure.message)).into(),
-            wait.as_secs_f64().into(),
+            wait.map(|wait| wait.as_secs_f64()).into(),
+            plan.into(),
+            ends.into(),
         ],
     )?;
     if rows.count == 0 {
@@ -83,20 +115,27 @@ pub fn postpone(
     token: Uuid,
     failure: &Failure,
     wait: Duration,
+    streams: &Streams,
 ) -> Result<bool> {
+    let [plan, ends] = streams.json();
     let rows = db.run(
-        "UPDATE @extschema@.sync_runs
+        concat!(
+            "UPDATE @extschema@.sync_runs
          SET state = 'queued', token = NULL, attempt = greatest(attempt - 1, 0),
              waits = waits + ($5 IN ('rate_limited', 'locked'))::integer, failures = failures + ($5 NOT IN ('rate_limited', 'locked'))::integer,
-             waiting_for = $3, retry_at = now() + make_interval(secs => $4), error_code = $5, error_message = $3
-         WHERE run_id = $1 AND token = $2 AND state = 'running'
-            AND (kind IN ('backfill', 'upload') OR started_at > now() - interval '1 day')",
+             waiting_for = $3, retry_at = now() + make_interval(secs => $4), error_code = $5, error_message = $3, streams = ",
+            streams_at_end!("$6", "$7", "'waiting'"),
+            " WHERE run_id = $1 AND token = $2 AND state = 'running'
+            AND (kind IN ('backfill', 'upload') OR started_at > now() - interval '1 day')"
+        ),
         &[
             uuid(run).into(),
             uuid(token).into(),
             (&*storable(&failure.message)).into(),
             wait.as_secs_f64().into(),
             failure.code.word().into(),
+            plan.into(),
+            ends.into(),
         ],
     )?;
     Ok(rows.count > 0)

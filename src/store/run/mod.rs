@@ -4,6 +4,17 @@
 //! and the state `running`; if no row matches, the run was cancelled, deleted or taken, and the whole
 //! transaction is rolled back.
 
+/// `sync_runs.streams` from what it was, the plan $plan, and how streams ended ($ends); what is still to be read is then $rest.
+macro_rules! streams_at_end {
+    ($plan:literal, $ends:literal, $rest:literal) => {
+        concat!(
+            "(SELECT jsonb_object_agg(s.name, s.entry || CASE WHEN s.entry ->> 'state' IN ('reading', 'waiting') THEN jsonb_build_object('state', ", $rest,
+            ") ELSE '{}' END || coalesce(", $ends, "::jsonb -> s.name, '{}'))
+             FROM jsonb_each(", $plan, "::jsonb || coalesce(streams, '{}')) AS s(name, entry))"
+        )
+    };
+}
+
 mod end;
 mod progress;
 mod queue;

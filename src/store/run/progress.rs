@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use connector_service_core::record::Window;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -23,8 +24,37 @@ pub struct Counts {
     pub bytes: u64,
 }
 
+/// What a page says of its stream, for `sync_runs.streams`.
+pub struct OfStream<'a> {
+    /// The streams of the run, as they stand before its first page.
+    pub plan: &'a Value,
+    pub name: &'a str,
+    /// Whether this is its last page.
+    pub is_read: bool,
+    /// The greatest cursor value that is stored.
+    pub cursor: Option<&'a Value>,
+}
+
+/// Longest cursor that is shown, as JSON.
+const LONGEST_CURSOR: usize = 1_024;
+
+/// A stream as it stands before its first page.
+pub fn unread() -> Value {
+    json!({"state": "waiting", "pages": 0, "received": 0, "cursor": null, "error": null})
+}
+
 /// Adds a page to its run; fails with [`Error::Fenced`] if the run no longer belongs to this worker.
-pub fn add_page(db: &mut Db, run: Uuid, token: Uuid, counts: Counts, window: Window) -> Result<()> {
+pub fn add_page(
+    db: &mut Db,
+    run: Uuid,
+    token: Uuid,
+    counts: Counts,
+    window: Window,
+    stream: OfStream,
+) -> Result<()> {
+    let cursor = stream
+        .cursor
+        .filter(|at| at.to_string().len() <= LONGEST_CURSOR);
     let n = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let micros = |at: DateTime<Utc>| at.timestamp_micros() as f64 / 1e6;
     let rows = db.run(
@@ -32,6 +62,9 @@ pub fn add_page(db: &mut Db, run: Uuid, token: Uuid, counts: Counts, window: Win
          SET pages = pages + 1, received = received + $3, inserted = inserted + $4, updated = updated + $5,
              unchanged = unchanged + $6, quarantined = quarantined + $7, bytes = bytes + $8, deleted = deleted + $11,
              waiting_for = NULL, retry_at = NULL,
+             streams = coalesce(streams, $12) || jsonb_build_object($13::text, jsonb_build_object('state', $14::text,
+                'pages', coalesce((streams #>> ARRAY[$13, 'pages'])::bigint, 0) + 1,
+                'received', coalesce((streams #>> ARRAY[$13, 'received'])::bigint, 0) + $3, 'cursor', $15::jsonb, 'error', NULL)),
              window_from = least(window_from, to_timestamp($9)), window_to = greatest(window_to, to_timestamp($10)),
              heartbeat_at = clock_timestamp()
          WHERE run_id = $1 AND token = $2 AND state = 'running'",
@@ -47,6 +80,10 @@ pub fn add_page(db: &mut Db, run: Uuid, token: Uuid, counts: Counts, window: Win
             window.from.map(micros).into(),
             micros(window.to).into(),
             n(counts.deleted).into(),
+            pgrx::JsonB(stream.plan.clone()).into(),
+            (&*storable(stream.name)).into(),
+            if stream.is_read { "ok" } else { "reading" }.into(),
+            cursor.map(|at| pgrx::JsonB(storable_json(at.clone()))).into(),
         ],
     )?;
     if rows.count == 0 {
@@ -110,6 +147,20 @@ pub fn add_deliveries(db: &mut Db, run: Uuid, deliveries: u64, counts: &Counts) 
     Ok(())
 }
 
+/// Adds a warning to the run that counts deliveries, once.
+pub fn warn_of_deliveries(db: &mut Db, run: Uuid, warning: &str) -> Result<()> {
+    db.run(
+        "UPDATE @extschema@.sync_runs SET warnings = warnings || $2::text
+         WHERE run_id = $1 AND $2 <> ALL (warnings) AND cardinality(warnings) < $3",
+        &[
+            uuid(run).into(),
+            (&*storable(warning)).into(),
+            MOST_WARNINGS.into(),
+        ],
+    )?;
+    Ok(())
+}
+
 /// What a run waits for when its records are stored and the upkeep process still derives and sums. `connector_service_wait()`
 /// compares with this text.
 pub const FOR_METRICS: &str = "its metrics";
@@ -159,10 +210,32 @@ pub fn warn(db: &mut Db, run: Uuid, token: Uuid, warning: &str) -> Result<()> {
     Ok(())
 }
 
-/// Adds what was found in a stream to the report of a check or preview.
-pub fn report(db: &mut Db, run: Uuid, token: Uuid, found: serde_json::Value) -> Result<()> {
+/// Notes how streams ended while their run goes on: an object with a part of an entry of `sync_runs.streams` for each.
+pub fn note_streams(db: &mut Db, run: Uuid, token: Uuid, plan: &Value, ends: &Value) -> Result<()> {
     db.run(
-        "UPDATE @extschema@.sync_runs SET report = coalesce(report, '[]') || jsonb_build_array($3), heartbeat_at = clock_timestamp()
+        concat!(
+            "UPDATE @extschema@.sync_runs SET streams = ",
+            streams_at_end!("$3", "$4", "s.entry ->> 'state'"),
+            " WHERE run_id = $1 AND token = $2 AND state = 'running'"
+        ),
+        &[
+            uuid(run).into(),
+            uuid(token).into(),
+            pgrx::JsonB(storable_json(plan.clone())).into(),
+            pgrx::JsonB(storable_json(ends.clone())).into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Adds what was found in a stream to the report of a check or preview.
+pub fn report(db: &mut Db, run: Uuid, token: Uuid, found: Value) -> Result<()> {
+    db.run(
+        "UPDATE @extschema@.sync_runs SET report = coalesce(report, '[]') || jsonb_build_array($3), heartbeat_at = clock_timestamp(),
+             streams = coalesce(streams, '{}') || jsonb_build_object($3 ->> 'stream', jsonb_build_object(
+                'state', CASE WHEN $3 ->> 'error_code' IS NOT NULL THEN 'failed' WHEN $3 -> 'records' IS NULL THEN 'absent' ELSE 'ok' END,
+                'pages', CASE WHEN $3 -> 'records' IS NULL THEN 0 ELSE 1 END, 'received', coalesce(($3 ->> 'records')::bigint, 0), 'cursor', NULL,
+                'error', CASE WHEN $3 ->> 'error_code' IS NOT NULL THEN jsonb_build_object('code', $3 -> 'error_code', 'message', $3 -> 'error_message') END))
          WHERE run_id = $1 AND token = $2 AND state = 'running'",
         &[
             uuid(run).into(),

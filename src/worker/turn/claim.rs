@@ -247,8 +247,8 @@ impl SyncWorker {
             let credentials = match open(keys.as_deref(), &claimed) {
                 Ok(credentials) => credentials,
                 Err(failure) => {
-                    self.running.insert(run, Running { claimed, search });
-                    self.finish(run, Err(failure));
+                    self.running.insert(run, Running::new(claimed, search));
+                    self.finish(run, Err(failure).into());
                     continue;
                 }
             };
@@ -281,7 +281,7 @@ impl SyncWorker {
                 limits: guc::limits(),
                 allowed: allowed.clone(),
             });
-            self.running.insert(run, Running { claimed, search });
+            self.running.insert(run, Running::new(claimed, search));
         }
     }
 }

@@ -15,8 +15,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use connector_service_core::fetch::Engine;
+use connector_service_core::fetch::{Engine, Outcome};
 use pgrx::prelude::*;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use self::claim::Queue;
@@ -63,8 +64,26 @@ const FAILED_POLLS: u32 = 3;
 /// A run of this worker that is running.
 struct Running {
     claimed: Claimed,
-    /// Whether to search for records of the next page that are stored already; see [`crate::store::raw`].
+    /// Whether to search for records of a stream's first page that are stored already; see [`crate::store::raw`].
     search: bool,
+    /// The same for the next page of each stream.
+    searches: HashMap<String, bool>,
+    /// The streams that it reads, as they stand before its first page.
+    plan: Value,
+    /// How it ended, while it waits for its metrics.
+    outcome: Option<Outcome>,
+}
+
+impl Running {
+    fn new(claimed: Claimed, search: bool) -> Running {
+        Running {
+            claimed,
+            search,
+            searches: HashMap::new(),
+            plan: json!({}),
+            outcome: None,
+        }
+    }
 }
 
 struct SyncWorker {

@@ -125,7 +125,10 @@ impl SyncWorker {
                 .unwrap_or(false);
             is_any |= is_over;
             match is_over {
-                true => self.end_now(run, Ok(())),
+                true => {
+                    let outcome = running.outcome.clone().unwrap_or_else(|| Ok(()).into());
+                    self.end_now(run, outcome);
+                }
                 false => self.unsettled.runs.push((run, until)),
             }
         }

@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use connector_service_core::error::{Code, Failure};
-use connector_service_core::fetch::{Event, FetchedPage, Rest, Waiting, What};
+use connector_service_core::fetch::{Event, FetchedPage, Outcome, Rest, Waiting, What};
+use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Collected, SyncWorker};
+use super::{Collected, Running, SyncWorker, end};
 use crate::error::{Error, Result};
 use crate::store::page::Deriving;
+use crate::store::storable::storable_json;
 use crate::store::{Alarm, budget, page, run, tx, upload};
 use crate::worker::report;
 use crate::{activity, fault, signals, trouble};
@@ -63,6 +65,19 @@ impl SyncWorker {
                     let token = self.token;
                     log_failure(tx(|db| run::warn(db, run, token, &warning)));
                 }
+                What::Planned(streams) => {
+                    if let Some(running) = self.running.get_mut(&run) {
+                        let unread = streams.into_iter().map(|name| (name, run::unread()));
+                        running.plan = storable_json(Value::Object(unread.collect()));
+                    }
+                }
+                What::Failed(ended) => {
+                    if let Some(running) = self.running.get(&run) {
+                        let (plan, token) = (&running.plan, self.token);
+                        let ends = end::of_streams(&[*ended], false);
+                        log_failure(tx(|db| run::note_streams(db, run, token, plan, &ends)));
+                    }
+                }
                 What::Previewed(looked) => {
                     if let Some(running) = self.running.get(&run) {
                         let found = report::of_stream(&running.claimed, *looked);
@@ -70,8 +85,8 @@ impl SyncWorker {
                         log_failure(tx(|db| run::report(db, run, token, found)));
                     }
                 }
-                What::Finished(result) => {
-                    ended = Some((run, result));
+                What::Finished(outcome) => {
+                    ended = Some((run, *outcome));
                     break;
                 }
             }
@@ -80,9 +95,9 @@ impl SyncWorker {
             self.store(pages);
             fault::point("after_commit");
         }
-        if let Some((run, result)) = ended {
+        if let Some((run, outcome)) = ended {
             fault::point("before_finish");
-            self.finish(run, result);
+            self.finish(run, outcome);
             collected.freed = true;
         }
         collected
@@ -115,7 +130,7 @@ impl SyncWorker {
                 self.forget(*run);
                 continue;
             }
-            self.engine.abort(*run);
+            let trace = self.engine.abort(*run);
             let failure = if error.is_about_a_lock() {
                 // A page that is not stored is requested again.
                 let message = "another session has locked rows of this connector";
@@ -125,7 +140,11 @@ impl SyncWorker {
                 let message = format!("the page could not be stored: {}", error.one_line());
                 Failure::new(Code::StoreFailed, message)
             };
-            self.finish(*run, Err(failure));
+            let outcome = Outcome {
+                trace,
+                ..Err(failure).into()
+            };
+            self.finish(*run, outcome);
         }
     }
 
@@ -144,8 +163,15 @@ impl SyncWorker {
                     let Some(running) = running.get_mut(run) else {
                         continue;
                     };
-                    let claimed = &running.claimed;
-                    page::store(db, claimed, token, page, &mut running.search, &mut deriving)?;
+                    let Running {
+                        claimed,
+                        search,
+                        searches,
+                        plan,
+                        ..
+                    } = running;
+                    let search = searches.entry(page.stream.clone()).or_insert(*search);
+                    page::store(db, claimed, token, page, plan, search, &mut deriving)?;
                 }
                 deriving.finish(db, &mut current)
             });
@@ -175,7 +201,7 @@ impl SyncWorker {
             };
             match stored {
                 Err(error) if error.is_duplicate() && tries < STORE_TRIES => {
-                    running.search = true;
+                    running.searches.insert(page.stream.clone(), true);
                     tries += 1;
                 }
                 Err(error)

@@ -408,6 +408,7 @@ fn tidy() -> Duration {
     let began = Instant::now();
     let guc::Retention {
         runs,
+        requests,
         quarantine,
         alerts,
     } = guc::retention();
@@ -416,6 +417,7 @@ fn tidy() -> Duration {
         Some(kept) => store::bounded(TIDIED_WITHIN, |db| what(db, kept)),
     };
     let tidied = step(retention::of_runs, runs)
+        .and_then(|more| Ok(step(retention::of_requests, requests)? || more))
         .and_then(|more| Ok(step(retention::of_quarantine, quarantine)? || more))
         .and_then(|more| Ok(step(retention::of_alerts, alerts)? || more));
     if tidied.is_ok() {

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::Semaphore;
 
 use super::*;
 use crate::fetch::resolver::Lookup;
@@ -186,11 +185,6 @@ async fn every_spelling_is_connected_to_once_this_host_is_listed() {
 async fn every_spelling_of_this_host_fails_with_its_code() {
     let listener = Listener::start().await;
     let client = Arc::new(Client::with(loopback_by_any_name()));
-    let (sender, _inbox) = mpsc::channel(100);
-    let outbox = Outbox {
-        sender,
-        wake: Arc::new(|| {}),
-    };
     let mut refused = 0;
     for url in spellings() {
         let url = listener.spelled(url, "https");
@@ -198,10 +192,7 @@ async fn every_spelling_of_this_host_fails_with_its_code() {
         let requester = "/manifest/streams/0/retriever/requester/url_base";
         *job.definition.config.pointer_mut(requester).unwrap() = url.clone().into();
         job.allowed = Arc::default();
-        let (paces, large, logins) = (Paces::default(), Semaphore::new(1), no_logins());
-        let failure =
-            super::super::run::fetch(job, &client, &paces, &large, &logins, &outbox).await;
-        let failure = failure.unwrap_err();
+        let failure = fetched(job, &client).await.outcome.result.unwrap_err();
         match failure.code {
             Code::AddressNotAllowed => refused += 1,
             // A user name, or a blank where the path is to follow.

@@ -4,7 +4,6 @@ use super::guarded::{Listener, loopback_by_any_name};
 use super::*;
 use crate::guard::spellings::ADDRESSES;
 use crate::source::Definition;
-use tokio::sync::Semaphore;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_redirect_is_followed() {
@@ -87,12 +86,6 @@ async fn nothing_a_vendor_sends_leads_a_source_to_another_host() {
     let home = Listener::start().await;
     let other = Listener::start().await;
     let client = Arc::new(Client::with(loopback_by_any_name()));
-    let (sender, _inbox) = mpsc::channel(1_000);
-    let outbox = Outbox {
-        sender,
-        wake: Arc::new(|| {}),
-    };
-    let now = DateTime::UNIX_EPOCH;
     let base = format!("http://127.0.0.1:{}/", home.port);
     let mut nexts = vec![
         (base.replace("http:", "https:"), false),
@@ -122,34 +115,14 @@ async fn nothing_a_vendor_sends_leads_a_source_to_another_host() {
             home: Url::parse(&base).unwrap(),
             next: Url::parse(&next).unwrap(),
         });
-        let mut run = Run {
-            run: Uuid::nil(),
-            connector: Uuid::nil(),
-            tenant: Uuid::nil(),
-            paces: &Paces::default(),
-            logins: &no_logins(),
-            began: std::time::Instant::now(),
-            reader: &reader,
-            definition: "d".into(),
-            states: HashMap::new(),
-            start: Start {
-                now,
-                default_from: now,
-                read_until: None,
-                missed_since: None,
-                span: None,
-            },
-            limits: LIMITS,
-            cover: None,
-            access: None,
-            database: tokio::sync::Mutex::new(None),
-            refresh: None,
+        let given = Given {
+            client: client.clone(),
             // So that only the origin stands in the way.
             allowed: Arc::new("127.0.0.0/8, ::1, ::, 0.0.0.0, localhost".parse().unwrap()),
-            client: &client,
-            outbox: &outbox,
+            ..Given::new(reader)
         };
-        let result = run.all_streams().await.map_err(|failure| failure.code);
+        let result = given.read().await.outcome.result;
+        let result = result.map_err(|failure| failure.code);
         expected += if same { 2 } else { 1 };
         let foreign = Err(Code::ForeignNextPage);
         assert_eq!(result, if same { Ok(()) } else { foreign }, "{next}");
@@ -178,20 +151,8 @@ async fn a_manifest_with_a_base_from_the_vendor_stays_on_its_host() {
         config: json!({ "manifest": manifest }),
         ..job.definition
     };
-    let (sender, _inbox) = mpsc::channel(100);
-    let outbox = Outbox {
-        sender,
-        wake: Arc::new(|| {}),
-    };
-    let result = super::super::run::fetch(
-        job,
-        &Arc::new(Client::new()),
-        &Paces::default(),
-        &Semaphore::new(1),
-        &no_logins(),
-        &outbox,
-    )
-    .await;
+    let read = fetched(job, &Arc::new(Client::new())).await;
+    let result = read.outcome.result;
     assert_eq!(result.unwrap_err().code, Code::ForeignNextPage);
     assert_eq!(asked.lock().unwrap().len(), 1);
     assert_eq!(other.count().await, 0);

@@ -107,6 +107,9 @@ fn a_vendors_response_is_not_printed() {
             to: chrono::DateTime::UNIX_EPOCH,
         },
         definition: String::new(),
+        counts: false,
+        again: false,
+        shifted: false,
     };
     let state = StreamState {
         at: None,

@@ -27,6 +27,7 @@ use self::errors::Action;
 use self::manifest::StreamSpec;
 use self::oauth::OAuth;
 use self::paging::{After, Paging};
+use super::settings::RunSettings;
 use super::{
     About, Definition, Field, Grant, Login, Position, Reader, Request, Response, Rotated, Source,
     Start, Stream, Verdict, reading,
@@ -80,6 +81,7 @@ impl Source for Api {
 
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
         let wrong = |what: &str| Failure::new(Code::InvalidConfig, what);
+        RunSettings::read(&connector.config)?;
         let mut config = connector.config.as_object().cloned().unwrap_or_default();
         let Some(manifest) = config.remove("manifest") else {
             return Err(wrong("config has no \"manifest\""));

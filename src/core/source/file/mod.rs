@@ -116,7 +116,7 @@ impl Source for Csv {
     }
 
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
-        let settings = Settings::new(connector, CSV)?;
+        let settings = Settings::pushed(connector, CSV)?;
         reader(layout(&settings, Family::Text)?)
     }
 
@@ -139,7 +139,7 @@ impl Source for Excel {
     }
 
     fn open(&self, connector: &Definition) -> Result<Box<dyn Reader>, Failure> {
-        let settings = Settings::new(connector, EXCEL)?;
+        let settings = Settings::pushed(connector, EXCEL)?;
         reader(layout(&settings, Family::Workbook)?)
     }
 

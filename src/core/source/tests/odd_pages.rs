@@ -196,6 +196,8 @@ fn what_a_first_pass_does_not_show_of_its_window_is_gone_and_a_later_pass_says_n
             "2026-02-01T00:00:00Z".to_owned(),
         ),
         ("quickbooks", "customers", "LastUpdatedTime", String::new()),
+        ("square", "inventory_counts", "calculated_at", String::new()),
+        ("square", "catalog_objects", "updated_at", String::new()),
     ] {
         let reader = reader(kind, stream);
         let stream = &reader.streams()[0];

@@ -9,6 +9,7 @@ mod cursor;
 mod fuzz;
 mod oauth;
 mod paging;
+mod partial;
 mod refusals;
 mod requests;
 

@@ -56,7 +56,7 @@ impl<'a> Node<'a> {
         let nodes = json::items(nodes.0, &[]).flatten().ok_or_else(wrong)?;
         let info = self.field("pageInfo").ok_or_else(wrong)?;
         let info: PageInfo = serde_json::from_slice(info.0).map_err(|_| wrong())?;
-        Ok((nodes.texts.into_iter().map(Node).collect(), info.next()?))
+        Ok((nodes.into_iter().map(Node).collect(), info.next()?))
     }
 }
 

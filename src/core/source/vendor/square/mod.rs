@@ -29,8 +29,8 @@ use crate::source::settings::{PACE, START_DATE, STREAMS, Settings, missing};
 use crate::source::table::{about, row};
 use crate::source::window::highest;
 use crate::source::{
-    About, Account, Definition, Field, Login, Position, Reader, Request, Response, Source, Start,
-    Stream, Verdict,
+    About, Account, Definition, Field, Login, Part, Position, Reader, Request, Response, Source,
+    Start, Stream, Verdict,
 };
 use crate::template::parse_any;
 use login::OAuth;
@@ -180,6 +180,23 @@ impl Reader for SquareReader {
             window.from = window.from.map(|from| from.min(since));
         }
         Ok(window)
+    }
+
+    /// A first pass brings all that is counted, and the whole catalogue. Stock of what is gone is told of by nothing else.
+    fn shows_all_of(
+        &self,
+        stream: &Stream,
+        cursor: Option<&Value>,
+        _start: Start,
+        _window: Window,
+    ) -> Option<Part> {
+        let field: &[&str] = match stream.name.as_str() {
+            "inventory_counts" => &["calculated_at"],
+            "catalog_objects" => &["updated_at"],
+            _ => return None,
+        };
+        let from = String::new();
+        cursor.is_none().then_some(Part { field, from })
     }
 
     fn is_bounded(&self, stream: &Stream) -> bool {
