@@ -6,6 +6,8 @@
 //! what comes after the last document instead. A list has no child rows: where those count, each document is read by
 //! itself.
 
+#[cfg(test)]
+mod damaged;
 mod streams;
 mod tables;
 mod webhook;
@@ -179,9 +181,7 @@ fn listed(got: &Response, by: &str) -> Result<Vec<Entry>, Failure> {
         Err(failure) if failure.code != Code::InvalidJson => return Err(failure),
         // One of them may be no JSON: the others are.
         read => {
-            let rows = json::items(got.body.trim_ascii(), &["data".to_owned()])
-                .flatten()
-                .map(|items| items.texts);
+            let rows = json::items(got.body.trim_ascii(), &["data".to_owned()]).flatten();
             match (rows, read) {
                 (Some(rows), _) => rows,
                 (None, Err(failure)) => return Err(failure),
