@@ -241,7 +241,7 @@ impl<F: Fake> Stage<F> {
         run
     }
 
-    fn no_complaints(&self) {
+    pub fn no_complaints(&self) {
         let hosted = self.hosted();
         assert!(hosted.complaints.is_empty(), "{:#?}", hosted.complaints);
     }
