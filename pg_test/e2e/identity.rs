@@ -207,6 +207,75 @@ fn rows_of_an_older_version_keep_their_ids_and_nothing_doubles() {
 }
 
 #[test]
+fn a_key_that_was_not_taken_for_one_finds_its_record() {
+    let mut stage = stage();
+    let connector = stage.connector(
+        &[("docs", json!("_id")), ("parts", json!(["a", "b"]))],
+        true,
+    );
+    let ids = [
+        r#"{"$oid": "aa"}"#,
+        r#"{"$oid":"bb"}"#,
+        "true",
+        r#""""#,
+        "[1, 2]",
+    ];
+    let doc = |id: &str, version: u32| format!(r#"{{"_id":{id},"v":{version}}}"#);
+    let part = |version: u32| format!(r#"{{"a":true,"b":{{"c":1}},"v":{version}}}"#);
+    // The first one changed once before: its first state is stored as another record.
+    let mut before = vec![doc(ids[0], 0)];
+    before.extend(ids.iter().map(|id| doc(id, 1)));
+    for record in &before {
+        stage.stored_before(&connector, "docs", &old_id("docs", record, &["{}"]), record);
+    }
+    stage.stored_before(
+        &connector,
+        "parts",
+        &old_id("parts", &part(1), &["true", "{}"]),
+        &part(1),
+    );
+    assert_eq!(stage.rows().len(), 7);
+    let serve = |stage: &Stage, version: u32| {
+        let mut docs: Vec<String> = ids.iter().map(|id| doc(id, version)).collect();
+        docs.push(doc("\"new\"", version));
+        stage.serve("p0", vec![docs]);
+        stage.serve("p1", vec![vec![part(version)]]);
+    };
+    // Unchanged, they keep their ids; the state before is gone, because the pass does not show it.
+    serve(&stage, 1);
+    stage.sync(&connector);
+    let rows = stage.rows();
+    assert_eq!(rows.len(), 7);
+    let known = |record: &String| rows.contains_key(&old_id("docs", record, &["{}"]));
+    assert_eq!(
+        before.iter().map(known).collect::<Vec<_>>(),
+        [false, true, true, true, true, true]
+    );
+    for version in [2, 2, 3] {
+        serve(&stage, version);
+        stage.sync(&connector);
+        let rows = stage.rows();
+        assert_eq!(rows.len(), 7, "{version} {rows:?}");
+        assert!(
+            rows.values().all(|data| data["v"] == version),
+            "{version} {rows:?}"
+        );
+        let named = [
+            r#"docs/{"$oid":"aa"}"#,
+            r#"docs/{"$oid":"bb"}"#,
+            "docs/true",
+            "docs/",
+            "docs/[1,2]",
+            "docs/new",
+        ];
+        assert!(
+            named.iter().all(|id| rows.contains_key(*id)),
+            "{version} {rows:?}"
+        );
+    }
+}
+
+#[test]
 fn streams_whose_names_are_alike_have_records_of_their_own() {
     let mut stage = stage();
     let connector = stage.connector(&[("a", json!("id")), ("a/b", json!("id"))], true);

@@ -1,6 +1,7 @@
 //! The data that sources produce: records, pages and stream states.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,9 @@ pub struct Record {
     pub id: String,
     /// The id that an older version gave to the record, where it gave another one. A record that is stored under it keeps it.
     pub formerly: Option<String>,
+    /// The paths of the key, as JSON, where an older version took the content for it: under which id a state of the record
+    /// is stored can then not be told from this one.
+    pub key: Option<Arc<str>>,
     /// The record's text as it came from the wire: valid UTF-8, valid JSON, never re-serialised.
     pub json: Bytes,
     /// The first 16 bytes of the SHA-256 of `json`: tells an unchanged record without reading it as jsonb.

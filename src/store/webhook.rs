@@ -11,7 +11,7 @@ use connector_service_core::source::hook::Delivery;
 use uuid::Uuid;
 
 use super::run::{Claimed, Counts, Kind};
-use super::{Db, quarantine, raw, read_uuid, run, uuid};
+use super::{Db, former, quarantine, raw, read_uuid, run, uuid};
 use crate::error::Result;
 use crate::fault;
 
@@ -147,7 +147,7 @@ fn store_stream(
         let records: Vec<Record> = std::mem::take(&mut received.records)
             .into_values()
             .collect();
-        let kept = raw::with_kept_ids(db, claimed, stream, &records)?;
+        let kept = former::with_kept_ids(db, claimed, stream, &records)?;
         raw::mark_deleted(db, claimed, kept.doubles, None)?;
         for record in kept.records.into_owned() {
             received.take(record);

@@ -12,6 +12,7 @@ mod salvage;
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -260,12 +261,16 @@ impl Found {
                         .extend([Some(ids.id), ids.formerly].into_iter().flatten());
                     return;
                 }
+                let mut key = None;
                 if is_content {
                     self.keyless.push(self.records.len());
+                } else if ids.was_content {
+                    key = serde_json::to_string(spec.key).ok().map(Arc::from);
                 }
                 self.records.push(Record {
                     id: ids.id,
                     formerly: ids.formerly,
+                    key,
                     json: raw,
                     hash,
                     at: None,
@@ -320,15 +325,13 @@ impl Found {
             *has |= value.is_some_and(|value| value.get() != "null");
         }
         let key = identity::key(&values, hash);
-        let ids = key.as_ref().map(|key| Ids {
-            id: format!("{}/{}", identity::prefix(spec.stream), key.text),
-            formerly: None,
-        });
-        let ids = ids.map(|ids| {
-            let former = format!("{}/{}", spec.stream, identity::former(&values, hash));
+        let former = identity::former(&values, hash);
+        let ids = key.as_ref().map(|key| {
+            let id = format!("{}/{}", identity::prefix(spec.stream), key.text);
             Ids {
-                formerly: Some(former).filter(|former| *former != ids.id),
-                ..ids
+                was_content: former == identity::hex(hash),
+                formerly: Some(format!("{}/{former}", spec.stream)).filter(|former| *former != id),
+                id,
             }
         });
         match (inspected, ids) {
@@ -391,6 +394,8 @@ fn explain(reason: Reason, limits: &RecordLimits) -> String {
 struct Ids {
     id: String,
     formerly: Option<String>,
+    /// Whether those versions took the content for the key.
+    was_content: bool,
 }
 
 struct Identified {

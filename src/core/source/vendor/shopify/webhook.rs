@@ -77,7 +77,7 @@ impl Hook for ShopifyHook {
         let id = format!("{STREAM}/{hash}");
         for record in &mut found.records {
             record.id.clone_from(&id);
-            record.formerly = None;
+            (record.formerly, record.key) = (None, None);
         }
         for rejected in &mut found.rejected {
             rejected.id = Some(id.clone());
