@@ -12,7 +12,7 @@ use url::Url;
 use super::{Next, SalesforceReader};
 use crate::error::Failure;
 use crate::json;
-use crate::record::Page;
+use crate::record::{Count, Page};
 use crate::source::reading::{self, Shape, strange};
 use crate::source::request::{below, with_query};
 use crate::source::{Position, Response};
@@ -259,8 +259,17 @@ impl SalesforceReader {
             true => at.high.cloned(),
             false => wide.high.take().or_else(|| at.high.cloned()),
         };
+        let lists = next.lists && at.start.span.is_none();
+        let is_last = next.ended && !lists && !wide.is_reading();
+        let count = is_last.then_some(Count {
+            vendor: next.total,
+            read: next.read,
+        });
         next.wide = Some(wide);
         let next = self.goes_on(at, next);
-        reading::page(found, next, high)
+        Ok(Page {
+            count,
+            ..reading::page(found, next, high)?
+        })
     }
 }
