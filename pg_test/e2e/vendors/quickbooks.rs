@@ -457,6 +457,7 @@ impl Fake for QuickBooks {
                 "Invoice" | "SalesReceipt" => ("revenue", date(), cents),
                 "CreditMemo" | "RefundReceipt" | "Bill" | "Purchase" => ("costs", date(), cents),
                 "VendorCredit" => ("costs", date(), -cents),
+                "Item" if body["Active"] == false => continue,
                 "Item" => (
                     "inventory",
                     day(doc.updated),

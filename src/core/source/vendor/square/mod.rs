@@ -28,8 +28,8 @@ use crate::source::settings::{PACE, START_DATE, STREAMS, Settings, missing};
 use crate::source::table::{about, row};
 use crate::source::window::highest;
 use crate::source::{
-    About, Account, Definition, Field, Login, Part, Position, Reader, Request, Response, Source, Start,
-    Stream, Verdict,
+    About, Account, Definition, Field, Login, Part, Position, Reader, Request, Response, Source,
+    Start, Stream, Verdict,
 };
 use crate::template::parse_any;
 use login::OAuth;
