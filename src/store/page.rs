@@ -196,7 +196,14 @@ fn check_complete_pass(
         ));
     }
     if let Some(shown) = &page.all {
-        match raw::delete_others(db, claimed, &page.stream, shown, page.part.as_ref(), written)? {
+        match raw::delete_others(
+            db,
+            claimed,
+            &page.stream,
+            shown,
+            page.part.as_ref(),
+            written,
+        )? {
             Missing::Deleted(gone) => {
                 counts.deleted += gone;
                 counts.received += gone;

@@ -260,7 +260,7 @@ impl Reader for QuickBooksReader {
         Some(&self.login)
     }
 
-    fn verdict(&self, _at: &Position, got: &Response) -> Verdict {
+    fn verdict(&self, at: &Position, got: &Response) -> Verdict {
         let fail = |code, what: &str| Verdict::Fail(got.failure(code, what));
         let fault = || fault_code(&reading::problem(got));
         match got.status {
@@ -268,6 +268,10 @@ impl Reader for QuickBooksReader {
                 Code::CredentialsRejected,
                 "the token is for another company or environment; check realm_id and sandbox",
             ),
+            403 if at.next.is_none() && self.common.is_left_out::<Spec>(at.stream) => {
+                let why = "left out, because the consent or the company's plan does not cover it";
+                Verdict::Absent(why.to_owned())
+            }
             403 => fail(
                 Code::PermissionMissing,
                 "the consent does not cover this stream",
