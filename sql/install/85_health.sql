@@ -284,6 +284,17 @@ BEGIN
     ok := v_count = 0;
     detail := CASE WHEN ok THEN 'no connector is in error' ELSE format('%s in error, and somebody must act: %s', CASE v_count WHEN 1 THEN '1 connector is' ELSE v_count || ' connectors are' END, v_text) END;
     fix := CASE WHEN NOT ok THEN format('SELECT name, error_message FROM %sconnectors WHERE status = ''error'';', v_prefix) END;
+    IF ok THEN
+        -- What fails twice may pass by itself.
+        SELECT count(*), string_agg(format('%L (%s)', c.name, c.streams), ', ') FILTER (WHERE c.place <= 5) INTO v_count, v_text
+        FROM (
+            SELECT h.name, array_to_string(h.failed_streams[1:5], ', ') AS streams, row_number() OVER (ORDER BY h.name) AS place
+            FROM @extschema@.connector_health h JOIN @extschema@.sync_runs r ON r.run_id = h.last_run_id
+            WHERE h.status = 'active' AND h.failures >= 3 AND h.failed_streams <> '{}' AND r.streams @? '$.*.state ? (@ == "ok")') AS c;
+        ok := v_count = 0;
+        detail := CASE WHEN ok THEN detail ELSE format('%s some streams again and again, and reads the others: %s', CASE v_count WHEN 1 THEN '1 connector fails in' ELSE v_count || ' connectors fail in' END, v_text) END;
+        fix := CASE WHEN NOT ok THEN format('SELECT name, failed_streams, error_message FROM %sconnector_health WHERE failed_streams <> ''{}'';', v_prefix) END;
+    END IF;
     RETURN NEXT;
 
     item := 'statement logging';

@@ -457,6 +457,7 @@ impl Fake for QuickBooks {
                 "Invoice" | "SalesReceipt" => ("revenue", date(), cents),
                 "CreditMemo" | "RefundReceipt" | "Bill" | "Purchase" => ("costs", date(), cents),
                 "VendorCredit" => ("costs", date(), -cents),
+                "Item" if body["Active"] == false => continue,
                 "Item" => (
                     "inventory",
                     day(doc.updated),
@@ -647,4 +648,35 @@ fn quickbooks_deletions_that_change_data_capture_does_not_tell_are_found_by_a_re
             books.docs.remove(index);
         });
     }
+}
+
+#[test]
+fn quickbooks_skips_hours_that_the_plan_does_not_have_unless_they_were_chosen() {
+    let mut stage = Stage::new(QuickBooks::new());
+    stage.changes(40, &mut Random(28));
+    let closed = || {
+        Some(Closed {
+            stream: "time_activities".to_owned(),
+            after: 0,
+            why: Why::Denied,
+            is_met: false,
+        })
+    };
+    stage.hosted().closed = closed();
+    let run = stage.sync();
+    assert_eq!(
+        run["warnings"],
+        json!([
+            "stream \"time_activities\": left out, because the consent or the company's plan does not cover it"
+        ]),
+        "{run}"
+    );
+    stage.hosted().closed = None;
+    stage.sync();
+    stage.agrees();
+    let sql = "UPDATE connectors SET config = config || '{\"streams\": [\"time_activities\"]}'";
+    stage.client.batch_execute(sql).unwrap();
+    stage.hosted().closed = closed();
+    let run = stage.sync_anyhow();
+    assert_eq!(run["error_code"], "permission_missing", "{run}");
 }

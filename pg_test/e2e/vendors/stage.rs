@@ -241,7 +241,7 @@ impl<F: Fake> Stage<F> {
         run
     }
 
-    fn no_complaints(&self) {
+    pub fn no_complaints(&self) {
         let hosted = self.hosted();
         assert!(hosted.complaints.is_empty(), "{:#?}", hosted.complaints);
     }
@@ -358,10 +358,11 @@ impl<F: Fake> Stage<F> {
             }
             let percent = 20 + random.below(60);
             self.hosted().busy = Some((Random(seed + round as u64), percent));
-            let run = self.sync();
-            changed += run["updated"].as_i64().unwrap() + run["inserted"].as_i64().unwrap();
+            let first = self.sync();
             self.hosted().busy = None;
-            self.sync();
+            for run in [first, self.sync()] {
+                changed += run["updated"].as_i64().unwrap() + run["inserted"].as_i64().unwrap();
+            }
             self.agrees();
         }
         assert!(

@@ -49,7 +49,7 @@ SELECT c.relname, c.relkind, c.reloptions, c.relowner::regrole
 FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'connector_service' JOIN pg_class c ON c.oid = d.objid
 WHERE d.deptype = 'e' AND d.classid = 'pg_class'::regclass AND c.relkind IN ('v', 'm') ORDER BY c.relname COLLATE "C";
 -- Every foreign key to what is a tenant's names the tenant, too, but these: sync_state has no tenant of its own, and
--- nobody but the engine writes quarantine.
+-- nobody but the engine writes quarantine and sync_requests.
 SELECT k.conrelid::regclass AS from_table, k.conname
 FROM pg_constraint k
 WHERE k.contype = 'f' AND k.confrelid IN (SELECT t.attrelid FROM pg_attribute t WHERE t.attname = 'tenant_id' AND NOT t.attisdropped)

@@ -1,5 +1,5 @@
 use super::*;
-use crate::source::api::paging::links;
+use crate::source::api::headers::links;
 use proptest::prelude::*;
 
 #[test]
@@ -310,7 +310,7 @@ fn next_of(value: &str, body: &str) -> (Option<Value>, usize, usize) {
 #[test]
 fn one_damaged_record_costs_one_record_whatever_a_template_looks_at() {
     let damaged = [
-        r#"{"id":2,"n":"caf\ud83d"}"#,
+        r#"{"id":2,"n":"ab\ud83d"}"#,
         r#"{"id":2,"n":1e400000}"#,
         r#"{"id":2,"n":"\u0000"}"#,
         "{\"id\":2,\"n\":\"\u{0}\"}",
@@ -348,7 +348,7 @@ fn one_damaged_record_costs_one_record_whatever_a_template_looks_at() {
         (Some(json!("1e400")), 1, 0)
     );
     // Where the id itself is damaged, or the last item is no record, the one before it tells where to go on.
-    for last in [r#"{"id":"caf\ud83d"}"#, "17", "null", r#""x""#] {
+    for last in [r#"{"id":"ab\ud83d"}"#, "17", "null", r#""x""#] {
         let body = format!(r#"{{"data":{{"items":[{{"id":"a"}},{{"id":"b"}},{last}]}}}}"#);
         let (next, came, _) = next_of("{{ last_record['id'] }}", &body);
         assert_eq!((next, came), (Some(json!("b")), 2), "{last}");
@@ -415,6 +415,72 @@ fn numbers_in_templates_are_exact() {
         r#"{"data":{"items":[{"id":1}],"next":99999999999999999999}}"#,
     );
     assert_eq!(sum.0, Some(json!("100000000000000000000")));
+}
+
+#[test]
+fn a_token_that_counts_is_known_as_one() {
+    let counts = |strategy: Value, body: Value| {
+        let pass = Pass::new(shop_with(STRATEGY, strategy), None);
+        let mut body = body;
+        body["data"] = json!([
+            order(1, "2026-03-02T00:00:00Z"),
+            order(2, "2026-03-02T00:00:00Z")
+        ]);
+        let got = Response {
+            status: 200,
+            headers: vec![],
+            body: Bytes::from(body.to_string()),
+        };
+        let page = pass.reader.page(&pass.at(), &got).unwrap();
+        assert!(page.next.is_some(), "{body}");
+        page.counts
+    };
+    let cursor = |value: &str| json!({"type": "CursorPagination", "cursor_value": value});
+    let next = "{{ response.next }}";
+    for (strategy, body, expected) in [
+        (
+            json!({"type": "OffsetIncrement", "page_size": 2}),
+            json!({}),
+            true,
+        ),
+        (json!({"type": "PageIncrement"}), json!({}), true),
+        (
+            cursor("{{ (response.page | int) + 1 }}"),
+            json!({"page": 1}),
+            true,
+        ),
+        (cursor(next), json!({"next": "2"}), true),
+        (
+            cursor(next),
+            json!({"next": "https://a.example.com/orders?limit=50&page=2"}),
+            true,
+        ),
+        (
+            cursor(next),
+            json!({"next": "/orders?page%5Bnumber%5D=2"}),
+            true,
+        ),
+        (cursor(next), json!({"next": "?Offset=100#x"}), true),
+        (
+            cursor(next),
+            json!({"next": "https://a.example.com/orders?limit=50&page_info=abc"}),
+            false,
+        ),
+        (
+            cursor(next),
+            json!({"next": "https://a.example.com/orders?after=17&limit=50"}),
+            false,
+        ),
+        (cursor(next), json!({"next": "eyJpZCI6MX0"}), false),
+        (cursor(next), json!({"next": "17000000001234567"}), false),
+        (cursor("{{ last_record['id'] }}"), json!({}), false),
+    ] {
+        assert_eq!(
+            counts(strategy.clone(), body.clone()),
+            expected,
+            "{strategy} {body}"
+        );
+    }
 }
 
 #[test]

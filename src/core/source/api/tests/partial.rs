@@ -385,7 +385,7 @@ fn a_list_that_is_left_out_is_said_or_declared() {
                     page.warning.unwrap().contains("has nothing at \"items\""),
                     "{body}"
                 );
-                assert!(page.records.is_empty() && page.next.is_none());
+                assert!(page.records.is_empty() && page.next.is_none() && page.is_partial);
             }
             (false, Err(failure)) => {
                 // What an error says of itself is believed.

@@ -6,6 +6,8 @@
 //! what comes after the last document instead. A list has no child rows: where those count, each document is read by
 //! itself.
 
+#[cfg(test)]
+mod damaged;
 mod streams;
 mod tables;
 mod webhook;

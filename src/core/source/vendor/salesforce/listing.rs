@@ -7,7 +7,7 @@ use url::Url;
 use super::{Next, SalesforceReader, Step};
 use crate::error::Failure;
 use crate::json::Found;
-use crate::record::{Listing, Page};
+use crate::record::{Count, Listing, Page};
 use crate::source::reading::{self, Shape};
 use crate::source::{Position, Response};
 
@@ -39,21 +39,29 @@ impl SalesforceReader {
         let found = self.common.read(at, got, &shape)?;
         let (more, total, _) = self.continuation(got)?;
         let is_first = next.more.is_none();
+        // Of the query before.
+        let count = Some(Count {
+            vendor: next.total,
+            read: next.read,
+        });
         if is_first && total > MOST {
             return Ok(Page {
                 warning: Some(format!(
                     "stream \"{}\": rows that were deleted for good are not looked for: the object has more than {MOST} rows",
                     at.stream.name
                 )),
+                count,
                 ..reading::step(at, None::<Next>)?
             });
         }
+        let is_last = more.is_none();
         let next = more.map(|more| Next {
             more: Some(more),
             step: Step::Listing,
             ..next
         });
         Ok(Page {
+            count: count.filter(|_| is_last),
             shown: found.records.into_iter().map(|record| record.id).collect(),
             listing: match is_first {
                 true => Listing::Begins,

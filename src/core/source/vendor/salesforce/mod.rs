@@ -271,6 +271,8 @@ impl SalesforceReader {
             step: Step::Listing,
             stamp: next.stamp,
             has_deleted: next.has_deleted,
+            total: next.total,
+            read: next.read,
             ..Next::default()
         })
     }
@@ -399,7 +401,10 @@ impl Reader for SalesforceReader {
         };
         let mut page = reading::page(found, None::<Next>, high)?;
         self.wide_list(got, &mut goes_on, &mut page)?;
-        page.count = done.then_some(Count {
+        // With the last page of the pass.
+        let lists = goes_on.lists && at.start.span.is_none();
+        let is_last = done && !lists && goes_on.wide.is_none();
+        page.count = is_last.then_some(Count {
             vendor: total,
             read,
         });

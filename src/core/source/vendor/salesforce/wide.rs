@@ -12,7 +12,7 @@ use url::Url;
 use super::{Next, SalesforceReader};
 use crate::error::Failure;
 use crate::json;
-use crate::record::Page;
+use crate::record::{Count, Page};
 use crate::source::reading::{self, Shape, strange};
 use crate::source::request::{below, with_query};
 use crate::source::{Position, Response};
@@ -32,6 +32,8 @@ pub struct Wide {
     part: usize,
     /// The rows by id, as far as they have come.
     rows: BTreeMap<String, Row>,
+    /// The vendor's locator, where it gives fewer rows at once.
+    more: Option<String>,
     /// The greatest stamp of the list, which counts when its rows are stored.
     high: Option<serde_json::Value>,
 }
@@ -137,6 +139,10 @@ impl SalesforceReader {
 
     /// Asks for one part of some rows.
     pub fn wide_url(&self, at: &Position, object: &str, wide: &Wide) -> Result<Url, Failure> {
+        if let Some(more) = &wide.more {
+            let more = self.base(at)?.join(more);
+            return more.map_err(|_| strange("the address of the next page cannot be read"));
+        }
         let fields = wide.parts.get(wide.part).map_or(&[][..], Vec::as_slice);
         self.rows_url(at, object, fields, wide.now())
     }
@@ -182,12 +188,7 @@ impl SalesforceReader {
         let Some(mut wide) = next.wide.take() else {
             return Err(strange("there are no rows to read"));
         };
-        let around = reading::around(got, "records");
-        if around.get("done").and_then(serde_json::Value::as_bool) != Some(true) {
-            return Err(strange(
-                "a query of some rows was answered with a part of them",
-            ));
-        }
+        let (more, ..) = self.continuation(got)?;
         let stamp = next.stamp.clone().unwrap_or_default();
         let rows = json::items(&got.body, &["records".to_owned()]).flatten();
         for row in rows.ok_or_else(|| strange("the response has no records"))? {
@@ -223,7 +224,8 @@ impl SalesforceReader {
             }
             known.parts += 1;
         }
-        wide.part += 1;
+        wide.part += usize::from(more.is_none());
+        wide.more = more;
         if wide.part < wide.parts.len() {
             next.wide = Some(wide);
             return Ok(Page {
@@ -257,8 +259,17 @@ impl SalesforceReader {
             true => at.high.cloned(),
             false => wide.high.take().or_else(|| at.high.cloned()),
         };
+        let lists = next.lists && at.start.span.is_none();
+        let is_last = next.ended && !lists && !wide.is_reading();
+        let count = is_last.then_some(Count {
+            vendor: next.total,
+            read: next.read,
+        });
         next.wide = Some(wide);
         let next = self.goes_on(at, next);
-        reading::page(found, next, high)
+        Ok(Page {
+            count,
+            ..reading::page(found, next, high)?
+        })
     }
 }

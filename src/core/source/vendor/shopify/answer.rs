@@ -87,3 +87,8 @@ pub fn root<'a>(got: &'a Response, name: &str) -> Result<Option<Node<'a>>, Failu
     let data = data(got)?.ok_or_else(|| reading::refused(got, "the response has no data"))?;
     Ok(data.field(name))
 }
+
+/// Whether a response holds this at the top of its data.
+pub fn has(got: &Response, name: &str) -> bool {
+    matches!(data(got), Ok(Some(data)) if data.field(name).is_some())
+}
