@@ -826,6 +826,8 @@ fn every_response_of_the_gateway_matches_its_openapi_description() {
     );
     reader.expect("POST /webhooks/1", template, &sound, event, 401);
     reader.expect(&asked, template, &sound, &vec![b' '; 1024 * 1024 + 1], 413);
+    let packed: Who = ("Content-Encoding", "br".to_owned());
+    reader.expect(&asked, template, &packed, event, 415);
     reader.expect(&asked.replace("POST", "GET"), template, &sound, b"", 405);
     stage.execute("UPDATE connectors SET status = 'paused' WHERE name = 'pushed'");
     reader.expect(&asked, template, &sound, event, 503);

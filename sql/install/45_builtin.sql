@@ -70,7 +70,7 @@ INSERT INTO @extschema@.metric_mappings (mapping_id, connector_type, stream, met
 
 INSERT INTO @extschema@.metric_mappings (mapping_id, connector_type, stream, metric_type, items_path,
     value_path, date_path, category_path, currency_path, filter, negative, factor, unit, builtin, note) VALUES
--- Stripe, from its ledger: gross amounts, refunds, disputes and fees come from one list that never changes, in
+-- Stripe, from its ledger: gross amounts, refunds, disputes and fees come from one list whose amounts never change, in
 -- the currency the account is paid in. Charges, refunds, disputes and invoices have no mapping: they repeat it.
 -- The ledger itself does not say whether it is a test; a source that was expanded does.
 (300, 'stripe', 'balance_transactions', 'revenue', NULL,

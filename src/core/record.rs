@@ -1,6 +1,7 @@
 //! The data that sources produce: records, pages and stream states.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,9 @@ pub struct Record {
     pub id: String,
     /// The id that an older version gave to the record, where it gave another one. A record that is stored under it keeps it.
     pub formerly: Option<String>,
+    /// The paths of the key, as JSON, where an older version took the content for it: under which id a state of the record
+    /// is stored can then not be told from this one.
+    pub key: Option<Arc<str>>,
     /// The record's text as it came from the wire: valid UTF-8, valid JSON, never re-serialised.
     pub json: Bytes,
     /// The first 16 bytes of the SHA-256 of `json`: tells an unchanged record without reading it as jsonb.
@@ -145,6 +149,8 @@ pub struct Page {
     pub warning: Option<String>,
     /// How to ask for the next page; the source's own shape, opaque to everything else. `None`: the pass ends.
     pub next: Option<Value>,
+    /// Whether it is only a part of one: nothing of it is stored, and after an interruption it is asked for again.
+    pub is_part: bool,
     /// How long to wait before the next page is asked for, and why.
     pub wait: Option<(Duration, &'static str)>,
     /// Whether it may hold the same records as the page before: then the token alone says that the pass goes on.
@@ -201,6 +207,9 @@ pub struct StreamState {
     /// When the latest complete pass began. `at` does not move while nothing changes at the source; this does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_until: Option<DateTime<Utc>>,
+    /// From when on deletions have not been found, because passes ended before they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed_since: Option<DateTime<Utc>>,
     /// The run that finished the latest pass: taken up again after a crash, it does not read the stream twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_by: Option<Uuid>,

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::raw::{Missing, Written};
 use super::run::{Claimed, Kind};
 use super::{
-    Alarm, Db, backfill, bounded, fact, lock, metric, quarantine, raw, run, state, upload,
+    Alarm, Db, backfill, bounded, fact, former, lock, metric, quarantine, raw, run, state, upload,
 };
 use crate::error::{Error, Result, counted};
 use crate::fault;
@@ -140,8 +140,8 @@ pub fn store(
     deriving: &mut Deriving,
 ) -> Result<()> {
     let mut written = deriving.of_page(db, claimed, page)?;
-    let kept = raw::with_kept_ids(db, claimed, &page.stream, &page.records)?;
-    *search |= kept.is_any();
+    let kept = former::with_kept_ids(db, claimed, &page.stream, &page.records)?;
+    *search |= kept.is_any;
     let mut counts = raw::store(
         db,
         claimed,
@@ -261,7 +261,7 @@ pub fn reject_refused(claimed: &Claimed, page: &mut FetchedPage) -> Result<bool>
     let mut refusals = Vec::new();
     let tried = bounded(TRIED_WITHIN, |db| {
         // What is refused is tried again later, under the id that it is stored under.
-        let kept = match raw::with_kept_ids(db, claimed, &page.stream, &page.records)?.records {
+        let kept = match former::with_kept_ids(db, claimed, &page.stream, &page.records)?.records {
             Cow::Owned(kept) => Some(kept),
             Cow::Borrowed(_) => None,
         };

@@ -4,7 +4,6 @@
 //! be new is not searched for known records. A new record is inserted without ON CONFLICT, which would probe the index twice
 //! and write a second WAL record for each row. And `raw_id` grows with time, so that its index grows at one end.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
@@ -84,85 +83,6 @@ pub fn store(
     }
     counts.unchanged = counts.received - counts.inserted - counts.updated;
     Ok(counts)
-}
-
-/// Records with the ids that they are stored under, and rows that show the same record a second time.
-pub struct Kept<'a> {
-    pub records: Cow<'a, [Record]>,
-    pub doubles: Vec<pgrx::Uuid>,
-}
-
-impl Kept<'_> {
-    /// Whether some records are stored under a former id.
-    pub fn is_any(&self) -> bool {
-        matches!(self.records, Cow::Owned(_))
-    }
-}
-
-/// Looks for the records that an older version stored under another id: they keep it. A row with the former id of a record
-/// that is stored under its new one is the same record once more, as an older version stored it when its key came in another
-/// spelling.
-pub fn with_kept_ids<'a>(
-    db: &mut Db,
-    claimed: &Claimed,
-    stream: &str,
-    records: &'a [Record],
-) -> Result<Kept<'a>> {
-    let mut kept = Kept {
-        records: Cow::Borrowed(records),
-        doubles: Vec::new(),
-    };
-    let former: Vec<(usize, &str, &str)> = records
-        .iter()
-        .enumerate()
-        .filter_map(|(place, record)| {
-            Some((place, record.id.as_str(), record.formerly.as_deref()?))
-        })
-        .collect();
-    if former.is_empty() {
-        return Ok(kept);
-    }
-    let places: Vec<i64> = former.iter().map(|(place, _, _)| *place as i64).collect();
-    let ids: Vec<&str> = former.iter().map(|(_, id, _)| *id).collect();
-    let formers: Vec<&str> = former.iter().map(|(_, _, former)| *former).collect();
-    // Of another stream it is another record: the former ids of the streams "a" and "a/b" were alike.
-    let rows = db.run(
-        "SELECT page.place, stored.raw_id, stored.deleted, EXISTS (
-            SELECT FROM @extschema@.raw_connector_data n WHERE n.connector_id = $1 AND n.source_record_id = page.id)
-         FROM (SELECT unnest($2) AS place, unnest($3) AS id, unnest($4) AS former) AS page
-         CROSS JOIN LATERAL (
-            SELECT r.raw_id, r.deleted FROM @extschema@.raw_connector_data r
-            WHERE r.connector_id = $1 AND r.source_record_id = page.former AND r.stream = $5
-            OFFSET 0) AS stored",
-        &[
-            uuid(claimed.connector).into(),
-            places.into(),
-            ids.into(),
-            formers.into(),
-            stream.into(),
-        ],
-    )?;
-    for row in 0..rows.count {
-        let place: i64 = rows.need(row, 1)?;
-        let (is_deleted, is_new_stored): (bool, bool) = (rows.need(row, 3)?, rows.need(row, 4)?);
-        if is_new_stored {
-            if !is_deleted {
-                kept.doubles.push(rows.need(row, 2)?);
-            }
-            continue;
-        }
-        let record = usize::try_from(place)
-            .ok()
-            .and_then(|place| kept.records.to_mut().get_mut(place));
-        if let Some(record) = record
-            && let Some(former) = record.formerly.take()
-        {
-            record.id = former;
-        }
-    }
-    kept.doubles.sort_unstable_by_key(|id| *id.as_bytes());
-    kept.doubles.dedup();
-    Ok(kept)
 }
 
 /// One record per id, the last one of the page, sorted: neighbours in the index are written together, and two

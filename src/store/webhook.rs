@@ -11,7 +11,7 @@ use connector_service_core::source::hook::Delivery;
 use uuid::Uuid;
 
 use super::run::{Claimed, Counts, Kind};
-use super::{Db, quarantine, raw, read_uuid, run, uuid};
+use super::{Db, former, quarantine, raw, read_uuid, run, uuid};
 use crate::error::Result;
 use crate::fault;
 
@@ -108,6 +108,15 @@ pub fn store(db: &mut Db, target: &Target, deliveries: &[&Delivery]) -> Result<(
     let written = counts.inserted + counts.updated + counts.quarantined;
     counts.unchanged = counts.received - written;
     run::add_deliveries(db, claimed.run, deliveries.len() as u64, &counts)?;
+    let mut warnings: Vec<&str> = deliveries
+        .iter()
+        .filter_map(|d| d.warning.as_deref())
+        .collect();
+    warnings.sort_unstable();
+    warnings.dedup();
+    for warning in warnings {
+        run::warn_of_deliveries(db, claimed.run, warning)?;
+    }
     // A repeat is nothing new. A delivery without records may still announce a change.
     let is_new = counts.inserted + counts.quarantined > 0;
     let triggers_sync =
@@ -138,7 +147,7 @@ fn store_stream(
         let records: Vec<Record> = std::mem::take(&mut received.records)
             .into_values()
             .collect();
-        let kept = raw::with_kept_ids(db, claimed, stream, &records)?;
+        let kept = former::with_kept_ids(db, claimed, stream, &records)?;
         raw::mark_deleted(db, claimed, kept.doubles, None)?;
         for record in kept.records.into_owned() {
             received.take(record);

@@ -3,6 +3,7 @@
 //! books, to the cent and in the tenant's time zone.
 
 mod erpnext;
+mod judged;
 mod look;
 mod quickbooks;
 mod salesforce;

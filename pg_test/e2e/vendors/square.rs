@@ -1,4 +1,5 @@
-//! Square: locations one by one, searches with their cursor in the body, and hours without a filter by change.
+//! Square: locations one by one, searches with their cursor in the body, hours and customers that go without a trace, and
+//! payouts that arrive later.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,6 +11,110 @@ use crate::stage::*;
 
 const VERSION: &str = "2026-09-16";
 const LOCATIONS: usize = 12;
+
+/// What each request may say: the parameters of a list, or the fields of a search. `judge.py` compares them with the
+/// official package's.
+pub const ENDPOINTS: &[(&str, &[&str])] = &[
+    ("/v2/locations", &[]),
+    (
+        "/v2/payments",
+        &[
+            "begin_time",
+            "end_time",
+            "sort_order",
+            "cursor",
+            "location_id",
+            "total",
+            "last4",
+            "card_brand",
+            "limit",
+            "is_offline_payment",
+            "offline_begin_time",
+            "offline_end_time",
+            "updated_at_begin_time",
+            "updated_at_end_time",
+            "sort_field",
+        ],
+    ),
+    (
+        "/v2/refunds",
+        &[
+            "begin_time",
+            "end_time",
+            "sort_order",
+            "cursor",
+            "location_id",
+            "status",
+            "source_type",
+            "limit",
+            "updated_at_begin_time",
+            "updated_at_end_time",
+            "sort_field",
+        ],
+    ),
+    (
+        "/v2/payouts",
+        &[
+            "location_id",
+            "status",
+            "begin_time",
+            "end_time",
+            "sort_order",
+            "cursor",
+            "limit",
+        ],
+    ),
+    (
+        "/v2/customers",
+        &["cursor", "limit", "sort_field", "sort_order", "count"],
+    ),
+    (
+        "/v2/orders/search",
+        &["location_ids", "cursor", "query", "limit", "return_entries"],
+    ),
+    (
+        "/v2/inventory/counts/batch-retrieve",
+        &[
+            "catalog_object_ids",
+            "location_ids",
+            "updated_after",
+            "cursor",
+            "states",
+            "limit",
+        ],
+    ),
+    ("/v2/team-members/search", &["query", "limit", "cursor"]),
+    ("/v2/labor/timecards/search", &["query", "limit", "cursor"]),
+    (
+        "/v2/catalog/search",
+        &[
+            "cursor",
+            "object_types",
+            "include_deleted_objects",
+            "include_related_objects",
+            "begin_time",
+            "query",
+            "limit",
+            "include_category_path_to_root",
+            "include_options",
+        ],
+    ),
+];
+
+const STREAMS: [&str; 10] = [
+    "locations",
+    "payments",
+    "refunds",
+    "orders",
+    "inventory_counts",
+    "team_members",
+    "timecards",
+    "payouts",
+    "customers",
+    "catalog_objects",
+];
+/// So many of these are read where nobody chose.
+const DEFAULT: usize = 7;
 
 struct Object {
     list: &'static str,
@@ -32,6 +137,8 @@ pub struct Square {
     page: usize,
     oauth: bool,
     tokens: Tokens,
+    /// Whether every stream is read, and not those alone that are read where nobody chose.
+    has_all: bool,
 }
 
 fn text(at: DateTime<Utc>) -> String {
@@ -53,6 +160,21 @@ impl Square {
             page: 4,
             oauth: false,
             tokens: Tokens::default(),
+            has_all: false,
+        }
+    }
+
+    pub fn with_all() -> Square {
+        Square {
+            has_all: true,
+            ..Square::new()
+        }
+    }
+
+    fn streams(&self) -> &'static [&'static str] {
+        match self.has_all {
+            true => &STREAMS,
+            false => &STREAMS[..DEFAULT],
         }
     }
 
@@ -82,8 +204,12 @@ impl Square {
         let at = self.clock.tick(random);
         let location = format!("L{}", random.below(LOCATIONS));
         body["id"] = self.id(prefix).into();
-        body["location_id"] = location.clone().into();
-        body["created_at"] = text(at).into();
+        if !["team_members", "customers", "catalog_objects"].contains(&list) {
+            body["location_id"] = location.clone().into();
+        }
+        if list != "catalog_objects" {
+            body["created_at"] = text(at).into();
+        }
         body["updated_at"] = text(at).into();
         self.objects.push(Object {
             list,
@@ -152,32 +278,66 @@ impl Square {
             .collect()
     }
 
+    /// The same by their creation, which no edit changes.
+    fn by_creation(&self, list: &str, fits: impl Fn(&Object) -> bool) -> Vec<Value> {
+        let mut found = self.list(list, fits);
+        found.sort_by_key(|body| body["created_at"].as_str().unwrap().to_owned());
+        found
+    }
+
+    /// What a request says that its endpoint does not know is refused.
+    fn knows<'a>(asked: &Asked, names: impl Iterator<Item = &'a String>) -> Result<(), Complaint> {
+        let endpoint = ENDPOINTS.iter().find(|(path, _)| *path == asked.path);
+        let (_, known) = endpoint.ok_or_else(|| format!("nothing at {}", asked.path))?;
+        for name in names {
+            need(
+                known.contains(&name.as_str()),
+                &format!("{name} is not known"),
+            )?;
+        }
+        Ok(())
+    }
+
     fn get(&mut self, asked: &Asked) -> Result<Reply, Complaint> {
+        Square::knows(asked, asked.query.keys())?;
+        let mut parameters = asked.pairs.clone();
+        parameters.retain(|(name, _)| name != "cursor");
+        let asked_for = format!("{} {parameters:?}", asked.path);
+        let value = |name: &str| asked.query.get(name).cloned();
+        let cursor = value("cursor");
         let list = match asked.path.as_str() {
             "/v2/locations" => {
-                need(asked.pairs.is_empty(), "locations have no parameters")?;
                 return json_reply(json!({"locations": Square::locations()}));
             }
             "/v2/payments" => "payments",
             "/v2/refunds" => "refunds",
+            "/v2/customers" => {
+                if !(1..=100).contains(&asked.number("limit")) {
+                    let error = json!({"errors": [{"category": "INVALID_REQUEST_ERROR", "code": "VALUE_TOO_HIGH", "field": "limit"}]});
+                    return Ok(refusal(400, &[], error));
+                }
+                need(
+                    value("sort_field").as_deref() == Some("CREATED_AT"),
+                    "an order that an edit changes",
+                )?;
+                return self.page(&asked_for, cursor.as_deref(), "customers", |square| {
+                    square.by_creation("customers", |_| true)
+                });
+            }
+            "/v2/payouts" => {
+                // Of the main location, and of one year, unless something else is said.
+                let place = value("location_id").unwrap_or("L0".to_owned());
+                let from = moment(&value("begin_time").ok_or("no beginning")?)?;
+                let to = moment(&value("end_time").ok_or("no end")?)?;
+                return self.page(&asked_for, cursor.as_deref(), "payouts", |square| {
+                    square.by_creation("payouts", |object| {
+                        let made = moment(object.body["created_at"].as_str().unwrap()).unwrap();
+                        object.location == place && made >= from && made < to
+                    })
+                });
+            }
             other => return Err(format!("no list at {other}")),
         };
-        let known = [
-            "begin_time",
-            "updated_at_begin_time",
-            "updated_at_end_time",
-            "sort_field",
-            "sort_order",
-            "limit",
-            "cursor",
-            "location_id",
-        ];
-        let unknown = asked
-            .pairs
-            .iter()
-            .find(|(name, _)| !known.contains(&name.as_str()));
-        need(unknown.is_none(), "a parameter that is not known")?;
-        let value = |name: &str| asked.query.get(name).cloned();
         need(
             value("sort_field").as_deref() == Some("UPDATED_AT"),
             "not sorted by change",
@@ -200,9 +360,6 @@ impl Square {
             ("payments", location) => Some(location.unwrap_or("L0".to_owned())),
             (_, location) => location,
         };
-        let mut parameters = asked.pairs.clone();
-        parameters.retain(|(name, _)| name != "cursor");
-        let asked_for = format!("{} {parameters:?}", asked.path);
         self.page(&asked_for, value("cursor").as_deref(), list, |square| {
             square.list(list, |object| {
                 object.updated >= from
@@ -222,6 +379,8 @@ impl Square {
         need_header(asked, "content-type", "application/json")?;
         let mut body: Value =
             serde_json::from_str(&asked.body).map_err(|_| "the body is no JSON")?;
+        let fields = body.as_object().ok_or("the body is no object")?;
+        Square::knows(asked, fields.keys())?;
         let cursor = body
             .as_object_mut()
             .and_then(|fields| fields.remove("cursor"));
@@ -266,14 +425,33 @@ impl Square {
                 square.list("team_members", |_| true)
             }),
             "/v2/labor/timecards/search" => {
+                let sort = &body["query"]["sort"];
                 need(
-                    body["query"] == json!({"sort": {"field": "UPDATED_AT", "order": "DESC"}}),
+                    body["query"] == json!({"sort": sort}),
                     "hours have no filter by change",
                 )?;
+                need(
+                    sort == &json!({"field": "CREATED_AT", "order": "ASC"}),
+                    "an order that an edit changes",
+                )?;
                 self.page(&asked_for, cursor, "timecards", |square| {
-                    let mut cards = square.list("timecards", |_| true);
-                    cards.reverse();
-                    cards
+                    square.by_creation("timecards", |_| true)
+                })
+            }
+            "/v2/catalog/search" => {
+                let kinds: Vec<String> = serde_json::from_value(body["object_types"].clone())
+                    .map_err(|_| "no object_types")?;
+                // The time itself is left out.
+                let after = body["begin_time"].as_str().map(moment).transpose()?;
+                let has_gone = body["include_deleted_objects"] == true;
+                self.page(&asked_for, cursor, "objects", |square| {
+                    square.list("catalog_objects", |object| {
+                        let kind = object.body["type"].as_str().unwrap();
+                        let is_gone = object.body["is_deleted"] == true;
+                        kinds.iter().any(|wanted| wanted == kind)
+                            && (has_gone || !is_gone)
+                            && after.is_none_or(|after| object.updated > after)
+                    })
                 })
             }
             other => Err(format!("no search at {other}")),
@@ -326,7 +504,66 @@ impl Fake for Square {
     }
 
     fn config(&self, url: &str) -> Value {
-        json!({"requests_per_second": 1000, "base_url": url})
+        let mut config = json!({"requests_per_second": 1000, "base_url": url});
+        if self.has_all {
+            config["streams"] = json!(STREAMS);
+        }
+        config
+    }
+
+    fn stream_of(&self, asked: &Asked) -> Option<String> {
+        let stream = match asked.path.as_str() {
+            "/v2/payments" => "payments",
+            "/v2/refunds" => "refunds",
+            "/v2/payouts" => "payouts",
+            "/v2/customers" => "customers",
+            "/v2/orders/search" => "orders",
+            "/v2/inventory/counts/batch-retrieve" => "inventory_counts",
+            "/v2/team-members/search" => "team_members",
+            "/v2/labor/timecards/search" => "timecards",
+            "/v2/catalog/search" => "catalog_objects",
+            _ => return None,
+        };
+        Some(stream.to_owned())
+    }
+
+    fn denies(&self) -> Reply {
+        let error = json!({"errors": [{"category": "AUTHENTICATION_ERROR", "code": "INSUFFICIENT_SCOPES"}]});
+        refusal(403, &[], error)
+    }
+
+    /// Hours and customers go without a trace; of the catalogue, what is gone is shown as deleted.
+    fn delete(&mut self, random: &mut Random) -> bool {
+        let lists: &[&str] = match self.has_all {
+            true => &["timecards", "customers", "catalog_objects"],
+            false => &["timecards"],
+        };
+        let list = random.pick(lists);
+        let Some(index) = self.pick(random, list, |body| body["is_deleted"] != true) else {
+            return false;
+        };
+        match list {
+            "catalog_objects" => {
+                self.touch(random, index, |body| body["is_deleted"] = true.into());
+            }
+            _ => {
+                self.objects.remove(index);
+            }
+        }
+        true
+    }
+
+    /// A payout that was sent arrives, or comes back.
+    fn settle(&mut self, random: &mut Random) -> bool {
+        let Some(index) = self.pick(random, "payouts", |body| body["status"] == "SENT") else {
+            return false;
+        };
+        let status = random.pick(&["PAID", "PAID", "FAILED"]);
+        self.touch(random, index, |body| {
+            body["status"] = status.into();
+            body["version"] = 2.into();
+        });
+        true
     }
 
     fn tokens(&mut self) -> &mut Tokens {
@@ -359,7 +596,29 @@ impl Fake for Square {
 
     fn change(&mut self, random: &mut Random) {
         let money = |amount: i64| json!({"amount": amount, "currency": "USD"});
-        match random.below(12) {
+        match random.below(if self.has_all { 16 } else { 12 }) {
+            12 => {
+                let amount = 100 + random.below(50_000) as i64;
+                let body = json!({"status": "SENT", "amount_money": money(amount), "version": 1, "type": "BATCH",
+                    "destination": {"type": "BANK_ACCOUNT", "id": "bact:1"}, "payout_fee": []});
+                self.add(random, "payouts", "po", body);
+            }
+            13 => {
+                let body = json!({"given_name": "A", "creation_source": "THIRD_PARTY", "version": 0,
+                    "preferences": {"email_unsubscribed": false}});
+                self.add(random, "customers", "C", body);
+            }
+            14 => {
+                let kind = random.pick(&["ITEM", "ITEM_VARIATION", "CATEGORY", "TAX", "DISCOUNT"]);
+                let body = json!({"type": kind, "version": 1, "is_deleted": false, "present_at_all_locations": true});
+                self.add(random, "catalog_objects", "X", body);
+            }
+            15 => {
+                let list = random.pick(&["customers", "catalog_objects"]);
+                if let Some(index) = self.pick(random, list, |body| body["is_deleted"] != true) {
+                    self.touch(random, index, |body| body["version"] = 3.into());
+                }
+            }
             0..3 => {
                 let amount = 100 + random.below(50_000) as i64;
                 let status = random.pick(&["COMPLETED", "COMPLETED", "APPROVED", "FAILED"]);
@@ -437,8 +696,8 @@ impl Fake for Square {
                 let hours = random.below(10) as i64;
                 let open = random.percent(30);
                 let mut body = json!({
-                    "start_at": text(begin), "status": if open { "OPEN" } else { "CLOSED" }, "wage": {"title": "Barista"},
-                    "breaks": [{"start_at": text(begin), "end_at": text(begin + TimeDelta::minutes(30)), "is_paid": false}],
+                    "start_at": text(begin), "status": if open { "OPEN" } else { "CLOSED" }, "team_member_id": "TM1", "wage": {"title": "Barista"},
+                    "breaks": [{"id": "B1", "break_type_id": "BT1", "name": "Lunch", "expected_duration": "PT30M", "start_at": text(begin), "end_at": text(begin + TimeDelta::minutes(30)), "is_paid": false}],
                 });
                 if !open {
                     body["end_at"] = text(begin + TimeDelta::hours(hours)).into();
@@ -516,6 +775,8 @@ impl Fake for Square {
             .objects
             .iter()
             .filter(|object| object.list != "inventory_counts")
+            .filter(|object| self.streams().contains(&object.list))
+            .filter(|object| object.body["is_deleted"] != true)
         {
             let id = object.body["id"].as_str().unwrap();
             records.insert(
@@ -537,11 +798,12 @@ pub fn stage(square: Square) -> Stage<Square> {
 #[test]
 fn square_follows_every_change() {
     stage(Square::new()).follows_every_change(11);
+    stage(Square::with_all()).follows_every_change(111);
 }
 
 #[test]
 fn square_misses_nothing_that_changes_while_it_reads() {
-    misses_nothing_that_changes_while_it_reads(|| stage(Square::new()), 12, 6);
+    misses_nothing_that_changes_while_it_reads(|| stage(Square::with_all()), 12, 6);
 }
 
 #[test]
@@ -679,4 +941,15 @@ fn square_s_rate_limit_pauses_the_account_even_after_a_restart() {
     stage.changes(20, &mut Random(15));
     let error = json!({"errors": [{"category": "RATE_LIMIT_ERROR", "code": "RATE_LIMITED"}]});
     stage.waits_when_throttled(0, refusal(429, &[("Retry-After", "1800")], error));
+}
+
+#[test]
+fn square_s_stock_of_what_is_gone_is_found_by_a_refresh() {
+    stage(Square::with_all()).finds_by_a_refresh("inventory_counts", |square| {
+        let is_counted = |object: &Object| {
+            object.list == "inventory_counts" && object.body["state"] == "IN_STOCK"
+        };
+        let index = square.objects.iter().position(is_counted).unwrap();
+        square.objects.remove(index);
+    });
 }

@@ -131,6 +131,8 @@ pub struct Closed {
     /// So many of its requests are still answered.
     pub after: usize,
     pub why: Why,
+    /// Whether a request was not answered.
+    pub is_met: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -239,7 +241,7 @@ impl<F: Fake> Stage<F> {
         run
     }
 
-    fn no_complaints(&self) {
+    pub fn no_complaints(&self) {
         let hosted = self.hosted();
         assert!(hosted.complaints.is_empty(), "{:#?}", hosted.complaints);
     }
@@ -279,6 +281,11 @@ impl<F: Fake> Stage<F> {
         let sql = "SELECT coalesce(string_agg(q::text, E'\\n'), '') FROM quarantine q WHERE replayed_at IS NULL";
         let unmapped: String = self.client.query_one(sql, &[]).unwrap().get(0);
         assert_eq!(unmapped, "", "records in quarantine");
+    }
+
+    /// Every record is what the vendor says.
+    pub fn agrees_on_records(&mut self) {
+        self.records_agree(None);
     }
 
     /// Every record is what the vendor says, but for those of one stream.
@@ -351,10 +358,11 @@ impl<F: Fake> Stage<F> {
             }
             let percent = 20 + random.below(60);
             self.hosted().busy = Some((Random(seed + round as u64), percent));
-            let run = self.sync();
-            changed += run["updated"].as_i64().unwrap() + run["inserted"].as_i64().unwrap();
+            let first = self.sync();
             self.hosted().busy = None;
-            self.sync();
+            for run in [first, self.sync()] {
+                changed += run["updated"].as_i64().unwrap() + run["inserted"].as_i64().unwrap();
+            }
             self.agrees();
         }
         assert!(
@@ -394,6 +402,7 @@ impl<F: Fake> Stage<F> {
             stream: stream.clone(),
             after,
             why,
+            is_met: false,
         });
         self.changes(6, random);
         self.hosted().fake.delete(random);
@@ -402,7 +411,7 @@ impl<F: Fake> Stage<F> {
             .hosted()
             .closed
             .take()
-            .is_some_and(|closed| closed.after == 0);
+            .is_some_and(|closed| closed.is_met);
         if is_met {
             // One that the others can do without is left out, and a warning says so.
             let told = match run["state"].as_str() {
@@ -417,6 +426,21 @@ impl<F: Fake> Stage<F> {
         }
         self.records_agree(Some(&stream));
         self.sync();
+        self.agrees();
+    }
+
+    /// What is gone without a word is found once the stream is read again from its start.
+    pub fn finds_by_a_refresh(&mut self, stream: &str, loses: impl Fn(&mut F)) {
+        self.changes(80, &mut Random(71));
+        self.sync();
+        self.agrees();
+        loses(&mut self.hosted().fake);
+        self.sync();
+        let sql = "SELECT connector_service_refresh($1::text::uuid, $2)::text";
+        let row = self.client.query_one(sql, &[&self.connector, &stream]);
+        let run = wait_for_run(&mut self.client, &row.unwrap().get::<_, String>(0));
+        assert_eq!(run["state"], "succeeded", "{run}");
+        assert!(run["deleted"].as_i64() >= Some(1), "{run}");
         self.agrees();
     }
 
@@ -561,6 +585,7 @@ fn answer<F: Fake>(hosted: &mut Hosted<F>, asked: &Asked) -> Reply {
         if let Some(closed) = &mut hosted.closed
             && closed.stream == stream
         {
+            closed.is_met |= closed.after == 0;
             match (closed.after, closed.why) {
                 (0, Why::Denied) => return hosted.fake.denies(),
                 (0, Why::Fails) => return Reply::status(500),

@@ -92,7 +92,7 @@ impl Pieces {
     }
 
     /// How much is left.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.size
     }
 

@@ -41,7 +41,7 @@ impl Came {
     fn len(&self) -> usize {
         match self {
             Came::Plain(body) => body.len(),
-            Came::Packed(pieces) => pieces.len(),
+            Came::Packed(pieces) => pieces.size(),
         }
     }
 }
@@ -218,7 +218,7 @@ async fn unpack(
             Came::Packed(pieces) => pieces,
         };
         // A body that is not there is not packed either.
-        if pieces.len() == 0 {
+        if pieces.size() == 0 {
             return Ok(Bytes::new());
         }
         let mut unpacking = Unpacking::new(packing, pieces);

@@ -68,8 +68,8 @@ impl Asking {
         let mut asking = self.trace.begin(None, method, url, None, self.attempt);
         let exchanged = self.exchange(&mut asking).await;
         let code = match &exchanged {
-            Err(failure) | Ok(Err((_, failure))) => Some(failure.code),
             Ok(Ok(_)) => None,
+            Ok(Err((_, failure))) | Err(failure) => Some(failure.code),
         };
         self.trace.note(asking, code, None);
         let granted = match exchanged {

@@ -50,6 +50,7 @@ impl Run<'_> {
         }
         let start = Start {
             read_until: state.read_until,
+            missed_since: state.missed_since,
             ..self.start
         };
         let mut at = state.at.clone();
@@ -128,14 +129,19 @@ impl Run<'_> {
                 }
             };
             is_resumed = false;
-            progress.check(&page)?;
             self.note_page();
-            self.list(&mut page, &mut seen);
+            if page.is_part {
+                standing.next = page.next;
+                continue;
+            }
+            progress.check(&page)?;
+            list(&mut page, &mut seen, is_span);
             remember(&mut seen, &page);
             is_cut_off |= page.is_cut_off;
             let stood = stands.take().unwrap_or_else(|| StreamState {
                 at: at.clone(),
                 read_until: start.read_until,
+                missed_since: start.missed_since,
                 ..StreamState::default()
             });
             standing.high = page.high.clone().or(standing.high);
@@ -162,6 +168,11 @@ impl Run<'_> {
                 read_until: match ended && !is_cut_off && !is_shifted {
                     true => Some(standing.window.to),
                     false => start.read_until,
+                },
+                missed_since: match (ended, is_cut_off) {
+                    (true, false) => None,
+                    (true, true) => start.missed_since.or(standing.window.from),
+                    (false, _) => start.missed_since,
                 },
                 finished_by: ended.then_some(self.run),
             };
@@ -242,19 +253,6 @@ impl Run<'_> {
         })
     }
 
-    /// A list of all that is there begins anew what was seen. One that an interruption has cut shows nothing.
-    fn list(&self, page: &mut Page, seen: &mut Option<Vec<[u8; 16]>>) {
-        match page.listing {
-            Listing::Begins if self.start.span.is_none() => *seen = Some(Vec::new()),
-            Listing::GoesOn if seen.is_none() && page.warning.is_none() => {
-                page.warning = Some(
-                    "deletions were not looked for: the list of what is there was interrupted, or is too long; refresh the stream to try again".to_owned(),
-                );
-            }
-            _ => {}
-        }
-    }
-
     /// A page token as it may be stored. `None`: it may not be, and an interrupted pass starts again.
     fn covered(&self, stream: &Stream, next: &Value) -> Option<Value> {
         match &self.cover {
@@ -269,6 +267,19 @@ impl Run<'_> {
         };
         let next = cover.open(&stream.name, &pass.next)?;
         Some(Pass { next, ..pass })
+    }
+}
+
+/// A list of all that is there begins anew what was seen. One that an interruption has cut shows nothing.
+fn list(page: &mut Page, seen: &mut Option<Vec<[u8; 16]>>, is_span: bool) {
+    match page.listing {
+        Listing::Begins if !is_span => *seen = Some(Vec::new()),
+        Listing::GoesOn if seen.is_none() && page.warning.is_none() => {
+            page.warning = Some(
+                "deletions were not looked for: the list of what is there was interrupted, or is too long; refresh the stream to try again".to_owned(),
+            );
+        }
+        _ => {}
     }
 }
 

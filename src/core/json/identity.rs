@@ -3,7 +3,7 @@
 //! An id is the stream, a slash and the key. In the stream's name `/` is written as `%2F`, so that the first slash ends it.
 //!
 //! What identifies a value is its own text, whatever its type and spelling:
-//! - A text is its characters: `café` and `caf\u00e9` are one key. The empty text is a key.
+//! - A text is its characters: `étage` and `\u00e9tage` are one key. The empty text is a key.
 //! - A number is its digits: 7, 7.0 and 70e-1 are one key, and so are 7 and "7". A text is never read as a number: "007" and
 //!   "7.0" are keys of their own.
 //! - `true` and `false` are these words, as a text is.

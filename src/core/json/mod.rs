@@ -12,6 +12,7 @@ mod salvage;
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -20,7 +21,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Code, Failure};
 use crate::record::{Reason, Record, Rejected};
 use pick::{Items, pick};
-pub use salvage::{fields, items};
+pub use salvage::fields;
 
 /// Bounds on one record. Every one of them guards memory in a process whose death restarts the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,6 +157,12 @@ pub fn envelope(body: &[u8], records: &str) -> serde_json::Map<String, serde_jso
         .collect()
 }
 
+/// The items at a path in their own text, where one of them may be damaged. `None`: the body is not JSON beyond its items.
+/// `Some(None)`: the path leads nowhere.
+pub fn items<'a>(body: &'a [u8], path: &[String]) -> Option<Option<Vec<&'a [u8]>>> {
+    Some(salvage::items(body, path)?.map(|found| found.texts))
+}
+
 fn no_records(spec: &Spec) -> Failure {
     let message = format!("the response has nothing at \"{}\"", spec.path.join("."));
     Failure::new(Code::UnexpectedShape, message)
@@ -254,12 +261,16 @@ impl Found {
                         .extend([Some(ids.id), ids.formerly].into_iter().flatten());
                     return;
                 }
+                let mut key = None;
                 if is_content {
                     self.keyless.push(self.records.len());
+                } else if ids.was_content {
+                    key = serde_json::to_string(spec.key).ok().map(Arc::from);
                 }
                 self.records.push(Record {
                     id: ids.id,
                     formerly: ids.formerly,
+                    key,
                     json: raw,
                     hash,
                     at: None,
@@ -314,15 +325,13 @@ impl Found {
             *has |= value.is_some_and(|value| value.get() != "null");
         }
         let key = identity::key(&values, hash);
-        let ids = key.as_ref().map(|key| Ids {
-            id: format!("{}/{}", identity::prefix(spec.stream), key.text),
-            formerly: None,
-        });
-        let ids = ids.map(|ids| {
-            let former = format!("{}/{}", spec.stream, identity::former(&values, hash));
+        let former = identity::former(&values, hash);
+        let ids = key.as_ref().map(|key| {
+            let id = format!("{}/{}", identity::prefix(spec.stream), key.text);
             Ids {
-                formerly: Some(former).filter(|former| *former != ids.id),
-                ..ids
+                was_content: former == identity::hex(hash),
+                formerly: Some(format!("{}/{former}", spec.stream)).filter(|former| *former != id),
+                id,
             }
         });
         match (inspected, ids) {
@@ -385,6 +394,8 @@ fn explain(reason: Reason, limits: &RecordLimits) -> String {
 struct Ids {
     id: String,
     formerly: Option<String>,
+    /// Whether those versions took the content for the key.
+    was_content: bool,
 }
 
 struct Identified {

@@ -306,6 +306,8 @@ pub struct Start {
     pub default_from: DateTime<Utc>,
     /// When the latest complete pass over the stream began, where that is known.
     pub read_until: Option<DateTime<Utc>>,
+    /// From when on deletions have not been found; see [`crate::record::StreamState`].
+    pub missed_since: Option<DateTime<Utc>>,
     /// The part of the past that a backfill reads, and nothing else; `None`: a sync, up to now.
     pub span: Option<Span>,
 }

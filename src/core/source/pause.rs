@@ -162,9 +162,10 @@ fn span(text: &str, now: Option<DateTime<Utc>>) -> Option<Duration> {
         n if n < MILLISECONDS_FROM => moment(1.0),
         n if n < MICROSECONDS_FROM => moment(1e3),
         n if n.is_finite() => moment(1e6),
-        _ => None,
+        _ => return None,
     };
-    until(at?)
+    // What no calendar has is as far away as can be.
+    at.map_or(Some(Duration::MAX), until)
 }
 
 /// `1s`, `6m0s`, `250ms`, `1 hour`: numbers, each with its unit.
@@ -195,7 +196,7 @@ fn with_units(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use bytes::Bytes;
 
@@ -231,6 +232,7 @@ mod tests {
             ("0", seconds(0.0)),
             ("999999999", Some(LONGEST_REST)),
             ("99999999999", Some(LONGEST_REST)),
+            ("999999999999999999999", Some(LONGEST_REST)),
             ("-1", None),
             ("", None),
             ("soon", None),

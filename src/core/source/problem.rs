@@ -174,20 +174,6 @@ const MESSAGES: [&str; 10] = [
     "title",
 ];
 
-/// Fields beside a message that hold no data.
-const BESIDE: [&str; 10] = [
-    "documentationurl",
-    "help",
-    "instance",
-    "link",
-    "moreinfo",
-    "path",
-    "requestid",
-    "timestamp",
-    "traceid",
-    "url",
-];
-
 /// The largest body that is looked into: one without records is small. Larger: a hostile one costs time.
 const LARGEST: usize = 256 * 1024;
 
@@ -199,6 +185,9 @@ pub fn beside_nothing(got: &Response, path: &[String]) -> Option<Failure> {
     let body = Some(got.body.as_ref()).filter(|body| body.len() <= LARGEST)?;
     let Ok(body) = serde_json::from_slice::<Value>(body) else {
         // A sentence instead of JSON.
+        if matches!(body.trim_ascii_start().first(), Some(b'{' | b'[')) {
+            return None;
+        }
         let is_throttled = kind_of(&plain(&String::from_utf8_lossy(body))) == Some(Kind::Throttled);
         return is_throttled.then(|| failure(got, Kind::Throttled));
     };
@@ -234,17 +223,6 @@ pub fn named_in(got: &Response, fields: &Map<String, Value>) -> Option<Failure> 
 /// Which kind of error an object names, if any.
 pub fn kind_in(fields: &Map<String, Value>) -> Option<Kind> {
     named(fields, None)
-}
-
-/// Whether an object is no more than a message to people.
-pub fn is_message(fields: &Map<String, Value>) -> bool {
-    let is_known = |name: &String| {
-        let name = plain(name);
-        let of = |list: &[&str]| list.contains(&name.as_str());
-        (of(&MESSAGES), of(&BESIDE) || of(&OUTCOMES))
-    };
-    let known: Vec<(bool, bool)> = fields.keys().map(is_known).collect();
-    known.iter().any(|(message, _)| *message) && known.iter().all(|(a, b)| *a || *b)
 }
 
 /// Whether a refusal says that the access token is over, and no more than that.

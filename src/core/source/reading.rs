@@ -91,22 +91,17 @@ pub fn records(got: &Response, spec: &Spec) -> Result<Found, Failure> {
 
 /// A body that has a JSON text on each line, as a list of them; `None`: it is one JSON text already.
 fn lines(body: &Bytes) -> Option<Bytes> {
-    const SEPARATOR: u8 = 0x1E;
     let body = body.trim_ascii();
-    let is_separated = body.first() == Some(&SEPARATOR);
-    let between = if is_separated { SEPARATOR } else { b'\n' };
-    if !is_separated {
-        let end = memchr::memchr(b'\n', body)?;
-        let first = body.get(..end)?.trim_ascii();
-        // What is one JSON text has no whole value on its first line and more behind it.
-        let begins = matches!(first.first(), Some(b'{' | b'['));
-        if !begins || serde_json::from_slice::<IgnoredAny>(first).is_err() {
-            return None;
-        }
+    let end = memchr::memchr(b'\n', body)?;
+    let first = body.get(..end)?.trim_ascii();
+    // What is one JSON text has no whole value on its first line and more behind it.
+    let begins = matches!(first.first(), Some(b'{' | b'['));
+    if !begins || serde_json::from_slice::<IgnoredAny>(first).is_err() {
+        return None;
     }
     let mut list = BytesMut::with_capacity(body.len() + 2);
     list.put_u8(b'[');
-    for line in body.split(|byte| *byte == between).map(<[u8]>::trim_ascii) {
+    for line in body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
         if line.is_empty() {
             continue;
         }

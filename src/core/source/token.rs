@@ -100,8 +100,10 @@ const LONGEST_PREFIX: usize = 256;
 fn fields(got: &Response) -> Option<Map<String, Value>> {
     let body = std::str::from_utf8(&got.body).ok()?.trim();
     let body = body.trim_start_matches('\u{FEFF}').trim_start();
-    if let Ok(Value::Object(fields)) = serde_json::from_str(body) {
-        return Some(fields);
+    match serde_json::from_str(body) {
+        Ok(Value::Object(fields)) => return Some(fields),
+        Ok(_) => return None,
+        Err(_) => {}
     }
     let open = body.find('{').filter(|at| *at <= LONGEST_PREFIX);
     if let Some(rest) = open.and_then(|open| body.get(open..)) {

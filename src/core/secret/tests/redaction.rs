@@ -87,6 +87,7 @@ fn a_vendors_response_is_not_printed() {
     let record = Record {
         id: "orders/1".into(),
         formerly: None,
+        key: None,
         json: Bytes::from_static(canary),
         hash: [0; 16],
         at: None,
@@ -115,6 +116,7 @@ fn a_vendors_response_is_not_printed() {
         at: None,
         pass: Some(pass.clone()),
         read_until: None,
+        missed_since: None,
         finished_by: None,
     };
     hides("Record", &record, canary);

@@ -3,7 +3,7 @@
 use minijinja::value::Value as Context;
 
 use super::component::{Component, wrong};
-use super::paging::Headers;
+use super::headers::Headers;
 use crate::error::{Code, Failure};
 use crate::source::request::retry_after;
 use crate::source::{Response, Verdict};

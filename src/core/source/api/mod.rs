@@ -8,6 +8,7 @@ mod component;
 mod config;
 mod cursor;
 mod errors;
+mod headers;
 mod manifest;
 mod more;
 mod oauth;
@@ -26,7 +27,7 @@ use self::config::Config;
 use self::errors::Action;
 use self::manifest::StreamSpec;
 use self::oauth::OAuth;
-use self::paging::{After, Paging};
+use self::paging::After;
 use super::settings::RunSettings;
 use super::{
     About, Definition, Field, Grant, Login, Position, Reader, Request, Response, Rotated, Source,
@@ -140,6 +141,7 @@ impl Reader for ApiReader {
                 now: to,
                 default_from: DateTime::UNIX_EPOCH,
                 read_until: None,
+                missed_since: None,
                 span: None,
             };
             let from = Some(DateTime::UNIX_EPOCH);
@@ -267,7 +269,9 @@ impl Reader for ApiReader {
             After::Ended => more::seen(got, &path, shown, at.next.is_none()),
             After::Page(_) | After::Stopped => None,
         };
-        let is_partial = more.is_some();
+        let is_empty = found.records.is_empty() && found.rejected.is_empty();
+        // An empty page that is odd shows of no record that it is gone.
+        let is_partial = more.is_some() || is_empty && !warnings.is_empty();
         warnings.extend(more.map(|more| match &spec.paging {
             None => format!(
                 "only the first page was read, but the response says that there is more: {}. Add a \"paginator\" to the stream's retriever in the manifest, such as a DefaultPaginator with {}",
@@ -281,14 +285,16 @@ impl Reader for ApiReader {
         }));
         let warning = (!warnings.is_empty())
             .then(|| format!("stream \"{}\": {}", at.stream.name, warnings.join(". ")));
+        let next = match next {
+            After::Page(token) => Some(token),
+            After::Ended | After::Stopped => None,
+        };
+        let counts = spec.paging.as_ref().zip(next.as_ref());
         Ok(Page {
             records: found.records,
             rejected: found.rejected,
-            next: match next {
-                After::Page(token) => Some(token),
-                After::Ended | After::Stopped => None,
-            },
-            counts: spec.paging.as_ref().is_some_and(Paging::counts),
+            counts: counts.is_some_and(|(paging, token)| paging.counts(token)),
+            next,
             warning,
             is_partial,
             high,

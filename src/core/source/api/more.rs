@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::paging::links;
+use super::headers::links;
 use crate::source::Response;
 use crate::template::value;
 

@@ -3,19 +3,42 @@
 //! [`crate::record::Page::next`] is here the offset, the page number, or the vendor's own token; two that are
 //! equal are the same page, which is what stops a source that would never end.
 
-use std::fmt;
-use std::sync::Arc;
-
 use bytes::Bytes;
-use minijinja::value::{Enumerator, Object, Serde, Value as Context};
+use minijinja::value::{Serde, Value as Context};
 use serde_json::Value;
 
 use super::component::{Component, wrong};
+use super::headers::Headers;
+use super::more::plain;
 use super::parts::{Inject, Parts};
 use crate::error::{Code, Failure};
 use crate::json::Found;
 use crate::source::{Position, Response};
 use crate::template::{Template, value};
+
+/// Parameters of an address that count pages or rows, without case and signs.
+const COUNTING: [&str; 16] = [
+    "page",
+    "pagenumber",
+    "pageno",
+    "pagenum",
+    "pageindex",
+    "pageoffset",
+    "currentpage",
+    "p",
+    "pg",
+    "offset",
+    "skip",
+    "start",
+    "startindex",
+    "startat",
+    "startrow",
+    "from",
+];
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 9 && text.bytes().all(|byte| byte.is_ascii_digit())
+}
 
 const OFFERED: [&str; 6] = [
     "config",
@@ -82,9 +105,27 @@ impl Paging {
         }))
     }
 
-    /// Whether the token is the number of a page or of a row.
-    pub fn counts(&self) -> bool {
-        !matches!(self.strategy, Strategy::Cursor { .. })
+    /// Whether a token is the number of a page or of a row, by itself or within an address.
+    pub fn counts(&self, token: &Value) -> bool {
+        let Strategy::Cursor { value, .. } = &self.strategy else {
+            return true;
+        };
+        // The id of a record is no count, whatever it is written with.
+        if value.uses("last_record") {
+            return false;
+        }
+        match token {
+            Value::Number(_) => true,
+            Value::String(text) if is_number(text) => true,
+            Value::String(text) => text.split_once('?').is_some_and(|(_, query)| {
+                let query = query.split('#').next().unwrap_or_default();
+                let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+                pairs.any(|(name, value)| {
+                    COUNTING.contains(&plain(&name).as_str()) && is_number(&value)
+                })
+            }),
+            _ => false,
+        }
     }
 
     /// The token that the request for a page carries.
@@ -307,99 +348,5 @@ fn size(component: &mut Component) -> Result<Option<u64>, Failure> {
             component.place("page_size")
         ))),
         size => Ok(size),
-    }
-}
-
-/// What templates see as `headers`: a header by its name in any case, as manifests spell names as vendors
-/// document them, and under `link` the targets of the `Link` header by their relation.
-pub struct Headers(pub Vec<(String, String)>);
-
-impl fmt::Debug for Headers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Headers")
-    }
-}
-
-impl Object for Headers {
-    fn get_value(self: &Arc<Self>, key: &Context) -> Option<Context> {
-        let wanted = key.as_str()?;
-        let values = self.0.iter();
-        let values = values.filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
-        let values: Vec<&str> = values.map(|(_, value)| value.as_str()).collect();
-        let joined = (!values.is_empty()).then(|| values.join(", "))?;
-        if !wanted.eq_ignore_ascii_case("link") {
-            return Some(joined.into());
-        }
-        Some(Context::from_object(Links(links(&joined))))
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        let names = self.0.iter().map(|(name, _)| name.as_str().into());
-        Enumerator::Values(names.collect())
-    }
-}
-
-/// The links of a header by their relation, in any case.
-#[derive(Debug)]
-struct Links(Vec<(String, String)>);
-
-impl Object for Links {
-    fn get_value(self: &Arc<Self>, key: &Context) -> Option<Context> {
-        let wanted = key.as_str()?.to_lowercase();
-        let (relation, url) = self.0.iter().find(|(relation, _)| *relation == wanted)?;
-        let fields = [("url", url.as_str()), ("rel", relation.as_str())];
-        Some(Context::from_pairs(fields))
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        let names = self.0.iter().map(|(relation, _)| relation.as_str().into());
-        Enumerator::Values(names.collect())
-    }
-}
-
-/// The relations, in lower case, and targets of a `Link` header (RFC 8288): several links, quoted or bare values,
-/// parameters in any order.
-pub fn links(header: &str) -> Vec<(String, String)> {
-    let mut links = Vec::new();
-    let mut rest = header;
-    while let Some((_, after)) = rest.split_once('<') {
-        let Some((target, after)) = after.split_once('>') else {
-            break;
-        };
-        let (mut parameters, later) = cut(after, ',');
-        let mut has_relation = false;
-        while !parameters.is_empty() {
-            let (parameter, others) = cut(parameters, ';');
-            if let Some((name, value)) = parameter.split_once('=')
-                && name.trim().eq_ignore_ascii_case("rel")
-                // Of several the first one counts.
-                && !std::mem::replace(&mut has_relation, true)
-            {
-                let relations = value.trim().trim_matches(['"', '\'']).split_whitespace();
-                links
-                    .extend(relations.map(|relation| (relation.to_lowercase(), target.to_owned())));
-            }
-            parameters = others;
-        }
-        rest = later;
-    }
-    links
-}
-
-/// Cuts at the first separator outside of quotes.
-fn cut(text: &str, separator: char) -> (&str, &str) {
-    let (mut quoted, mut escaped) = (false, false);
-    let at = text.find(|c| {
-        let is_plain = !std::mem::take(&mut escaped);
-        escaped = quoted && is_plain && c == '\\';
-        quoted ^= is_plain && c == '"';
-        c == separator && !quoted
-    });
-    match at {
-        Some(at) => (
-            text.get(..at).unwrap_or_default(),
-            text.get(at + 1..).unwrap_or_default(),
-        ),
-        None => (text, ""),
     }
 }

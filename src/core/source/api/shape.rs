@@ -1,6 +1,5 @@
 //! What a page of a manifest's stream looks like: whether it is one, and what of it a person should look at.
 
-use minijinja::value::{Serde, Value as Template};
 use serde_json::Value;
 
 use super::component::wrong;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fuzz::{Random, damaged, each, grows_with_its_size, memory};
-use crate::source::api::paging::links;
+use crate::source::api::headers::links;
 
 const KEY: &str = "sk_test_not_a_real_key";
 

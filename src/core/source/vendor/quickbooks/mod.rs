@@ -7,6 +7,7 @@
 
 mod capture;
 mod login;
+mod query;
 mod streams;
 mod webhook;
 
@@ -19,14 +20,13 @@ use serde_json::Value;
 use url::Url;
 
 use crate::error::{Code, Failure};
-use crate::record::{Count, Page, Window};
+use crate::record::{Page, Window};
 use crate::source::common::Common;
 use crate::source::hook::Hook;
-use crate::source::reading::{self, Shape, strange};
+use crate::source::reading;
 use crate::source::request::{below, verdict_by_status, with_query};
 use crate::source::settings::{PACE, START_DATE, STREAMS, Settings, missing};
 use crate::source::table::{about, row};
-use crate::source::window::highest;
 use crate::source::{
     About, Account, Definition, Field, Login, Part, Position, Reader, Request, Response, Source,
     Start, Stream, Verdict,
@@ -260,7 +260,7 @@ impl Reader for QuickBooksReader {
         Some(&self.login)
     }
 
-    fn verdict(&self, _at: &Position, got: &Response) -> Verdict {
+    fn verdict(&self, at: &Position, got: &Response) -> Verdict {
         let fail = |code, what: &str| Verdict::Fail(got.failure(code, what));
         let fault = || fault_code(&reading::problem(got));
         match got.status {
@@ -268,6 +268,10 @@ impl Reader for QuickBooksReader {
                 Code::CredentialsRejected,
                 "the token is for another company or environment; check realm_id and sandbox",
             ),
+            403 if at.next.is_none() && self.common.is_left_out::<Spec>(at.stream) => {
+                let why = "left out, because the consent or the company's plan does not cover it";
+                Verdict::Absent(why.to_owned())
+            }
             403 => fail(
                 Code::PermissionMissing,
                 "the consent does not cover this stream",
@@ -298,7 +302,7 @@ impl Reader for QuickBooksReader {
         next.again |= at.next.is_none() && at.high.is_some();
         match next.step {
             Step::Query => self.queried(at, got, spec, next),
-            Step::Count => counted(at, got, spec, next),
+            Step::Count => query::counted(at, got, spec, next),
             Step::Capture => self.captured(at, got, spec),
         }
     }
@@ -327,155 +331,4 @@ fn check(got: &Response, records: &str) -> Result<(), Failure> {
 /// Up to where the vendor's count and what came are compared.
 fn settled(at: &Position) -> DateTime<Utc> {
     at.window.to - LOOKBACK
-}
-
-impl QuickBooksReader {
-    fn queried(
-        &self,
-        at: &Position,
-        got: &Response,
-        spec: &Spec,
-        next: Next,
-    ) -> Result<Page, Failure> {
-        check(got, "QueryResponse")?;
-        let shape = Shape {
-            path: &format!("QueryResponse.{}", spec.entity),
-            key: &["Id"],
-            stamp: STAMP,
-            ..Shape::default()
-        };
-        let found = match self.common.read(at, got, &shape) {
-            // "Nothing found" is an empty object.
-            Err(failure) if failure.code == Code::UnexpectedShape => {
-                reading::check_empty(got, "QueryResponse")?;
-                check_empty_query(got)?;
-                Default::default()
-            }
-            found => found?,
-        };
-        // The window's end is in whole seconds, and so are the stamps.
-        let (high, any_read) = highest(at.high, &found.cursors, at.window.to, parse_any);
-        let came = found.records.len() + found.rejected.len();
-        if !found.records.is_empty() && !any_read {
-            return Err(strange("no record has a MetaData.LastUpdatedTime"));
-        }
-        let is_fresh = |id: &str| !next.known.contains(id);
-        let stamped = || {
-            found
-                .records
-                .iter()
-                .zip(found.cursors.iter().map(|text| parse_any(text)))
-        };
-        let counts = |stamp: Option<DateTime<Utc>>| stamp.is_some_and(|stamp| stamp <= settled(at));
-        let counted = stamped().filter(|(record, stamp)| is_fresh(&record.id) && counts(*stamp));
-        let read = next.read + (counted.count() + found.rejected.len()) as u64;
-        let is_stuck = came > 0
-            && next.skip > 2 * next.known.len() + PAGE
-            && !found.records.iter().any(|record| is_fresh(&record.id));
-        if is_stuck {
-            let message = "QuickBooks ignored STARTPOSITION: the same records came again";
-            return Err(Failure::new(Code::RepeatedPage, message));
-        }
-        let last = found
-            .cursors
-            .iter()
-            .filter_map(|text| parse_any(text))
-            .max();
-        let next = match last {
-            // All of them are damaged, and say nothing of where to go on: behind them.
-            None if came > 0 => Next {
-                skip: next.skip + came,
-                read,
-                ..next
-            },
-            None => Next {
-                step: Step::Count,
-                again: next.again,
-                read,
-                ..Next::default()
-            },
-            Some(last) => {
-                let first = found
-                    .cursors
-                    .iter()
-                    .filter_map(|text| parse_any(text))
-                    .min();
-                let stays = next.from == Some(last) || first == Some(last);
-                let of_last = stamped()
-                    .filter(|(_, stamp)| *stamp == Some(last))
-                    .map(|(record, _)| record.id.clone());
-                let mut known: HashSet<String> = of_last.collect();
-                if stays {
-                    known.extend(next.known);
-                }
-                if known.len() > MOST_KNOWN {
-                    // Counted twice from here on: too many are no reason for an alert.
-                    known.clear();
-                }
-                let skipped = if next.from == Some(last) {
-                    next.skip
-                } else {
-                    0
-                };
-                Next {
-                    step: Step::Query,
-                    again: next.again,
-                    from: Some(last),
-                    // A page may be shorter than asked for without being the last: only an empty one is.
-                    skip: if stays { skipped + came.div_ceil(2) } else { 0 },
-                    known,
-                    read,
-                }
-            }
-        };
-        Ok(Page {
-            // One that enters a second pushes those behind it into the next page.
-            overlaps: true,
-            counts: next.skip > 0,
-            ..reading::page(found, Some(next), high)?
-        })
-    }
-}
-
-fn counted(at: &Position, got: &Response, spec: &Spec, next: Next) -> Result<Page, Failure> {
-    #[derive(Deserialize)]
-    struct Answer {
-        #[serde(rename = "QueryResponse")]
-        response: Counted,
-    }
-    #[derive(Deserialize)]
-    struct Counted {
-        #[serde(rename = "totalCount")]
-        total: u64,
-    }
-    check(got, "QueryResponse")?;
-    let answer: Answer = reading::whole(got)?;
-    let captures = spec.capture && !spec.whole && next.again;
-    let goes_on = captures.then(|| Next {
-        step: Step::Capture,
-        ..Next::default()
-    });
-    Ok(Page {
-        count: Some(Count {
-            vendor: answer.response.total,
-            read: next.read,
-        }),
-        ..reading::step(at, goes_on)?
-    })
-}
-
-/// Checks that an empty response is an empty result and nothing else.
-fn check_empty_query(got: &Response) -> Result<(), Failure> {
-    #[derive(Deserialize)]
-    struct Answer {
-        #[serde(rename = "QueryResponse")]
-        response: serde_json::Map<String, Value>,
-    }
-    let answer: Answer = reading::whole(got)?;
-    match answer.response.values().any(Value::is_array) {
-        true => Err(strange(
-            "the response is about another entity than was requested",
-        )),
-        false => Ok(()),
-    }
 }

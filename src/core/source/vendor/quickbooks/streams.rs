@@ -87,6 +87,11 @@ impl Row for Spec {
     fn whole(&self) -> bool {
         self.whole
     }
+
+    /// Revenue and costs stand without stock and hours, which not every plan has.
+    fn optional(&self) -> bool {
+        self.whole || !self.about.default
+    }
 }
 
 impl Spec {

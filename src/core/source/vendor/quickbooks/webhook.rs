@@ -48,11 +48,11 @@ impl Hook for QuickBooksHook {
     fn receive(&self, got: &Pushed) -> Result<Delivery, Refusal> {
         self.secrets
             .check_base64(got, "intuit-signature", &[got.body])?;
-        let has = |field: &str| field::is_there(got.body, &words(&[field]));
-        let (ours, at) = match first(got.body) {
-            Some(b'{') if has("eventNotifications") => (self.entities(got.body)?, "lastUpdated"),
-            Some(b'[') => (self.cloud_events(got.body)?, "time"),
-            Some(b'{') if has("specversion") => (self.cloud_events(got.body)?, "time"),
+        let has = |field: &str| field::is_there(got.text, &words(&[field]));
+        let (ours, at) = match first(got.text) {
+            Some(b'{') if has("eventNotifications") => (self.entities(got.text)?, "lastUpdated"),
+            Some(b'[') => (self.cloud_events(got.text)?, "time"),
+            Some(b'{') if has("specversion") => (self.cloud_events(got.text)?, "time"),
             _ => {
                 return Err(unreadable(
                     "the body has neither CloudEvents nor notifications",

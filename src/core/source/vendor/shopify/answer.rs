@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use crate::error::{Code, Failure};
 use crate::json;
 use crate::source::Response;
-use crate::source::reading::strange;
+use crate::source::reading::{self, strange};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,7 +56,7 @@ impl<'a> Node<'a> {
         let nodes = json::items(nodes.0, &[]).flatten().ok_or_else(wrong)?;
         let info = self.field("pageInfo").ok_or_else(wrong)?;
         let info: PageInfo = serde_json::from_slice(info.0).map_err(|_| wrong())?;
-        Ok((nodes.texts.into_iter().map(Node).collect(), info.next()?))
+        Ok((nodes.into_iter().map(Node).collect(), info.next()?))
     }
 }
 
@@ -71,18 +71,24 @@ pub fn data(got: &Response) -> Result<Option<Node<'_>>, Failure> {
             return Err(Failure::new(Code::TruncatedResponse, message));
         }
         if json::items(body, &[]).is_none() {
+            reading::check_empty(got, "")?;
             let message = format!("the response of {size} bytes is not JSON");
             return Err(Failure::new(Code::InvalidJson, message));
         }
     }
     if !body.starts_with(b"{") {
-        return Err(strange("the response is not an object"));
+        return Err(reading::refused(got, "the response is not an object"));
     }
     Ok(Node(body).field("data"))
 }
 
 /// What a response has at the top of its data.
 pub fn root<'a>(got: &'a Response, name: &str) -> Result<Option<Node<'a>>, Failure> {
-    let data = data(got)?.ok_or_else(|| strange("the response has no data"))?;
+    let data = data(got)?.ok_or_else(|| reading::refused(got, "the response has no data"))?;
     Ok(data.field(name))
+}
+
+/// Whether a response holds this at the top of its data.
+pub fn has(got: &Response, name: &str) -> bool {
+    matches!(data(got), Ok(Some(data)) if data.field(name).is_some())
 }

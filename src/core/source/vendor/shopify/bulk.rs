@@ -228,7 +228,7 @@ impl ShopifyReader {
         };
         let nodes = json::items(&got.body, &[]).flatten();
         let nodes = nodes.ok_or_else(|| strange("a line of the bulk file is not valid"))?;
-        let nodes: Vec<Node> = nodes.texts.into_iter().map(Node).collect();
+        let nodes: Vec<Node> = nodes.into_iter().map(Node).collect();
         let stamps = self.stamps(at, spec, &nodes)?;
         let found = self.records(at, &got, spec, "", &nodes)?;
         file.read += nodes.len() as u64;

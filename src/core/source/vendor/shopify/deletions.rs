@@ -12,7 +12,7 @@ use super::{Next, Step, stamp};
 use crate::error::Failure;
 use crate::json::Found;
 use crate::record::{GoneWith, Page};
-use crate::source::reading::{self, strange};
+use crate::source::reading;
 use crate::source::{Position, Response};
 
 /// Events of one page.
@@ -73,7 +73,7 @@ pub fn page(at: &Position, got: &Response, spec: &Spec, next: Next) -> Result<Pa
         return not_found("Shopify does not show this token the shop's events");
     }
     let events = answer::root(got, "events")?;
-    let events = events.ok_or_else(|| strange("the response has no data"))?;
+    let events = events.ok_or_else(|| reading::refused(got, "the response has no data"))?;
     let (events, after) = events.list()?;
     let Some(gone) = &spec.gone else {
         return reading::step(at, None::<Next>);

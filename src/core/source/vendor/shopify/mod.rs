@@ -10,6 +10,8 @@ mod answer;
 mod bulk;
 mod deletions;
 mod denied;
+#[cfg(test)]
+mod judged;
 mod login;
 mod nodes;
 mod selection;
@@ -280,7 +282,7 @@ impl ShopifyReader {
         let Some(denied) = denied(errors, root) else {
             return false;
         };
-        let has_data = answer::root(got, root).is_ok_and(|root| root.is_some());
+        let has_data = answer::has(got, root);
         let mut fields = denied.fields.iter();
         has_data || fields.all(|field| spec.can_do_without(self.asks(next), field))
     }
@@ -408,7 +410,7 @@ impl Reader for ShopifyReader {
         let mut page = match (next.rest.is_empty(), &without) {
             _ if costs_too_much => with_fewer_nodes(at, spec, next)?,
             // All that needs the field is empty: the same again, without it.
-            (_, Some(denied)) if answer::root(got, root).is_ok_and(|root| root.is_none()) => {
+            (_, Some(denied)) if !answer::has(got, root) => {
                 next.without.extend(denied.fields.iter().cloned());
                 reading::step(at, Some(next))?
             }

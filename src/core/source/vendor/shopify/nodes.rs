@@ -76,7 +76,8 @@ impl ShopifyReader {
         mut next: Next,
     ) -> Result<Page, Failure> {
         let connection = answer::root(got, spec.root)?;
-        let connection = connection.ok_or_else(|| strange("the response has no data"))?;
+        let connection =
+            connection.ok_or_else(|| reading::refused(got, "the response has no data"))?;
         let (nodes, after) = connection.list()?;
         let path = format!("data.{}.nodes", spec.root);
         let found = self.records(at, got, spec, &path, &nodes)?;

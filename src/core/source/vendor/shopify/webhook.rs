@@ -71,13 +71,13 @@ impl Hook for ShopifyHook {
                 return Err(Refusal::Unauthentic);
             }
         }
-        let mut found = object(got.body, &[], self.limits)?;
-        let hash = Sha256::digest(got.body);
+        let mut found = object(got.text, &[], self.limits)?;
+        let hash = Sha256::digest(got.text);
         let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         let id = format!("{STREAM}/{hash}");
         for record in &mut found.records {
             record.id.clone_from(&id);
-            record.formerly = None;
+            (record.formerly, record.key) = (None, None);
         }
         for rejected in &mut found.rejected {
             rejected.id = Some(id.clone());

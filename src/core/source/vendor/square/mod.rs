@@ -23,14 +23,14 @@ use crate::source::common::Common;
 use crate::source::hook::Hook;
 use crate::source::open::{self, Open};
 use crate::source::pause;
-use crate::source::reading::{self, Shape, strange};
+use crate::source::reading::{self, Shape};
 use crate::source::request::{below, verdict_by_status, with_query};
 use crate::source::settings::{PACE, START_DATE, STREAMS, Settings, missing};
 use crate::source::table::{about, row};
 use crate::source::window::highest;
 use crate::source::{
-    About, Account, Definition, Field, Login, Position, Reader, Request, Response, Source, Start,
-    Stream, Verdict,
+    About, Account, Definition, Field, Login, Part, Position, Reader, Request, Response, Source,
+    Start, Stream, Verdict,
 };
 use crate::template::parse_any;
 use login::OAuth;
@@ -180,6 +180,23 @@ impl Reader for SquareReader {
             window.from = window.from.map(|from| from.min(since));
         }
         Ok(window)
+    }
+
+    /// A first pass brings all that is counted, and the whole catalogue. Stock of what is gone is told of by nothing else.
+    fn shows_all_of(
+        &self,
+        stream: &Stream,
+        cursor: Option<&Value>,
+        _start: Start,
+        _window: Window,
+    ) -> Option<Part> {
+        let field: &[&str] = match stream.name.as_str() {
+            "inventory_counts" => &["calculated_at"],
+            "catalog_objects" => &["updated_at"],
+            _ => return None,
+        };
+        let from = String::new();
+        cursor.is_none().then_some(Part { field, from })
     }
 
     fn is_bounded(&self, stream: &Stream) -> bool {

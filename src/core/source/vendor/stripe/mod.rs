@@ -391,10 +391,10 @@ fn last_id(at: &Position, found: &Found) -> Result<(String, bool), Failure> {
     }
     let stream = format!("{}/", at.stream.name);
     let ids = found.records.iter().rev().map(|record| &record.id);
-    // A hash stands for an id that is not there.
+    // A hash stands for an id that is not there, and Stripe has no ids that are JSON.
     let id = ids
         .filter_map(|id| id.strip_prefix(&stream))
-        .find(|id| !id.starts_with('#'));
+        .find(|id| !id.is_empty() && !id.starts_with(['#', '{', '[']));
     let id = id.ok_or_else(|| strange("a page without objects claims that more follow"))?;
     Ok((id.to_owned(), true))
 }
