@@ -749,3 +749,59 @@ fn of_a_long_run_the_last_200_requests_are_kept() {
         assert!(!all.contains(secret), "{secret}");
     }
 }
+
+#[test]
+fn a_warning_of_a_stream_is_in_its_sync_its_check_and_its_preview_once() {
+    let mut stage = stage();
+    let mut config = of(&stage.vendor.url(), &["a", "b"]);
+    config["manifest"]["streams"][0]["primary_key"] = json!("idd");
+    let connector = insert_connector(&mut stage.client, "shop", &config);
+    let check = |kind: &str| format!("SELECT connector_service_{kind}($1::text::uuid)::text");
+    for kind in ["sync", "check", "preview"] {
+        let run = stage.client.query_one(&check(kind), &[&connector]).unwrap();
+        let run = wait_for_run(&mut stage.client, run.get(0));
+        assert_eq!(run["state"], "succeeded", "{run}");
+        let warnings = run["warnings"].as_array().unwrap();
+        assert_eq!(warnings.len(), 1, "{run}");
+        let warning = warnings[0].as_str().unwrap();
+        assert!(
+            warning.starts_with("stream \"a\": ") && warning.contains("idd"),
+            "{warning}"
+        );
+        assert_eq!(warning.matches("stream \"a\"").count(), 1, "{warning}");
+    }
+}
+
+#[test]
+fn what_moved_to_an_earlier_page_while_a_pass_was_interrupted_is_read() {
+    let cluster = Cluster::start(QUICK);
+    let mut client = cluster.database("app");
+    let state = Arc::new(Mutex::new(((1..=10).collect::<Vec<i64>>(), true)));
+    let serving = state.clone();
+    let vendor = Vendor::start(move |asked| {
+        let (rows, fails) = serving.lock().unwrap().clone();
+        let page = asked.number("page").max(1);
+        if fails && page == 3 {
+            return Reply::status(500);
+        }
+        let rows = rows.iter().skip((page - 1) * 2).take(2);
+        let rows: Vec<Value> = rows.map(|id| json!({"id": id})).collect();
+        Reply::Json(json!({"data": rows}).to_string())
+    });
+    let mut config = api(&vendor.url(), "orders");
+    config["manifest"]["streams"][0]["retriever"]["paginator"] = json!({
+        "type": "DefaultPaginator",
+        "page_token_option": {"inject_into": "request_parameter", "field_name": "page"},
+        "pagination_strategy": {"type": "PageIncrement", "start_from_page": 1, "page_size": 2}
+    });
+    let connector = insert_connector(&mut client, "shop", &config);
+    let run = sync(&mut client, &connector);
+    assert_eq!(wait_for_run(&mut client, &run)["state"], "failed");
+    *state.lock().unwrap() = ((3..=10).collect(), false);
+    let run = sync(&mut client, &connector);
+    let run = wait_for_run(&mut client, &run);
+    assert_eq!(run["state"], "succeeded", "{run}");
+    let sql = "SELECT string_agg(data ->> 'id', ',' ORDER BY (data ->> 'id')::int) FROM raw_connector_data WHERE (data ->> 'id')::int > 2 AND NOT deleted";
+    let ids: String = client.query_one(sql, &[]).unwrap().get(0);
+    assert_eq!(ids, "3,4,5,6,7,8,9,10");
+}

@@ -192,6 +192,7 @@ fn every_failure_has_its_own_code_and_affects_only_its_own_connector() {
         _ => misbehave(asked, &bomb),
     });
     let healthy = insert_connector(&mut stage.client, "healthy", &api(&vendor.url(), "orders"));
+    // An answer without content is a page without records.
     for (path, _) in faults() {
         insert_connector(&mut stage.client, path, &api(&vendor.url(), path));
     }
