@@ -136,6 +136,40 @@ fn unsigned_parts_of_a_delivery_do_not_make_it_another_event() {
 }
 
 #[test]
+fn shopify_s_headers_of_both_names_are_authentic_and_none_excuses_the_other() {
+    let shopify = kind("shopify");
+    let hook = hook_of(&shopify, json!(KEY));
+    let body = shopify.body.as_bytes();
+    let usual = (shopify.sign)(KEY.as_bytes(), body);
+    let first = whole(receive(hook.as_ref(), &usual, body).unwrap());
+    let mut without_x = usual.clone();
+    for (name, _) in &mut without_x {
+        *name = name.trim_start_matches("x-").to_owned();
+    }
+    let again = receive(hook.as_ref(), &without_x, body);
+    assert_eq!(whole(again.unwrap()), first);
+    let both = [usual.clone(), without_x.clone()].concat();
+    assert_eq!(whole(receive(hook.as_ref(), &both, body).unwrap()), first);
+    let forged = |headers: &[(String, Vec<u8>)]| {
+        let mut headers = headers.to_vec();
+        for (name, value) in &mut headers {
+            if name.ends_with("hmac-sha256") {
+                *value = STANDARD.encode([7; 32]).into_bytes();
+            }
+        }
+        headers
+    };
+    for headers in [
+        forged(&without_x),
+        [usual.clone(), forged(&without_x)].concat(),
+        [forged(&usual), without_x.clone()].concat(),
+        [without_x.clone(), without_x].concat(),
+    ] {
+        assert!(receive(hook.as_ref(), &headers, body).is_err());
+    }
+}
+
+#[test]
 fn events_of_other_quickbooks_companies_are_ignored() {
     let quickbooks = kind("quickbooks");
     let ours = &quickbooks.body[1..quickbooks.body.find("}, {").unwrap() + 1];

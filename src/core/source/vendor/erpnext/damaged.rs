@@ -10,7 +10,7 @@ fn a_list_goes_on_behind_a_page_whose_last_document_is_damaged() {
         |n: usize| format!(r#"{{"name":"D-{n}","modified":"2026-02-28 10:00:0{n}.000000"}}"#);
     for damaged in [
         // Half a character, bytes that are no text, a raw NUL, and an escape that there is not.
-        br#"{"name":"D-3","modified":"2026-02-28 10:00:03.000000","title":"caf\ud83d"}"#.to_vec(),
+        br#"{"name":"D-3","modified":"2026-02-28 10:00:03.000000","title":"x\ud83d"}"#.to_vec(),
         [
             &br#"{"name":"D-3","modified":"2026-02-28 10:00:03.000000","title":""#[..],
             b"\xff\"}",

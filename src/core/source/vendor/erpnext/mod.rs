@@ -360,7 +360,7 @@ impl Reader for ErpNextReader {
             403 | 404 if next.step == Step::Deleted => {
                 absent("deletions are not found: this user may not read Deleted Document")
             }
-            403 | 404 if next.step == Step::Names => absent(
+            400 | 403 | 404 | 417 if next.step == Step::Names => absent(
                 "what was deleted is not looked for: this user may not list the documents any more",
             ),
             403 if is_optional => absent("left out, because this user may not read it"),

@@ -72,8 +72,9 @@ pub fn page(at: &Position, got: &Response, spec: &Spec, next: Next) -> Result<Pa
     if reading::around(got, "data").contains_key("errors") {
         return not_found("Shopify does not show this token the shop's events");
     }
-    let events = answer::root(got, "events")?;
-    let events = events.ok_or_else(|| reading::refused(got, "the response has no data"))?;
+    let Some(events) = answer::data(got)?.and_then(|data| data.field("events")) else {
+        return not_found("the answer has no events");
+    };
     let (events, after) = events.list()?;
     let Some(gone) = &spec.gone else {
         return reading::step(at, None::<Next>);

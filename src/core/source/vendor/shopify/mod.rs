@@ -343,7 +343,7 @@ impl Reader for ShopifyReader {
         match got.status {
             200 => {}
             // Read as a list of deletions that cannot be had.
-            403 | 404 if is_deletions => return Verdict::Read,
+            400 | 403 | 404 | 422 if is_deletions => return Verdict::Read,
             402 => return Verdict::Fail(failure(Code::CredentialsRejected, "the shop is frozen")),
             423 => return Verdict::Fail(failure(Code::CredentialsRejected, "the shop is locked")),
             403 if is_left_out() => return left_out(),
