@@ -8,6 +8,7 @@
 #   prepare.sh e2e           test, and what the tests ask for themselves: Python's venv, Chromium and promtool
 #   prepare.sh bench         build, MariaDB and nginx
 #   prepare.sh python NAME   target/NAME: a Python environment with exactly what pg_test/NAME/requirements.txt names
+#   prepare.sh node NAME     target/NAME: exactly the packages of npm that pg_test/NAME/packages.txt names, without theirs
 #   prepare.sh browser       Chromium and its driver, for the test of the gateway's page
 #   prepare.sh promtool      Prometheus' own checker; prints where it is
 #
@@ -135,6 +136,32 @@ python() { # NAME
     "$folder/bin/pip" check --quiet >&2
     cp "$wanted" "$folder/requirements.txt"
 }
+# Unpacks packages of npm, each with the hash that it must have. Nothing of them is run here, and what they need
+# themselves is not fetched.
+node() { # NAME
+    local wanted=pg_test/$1/packages.txt folder=target/$1 package hash file
+    if cmp -s "$wanted" "$folder/packages.txt"; then return; fi
+    echo "unpacking $wanted into $folder" >&2
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    while read -r package hash; do
+        file=$(cd "$folder" && npm pack --silent --ignore-scripts "$package")
+        if [ "sha512-$(openssl dgst -sha512 -binary "$folder/$file" | base64 -w 0)" != "$hash" ]; then
+            echo "$package is not what pg_test/$1/packages.txt names" >&2
+            exit 2
+        fi
+        # graphql for graphql@1.2.3, and dev-mcp for @shopify/dev-mcp@1.2.3.
+        package=${package##*/}
+        mkdir "$folder/${package%@*}"
+        tar -xzf "$folder/$file" -C "$folder/${package%@*}" --strip-components=1
+        rm "$folder/$file"
+    done <"$wanted"
+    cp "$wanted" "$folder/packages.txt"
+}
+npm_client() {
+    need nodejs "$(type -P node || type -P nodejs || true)"
+    need npm "$(type -P npm || true)"
+}
 
 case $purpose in
 build | demo)
@@ -156,6 +183,7 @@ test | e2e)
     if [ "$purpose" = e2e ]; then
         browser
         venv
+        npm_client
     fi
     install_missing
     if [ "$purpose" = e2e ]; then promtool; fi
@@ -172,6 +200,12 @@ python)
     venv
     install_missing
     python "$2"
+    ;;
+node)
+    npm_client
+    need openssl "$(command -v openssl || true)"
+    install_missing
+    node "$2"
     ;;
 browser)
     browser

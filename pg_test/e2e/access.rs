@@ -63,7 +63,8 @@ fn stage() -> Stage {
 fn connector_of(client: &mut Client, tenant: &str, vendor: &Vendor) -> String {
     let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials, sync_frequency)
                VALUES ($1::text::uuid, 'shop', 'api', $2, '{\"api_key\": \"sk_test_not_a_real_key\"}', 'manual') RETURNING connector_id::text";
-    let config = api(&vendor.url(), "orders");
+    let mut config = api(&vendor.url(), "orders");
+    config["trace"] = json!(true);
     client.query_one(sql, &[&tenant, &config]).unwrap().get(0)
 }
 
@@ -96,6 +97,7 @@ fn of_b(root: &mut Client) -> String {
         "data_quality_alerts",
         "raw_connector_data",
         "sync_runs",
+        "sync_requests",
         "quality_rules",
         "metric_mappings",
         "tenants",
@@ -121,6 +123,10 @@ fn a_tenant_cannot_reach_the_rows_of_another_one() {
     let mut stage = stage();
     let before = of_b(&mut stage.root);
     let mut tenant = stage.client("shop_a");
+    let requests = "SELECT count(*)::text FROM sync_requests";
+    assert_eq!(text(&mut stage.root, requests), "1");
+    assert_eq!(text(&mut tenant, requests), "0");
+    assert_eq!(text(&mut stage.client("boss"), requests), "1");
     let Stage {
         connector,
         run,
@@ -153,6 +159,8 @@ fn a_tenant_cannot_reach_the_rows_of_another_one() {
         ("TRUNCATE metrics".into(), "42501"),
         ("TRUNCATE connectors CASCADE".into(), "42501"),
         ("UPDATE sync_runs SET state = 'queued'".into(), "42501"),
+        ("UPDATE sync_requests SET address = 'x'".into(), "42501"),
+        ("DELETE FROM sync_requests".into(), "42501"),
         ("INSERT INTO raw_connector_data SELECT * FROM raw_connector_data".into(), "42501"),
         ("UPDATE fx_rates SET rate = 1".into(), "42501"),
         ("SELECT * FROM monthly_revenue".into(), "42501"),

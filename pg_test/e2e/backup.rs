@@ -97,6 +97,7 @@ fn a_restored_dump_holds_every_row_and_calls_no_vendor_until_it_is_adopted() {
         ("quality_rules", 1),
         ("quarantine", 2),
         ("raw_connector_data", 501),
+        ("sync_requests", 1),
         ("sync_runs", 3),
         ("sync_state", 2),
         ("tenants", 1),

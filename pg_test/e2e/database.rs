@@ -303,7 +303,7 @@ fn each_failure_has_a_code_and_says_what_to_do() {
     let mut stage = stage(
         "connector_service.request_retries = 0",
         "CREATE TABLE t (id int, at timestamptz, secret text); INSERT INTO t VALUES (1, now(), 'not_a_real_secret'), (NULL, now(), '');
-         CREATE ROLE guest LOGIN; CREATE SEQUENCE s",
+         CREATE TABLE j (id int, doc jsonb, uid uuid); CREATE ROLE guest LOGIN; CREATE SEQUENCE s",
         json!([{"table": "t", "key": "id"}]),
     );
     let plain = json!({"table": "t", "key": "secret"});
@@ -349,9 +349,24 @@ fn each_failure_has_a_code_and_says_what_to_do() {
             "the column does not exist",
         ),
         (
-            json!({"streams": [{"table": "t", "key": "id"}]}),
+            json!({"streams": [{"table": "j", "key": "id", "cursor": "doc"}]}),
             "unexpected_shape",
-            "a key column is NULL",
+            "the cursor \"doc\" has the type jsonb",
+        ),
+        (
+            json!({"streams": [{"table": "j", "key": "id", "cursor": "uid", "lookback": 10}]}),
+            "unexpected_shape",
+            "\"lookback\" cannot be subtracted from the cursor \"uid\"",
+        ),
+        (
+            json!({"streams": [{"query": "SELECT 1 AS id, 2 AS id", "name": "q", "key": "id"}]}),
+            "unexpected_shape",
+            "two columns are named \"id\"",
+        ),
+        (
+            json!({"streams": [{"query": "SELECT $1::int AS id", "name": "q", "key": "id"}]}),
+            "request_refused",
+            "no value is given for",
         ),
         (
             json!({"streams": [{"query": "SELECT nextval('s') AS id", "name": "q", "key": "id"}]}),
@@ -535,4 +550,209 @@ fn a_check_tests_a_database_too() {
         run["report"][0]["records"].as_i64().unwrap_or(0) > 0,
         "{run}"
     );
+}
+
+impl Stage {
+    /// Checks that what is stored is what a query of the other database gives, at several sizes of a batch, and that a
+    /// second sync changes nothing.
+    fn is_read_whole(&mut self, streams: Value, query: &str, stored: &str) {
+        let count = format!("SELECT count(*)::text, 'rows' FROM ({query}) AS q (a, b)");
+        let there: usize = rows(&mut self.shop, &count)
+            .keys()
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
+        for batch in [1, 2, 3, 5_000] {
+            let sql = "TRUNCATE raw_connector_data CASCADE; DELETE FROM sync_state";
+            self.client.batch_execute(sql).unwrap();
+            let sql = "UPDATE connectors SET config = config || jsonb_build_object('batch', $1::int, 'streams', $2::jsonb)";
+            self.client.execute(sql, &[&batch, &streams]).unwrap();
+            let run = self.sync();
+            assert_eq!(run["inserted"], there, "batches of {batch}: {run}");
+            assert_eq!(
+                rows(&mut self.client, stored),
+                rows(&mut self.shop, query),
+                "batches of {batch}"
+            );
+            let run = self.sync();
+            assert_eq!(
+                (&run["inserted"], &run["updated"], &run["deleted"]),
+                (&json!(0), &json!(0), &json!(0)),
+                "batches of {batch}: {run}"
+            );
+        }
+    }
+}
+
+#[test]
+fn rows_with_null_in_their_key_are_read_at_every_batch_size() {
+    let mut stage = stage(
+        "",
+        "CREATE TABLE lines (o int, l int, at timestamptz DEFAULT now(), words text);
+         INSERT INTO lines (o, l, words) VALUES (1, 1, 'a'), (1, NULL, 'b'), (2, 1, 'c'), (2, 2, 'd'), (3, 1, 'e'), (NULL, 1, 'f'), (NULL, NULL, 'g'), (NULL, NULL, 'h')",
+        json!([{"table": "lines", "key": ["o", "l"]}]),
+    );
+    let there = "SELECT words, concat(o, '/', l) FROM lines";
+    let stored = "SELECT data ->> 'words', concat(data ->> 'o', '/', data ->> 'l') FROM raw_connector_data WHERE NOT deleted";
+    for cursor in [json!(null), json!("at")] {
+        for deletes in [false, true] {
+            let streams = json!([{"table": "lines", "key": ["o", "l"], "cursor": cursor, "deletes": deletes}]);
+            stage.is_read_whole(streams, there, stored);
+        }
+    }
+    stage
+        .shop
+        .batch_execute("DELETE FROM lines WHERE words IN ('b', 'h')")
+        .unwrap();
+    let run = stage.sync();
+    assert_eq!(run["deleted"], 2, "{run}");
+}
+
+#[test]
+fn a_row_is_stored_whole_whatever_its_columns_are_called() {
+    let mut stage = stage(
+        "",
+        "CREATE TYPE pair AS (a int, b text);
+         CREATE TABLE odd (s pair, q int, id int, row_to_json text, \"s.*\" text);
+         INSERT INTO odd SELECT (i, 'x')::pair, i, i, 'r', 'all' FROM generate_series(1, 5) AS i",
+        json!([{"table": "odd", "key": "id"}]),
+    );
+    let there = "SELECT 'odd/' || id, to_jsonb(o)::text FROM odd AS o";
+    let stored = "SELECT source_record_id, data::text FROM raw_connector_data WHERE NOT deleted";
+    stage.is_read_whole(json!([{"table": "odd", "key": "id"}]), there, stored);
+    let keyed = "SELECT 'odd/' || q, to_jsonb(o)::text FROM odd AS o";
+    let some = json!([{"table": "odd", "key": "q", "columns": ["s", "id", "row_to_json", "s.*"]}]);
+    stage.is_read_whole(some, keyed, stored);
+    // Of two with one name, one is stored, and that is said.
+    let twice =
+        json!([{"name": "odd", "query": "SELECT id, 1 AS x, 2 AS x FROM odd", "key": "id"}]);
+    let sql = "UPDATE connectors SET config = config || jsonb_build_object('streams', $1::jsonb)";
+    stage.client.execute(sql, &[&twice]).unwrap();
+    let run = stage.sync();
+    assert!(
+        run["warnings"]
+            .to_string()
+            .contains("two columns are named \\\"x\\\""),
+        "{run}"
+    );
+}
+
+#[test]
+fn a_query_may_end_with_a_semicolon_and_comments_and_begin_with_with() {
+    let mut stage = stage(
+        "",
+        "CREATE TABLE t (id int PRIMARY KEY, words text); INSERT INTO t VALUES (1, ';'), (2, '--'), (3, '/*')",
+        json!([{"table": "t", "key": "id"}]),
+    );
+    let there = "SELECT 'q/' || id, words FROM t";
+    let stored =
+        "SELECT source_record_id, data ->> 'words' FROM raw_connector_data WHERE NOT deleted";
+    for query in [
+        "SELECT * FROM t; -- done",
+        "SELECT id, words FROM t /* all; of it */ ;;\n-- done;",
+        "WITH w AS (SELECT * FROM t) SELECT * FROM w WHERE words <> '; --';",
+        "TABLE t;",
+    ] {
+        stage.is_read_whole(
+            json!([{"name": "q", "query": query, "key": "id"}]),
+            there,
+            stored,
+        );
+    }
+}
+
+#[test]
+fn keys_without_an_order_of_their_own_are_read_at_every_batch_size() {
+    let mut stage = stage(
+        "",
+        "CREATE TYPE pair AS (a int, b text);
+         CREATE COLLATION nd (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+         CREATE TABLE kinds (n int, list int[], doc jsonb, p pair, span int4range, cost money, bits bit(3), f float8, word text COLLATE nd, every interval);
+         INSERT INTO kinds SELECT i, ARRAY[i, 1], to_jsonb(i::text), (i, 'x')::pair, int4range(i, i + 2), i, i::bit(3), i / 3.0,
+             CASE WHEN i % 2 = 0 THEN repeat('a', i / 2 + 1) ELSE repeat('A', i / 2 + 1) END, i * interval '1 mon' FROM generate_series(0, 7) AS i",
+        json!([{"table": "kinds", "key": "n"}]),
+    );
+    let there = "SELECT n::text, to_jsonb(k)::text FROM kinds AS k";
+    let stored = "SELECT data ->> 'n', data::text FROM raw_connector_data WHERE NOT deleted";
+    for key in [
+        "list", "doc", "p", "span", "cost", "bits", "f", "word", "every",
+    ] {
+        stage.is_read_whole(json!([{"table": "kinds", "key": key}]), there, stored);
+    }
+}
+
+#[test]
+fn stamps_that_are_no_times_hide_nothing_and_are_read() {
+    let mut stage = stage(
+        "",
+        "CREATE TABLE t (id int PRIMARY KEY, at timestamptz, local_at timestamp, day date);
+         INSERT INTO t SELECT i, now() - (i + 1) * interval '1 day', now() - (i + 1) * interval '1 day', now() - (i + 1) * interval '1 day' FROM generate_series(1, 20) AS i;
+         INSERT INTO t VALUES (101, 'infinity', 'infinity', 'infinity'), (102, '-infinity', '-infinity', '-infinity'),
+             (103, '9999-12-31', '9999-12-31', '9999-12-31'), (104, '0001-01-01', '0001-01-01', '0001-01-01'), (105, NULL, NULL, NULL)",
+        json!([{"table": "t", "key": "id"}]),
+    );
+    let there = "SELECT id::text, to_jsonb(t)::text FROM t";
+    let stored = "SELECT data ->> 'id', data::text FROM raw_connector_data WHERE NOT deleted";
+    for cursor in ["at", "local_at", "day"] {
+        let streams = json!([{"table": "t", "key": "id", "cursor": cursor}]);
+        stage.is_read_whole(streams, there, stored);
+        let at: String = stage
+            .client
+            .query_one("SELECT cursor ->> 'at' FROM sync_state", &[])
+            .unwrap()
+            .get(0);
+        assert!(at.starts_with("20"), "the cursor is {at}");
+        stage
+            .shop
+            .batch_execute(&format!(
+                "UPDATE t SET {cursor} = now() WHERE id = 7; UPDATE t SET {cursor} = 'infinity' WHERE id = 105"
+            ))
+            .unwrap();
+        let run = stage.sync();
+        assert_eq!(run["updated"], 2, "{cursor}: {run}");
+        // No more than what has no time, and what is within the lookback.
+        assert!(run["received"].as_i64() <= Some(8), "{cursor}: {run}");
+        stage
+            .shop
+            .batch_execute(&format!(
+                "UPDATE t SET {cursor} = now() - interval '2 days' WHERE id = 7; UPDATE t SET {cursor} = NULL WHERE id = 105"
+            ))
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_lookback_of_numbers_is_subtracted_to_the_last_digit() {
+    let mut stage = stage(
+        "",
+        "CREATE TABLE t (id int PRIMARY KEY, at numeric(20, 6), f float8, v text);
+         INSERT INTO t VALUES (1, 1700000000.5, 1700000000.5, 'v1'), (2, 1700001000.000001, 1700001000.25, 'v2')",
+        json!([{"table": "t", "key": "id", "cursor": "at", "lookback": 600}]),
+    );
+    for cursor in ["at", "f"] {
+        let sql =
+            "UPDATE connectors SET config = config || jsonb_build_object('streams', $1::jsonb)";
+        let streams =
+            json!([{"name": cursor, "table": "t", "key": "id", "cursor": cursor, "lookback": 600}]);
+        stage.client.execute(sql, &[&streams]).unwrap();
+        assert_eq!(stage.sync()["inserted"], 2);
+        // Within the lookback, and a little beyond.
+        let late = "INSERT INTO t VALUES (3, 1700000400.000001, 1700000400.25, 'v3'), (4, 1700000400, 1700000400.125, 'v4')";
+        stage.shop.batch_execute(late).unwrap();
+        let run = stage.sync();
+        assert_eq!((&run["inserted"], &run["received"]), (&json!(1), &json!(2)));
+        stage
+            .shop
+            .batch_execute("DELETE FROM t WHERE id > 2")
+            .unwrap();
+    }
+    let sql = "UPDATE connectors SET config = config || jsonb_build_object('streams', $1::jsonb)";
+    let streams =
+        json!([{"name": "words", "table": "t", "key": "id", "cursor": "v", "lookback": 600}]);
+    stage.client.execute(sql, &[&streams]).unwrap();
+    let run = stage.sync_anyhow();
+    assert_eq!(run["error_code"], "unexpected_shape", "{run}");
+    let message = run["error_message"].as_str().unwrap();
+    assert!(message.contains("cannot be subtracted"), "{message}");
 }

@@ -214,3 +214,111 @@ fn a_hundred_kills_lose_and_duplicate_no_record() {
         row.get::<_, i64>(1)
     );
 }
+
+const STREAMS: [&str; 3] = ["a", "b", "c"];
+const PAGES: usize = 6;
+const ROWS: usize = 10;
+
+#[test]
+fn kills_while_streams_are_read_side_by_side_and_one_fails_lose_and_double_nothing() {
+    let cluster = Cluster::start("connector_service.request_retries = 0");
+    let mut client = cluster.database("app");
+    let version = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let serving = version.clone();
+    let vendor = Vendor::start(move |asked| {
+        if asked.path == "/bad" {
+            return Reply::status(500);
+        }
+        let version = serving.load(std::sync::atomic::Ordering::SeqCst);
+        let page = asked.number("after");
+        let row = |id| json!({"id": id, "version": version, "of": asked.path});
+        let rows: Vec<Value> = (page * ROWS..(page + 1) * ROWS).map(row).collect();
+        let next = (page + 1 < PAGES).then_some(page + 1);
+        let body = json!({"data": rows, "next": next}).to_string();
+        Reply::After(Duration::from_millis(5), Box::new(Reply::Json(body)))
+    });
+    let mut config = api(&vendor.url(), "orders");
+    let stream = config["manifest"]["streams"][0].clone();
+    let streams: Vec<Value> = ["a", "bad", "b", "c"]
+        .iter()
+        .map(|name| {
+            let mut stream = stream.clone();
+            stream["name"] = json!(name);
+            stream["retriever"]["requester"]["path"] = json!(name);
+            stream
+        })
+        .collect();
+    config["manifest"]["streams"] = json!(streams);
+    config["parallel_streams"] = json!(3);
+    let connector = insert_connector(&mut client, "shop", &config);
+    drop(client);
+    let fault = cluster.data().join("connector_service.fault");
+    let mut kills = 0;
+    let mut attempts = 0;
+    for place in PLACES {
+        for round in 0..3 {
+            let now = 1 + version.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let mut client = cluster.wait_ready_in("app");
+            let passes = match place {
+                "after_claim" | "before_finish" | "after_settle" => 1,
+                _ => 1 + round,
+            };
+            cluster.arm(place, passes);
+            let sql = format!("SELECT connector_service_sync('{connector}')");
+            let _ = client.query(&sql, &[]);
+            wait_until(20, "the worker comes to the place", || {
+                (!fault.exists()).then_some(())
+            });
+            kills += 1;
+            wait_until(30, "the server has noticed", || {
+                let log = cluster.log();
+                (log.matches("was terminated by signal 9").count() == kills).then_some(())
+            });
+            let mut client = cluster.wait_ready_in("app");
+            let sql = "SELECT run_id::text FROM sync_runs ORDER BY requested_at DESC LIMIT 1";
+            let run: String = client.query_one(sql, &[]).unwrap().get(0);
+            let run = wait_for_run(&mut client, &run);
+            assert_eq!(
+                (&run["state"], &run["error_code"]),
+                (&json!("failed"), &json!("server_error")),
+                "{run}"
+            );
+            let streams = &run["streams"];
+            for name in STREAMS {
+                let entry = &streams[name];
+                assert_eq!(
+                    (&entry["state"], &entry["pages"], &entry["received"]),
+                    (&json!("ok"), &json!(PAGES), &json!(PAGES * ROWS)),
+                    "{place}: {run}"
+                );
+            }
+            assert_eq!(
+                (&streams["bad"]["state"], &streams["bad"]["error"]["code"]),
+                (&json!("failed"), &json!("server_error"))
+            );
+            let all = STREAMS.len() * PAGES * ROWS;
+            let counted = ["received", "inserted", "updated", "pages"].map(|name| &run[name]);
+            let expected = match now {
+                1 => [all, all, 0, STREAMS.len() * PAGES],
+                _ => [all, 0, all, STREAMS.len() * PAGES],
+            };
+            assert_eq!(
+                counted.map(Value::to_string),
+                expected.map(|n| n.to_string()),
+                "{run}"
+            );
+            attempts += run["attempt"].as_u64().unwrap();
+            let sql = "SELECT count(*), count(*) FILTER (WHERE data ->> 'version' = $1) FROM raw_connector_data";
+            let row = client.query_one(sql, &[&now.to_string()]).unwrap();
+            assert_eq!(
+                (row.get::<_, i64>(0), row.get::<_, i64>(1)),
+                (all as i64, all as i64)
+            );
+        }
+    }
+    let mut client = cluster.wait_ready_in("app");
+    ledger_holds(&mut client);
+    println!(
+        "{kills} kills, runs taken up {attempts} times: every stream read once, every counter exact"
+    );
+}

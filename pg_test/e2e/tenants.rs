@@ -14,10 +14,11 @@ const OTHERS: [&str; 2] = [
 ];
 
 /// What a tenant may read.
-const READABLE: [&str; 16] = [
+const READABLE: [&str; 17] = [
     "tenants",
     "connectors",
     "sync_runs",
+    "sync_requests",
     "sync_state",
     "raw_connector_data",
     "quarantine",
@@ -68,6 +69,8 @@ fn fill(client: &mut Client) {
                  FROM unnest('{{stripe,shopify}}'::text[]) kind, unnest('{{revenue,costs}}'::text[]) metric;
                  INSERT INTO sync_runs (connector_id, tenant_id, kind, state, received, inserted, requested_at, finished_at)
                  SELECT connector_id, tenant_id, 'sync', 'succeeded', {records}, {records}, now(), now() FROM connectors, generate_series(1, 2) WHERE tenant_id = '{tenant}';
+                 INSERT INTO sync_requests (run_id, request, connector_id, tenant_id, requested_at, method, address, duration, bytes, tries, pause)
+                 SELECT run_id, i, connector_id, tenant_id, requested_at, 'GET', 'https://a.example/of/{n}', '1 s', {records}, 1, '0' FROM sync_runs, generate_series(1, 3) i WHERE tenant_id = '{tenant}';
                  INSERT INTO sync_state (connector_id, stream, cursor) SELECT connector_id, 'orders', '{{\"at\": \"{n}\"}}' FROM connectors WHERE tenant_id = '{tenant}';
                  INSERT INTO raw_connector_data (tenant_id, connector_id, source_type, stream, source_record_id, data, run_id)
                  SELECT c.tenant_id, c.connector_id, c.type, 'orders', 'orders/' || i, jsonb_build_object('id', i, 'secret', 'of tenant {n}',

@@ -129,6 +129,14 @@ impl MariaDbClient {
         }
     }
 
+    /// Runs one statement; the error is the server's.
+    pub fn try_run(&mut self, sql: &str) -> Result<(), String> {
+        let run = self.conn.query_drop(sql);
+        self.runtime
+            .block_on(run)
+            .map_err(|error| error.to_string())
+    }
+
     /// Returns rows as text. NULL becomes an empty text.
     pub fn rows(&mut self, sql: &str) -> Vec<Vec<String>> {
         let rows: Result<Vec<mysql_async::Row>, _> = self.runtime.block_on(self.conn.query(sql));

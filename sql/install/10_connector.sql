@@ -37,7 +37,9 @@ CREATE TABLE @extschema@.connectors (
     CONSTRAINT connectors_frequency_is_known CHECK (sync_frequency IN ('hourly', 'daily', 'weekly', 'manual')),
     CONSTRAINT connectors_status_is_known CHECK (status IN ('active', 'paused', 'error'))
 ) WITH (fillfactor = 80);
-CREATE INDEX idx_connectors_tenant ON @extschema@.connectors (tenant_id);
+-- With the id of the connector: a foreign key is checked with a plan made when the table was small, and such a plan may take any
+-- index that begins with one of the two columns. With the tenant alone it would read all connectors of the tenant for each row.
+CREATE INDEX idx_connectors_tenant ON @extschema@.connectors (tenant_id, connector_id);
 CREATE INDEX idx_connectors_next_sync ON @extschema@.connectors (next_sync_at) WHERE status = 'active';
 CREATE INDEX idx_connectors_probe ON @extschema@.connectors (next_sync_at) WHERE status = 'error';
 COMMENT ON TABLE @extschema@.connectors IS 'One row for each source that is synced. To insert a row is enough: an active connector is due at once, unless its frequency is manual.';
@@ -49,7 +51,7 @@ COMMENT ON COLUMN @extschema@.connectors.type IS 'Type of the source: api, csv, 
 COMMENT ON COLUMN @extschema@.connectors.credentials IS 'JSON object with what the source needs for a login; connector_service_catalog() lists the keys of each type. Write a field as plain JSON, or as {"$box": base64}, a box that was sealed for connector_service_seal_key(); one box may also hold the whole object. Every field is sealed before the row is stored, as {"$sealed": ...}, and no function returns it. To change one field, write credentials || ''{"field": ...}''. The templates of an api manifest see the fields as config.';
 COMMENT ON COLUMN @extschema@.connectors.config IS 'JSON object with the settings of the source; connector_service_catalog() lists the keys of each type. "start_date" (ISO 8601) is where a first sync begins; the default is 30 days ago. For type api, "manifest" holds the declarative manifest, and its templates see the other keys as config. At most 1 MB, 20000 values and 64 levels.';
 COMMENT ON COLUMN @extschema@.connectors.sync_frequency IS 'How often the connector is synced: hourly, daily, weekly or manual. The values on-demand and event-driven are stored as manual. So is every value for the types csv, excel and webhook, whose data is given to the connector.';
-COMMENT ON COLUMN @extschema@.connectors.last_sync_at IS 'Start of the last run that succeeded. Everything that the source showed at that time is stored. NULL: no run has succeeded yet.';
+COMMENT ON COLUMN @extschema@.connectors.last_sync_at IS 'Start of the last run that succeeded in all of its streams. Everything that the source showed at that time is stored. NULL: no run has succeeded yet.';
 COMMENT ON COLUMN @extschema@.connectors.next_sync_at IS 'Time at which the connector is due. A new or resumed connector is due at once, later the next full hour, day or week of the tenant''s time zone counts. After a failure it is the time of the next try. NULL: the connector is synced on demand only.';
 COMMENT ON COLUMN @extschema@.connectors.status IS 'active; paused: a person stopped the connector, and nothing runs; error: a person must correct something, and until then the connector is tried every six hours. A run that succeeds turns error into active.';
 COMMENT ON COLUMN @extschema@.connectors.error_message IS 'What went wrong last, and what to do about it. NULL after a success. At most 16384 bytes.';

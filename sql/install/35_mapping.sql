@@ -234,9 +234,11 @@ BEGIN
     END IF;
     SELECT array_agg(c.connector_id) INTO v_connectors FROM @extschema@.connectors c
     WHERE (c.connector_id = v_row.connector_id OR c.type = v_row.connector_type AND (v_row.tenant_id IS NULL OR c.tenant_id = v_row.tenant_id))
-        -- By the beginning of their ids, for which there is an index: "/" is followed by "0".
+        -- By the beginning of their ids, for which there is an index. A "/" in a stream's name is "%2F" there, and was "/" once;
+        -- both sort before "0".
         AND EXISTS (SELECT FROM @extschema@.raw_connector_data r
-                    WHERE r.connector_id = c.connector_id AND r.source_record_id >= v_row.stream || '/' AND r.source_record_id < v_row.stream || '0');
+                    WHERE r.connector_id = c.connector_id AND r.source_record_id >= split_part(v_row.stream, '/', 1)
+                        AND r.source_record_id < split_part(v_row.stream, '/', 1) || '0' AND r.stream = v_row.stream);
     IF cardinality(v_connectors) > 0 THEN
         RAISE NOTICE USING
             MESSAGE = format('the stored records of %s keep their numbers until they are reprocessed',

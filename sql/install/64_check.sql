@@ -187,9 +187,13 @@ BEGIN
     alerted AS (
         INSERT INTO @extschema@.data_quality_alerts (tenant_id, connector_id, alert_type, severity, message, alert_key)
         SELECT s.tenant_id, s.connector_id, 'freshness', CASE s.status WHEN 'error' THEN 'critical' ELSE 'warning' END,
-            format('connector "%s" has not been synced since %s, longer than %s%s', s.name, date_trunc('second', s.since), s.longest, coalesce(': ' || s.error_message, '')),
+            format('connector "%s" has not been synced%s since %s, longer than %s%s', s.name, CASE WHEN part.is_read THEN ' completely' END, date_trunc('second', s.since), s.longest, coalesce(': ' || s.error_message, '')),
             format('freshness:%s', s.connector_id)
         FROM stale s
+            -- Some streams may be fresh; the error message names those that are not.
+            LEFT JOIN LATERAL (
+                SELECT r.state = 'failed' AND r.streams @? '$.*.state ? (@ == "ok")' AS is_read FROM @extschema@.sync_runs r
+                WHERE r.connector_id = s.connector_id AND r.kind = 'sync' AND r.finished_at IS NOT NULL ORDER BY r.requested_at DESC LIMIT 1) AS part ON true
         WHERE NOT EXISTS (
             SELECT FROM @extschema@.data_quality_alerts a
             WHERE a.tenant_id = s.tenant_id AND a.alert_type = 'freshness' AND a.alert_key = format('freshness:%s', s.connector_id)

@@ -23,7 +23,9 @@ SELECT c.connector_id, c.tenant_id, c.name, c.type, c.sync_frequency, c.schedule
     (SELECT count(*) FROM @extschema@.sync_runs b WHERE b.connector_id = c.connector_id AND b.kind = 'backfill' AND b.state IN ('queued', 'running')) AS backfill_windows_left,
     (SELECT count(*) FROM @extschema@.raw_connector_data r WHERE r.connector_id = c.connector_id AND NOT r.processed) AS unprocessed,
     (SELECT count(*) FROM @extschema@.quarantine q WHERE q.connector_id = c.connector_id AND q.replayed_at IS NULL) AS quarantined,
-    (SELECT count(*) FROM @extschema@.data_quality_alerts a WHERE a.connector_id = c.connector_id AND NOT a.resolved) AS open_alerts
+    (SELECT count(*) FROM @extschema@.data_quality_alerts a WHERE a.connector_id = c.connector_id AND NOT a.resolved) AS open_alerts,
+    CASE WHEN last.state = 'failed' THEN ARRAY(
+        SELECT s.key FROM jsonb_each(last.streams) AS s WHERE s.value ->> 'state' IN ('failed', 'skipped') ORDER BY s.key) ELSE '{}' END AS failed_streams
 FROM @extschema@.connectors c
     LEFT JOIN LATERAL (SELECT r.* FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id AND r.state = 'running' LIMIT 1) AS going ON true
     LEFT JOIN LATERAL (SELECT r.* FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id AND r.state = 'queued' AND r.kind = 'sync') AS queued ON true
@@ -37,11 +39,11 @@ COMMENT ON COLUMN @extschema@.connector_health.name IS 'Name of the connector.';
 COMMENT ON COLUMN @extschema@.connector_health.type IS 'Type of the connector.';
 COMMENT ON COLUMN @extschema@.connector_health.sync_frequency IS 'hourly, daily, weekly or manual.';
 COMMENT ON COLUMN @extschema@.connector_health.scheduler IS 'Who asks for a sync when it is due: database or external.';
-COMMENT ON COLUMN @extschema@.connector_health.health IS 'paused; waiting: a run is running and waits, such as for a vendor''s pause; syncing; error: a person must correct something; failing: the last run failed, and it is tried again by itself; queued; late: due for more than an hour (daily and weekly connectors: four hours), and nobody asked for a sync; new: no sync has succeeded yet; ok.';
+COMMENT ON COLUMN @extschema@.connector_health.health IS 'paused; waiting: a run is running and waits, such as for a vendor''s pause; syncing; error: a person must correct something; failing: the last run failed, or some of its streams did, and it is tried again by itself (error_message names the streams); queued; late: due for more than an hour (daily and weekly connectors: four hours), and nobody asked for a sync; new: no sync has succeeded yet; ok.';
 COMMENT ON COLUMN @extschema@.connector_health.status IS 'active, paused or error, from connectors.';
 COMMENT ON COLUMN @extschema@.connector_health.failures IS 'Number of failed runs since the last success.';
 COMMENT ON COLUMN @extschema@.connector_health.error_message IS 'What went wrong last, and what to do about it. NULL after a success.';
-COMMENT ON COLUMN @extschema@.connector_health.last_sync_at IS 'Start of the last run that succeeded.';
+COMMENT ON COLUMN @extschema@.connector_health.last_sync_at IS 'Start of the last run that succeeded in all of its streams.';
 COMMENT ON COLUMN @extschema@.connector_health.lag IS 'How old the data can be: the time since last_sync_at.';
 COMMENT ON COLUMN @extschema@.connector_health.next_sync_at IS 'Time at which the connector is due. NULL: on demand only.';
 COMMENT ON COLUMN @extschema@.connector_health.last_run_id IS 'The latest run that ended. Checks and previews do not count.';
@@ -59,6 +61,7 @@ COMMENT ON COLUMN @extschema@.connector_health.backfill_windows_left IS 'Number 
 COMMENT ON COLUMN @extschema@.connector_health.unprocessed IS 'Number of records whose facts are not written yet.';
 COMMENT ON COLUMN @extschema@.connector_health.quarantined IS 'Number of records that are in quarantine.';
 COMMENT ON COLUMN @extschema@.connector_health.open_alerts IS 'Number of open alerts about the connector.';
+COMMENT ON COLUMN @extschema@.connector_health.failed_streams IS 'Streams that the latest run that ended did not read to their end, because they or the whole run failed. The other streams were read. sync_runs.streams has the reasons.';
 
 CREATE FUNCTION _connector_service.connector_service_diagnose(p_status jsonb) RETURNS TABLE (item text, ok boolean, detail text, fix text)
 LANGUAGE plpgsql
@@ -281,6 +284,17 @@ BEGIN
     ok := v_count = 0;
     detail := CASE WHEN ok THEN 'no connector is in error' ELSE format('%s in error, and somebody must act: %s', CASE v_count WHEN 1 THEN '1 connector is' ELSE v_count || ' connectors are' END, v_text) END;
     fix := CASE WHEN NOT ok THEN format('SELECT name, error_message FROM %sconnectors WHERE status = ''error'';', v_prefix) END;
+    IF ok THEN
+        -- What fails twice may pass by itself.
+        SELECT count(*), string_agg(format('%L (%s)', c.name, c.streams), ', ') FILTER (WHERE c.place <= 5) INTO v_count, v_text
+        FROM (
+            SELECT h.name, array_to_string(h.failed_streams[1:5], ', ') AS streams, row_number() OVER (ORDER BY h.name) AS place
+            FROM @extschema@.connector_health h JOIN @extschema@.sync_runs r ON r.run_id = h.last_run_id
+            WHERE h.status = 'active' AND h.failures >= 3 AND h.failed_streams <> '{}' AND r.streams @? '$.*.state ? (@ == "ok")') AS c;
+        ok := v_count = 0;
+        detail := CASE WHEN ok THEN detail ELSE format('%s some streams again and again, and reads the others: %s', CASE v_count WHEN 1 THEN '1 connector fails in' ELSE v_count || ' connectors fail in' END, v_text) END;
+        fix := CASE WHEN NOT ok THEN format('SELECT name, failed_streams, error_message FROM %sconnector_health WHERE failed_streams <> ''{}'';', v_prefix) END;
+    END IF;
     RETURN NEXT;
 
     item := 'statement logging';
@@ -399,6 +413,7 @@ BEGIN ATOMIC
         UNION ALL SELECT 'connector_up', '1 if a connector works, 0 if its health is error, failing or late.', labels, (health NOT IN ('error', 'failing', 'late'))::integer FROM connector
         UNION ALL SELECT 'connector_lag_seconds', 'Time since the last successful sync of a connector.', labels, extract(epoch FROM lag) FROM connector WHERE lag IS NOT NULL
         UNION ALL SELECT 'connector_failures', 'Failed runs of a connector since its last success.', labels, failures FROM connector
+        UNION ALL SELECT 'connector_failed_streams', 'Streams that the latest run of a connector did not read.', labels, cardinality(failed_streams) FROM connector
         UNION ALL SELECT 'connector_unprocessed', 'Records of a connector that wait for their facts.', labels, unprocessed FROM connector
         UNION ALL SELECT 'connector_quarantined', 'Records of a connector in quarantine.', labels, quarantined FROM connector),
     family AS (

@@ -93,8 +93,11 @@ BEGIN
     IF v_run.state OPERATOR(pg_catalog.=) 'failed' THEN
         RAISE EXCEPTION USING ERRCODE = 'connection_failure',
             MESSAGE = pg_catalog.format('%s: %s', v_name, v_run.error_message),
-            DETAIL = pg_catalog.format('Run %s failed with %s after %s%s.%s', p_run_id, v_run.error_code, v_read,
+            DETAIL = pg_catalog.format('Run %s failed with %s after %s%s.%s%s', p_run_id, v_run.error_code, v_read,
                 CASE WHEN v_run.kind OPERATOR(pg_catalog.=) ANY ('{check,preview}'::pg_catalog.text[]) OR v_run.received OPERATOR(pg_catalog.=) 0 THEN '' ELSE ', which are stored' END,
+                (SELECT pg_catalog.format(' Streams that were read to their end: %s.', pg_catalog.string_agg(s.key, ', ' ORDER BY s.key))
+                    FROM pg_catalog.jsonb_each(v_run.streams) AS s
+                    WHERE (s.value OPERATOR(pg_catalog.->>) 'state') OPERATOR(pg_catalog.=) 'ok' HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0),
                 CASE WHEN v_run.retry_at IS NOT NULL THEN pg_catalog.format(' The next try is at %s.', pg_catalog.date_trunc('second', v_run.retry_at)) ELSE '' END),
             HINT = @extschema@.connector_service_hint(v_run.error_code);
     ELSIF v_run.state OPERATOR(pg_catalog.=) 'cancelled' THEN

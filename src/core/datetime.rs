@@ -3,7 +3,9 @@
 //! chrono's own codes differ where it hurts (`%f` is nine digits there, six in Python), so the codes are read
 //! here one by one, and one that is not known is an error when the connector is saved.
 
-use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike, Utc};
+use chrono::{
+    DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike, Utc, Weekday,
+};
 
 /// A format that is known to be sound.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +67,24 @@ impl Format {
         }
     }
 
+    /// Whether what it reads is a moment wherever it was written: it has an offset, counts since 1970 or names UTC. Days alone
+    /// need no more.
+    pub fn has_zone(&self) -> bool {
+        let Kind::Parts(parts) = &self.0 else {
+            return true;
+        };
+        let literals = parts.iter().filter_map(|part| match part {
+            Part::Literal(c) => Some(*c),
+            _ => None,
+        });
+        let literals: String = literals.collect();
+        let names_utc = ["Z", "UTC", "GMT", "+00:00", "+0000"];
+        let has_time = parts.iter().any(|part| matches!(part, Part::Hour));
+        !has_time
+            || parts.contains(&Part::Offset)
+            || names_utc.iter().any(|name| literals.ends_with(name))
+    }
+
     /// A moment without an offset is UTC; a part that the format does not have is the first it can be.
     pub fn read(&self, text: &str) -> Option<DateTime<Utc>> {
         match &self.0 {
@@ -86,6 +106,128 @@ impl Format {
             Kind::Parts(parts) => read_parts(parts, text),
         }
     }
+}
+
+/// A moment in one of the usual spellings: ISO 8601, with its parts as people write them, or one of those that HTTP and
+/// mail have. A moment without an offset is UTC.
+pub fn any(text: &str) -> Option<DateTime<Utc>> {
+    let text = text.trim();
+    if text.len() > LONGEST_MOMENT {
+        return None;
+    }
+    iso(text).or_else(|| of_mail(text))
+}
+
+/// Longest text of a moment: with the name of a zone behind it.
+const LONGEST_MOMENT: usize = 100;
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, its older forms, and with an offset as mail has it.
+fn of_mail(text: &str) -> Option<DateTime<Utc>> {
+    if let Ok(at) = httpdate::parse_http_date(text) {
+        return Some(at.into());
+    }
+    let at = DateTime::parse_from_rfc2822(text).ok()?.to_utc();
+    // chrono keeps a leap second in the second before it.
+    Some(match at.nanosecond().checked_sub(1_000_000_000) {
+        Some(nanos) => at.with_nanosecond(nanos)? + TimeDelta::seconds(1),
+        None => at,
+    })
+}
+
+fn iso(text: &str) -> Option<DateTime<Utc>> {
+    let mut rest = text;
+    let date = iso_date(&mut rest)?;
+    if rest.is_empty() {
+        return Some(date.and_time(NaiveTime::MIN).and_utc());
+    }
+    let after = rest.strip_prefix(['T', 't', ' '])?;
+    // Between two of them there may be more than one blank.
+    rest = after.trim_start();
+    let hour = digits(&mut rest, 2, 2)?;
+    let is_extended = rest.starts_with(':');
+    let part = |rest: &mut &str| -> Option<u32> {
+        if is_extended {
+            *rest = rest.strip_prefix(':')?;
+        }
+        digits(rest, 2, 2)
+    };
+    let minute = part(&mut rest)?;
+    let mut seconds = (0, 0);
+    if rest.starts_with(|c: char| c == ':' || (!is_extended && c.is_ascii_digit())) {
+        seconds.0 = part(&mut rest)?;
+        if let Some(fraction) = rest.strip_prefix(['.', ',']) {
+            fraction
+                .starts_with(|c: char| c.is_ascii_digit())
+                .then_some(())?;
+            (seconds.1, rest) = fraction_digits(fraction);
+        }
+    }
+    let local = local(date, hour, minute, seconds.0, seconds.1)?;
+    local.checked_sub_signed(TimeDelta::seconds(iso_offset(rest)?))
+}
+
+/// A day: `2026-01-31`, `20260131`, as the day of a week, `2026-W05-6`, or of the year, `2026-031`.
+fn iso_date(rest: &mut &str) -> Option<NaiveDate> {
+    let year = i32::try_from(digits(rest, 4, 4)?).ok()?;
+    let Some(mut after) = rest.strip_prefix('-') else {
+        // Eight digits alone may be a number of anything.
+        let month = digits(rest, 2, 2)?;
+        let day = digits(rest, 2, 2)?;
+        rest.starts_with(['T', 't']).then_some(())?;
+        return NaiveDate::from_ymd_opt(year, month, day);
+    };
+    let date = if let Some(mut week) = after.strip_prefix(['W', 'w']) {
+        let number = digits(&mut week, 2, 2)?;
+        after = week.strip_prefix('-')?;
+        let day = u8::try_from(digits(&mut after, 1, 1)?).ok()?;
+        let day = Weekday::try_from(day.checked_sub(1)?).ok()?;
+        NaiveDate::from_isoywd_opt(year, number, day)
+    } else if after.len() == 3 || after.get(3..4).is_some_and(|next| next == "T") {
+        NaiveDate::from_yo_opt(year, digits(&mut after, 3, 3)?)
+    } else {
+        let month = digits(&mut after, 2, 2)?;
+        after = after.strip_prefix('-')?;
+        NaiveDate::from_ymd_opt(year, month, digits(&mut after, 2, 2)?)
+    };
+    *rest = after;
+    date
+}
+
+/// What follows a time, in seconds: nothing, an offset, the word for UTC, or an offset with the name of its zone.
+fn iso_offset(rest: &str) -> Option<i64> {
+    let rest = rest.trim_start();
+    let (rest, name) = rest.split_once('[').unwrap_or((rest, "]"));
+    let mut rest = rest.trim_end();
+    let is_utc = ["", "UTC", "GMT", "utc", "gmt"].contains(&rest);
+    let offset = if is_utc { 0 } else { read_offset(&mut rest)? };
+    // The name of a zone alone is not an offset.
+    let is_named = name.ends_with(']') && (name == "]" || !rest.is_empty() || !is_utc);
+    (is_named && (is_utc || rest.is_empty())).then_some(offset)
+}
+
+/// A time of a day. The day may end with 24:00:00, and a minute with a leap second: both are the moment after.
+fn local(
+    date: NaiveDate,
+    hour: u32,
+    minute: u32,
+    second: u32,
+    nanos: u32,
+) -> Option<DateTime<Utc>> {
+    let is_end = hour == 24 && minute == 0 && second == 0 && nanos == 0;
+    let is_leap = second == 60 && hour < 24;
+    let time = match (is_end, is_leap) {
+        (true, _) => NaiveTime::MIN,
+        (_, true) => NaiveTime::from_hms_nano_opt(hour, minute, 59, nanos)?,
+        _ => NaiveTime::from_hms_nano_opt(hour, minute, second, nanos)?,
+    };
+    let later = match (is_end, is_leap) {
+        (true, _) => TimeDelta::days(1),
+        (_, true) => TimeDelta::seconds(1),
+        _ => TimeDelta::zero(),
+    };
+    NaiveDateTime::new(date, time)
+        .and_utc()
+        .checked_add_signed(later)
 }
 
 fn parts(text: &str) -> Result<Vec<Part>, String> {
@@ -151,7 +293,7 @@ fn read_parts(parts: &[Part], text: &str) -> Option<DateTime<Utc>> {
     let mut rest = text;
     for part in parts {
         match part {
-            Part::Literal(c) => rest = rest.strip_prefix(*c)?,
+            Part::Literal(c) => rest = literal(*c, rest)?,
             Part::Year => year = i32::try_from(digits(&mut rest, 4, 4)?).ok()?,
             Part::Month => month = digits(&mut rest, 1, 2)?,
             Part::MonthName => {
@@ -176,10 +318,20 @@ fn read_parts(parts: &[Part], text: &str) -> Option<DateTime<Utc>> {
         }
     }
     let date = NaiveDate::from_ymd_opt(year, month, day)?;
-    let time = NaiveTime::from_hms_nano_opt(hour, minute, second, nanos)?;
-    let local = NaiveDateTime::new(date, time).and_utc();
+    let local = local(date, hour, minute, second, nanos)?;
     rest.is_empty()
         .then(|| local.checked_sub_signed(TimeDelta::seconds(offset)))?
+}
+
+/// Takes a character off the front; `T` and `Z` have no case, and a fraction may begin with a comma.
+fn literal(c: char, rest: &str) -> Option<&str> {
+    let other = match c {
+        'T' => 't',
+        'Z' => 'z',
+        '.' => ',',
+        _ => c,
+    };
+    rest.strip_prefix([c, other])
 }
 
 /// Takes between `least` and `most` digits off the front.
@@ -282,7 +434,7 @@ impl Span {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
+    use super::{any as read_any, *};
     use proptest::prelude::*;
 
     fn at(text: &str) -> DateTime<Utc> {
@@ -424,6 +576,98 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_moment_is_read_in_every_usual_spelling() {
+        let moment = "2026-02-28T01:02:03Z";
+        for (text, expected) in [
+            ("2026-02-28T01:02:03Z", moment),
+            ("2026-02-28t01:02:03z", moment),
+            ("2026-02-28 01:02:03", moment),
+            ("2026-02-28  01:02:03", moment),
+            (" 2026-02-28T01:02:03Z ", moment),
+            ("20260228T010203Z", moment),
+            ("2026-W09-6T01:02:03Z", moment),
+            ("2026-059T01:02:03Z", moment),
+            ("2026-02-28T02:02:03+0100", moment),
+            ("2026-02-28T02:02:03+01:00", moment),
+            ("2026-02-28T02:02:03+01", moment),
+            ("2026-02-28 02:02:03 +0100", moment),
+            ("2026-02-28 01:02:03 UTC", moment),
+            ("2026-02-28T02:02:03+01:00[Europe/Berlin]", moment),
+            ("2026-02-28T01:02:03Z[UTC]", moment),
+            ("Sat, 28 Feb 2026 01:02:03 GMT", moment),
+            ("Sat, 28 Feb 2026 02:02:03 +0100", moment),
+            ("28 Feb 2026 01:02:03 +0000", moment),
+            ("Saturday, 28-Feb-26 01:02:03 GMT", moment),
+            ("Sat Feb 28 01:02:03 2026", moment),
+            ("2026-02-28T01:02Z", "2026-02-28T01:02:00Z"),
+            ("2026-02-28T01:02", "2026-02-28T01:02:00Z"),
+            ("2026-02-28", "2026-02-28T00:00:00Z"),
+            ("2026-W09-6", "2026-02-28T00:00:00Z"),
+            ("2026-059", "2026-02-28T00:00:00Z"),
+            ("2026-02-28T24:00:00Z", "2026-03-01T00:00:00Z"),
+            ("2026-12-31T23:59:60Z", "2027-01-01T00:00:00Z"),
+            ("Thu, 31 Dec 2026 23:59:60 +0000", "2027-01-01T00:00:00Z"),
+            ("2026-02-28T01:02:03.5Z", "2026-02-28T01:02:03.5Z"),
+            ("2026-02-28T01:02:03,5Z", "2026-02-28T01:02:03.5Z"),
+            (
+                "2026-02-28T01:02:03.123456789Z",
+                "2026-02-28T01:02:03.123456789Z",
+            ),
+            ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+            ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z"),
+        ] {
+            assert_eq!(read_any(text), Some(at(expected)), "{text}");
+        }
+        for nonsense in [
+            "",
+            "2026",
+            "2026-02",
+            "20260228",
+            "1772240523",
+            "2026-02-30",
+            "2026-13-01",
+            "0000-00-00",
+            "0000-00-00 00:00:00",
+            "infinity",
+            "-infinity",
+            "2026-02-28T",
+            "2026-02-28T1:02:03",
+            "2026-02-28T25:00:00Z",
+            "2026-02-28T24:00:01Z",
+            "2026-02-28T01:60:00Z",
+            "2026-02-28T01:02:61Z",
+            "2026-02-28T01:02:03.Z",
+            "2026-02-28T01:02:03+99:99",
+            "2026-02-28T01:02:03 Berlin",
+            "2026-02-28T01:02:03[Europe/Berlin]",
+            "2026-W54-1",
+            "2026-W09-8",
+            "2026-366",
+            "01/02/2026",
+            "28.02.2026",
+            "+262143-12-31T24:00:00Z",
+        ] {
+            assert_eq!(read_any(nonsense), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn a_format_takes_the_end_of_a_day_a_leap_second_and_either_case() {
+        let format = Format::new("%Y-%m-%dT%H:%M:%S.%fZ").unwrap();
+        for (text, moment) in [
+            ("2026-02-28T24:00:00.0Z", "2026-03-01T00:00:00Z"),
+            ("2026-12-31T23:59:60.5Z", "2027-01-01T00:00:00.5Z"),
+            ("2026-02-28t01:02:03,25z", "2026-02-28T01:02:03.25Z"),
+        ] {
+            assert_eq!(format.read(text), Some(at(moment)), "{text}");
+        }
+        assert_eq!(
+            format.read("9999-12-31T24:00:00.0Z").map(|at| at.year()),
+            Some(10_000)
+        );
+    }
+
     proptest! {
         #[test]
         fn no_text_makes_a_parser_panic(format in "\\PC{0,12}", text in "\\PC{0,30}", dateish in "[0-9TZ:+. -]{0,30}") {
@@ -433,6 +677,7 @@ mod tests {
                     let _ = format.read(&dateish).map(|at| format.write(at));
                 }
             }
+            let _ = (read_any(&text), read_any(&dateish));
             let _ = Span::new(&text).map(|span| span.before(DateTime::UNIX_EPOCH));
         }
 

@@ -7,6 +7,7 @@
 //! thing once (time-outs, limits, retries, threads) and calls nobody whom the [`guard`] refuses, and what leaves
 //! is a [`record::Page`].
 
+pub mod body;
 pub mod datetime;
 pub mod error;
 pub mod fetch;

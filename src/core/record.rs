@@ -1,6 +1,7 @@
 //! The data that sources produce: records, pages and stream states.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,8 +13,14 @@ use uuid::Uuid;
 /// One record, ready to be stored: PostgreSQL will accept its text as `jsonb`.
 #[derive(Clone)]
 pub struct Record {
-    /// `source_record_id`: the stream, a slash, then the vendor's id, or `#` and a hash where there is none.
+    /// `source_record_id`: the stream, a slash, then the vendor's id, or `#` and a hash where there is none. The rule is in
+    /// [`crate::json::identity`].
     pub id: String,
+    /// The id that an older version gave to the record, where it gave another one. A record that is stored under it keeps it.
+    pub formerly: Option<String>,
+    /// The paths of the key, as JSON, where an older version took the content for it: under which id a state of the record
+    /// is stored can then not be told from this one.
+    pub key: Option<Arc<str>>,
     /// The record's text as it came from the wire: valid UTF-8, valid JSON, never re-serialised.
     pub json: Bytes,
     /// The first 16 bytes of the SHA-256 of `json`: tells an unchanged record without reading it as jsonb.
@@ -21,6 +28,23 @@ pub struct Record {
     /// The time of the state that a pushed record shows, where it says so. An older one never takes the place of
     /// a newer one.
     pub at: Option<DateTime<Utc>>,
+}
+
+impl Record {
+    /// The id under which it is stored: the one or the other.
+    pub fn ids(self) -> impl Iterator<Item = String> {
+        [Some(self.id), self.formerly].into_iter().flatten()
+    }
+
+    /// Tells it from equal ones: it is the `nth`, from 2.
+    pub fn number(&mut self, nth: impl fmt::Display) {
+        for id in [Some(&mut self.id), self.formerly.as_mut()]
+            .into_iter()
+            .flatten()
+        {
+            *id = format!("{id}/{nth}");
+        }
+    }
 }
 
 /// What a vendor sent is not ours to print: it is a customer's data, and may repeat the request's secret.
@@ -52,7 +76,7 @@ pub enum Reason {
     TooManyCells,
     /// of a file: a value that is not what its column is declared to hold
     UnreadableValue,
-    /// of a file: a row with nothing in the columns of the key
+    /// nothing in what identifies the record
     KeyMissing,
     /// passed every check of ours and PostgreSQL still refused it
     Refused,
@@ -83,6 +107,8 @@ impl Reason {
 pub struct Rejected {
     /// Known only where the id could still be read.
     pub id: Option<String>,
+    /// See [`Record::formerly`].
+    pub formerly: Option<String>,
     pub reason: Reason,
     /// The place and the problem, in our own words: `record 17 of the page: ...`.
     pub detail: String,
@@ -108,18 +134,29 @@ pub struct Page {
     pub rejected: Vec<Rejected>,
     /// `source_record_id` of what the source says is gone.
     pub deleted: Vec<String>,
+    /// What the source says is gone with something else, such as the lines of an order.
+    pub deleted_with: Option<GoneWith>,
     /// `source_record_id` of what the source says is still there, and is not among the records.
     pub shown: Vec<String>,
+    /// Whether `shown` is a part of a list of all that is there.
+    pub listing: Listing,
+    /// Whether the pass ends before it has read what it should have: the next one begins its search for deletions where
+    /// this one did.
+    pub is_cut_off: bool,
     /// The vendor's count, with the last page, where the vendor counts.
     pub count: Option<Count>,
     /// A warning for a person, in our own words; it is shown once in a run.
     pub warning: Option<String>,
     /// How to ask for the next page; the source's own shape, opaque to everything else. `None`: the pass ends.
     pub next: Option<Value>,
+    /// Whether it is only a part of one: nothing of it is stored, and after an interruption it is asked for again.
+    pub is_part: bool,
     /// How long to wait before the next page is asked for, and why.
     pub wait: Option<(Duration, &'static str)>,
     /// Whether it may hold the same records as the page before: then the token alone says that the pass goes on.
     pub overlaps: bool,
+    /// Whether there may be records that no page shows: then what the pass does not show need not be gone.
+    pub is_partial: bool,
     /// Whether the next token counts pages or rows: then it means another place after a deletion, and an interrupted
     /// pass starts again.
     pub counts: bool,
@@ -132,6 +169,23 @@ impl fmt::Debug for Page {
         let (records, rejected) = (self.records.len(), self.rejected.len());
         write!(f, "Page({records} records, {rejected} rejected)")
     }
+}
+
+/// Records are gone whose field holds one of these texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoneWith {
+    /// The keys that lead to the field.
+    pub path: Vec<String>,
+    pub values: Vec<String>,
+}
+
+/// A list of all that is there, which a pass makes to find what is not. It may take several pages.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    #[default]
+    None,
+    Begins,
+    GoesOn,
 }
 
 /// How many records of a pass the vendor counts, and how many came.
@@ -153,6 +207,9 @@ pub struct StreamState {
     /// When the latest complete pass began. `at` does not move while nothing changes at the source; this does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_until: Option<DateTime<Utc>>,
+    /// From when on deletions have not been found, because passes ended before they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed_since: Option<DateTime<Utc>>,
     /// The run that finished the latest pass: taken up again after a crash, it does not read the stream twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_by: Option<Uuid>,

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use connector_service_core::record::{Reason, Record, Rejected};
 use connector_service_core::secret::{Credentials, Keyring, Place, open_credentials};
 use connector_service_core::serve::{Answer, Ask, Asked, Webhook};
-use connector_service_core::source::hook::{Delivery, Hook, Pushed, Refusal};
+use connector_service_core::source::hook::{self, Delivery, Hook, Pushed, Refusal};
 use connector_service_core::source::{self, Definition};
 use uuid::Uuid;
 
@@ -162,9 +162,10 @@ fn receive(
     let pushed = Pushed {
         headers: &webhook.headers,
         body: &webhook.body,
+        text: &webhook.text,
         now,
     };
-    match hook.receive(&pushed) {
+    match hook::receive(hook, &pushed) {
         Err(Refusal::Unauthentic) => Err(Answer::not_authentic()),
         Err(Refusal::Unreadable(why)) => Err(Answer::refusal(400, "unreadable", &why)),
         Ok(_) if target.is_paused => Err(Answer::busy(WHILE_PAUSED)),
@@ -289,6 +290,7 @@ fn storable_records(
     }
     let refused = records.into_iter().map(|record| Rejected {
         id: Some(record.id),
+        formerly: None,
         reason: Reason::Refused,
         detail: format!("PostgreSQL refused the record: {words}"),
         raw: record.json,

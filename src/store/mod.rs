@@ -12,6 +12,7 @@ pub mod backfill;
 pub mod budget;
 pub mod connector;
 pub mod fact;
+mod former;
 pub mod installation;
 pub mod key;
 pub mod lock;

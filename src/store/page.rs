@@ -1,6 +1,7 @@
 //! A page: its rows, their facts, its cursor, its quarantine and its run's counters, all in the caller's one
 //! transaction.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use uuid::Uuid;
 use super::raw::{Missing, Written};
 use super::run::{Claimed, Kind};
 use super::{
-    Alarm, Db, backfill, bounded, fact, lock, metric, quarantine, raw, run, state, upload,
+    Alarm, Db, backfill, bounded, fact, former, lock, metric, quarantine, raw, run, state, upload,
 };
 use crate::error::{Error, Result, counted};
 use crate::fault;
@@ -139,27 +140,46 @@ pub fn store(
     deriving: &mut Deriving,
 ) -> Result<()> {
     let mut written = deriving.of_page(db, claimed, page)?;
+    let kept = former::with_kept_ids(db, claimed, &page.stream, &page.records)?;
+    *search |= kept.is_any;
     let mut counts = raw::store(
         db,
         claimed,
         &page.stream,
-        &page.records,
+        &kept.records,
         search,
         written.as_deref_mut(),
     )?;
+    let doubles = raw::mark_deleted(db, claimed, kept.doubles, written.as_deref_mut())?;
     quarantine::add(db, claimed, &page.stream, &page.rejected)?;
     counts.quarantined = page.rejected.len() as u64;
     counts.received += counts.quarantined;
     counts.bytes = page.bytes;
     let deleted = raw::delete(db, claimed, &page.deleted, written.as_deref_mut())?;
-    counts.received += deleted.received;
-    counts.deleted = deleted.deleted;
+    counts.received += deleted.received + doubles;
+    counts.deleted = deleted.deleted + doubles;
     counts.unchanged += deleted.unchanged;
+    if let Some(with) = &page.deleted_with {
+        let gone = raw::delete_with(db, claimed, &page.stream, with, written.as_deref_mut())?;
+        counts.deleted += gone;
+        counts.received += gone;
+    }
     if let Some(warning) = &page.warning {
         run::warn(db, claimed.run, token, warning)?;
     }
     match &page.upload {
-        Some(mark) => upload::advance(db, claimed, token, page, mark, &mut counts, written)?,
+        Some(mark) => {
+            upload::advance(
+                db,
+                claimed,
+                token,
+                page,
+                &kept.records,
+                mark,
+                &mut counts,
+                written,
+            )?;
+        }
         // A window of the past says nothing about the whole stream.
         None if claimed.kind == Kind::Backfill => {
             backfill::advance(db, claimed.run, &page.stream, &page.state)?;
@@ -240,6 +260,12 @@ pub fn commit_without_waiting(db: &mut Db) -> Result<()> {
 pub fn reject_refused(claimed: &Claimed, page: &mut FetchedPage) -> Result<bool> {
     let mut refusals = Vec::new();
     let tried = bounded(TRIED_WITHIN, |db| {
+        // What is refused is tried again later, under the id that it is stored under.
+        let kept = match former::with_kept_ids(db, claimed, &page.stream, &page.records)?.records {
+            Cow::Owned(kept) => Some(kept),
+            Cow::Borrowed(_) => None,
+        };
+        page.records = kept.unwrap_or_else(|| std::mem::take(&mut page.records));
         refusals = raw::refusals(db, claimed, &page.stream, &page.records)?;
         Err::<(), Error>(Error::RolledBack)
     });
@@ -257,6 +283,7 @@ pub fn reject_refused(claimed: &Claimed, page: &mut FetchedPage) -> Result<bool>
         };
         refused.push(Rejected {
             id: Some(record.id.clone()),
+            formerly: None,
             reason: Reason::Refused,
             detail: format!("PostgreSQL refused the record: {why}"),
             raw: record.json.clone(),

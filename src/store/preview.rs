@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::raw::{Missing, Written};
 use super::run::Claimed;
-use super::{Db, bounded, fact, lock, metric, page, raw, uuid};
+use super::{Db, bounded, fact, former, lock, metric, page, raw, uuid};
 use crate::error::{Error, Result};
 
 /// Most days that a preview sums. More: a page of many days keeps the worker busy. Fewer: metrics are left out.
@@ -46,7 +46,9 @@ fn roll_back(
         return Err(Error::RolledBack);
     }
     let mut written = Written::default();
-    let (stream, records) = (&fetched.stream, &fetched.records);
+    let stream = &fetched.stream;
+    let kept = former::with_kept_ids(db, claimed, stream, &fetched.records)?;
+    let records = kept.records.as_ref();
     let stored = raw::store(db, claimed, stream, records, &mut true, Some(&mut written))?;
     let mut deleted = raw::delete(db, claimed, &fetched.deleted, Some(&mut written))?;
     let part = fetched.part.as_ref();

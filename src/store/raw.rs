@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use connector_service_core::record::Record;
+use connector_service_core::json::identity::prefix;
+use connector_service_core::record::{GoneWith, Record};
 use connector_service_core::source::Part;
 
 use super::run::{Claimed, Counts};
@@ -140,8 +141,40 @@ pub fn delete(
         ],
     )?;
     counts.deleted = gone(&rows, written)?;
+    // One record may have two rows: under its id and under its former one.
+    counts.received = counts.received.max(counts.deleted);
     counts.unchanged = counts.received - counts.deleted;
     Ok(counts)
+}
+
+/// Marks the records of a stream as deleted whose field holds one of these texts.
+pub fn delete_with(
+    db: &mut Db,
+    claimed: &Claimed,
+    stream: &str,
+    with: &GoneWith,
+    written: Option<&mut Written>,
+) -> Result<u64> {
+    let path: Vec<&str> = with.path.iter().map(String::as_str).collect();
+    let values: Vec<&str> = with.values.iter().map(String::as_str).collect();
+    if values.is_empty() {
+        return Ok(0);
+    }
+    let rows = db.run(
+        "UPDATE @extschema@.raw_connector_data SET deleted = true, processed = $6, run_id = $5
+         WHERE connector_id = $1 AND source_record_id >= $2 || '/' AND source_record_id < $2 || '0' AND NOT deleted
+             AND data #>> $3 = ANY ($4)
+         RETURNING raw_id",
+        &[
+            uuid(claimed.connector).into(),
+            stream.into(),
+            path.into(),
+            values.into(),
+            uuid(claimed.run).into(),
+            written.is_some().into(),
+        ],
+    )?;
+    gone(&rows, written)
 }
 
 fn gone(rows: &Rows, written: Option<&mut Written>) -> Result<u64> {
@@ -175,8 +208,13 @@ pub fn delete_others(
     let shown: Vec<&[u8]> = shown.iter().map(<[u8; 16]>::as_slice).collect();
     let field: Option<Vec<&str>> = part.map(|part| part.field.to_vec());
     let from = part.map(|part| part.from.as_str());
+    let prefix = prefix(stream);
+    let [first, last] = match prefix.as_ref() < stream {
+        true => [prefix.as_ref(), stream],
+        false => [stream, prefix.as_ref()],
+    };
     // Grouped, because it is quick whatever the planner knows of either side. By the beginning of the ids, for which
-    // there is an index: "/" is followed by "0".
+    // there is an index: "/" is followed by "0". An older version began those of the stream "a/b" as those of "a".
     let rows = db.run(
         "SELECT array_agg(raw_id) FILTER (WHERE NOT is_shown), count(raw_id)
          FROM (
@@ -184,15 +222,17 @@ pub fn delete_others(
             FROM (
                 SELECT raw_id, substring(sha256(convert_to(source_record_id, 'UTF8')) FROM 1 FOR 16) AS hash
                 FROM @extschema@.raw_connector_data
-                WHERE connector_id = $1 AND source_record_id >= $2 || '/' AND source_record_id < $2 || '0' AND NOT deleted
-                    AND ($4 IS NULL OR (data #>> $4) COLLATE \"C\" >= $5)
+                WHERE connector_id = $1 AND source_record_id >= $2 || '/' AND source_record_id < $3 || '0' AND stream = $5 AND NOT deleted
+                    AND ($6 IS NULL OR (data #>> $6) COLLATE \"C\" >= $7)
                 UNION ALL
-                SELECT NULL, unnest($3)) AS both_sides
+                SELECT NULL, unnest($4)) AS both_sides
             GROUP BY hash) AS record",
         &[
             uuid(claimed.connector).into(),
-            stream.into(),
+            first.into(),
+            last.into(),
             shown.into(),
+            stream.into(),
             field.into(),
             from.into(),
         ],
@@ -250,7 +290,7 @@ const UPDATE: &str = insert!(
     "ON CONFLICT (connector_id, source_record_id) DO UPDATE
      SET data = excluded.data, content_hash = excluded.content_hash, stream = excluded.stream,
          ingested_at = excluded.ingested_at, processed = excluded.processed, deleted = false, run_id = excluded.run_id,
-         source_version = excluded.source_version
+         source_version = CASE WHEN r.deleted THEN excluded.source_version ELSE greatest(r.source_version, excluded.source_version) END
      WHERE r.data IS DISTINCT FROM excluded.data OR r.deleted
      RETURNING r.raw_id"
 );

@@ -1,7 +1,6 @@
 //! `sync_requests`: the last requests of a run.
 
 use connector_service_core::fetch::{Asked, MOST_REQUESTS};
-use uuid::Uuid;
 
 use super::run::Claimed;
 use super::storable::storable;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use connector_service_core::fetch::{FetchedPage, Upload, UploadMark};
 use connector_service_core::file::layout::Replaces;
 use connector_service_core::json;
+use connector_service_core::record::Record;
 use uuid::Uuid;
 
 use super::raw::{self, Written};
@@ -153,15 +154,15 @@ pub fn advance(
     claimed: &Claimed,
     token: Uuid,
     page: &FetchedPage,
+    records: &[Record],
     mark: &UploadMark,
     counts: &mut Counts,
     written: Option<&mut Written>,
 ) -> Result<()> {
-    let ids = page.records.iter().map(|record| record.id.as_str());
-    let rejected = page
-        .rejected
-        .iter()
-        .filter_map(|rejected| rejected.id.as_deref());
+    let ids = records.iter().map(|record| record.id.as_str());
+    let rejected = page.rejected.iter();
+    let rejected = rejected.flat_map(|rejected| [&rejected.id, &rejected.formerly]);
+    let rejected = rejected.filter_map(Option::as_deref);
     let shown: Vec<[u8; 16]> = ids
         .chain(rejected)
         .map(|id| json::hash(id.as_bytes()))

@@ -11,7 +11,7 @@ use connector_service_core::source::hook::Delivery;
 use uuid::Uuid;
 
 use super::run::{Claimed, Counts, Kind};
-use super::{Db, quarantine, raw, read_uuid, run, uuid};
+use super::{Db, former, quarantine, raw, read_uuid, run, uuid};
 use crate::error::Result;
 use crate::fault;
 
@@ -59,6 +59,19 @@ struct Received {
     rejected: Vec<Rejected>,
 }
 
+impl Received {
+    fn take(&mut self, mut record: Record) {
+        match self.records.get(&record.id) {
+            Some(there) if self.are_events || is_older(record.at, there.at) => {}
+            there => {
+                // A state without a time does not hide the greatest time known.
+                record.at = record.at.max(there.and_then(|there| there.at));
+                self.records.insert(record.id.clone(), record);
+            }
+        }
+    }
+}
+
 /// Stores deliveries to one connector, and counts them in its run of this hour. If a delivery asks for a sync and is not a
 /// repeat, a sync is queued.
 pub fn store(db: &mut Db, target: &Target, deliveries: &[&Delivery]) -> Result<()> {
@@ -71,12 +84,7 @@ pub fn store(db: &mut Db, target: &Target, deliveries: &[&Delivery]) -> Result<(
         for record in &delivery.records {
             counts.received += 1;
             counts.bytes += record.json.len() as u64;
-            match received.records.get(&record.id) {
-                Some(there) if delivery.are_events || is_older(record.at, there.at) => {}
-                _ => {
-                    received.records.insert(record.id.clone(), record.clone());
-                }
-            }
+            received.take(record.clone());
         }
     }
     let claimed = Claimed {
@@ -100,6 +108,15 @@ pub fn store(db: &mut Db, target: &Target, deliveries: &[&Delivery]) -> Result<(
     let written = counts.inserted + counts.updated + counts.quarantined;
     counts.unchanged = counts.received - written;
     run::add_deliveries(db, claimed.run, deliveries.len() as u64, &counts)?;
+    let mut warnings: Vec<&str> = deliveries
+        .iter()
+        .filter_map(|d| d.warning.as_deref())
+        .collect();
+    warnings.sort_unstable();
+    warnings.dedup();
+    for warning in warnings {
+        run::warn_of_deliveries(db, claimed.run, warning)?;
+    }
     // A repeat is nothing new. A delivery without records may still announce a change.
     let is_new = counts.inserted + counts.quarantined > 0;
     let triggers_sync =
@@ -120,8 +137,22 @@ fn store_stream(
     db: &mut Db,
     claimed: &Claimed,
     stream: &str,
-    received: Received,
+    mut received: Received,
 ) -> Result<Counts> {
+    if received
+        .records
+        .values()
+        .any(|record| record.formerly.is_some())
+    {
+        let records: Vec<Record> = std::mem::take(&mut received.records)
+            .into_values()
+            .collect();
+        let kept = former::with_kept_ids(db, claimed, stream, &records)?;
+        raw::mark_deleted(db, claimed, kept.doubles, None)?;
+        for record in kept.records.into_owned() {
+            received.take(record);
+        }
+    }
     let mut records = received.records;
     let stored = stored(db, claimed, records.keys())?;
     let is_any = !stored.is_empty();

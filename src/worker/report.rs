@@ -52,6 +52,11 @@ pub fn of_stream(claimed: &Claimed, looked: Previewed) -> Value {
             )
         }
     };
+    let named = format!("stream \"{stream}\": ");
+    let summary = match &page.warning {
+        Some(warning) => format!("{summary}. Warning: {}", warning.trim_start_matches(&named)),
+        None => summary,
+    };
     json!({
         "stream": stream,
         "ok": ok,

@@ -282,6 +282,46 @@ impl Fake for ErpNext {
         }
     }
 
+    fn stream_of(&self, asked: &Asked) -> Option<String> {
+        let path = asked.path.strip_prefix("/api/resource/")?;
+        let doctype = decode(path.split('/').next()?);
+        let filters = asked.query.get("filters").map_or("", String::as_str);
+        let is_it = |name: &str| {
+            doctype == name
+                || doctype == "Deleted Document" && filters.contains(&format!("\"{name}\""))
+        };
+        let found = DOCTYPES.iter().find(|(name, _)| is_it(name));
+        found.map(|(_, stream)| (*stream).to_owned())
+    }
+
+    fn denies(&self) -> Reply {
+        refusal(403, &[], json!({"exc_type": "PermissionError"}))
+    }
+
+    fn delete(&mut self, random: &mut Random) -> bool {
+        if self.docs.is_empty() {
+            return false;
+        }
+        let at = self.stamp(random);
+        let doc = self.docs.remove(random.below(self.docs.len()));
+        self.deleted.push((at, doc.doctype, doc.name));
+        true
+    }
+
+    /// A document of long ago is submitted or cancelled.
+    fn settle(&mut self, random: &mut Random) -> bool {
+        let modified = self.stamp(random);
+        let old = self.docs.iter_mut().filter(|doc| doc.modified < modified);
+        let Some(doc) = old.min_by(|a, b| a.modified.cmp(&b.modified)) else {
+            return false;
+        };
+        doc.modified = modified;
+        if let Some(status) = doc.body["docstatus"].as_i64() {
+            doc.body["docstatus"] = (status + 1).min(2).into();
+        }
+        true
+    }
+
     fn books(&self) -> Books {
         let mut books = Books::new();
         for Doc {
@@ -368,6 +408,35 @@ fn erpnext_follows_every_change() {
 #[test]
 fn erpnext_misses_nothing_that_changes_while_it_reads() {
     misses_nothing_that_changes_while_it_reads(|| stage(ErpNext::new()), 42, 6);
+}
+
+#[test]
+fn erpnext_s_refresh_finds_what_is_gone_without_a_trace() {
+    let mut stage = stage(ErpNext::new());
+    let mut random = Random(48);
+    stage.changes(60, &mut random);
+    stage.sync();
+    stage.agrees();
+    // Taken out of the database itself, or renamed: nothing speaks of it.
+    let gone = |doc: &Doc| doc.doctype == "Sales Invoice";
+    let place = stage.hosted().fake.docs.iter().position(gone).unwrap();
+    stage.hosted().fake.docs.remove(place);
+    let other = stage.hosted().fake.docs.iter().position(gone).unwrap();
+    let name = "renamed".to_owned();
+    stage.hosted().fake.docs[other].name = name;
+    let sql = "SELECT connector_service_refresh($1::text::uuid, 'sales_invoices')::text";
+    let run: String = stage
+        .client
+        .query_one(sql, &[&stage.connector])
+        .unwrap()
+        .get(0);
+    let run = wait_for_run(&mut stage.client, &run);
+    assert_eq!(
+        (&run["state"], &run["deleted"]),
+        (&json!("succeeded"), &json!(2)),
+        "{run}"
+    );
+    stage.agrees();
 }
 
 #[test]

@@ -241,7 +241,7 @@ impl<F: Fake> Stage<F> {
         run
     }
 
-    fn no_complaints(&self) {
+    pub fn no_complaints(&self) {
         let hosted = self.hosted();
         assert!(hosted.complaints.is_empty(), "{:#?}", hosted.complaints);
     }
@@ -281,6 +281,11 @@ impl<F: Fake> Stage<F> {
         let sql = "SELECT coalesce(string_agg(q::text, E'\\n'), '') FROM quarantine q WHERE replayed_at IS NULL";
         let unmapped: String = self.client.query_one(sql, &[]).unwrap().get(0);
         assert_eq!(unmapped, "", "records in quarantine");
+    }
+
+    /// Every record is what the vendor says.
+    pub fn agrees_on_records(&mut self) {
+        self.records_agree(None);
     }
 
     /// Every record is what the vendor says, but for those of one stream.

@@ -24,14 +24,29 @@ pub fn remember(seen: &mut Option<Vec<[u8; 16]>>, page: &Page) {
     let Some(ids) = seen else {
         return;
     };
-    let known = page.records.iter().map(|record| &record.id);
-    let known = known.chain(&page.shown).map(|id| Some(id.as_str()));
-    for id in known.chain(page.rejected.iter().map(|rejected| rejected.id.as_deref())) {
+    if page.is_partial {
+        *seen = None;
+        return;
+    }
+    // An older version may have stored a record under its former id.
+    let known = page
+        .records
+        .iter()
+        .map(|record| (Some(record.id.as_str()), record.formerly.as_deref()));
+    let rejected = page.rejected.iter();
+    let rejected = rejected.map(|record| (record.id.as_deref(), record.formerly.as_deref()));
+    let shown = page.shown.iter().map(|id| (Some(id.as_str()), None));
+    for (id, formerly) in known.chain(shown).chain(rejected) {
         let Some(id) = id.filter(|_| ids.len() < MOST_SEEN) else {
             *seen = None;
             return;
         };
-        ids.push(json::hash(id.as_bytes()));
+        ids.extend(
+            [Some(id), formerly]
+                .into_iter()
+                .flatten()
+                .map(|id| json::hash(id.as_bytes())),
+        );
     }
 }
 

@@ -1,19 +1,19 @@
 //! One exchange with a vendor, within every limit and allowed by the guard: the only place that touches reqwest.
 //!
 //! Redirects are not followed and no proxy is taken from the environment: either would carry credentials to
-//! somewhere else, and a proxy would look up names by itself. The size limit counts decompressed bytes while they
-//! arrive. A failure becomes a stable code and a message of our own; the library's text may quote a URL, so it is never
-//! used.
+//! somewhere else, and a proxy would look up names by itself. A failure becomes a stable code and a message of our own;
+//! the library's text may quote a URL, so it is never used.
 
 use std::error::Error as StdError;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use reqwest::header::ACCEPT_ENCODING;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
+use super::body::Answering;
 use super::place::{no_connection, no_tls};
 use super::resolver::{self, Lookup, Resolver};
 use super::{Budget, Limits};
@@ -21,9 +21,12 @@ use crate::error::{Code, Failure};
 use crate::guard::{self, Allowed, Refusal};
 use crate::source::{Method, Request, Response};
 
-/// A body up to this size needs no permit. Larger: memory grows with the number of connectors. Smaller: pages
-/// of ordinary size wait for each other.
-pub const SMALL_BODY: usize = 1024 * 1024;
+/// Most headers of a response. More: each costs memory while a head is read. Fewer: a vendor behind several proxies that
+/// each add their own cannot be read.
+const MOST_HEADERS: usize = 1_000;
+
+/// Largest head of a response over HTTP/2. Over HTTP/1 it is hyper's own buffer, of about 400 KB.
+const HEAD_BYTES: u32 = 256 * 1024;
 
 /// How many larger bodies may be in flight at once, read but not yet stored included.
 const LARGE_BODIES: usize = 2;
@@ -83,8 +86,19 @@ impl Client {
         limits: &Limits,
         allowed: &Arc<Allowed>,
     ) -> Result<(Response, Budget), Failure> {
+        let answering = self.send(request, limits, allowed).await?;
+        self.take(answering, limits).await
+    }
+
+    /// The first half of an exchange: the head of the response is there.
+    pub async fn send(
+        &self,
+        request: &Request,
+        limits: &Limits,
+        allowed: &Arc<Allowed>,
+    ) -> Result<Answering, Failure> {
         guard::check_url(&request.url, allowed)?;
-        let mut deadline = Instant::now() + limits.request_timeout;
+        let deadline = Instant::now() + limits.request_timeout;
         let plain = guard::is_plain(&request.url);
         let http = self.http(plain, limits.connect_timeout, allowed)?;
         let method = match request.method {
@@ -92,45 +106,35 @@ impl Client {
             Method::Post => reqwest::Method::POST,
         };
         let mut builder = http.request(method, request.url.clone());
+        let mut asks_for_encoding = false;
         for (name, value) in &request.headers {
+            asks_for_encoding |= name.eq_ignore_ascii_case(ACCEPT_ENCODING.as_str());
             builder = builder.header(name, value);
+        }
+        if !asks_for_encoding {
+            builder = builder.header(ACCEPT_ENCODING, "gzip");
         }
         if let Some(body) = &request.body {
             builder = builder.body(body.clone());
         }
         let longest = limits.connect_timeout + limits.read_timeout;
-        let mut response = within(longest, deadline, builder.send())
+        let response = within(longest, deadline, builder.send())
             .await?
             .map_err(|error| explain(&error))?;
+        Ok(Answering {
+            response,
+            deadline,
+            is_part: request.is_bare,
+        })
+    }
 
-        let mut budget = Budget::default();
-        let expected = response
-            .content_length()
-            .map_or(0, |length| length as usize);
-        let mut body = BytesMut::with_capacity(expected.min(SMALL_BODY));
-        loop {
-            let chunk = within(limits.read_timeout, deadline, response.chunk()).await?;
-            let Some(chunk) = chunk.map_err(|error| explain(&error))? else {
-                break;
-            };
-            let size = body.len() + chunk.len();
-            if size > limits.response_bytes {
-                let message = format!(
-                    "the response body is larger than {} bytes",
-                    limits.response_bytes
-                );
-                return Err(Failure::new(Code::ResponseTooLarge, message));
-            }
-            if size > SMALL_BODY && budget.0.is_none() {
-                let waited = Instant::now();
-                budget.0 = self.large.clone().acquire_owned().await.ok();
-                deadline += waited.elapsed();
-                // All at once: growing by doubling would hold twice the limit.
-                body.reserve(expected.clamp(size, limits.response_bytes) - body.len());
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok((read_head(&response, body.freeze()), budget))
+    /// The other half: its body.
+    pub async fn take(
+        &self,
+        answering: Answering,
+        limits: &Limits,
+    ) -> Result<(Response, Budget), Failure> {
+        answering.take(limits, &self.large).await
     }
 
     fn http(
@@ -159,6 +163,10 @@ impl Client {
             .dns_resolver(resolver)
             .connect_timeout(connect_timeout)
             .tcp_nodelay(true)
+            .http1_max_headers(MOST_HEADERS)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http2_max_header_list_size(HEAD_BYTES)
             .pool_idle_timeout(Duration::from_secs(30))
             .user_agent(concat!("connector_service/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -172,19 +180,8 @@ impl Client {
     }
 }
 
-fn read_head(response: &reqwest::Response, body: Bytes) -> Response {
-    let text = |(name, value): (&reqwest::header::HeaderName, &reqwest::header::HeaderValue)| {
-        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
-    };
-    Response {
-        status: response.status().as_u16(),
-        headers: response.headers().iter().filter_map(text).collect(),
-        body,
-    }
-}
-
 /// Waits for `step` as long as one step may take and the whole exchange has time left.
-async fn within<T>(
+pub async fn within<T>(
     longest: Duration,
     deadline: Instant,
     step: impl Future<Output = T>,
@@ -206,7 +203,7 @@ async fn within<T>(
 }
 
 /// A code and a message of our own for one of reqwest's errors, by the error at its root.
-fn explain(error: &reqwest::Error) -> Failure {
+pub fn explain(error: &reqwest::Error) -> Failure {
     let causes = || causes(error);
     if let Some(refusal) = causes().find_map(|cause| cause.downcast_ref::<Refusal>()) {
         return (*refusal).into();
@@ -233,8 +230,6 @@ fn explain(error: &reqwest::Error) -> Failure {
         (Code::DnsFailed, "the host name could not be resolved")
     } else if hyper().is_some_and(hyper::Error::is_parse) {
         (Code::ConnectFailed, "the server does not speak HTTP")
-    } else if (error.is_decode() || error.is_body()) && hyper().is_none() && !causes().any(is_cut) {
-        (Code::BadEncoding, "the response body does not decompress")
     } else {
         (
             Code::TruncatedResponse,

@@ -183,6 +183,7 @@ impl Reading {
             stream: part.stream,
             records: part.records,
             rejected: part.rejected,
+            deleted_with: None,
             deleted: Vec::new(),
             count: None,
             warning: None,

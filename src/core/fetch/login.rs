@@ -14,8 +14,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
+use super::body::SMALL_BODY;
 use super::bounds::Tries;
-use super::client::{Client, SMALL_BODY};
+use super::client::Client;
 use super::logins::InFlight;
 use super::place::named;
 use super::run::{Run, Token};
@@ -24,7 +25,7 @@ use super::{Limits, Rotation};
 use crate::error::{Class, Code, Failure};
 use crate::guard::Allowed;
 use crate::secret::Secret;
-use crate::source::{Access, Grant, Login, Reader, Request, Start};
+use crate::source::{Access, Grant, Login, Reader, Request, Rotated, Start};
 
 /// A token is not used any more when it has less than this left, or a tenth of its life. Longer: a short-lived
 /// token is asked for all the time. Shorter: a request that is under way finds it over.
@@ -56,32 +57,31 @@ struct Asking {
 enum Asked {
     Granted(Grant),
     Failed(Failure),
-    /// The vendor has answered, but the answer is not stored: another request would use a spent refresh token.
-    Unstored(Failure),
+    /// The vendor has answered, and another request would use a spent refresh token: the answer is not stored, or cannot be
+    /// used.
+    Refused(Failure),
 }
 
 impl Asking {
     async fn ask(self) -> Asked {
         let (method, url) = (trace::word(self.request.method), &self.request.url);
         let mut asking = self.trace.begin(None, method, url, None, self.attempt);
-        let exchanged = self
-            .client
-            .exchange(&self.request, &self.limits, &self.allowed);
-        let granted = exchanged.await.and_then(|(response, _)| {
-            asking.answered(Some(response.status), response.body.len() as u64);
-            let login = self.reader.login();
-            let login =
-                login.ok_or_else(|| Failure::new(Code::Internal, "the source has no login"))?;
-            login.granted(self.start, self.refresh.as_ref(), &response)
-        });
-        let code = granted.as_ref().err().map(|failure| failure.code);
-        self.trace.note(asking, code, None);
-        let grant = match granted {
-            Ok(grant) => grant,
-            Err(failure) => return Asked::Failed(named(&self.request.url, failure)),
+        let exchanged = self.exchange(&mut asking).await;
+        let code = match &exchanged {
+            Ok(Ok(_)) => None,
+            Ok(Err((_, failure))) | Err(failure) => Some(failure.code),
         };
-        let Some(rotated) = grant.rotated.clone() else {
-            return Asked::Granted(grant);
+        self.trace.note(asking, code, None);
+        let granted = match exchanged {
+            Ok(granted) => granted,
+            Err(failure) => return Asked::Failed(self.named(failure)),
+        };
+        let (rotated, outcome) = match granted {
+            Ok(grant) => (grant.rotated.clone(), Asked::Granted(grant)),
+            Err((rotated, failure)) => (rotated, Asked::Refused(self.named(failure))),
+        };
+        let Some(rotated) = rotated else {
+            return outcome;
         };
         let (stored, answer) = oneshot::channel();
         let logins = self.in_flight.logins();
@@ -94,14 +94,19 @@ impl Asking {
             stored,
             in_flight: self.in_flight,
         });
-        match timeout(STORED_WITHIN, answer).await {
-            Ok(Ok(())) => Asked::Granted(grant),
+        let stored = timeout(STORED_WITHIN, answer).await;
+        // Why it is refused says more than that its token is not stored yet.
+        if let Asked::Refused(_) = outcome {
+            return outcome;
+        }
+        match stored {
+            Ok(Ok(())) => outcome,
             // The main thread has dropped it: there is no such connector any more.
-            Ok(Err(_)) => Asked::Unstored(Failure::new(
+            Ok(Err(_)) => Asked::Refused(Failure::new(
                 Code::Internal,
                 "the new refresh token was not stored: the connector is gone",
             )),
-            Err(_) => Asked::Unstored(Failure::new(
+            Err(_) => Asked::Refused(Failure::new(
                 Code::StoreFailed,
                 format!(
                     "the new refresh token could not be stored within {} s; storing it is retried",
@@ -110,6 +115,63 @@ impl Asking {
             )),
         }
     }
+
+    fn named(&self, failure: Failure) -> Failure {
+        named(&self.request.url, failure)
+    }
+
+    /// The vendor's answer. An error: the request may be made again. Within: the answer is no grant, although it came
+    /// as a success, and the refresh token that stands in it.
+    async fn exchange(
+        &self,
+        asking: &mut trace::Asking,
+    ) -> Result<Result<Grant, Unusable>, Failure> {
+        let login = self.reader.login();
+        let login = login.ok_or_else(|| Failure::new(Code::Internal, "the source has no login"))?;
+        let sent = self.client.send(&self.request, &self.limits, &self.allowed);
+        let answering = sent.await?;
+        let is_spent = answering.is_success() && login.spends();
+        let response = match self.client.take(answering, &self.limits).await {
+            Ok((response, _)) => response,
+            Err(failure) if is_spent => return Ok(Err((None, spent(failure)))),
+            Err(failure) => return Err(failure),
+        };
+        asking.answered(Some(response.status), response.body.len() as u64);
+        let refresh = self.refresh.as_ref();
+        match login.granted(self.start, refresh, &response) {
+            Ok(grant) => Ok(Ok(grant)),
+            Err(failure) if is_spent => {
+                let rotated = login.rotated(self.start, refresh, &response);
+                let failure = match rotated {
+                    Some(_) => failure,
+                    None => spent(failure),
+                };
+                Ok(Err((rotated, failure)))
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+/// A refresh token that is to be stored, and why its answer cannot be used.
+type Unusable = (Option<Rotated>, Failure);
+
+/// The failure of a login whose answer came and was lost. What it was sent may be worth nothing any more, so a quick retry
+/// would only show a spent token again. What the vendor said in words stands as it is.
+fn spent(failure: Failure) -> Failure {
+    let says_why = [
+        Code::CredentialsRejected,
+        Code::RateLimited,
+        Code::ServerError,
+    ];
+    if says_why.contains(&failure.code) {
+        return failure;
+    }
+    let message = format!(
+        "{}; the refresh token that was sent may be used up, so it was not sent again; if the next sync is refused, give the connector a new one",
+        failure.message
+    );
+    Failure::new(Code::UnexpectedShape, message)
 }
 
 impl Run<'_> {
@@ -170,7 +232,7 @@ impl Run<'_> {
                 .await?
             {
                 Asked::Granted(grant) => return Ok(grant),
-                Asked::Unstored(failure) => return Err(failure),
+                Asked::Refused(failure) => return Err(failure),
                 Asked::Failed(failure) => match failure.code.class() {
                     Class::Transient => {
                         let since = Instant::now();

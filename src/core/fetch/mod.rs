@@ -5,6 +5,7 @@
 //! a bounded channel. The worker's main thread, the only one that may call PostgreSQL, takes events and stores
 //! them; a full channel stops the fetch. No event carries foreign error text.
 
+mod body;
 mod bounds;
 mod client;
 mod connections;
@@ -40,7 +41,7 @@ use uuid::Uuid;
 
 use crate::error::{Code, Failure};
 use crate::guard::Allowed;
-use crate::record::{Count, Record, Rejected, StreamState, Window};
+use crate::record::{Count, GoneWith, Record, Rejected, StreamState, Window};
 use crate::secret::Cover;
 use crate::source::{Definition, Part, Rotated, Span};
 use crate::threads;
@@ -204,6 +205,7 @@ pub struct FetchedPage {
     pub rejected: Vec<Rejected>,
     /// See [`crate::record::Page`].
     pub deleted: Vec<String>,
+    pub deleted_with: Option<GoneWith>,
     pub count: Option<Count>,
     pub warning: Option<String>,
     /// [`crate::json::hash`] of every id that the pass has shown, with the last page of a complete pass over a whole
@@ -230,6 +232,7 @@ impl FetchedPage {
             records: Vec::new(),
             rejected: Vec::new(),
             deleted: Vec::new(),
+            deleted_with: None,
             count: None,
             warning: None,
             all: None,

@@ -7,18 +7,21 @@
 use std::time::Instant;
 
 use serde_json::Value;
+use url::Url;
 
 use super::Budget;
+use super::body::SMALL_BODY;
 use super::bounds::Tries;
-use super::client::SMALL_BODY;
 use super::database::Database;
 use super::place::{first_url, named};
 use super::run::Run;
 use super::trace::{self, Asking, Attempt};
 use crate::error::{Class, Code, Failure};
 use crate::record::{Page, Window};
-use crate::source::database::Query;
-use crate::source::{Position, Span, Start, Stream, Verdict};
+use crate::source::database::{Make, Query, Server};
+use crate::source::{
+    Position, Response, Span, Start, Stream, Verdict, pause, says_token_is_over, throttled,
+};
 
 /// The position of a pass between two pages.
 pub struct Standing {
@@ -191,19 +194,36 @@ impl Run<'_> {
             .await
             .map_err(again)?;
         asking.answered(Some(response.status), response.body.len() as u64);
-        let verdict = self.reader.verdict(at, &response);
+        let may_renew = access.is_some() && !is_new_token;
+        // A vendor's rules may know the status and not these headers; a manifest's author has seen both.
+        let is_vendor = self.reader.common().is_some();
+        let verdict = match throttled(&response).filter(|_| is_vendor) {
+            Some(failure) => Verdict::Retry(failure),
+            None => with_wait(self.reader.verdict(at, &response), &response),
+        };
         self.note_usage(&response, &verdict, url).await;
+        // A token may be over before its time; a new one that is refused, too, is not a matter of time.
+        let is_refused = match (&verdict, response.status) {
+            (Verdict::Fail(_), 401) => true,
+            (Verdict::Fail(_) | Verdict::Absent(_), 400 | 403 | 419 | 440 | 498) => {
+                says_token_is_over(&response)
+            }
+            _ => false,
+        };
+        if is_refused && may_renew {
+            self.refuse_token(access).await;
+            return Err(Trouble::TokenRefused);
+        }
         match verdict {
             Verdict::Read => {}
-            // A token may be over before its time; a new one that is refused, too, is not a matter of time.
-            Verdict::Fail(_) if response.status == 401 && access.is_some() && !is_new_token => {
-                self.refuse_token(access).await;
-                return Err(Trouble::TokenRefused);
-            }
             Verdict::Retry(failure) => return Err(Trouble::Again(named(failure))),
             Verdict::Fail(failure) => return Err(Trouble::Final(named(failure))),
             Verdict::Expired(failure) => return Err(Trouble::Expired(named(failure))),
             Verdict::Absent(why) => return Ok(Got::Absent(why)),
+        }
+        let bytes = response.body.len() as u64;
+        if response.is_empty() && self.reader.may_be_empty() {
+            return Ok(Got::Page(Box::new((Page::default(), bytes, budget))));
         }
         let read = || self.reader.page(at, &response);
         // A long computation would keep this thread's other runs waiting.
@@ -212,8 +232,20 @@ impl Run<'_> {
         } else {
             read()
         };
-        let bytes = response.body.len() as u64;
-        Ok(Got::Page(Box::new((page.map_err(again)?, bytes, budget))))
+        match page {
+            Ok(page) => Ok(Got::Page(Box::new((page, bytes, budget)))),
+            // What a success says of the token is as good as what a status says.
+            Err(failure) if failure.code == Code::CredentialsRejected && may_renew => {
+                self.refuse_token(access).await;
+                Err(Trouble::TokenRefused)
+            }
+            Err(failure) if failure.code == Code::RateLimited => {
+                let verdict = with_wait(Verdict::Retry(failure.clone()), &response);
+                self.note_usage(&response, &verdict, url).await;
+                Err(again(failure))
+            }
+            Err(failure) => Err(again(failure)),
+        }
     }
 
     /// A page of a database: over a connection of the run that has nothing to do, or over a new one.
@@ -231,8 +263,8 @@ impl Run<'_> {
                 Class::Mend => Trouble::Final(failure),
             }
         };
-        let (stream, place) = (Some(at.stream.name.as_str()), &query.server.place);
-        let asking = asking.insert(self.trace.begin(stream, "SQL", place, None, attempt));
+        let (stream, address) = (Some(at.stream.name.as_str()), address(&query.server));
+        let asking = asking.insert(self.trace.begin(stream, "SQL", &address, None, attempt));
         // Whatever goes wrong, the connection is not used again.
         let (_place, mut database) = loop {
             let Some((place, idle)) = self.connections.take().await else {
@@ -268,5 +300,28 @@ impl Run<'_> {
         }
         let page = self.reader.page(at, &response).map_err(again)?;
         Ok(Got::Page(Box::new((page, bytes, Budget::default()))))
+    }
+}
+
+/// Where a statement is run, as people write it.
+fn address(server: &Server) -> Url {
+    let scheme = match server.make {
+        Make::Postgres => "postgres",
+        Make::MySql => "mysql",
+    };
+    let host = server.place.host_str().unwrap_or_default();
+    let text = format!("{scheme}://{host}:{}/{}", server.port, server.database);
+    Url::parse(&text).unwrap_or_else(|_| server.place.clone())
+}
+
+/// Where a vendor's own rules name no time to wait after too many requests, what the headers say.
+fn with_wait(verdict: Verdict, got: &Response) -> Verdict {
+    match verdict {
+        Verdict::Retry(failure)
+            if failure.code == Code::RateLimited && failure.retry_after.is_none() =>
+        {
+            Verdict::Retry(failure.after(pause::wait(got)))
+        }
+        other => other,
     }
 }

@@ -14,7 +14,7 @@ use super::page::{Got, Standing, Trouble};
 use super::run::Run;
 use super::{Budget, FetchedPage, RESUME_WITHIN, What};
 use crate::error::{Code, Failure};
-use crate::record::{Page, Pass, StreamState, Window};
+use crate::record::{Listing, Page, Pass, StreamState, Window};
 use crate::source::{Start, Stream};
 
 /// How often a pass starts again because its page token expired. More: a vendor whose tokens always expire is asked for
@@ -50,6 +50,7 @@ impl Run<'_> {
         }
         let start = Start {
             read_until: state.read_until,
+            missed_since: state.missed_since,
             ..self.start
         };
         let mut at = state.at.clone();
@@ -128,12 +129,19 @@ impl Run<'_> {
                 }
             };
             is_resumed = false;
-            progress.check(&page)?;
             self.note_page();
+            if page.is_part {
+                standing.next = page.next;
+                continue;
+            }
+            progress.check(&page)?;
+            list(&mut page, &mut seen, is_span);
             remember(&mut seen, &page);
+            is_cut_off |= page.is_cut_off;
             let stood = stands.take().unwrap_or_else(|| StreamState {
                 at: at.clone(),
                 read_until: start.read_until,
+                missed_since: start.missed_since,
                 ..StreamState::default()
             });
             standing.high = page.high.clone().or(standing.high);
@@ -160,6 +168,11 @@ impl Run<'_> {
                 read_until: match ended && !is_cut_off && !is_shifted {
                     true => Some(standing.window.to),
                     false => start.read_until,
+                },
+                missed_since: match (ended, is_cut_off) {
+                    (true, false) => None,
+                    (true, true) => start.missed_since.or(standing.window.from),
+                    (false, _) => start.missed_since,
                 },
                 finished_by: ended.then_some(self.run),
             };
@@ -257,6 +270,19 @@ impl Run<'_> {
     }
 }
 
+/// A list of all that is there begins anew what was seen. One that an interruption has cut shows nothing.
+fn list(page: &mut Page, seen: &mut Option<Vec<[u8; 16]>>, is_span: bool) {
+    match page.listing {
+        Listing::Begins if !is_span => *seen = Some(Vec::new()),
+        Listing::GoesOn if seen.is_none() && page.warning.is_none() => {
+            page.warning = Some(
+                "deletions were not looked for: the list of what is there was interrupted, or is too long; refresh the stream to try again".to_owned(),
+            );
+        }
+        _ => {}
+    }
+}
+
 /// A page as it will be stored.
 pub fn fetched_page(
     stream: &Stream,
@@ -270,6 +296,7 @@ pub fn fetched_page(
         records: page.records,
         rejected: page.rejected,
         deleted: page.deleted,
+        deleted_with: page.deleted_with,
         count: page.count,
         warning: page.warning,
         bytes,

@@ -21,6 +21,7 @@ pub fn check_addresses(reader: &dyn Reader, allowed: &Allowed) -> Result<(), Fai
         now: DateTime::UNIX_EPOCH,
         default_from: DateTime::UNIX_EPOCH,
         read_until: None,
+        missed_since: None,
         span: None,
     };
     if let Some(Ok(request)) = reader.login().map(|login| login.request(start, None)) {

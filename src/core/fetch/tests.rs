@@ -7,6 +7,7 @@
 
 mod guarded;
 mod logins;
+mod odd;
 mod pinned;
 mod streams;
 
@@ -309,6 +310,7 @@ impl Given {
                 now,
                 default_from: now,
                 read_until: None,
+                missed_since: None,
                 span: None,
             },
             limits: self.limits,
@@ -398,6 +400,7 @@ fn stored(
                 at,
                 pass,
                 read_until: None,
+                missed_since: None,
                 finished_by: None,
             },
             age,

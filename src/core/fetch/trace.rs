@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use url::{Url, form_urlencoded};
+use uuid::Uuid;
 
 use crate::error::Code;
 use crate::secret::{Credentials, Secret};
@@ -233,6 +234,9 @@ fn plain(text: &str) -> String {
     value.unwrap_or_default()
 }
 
+/// A step of this length that mixes letters and digits is taken for a secret, whatever else is in it.
+const LONG: usize = 32;
+
 /// Beginnings of tokens as vendors write them.
 const BEGINNINGS: [&str; 14] = [
     "sk_", "rk_", "whsec_", "shpat_", "shpca_", "shppa_", "shpss_", "xoxb-", "xoxp-", "ghp_",
@@ -249,12 +253,12 @@ fn is_token(step: &str) -> bool {
     let is_bot = step
         .strip_prefix("bot")
         .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.contains(':'));
-    let is_long = |piece: &str| {
-        let digits = piece.chars().any(|c| c.is_ascii_digit());
-        let letters = piece.chars().any(char::is_alphabetic);
-        piece.len() >= 32 || piece.len() >= 20 && digits && letters
+    let is_mixed = |text: &str| {
+        text.chars().any(|c| c.is_ascii_digit()) && text.chars().any(char::is_alphabetic)
     };
+    let is_long = |piece: &str| piece.len() >= LONG || piece.len() >= 20 && is_mixed(piece);
     is_bot
+        || step.len() >= LONG && is_mixed(step) && Uuid::try_parse(step).is_err()
         || BEGINNINGS.iter().any(begins)
         || step
             .split(|c: char| !c.is_ascii_alphanumeric())
@@ -347,6 +351,10 @@ mod tests {
             (
                 "https://a.example/objects/2f1b7a0e-6a53-4b0c-9d0f-2a4b1c3d5e6f",
                 "https://a.example/objects/2f1b7a0e-6a53-4b0c-9d0f-2a4b1c3d5e6f",
+            ),
+            (
+                "https://a.example/a_key_that_is_not_real_1234567890/x",
+                "https://a.example/***/x",
             ),
             (
                 "https://a.example/v3/company/9130357849536636/query",

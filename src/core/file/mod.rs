@@ -168,7 +168,7 @@ impl Understanding {
                 if nth > 1 && is_keyed {
                     same_key += 1;
                 } else if nth > 1 {
-                    record.id = format!("{}/{nth}", record.id);
+                    record.number(nth);
                 }
             }
             wants_more = emit(Part {

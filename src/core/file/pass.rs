@@ -12,7 +12,7 @@ use super::text::Line;
 use super::{refused, value};
 use crate::error::Failure;
 use crate::json::{self, Found, RecordLimits, Spec};
-use crate::record::{Reason, Rejected};
+use crate::record::{Reason, Record, Rejected};
 
 /// Records of one part, and rows: what is held in memory, and committed, at once.
 const PART_BYTES: usize = 512 * 1024;
@@ -159,12 +159,12 @@ impl<'a> Pass<'a> {
         self.body.push(if start == 0 { b'[' } else { b',' });
         if let Err((reason, why)) = table.write(row, &mut self.body) {
             self.body.truncate(start);
-            let id = table
+            let like = table
                 .write_key(row)
                 .and_then(|key| self.id_of(key, row.number));
             let mut raw = Vec::new();
             value::write_list(row.iter().map(|(_, text)| text), &mut raw);
-            self.reject(row.number, id, reason, &why, raw.into());
+            self.reject(row.number, like, reason, &why, raw.into());
         } else {
             self.lines.push(row.number);
         }
@@ -194,12 +194,12 @@ impl<'a> Pass<'a> {
 
     /// The id of the record that an object with the columns of the key alone is part of. The file still shows a record
     /// whose row is refused: what was stored of it before is not gone.
-    fn id_of(&self, mut object: Vec<u8>, line: u64) -> Option<String> {
+    fn id_of(&self, mut object: Vec<u8>, line: u64) -> Option<Record> {
         let (stream, _) = self.streams.get(self.at)?;
         object.insert(0, b'[');
         object.push(b']');
         let found = self.records(object, stream, &[line]).ok()?;
-        Some(found.records.into_iter().next()?.id)
+        found.records.into_iter().next()
     }
 
     fn records(&self, body: Vec<u8>, stream: &str, lines: &[u64]) -> Result<Found, Failure> {
@@ -217,10 +217,12 @@ impl<'a> Pass<'a> {
         json::records(&body.into(), &spec)
     }
 
-    fn reject(&mut self, line: u64, id: Option<String>, reason: Reason, why: &str, raw: Bytes) {
+    fn reject(&mut self, line: u64, like: Option<Record>, reason: Reason, why: &str, raw: Bytes) {
         self.rejected_bytes += raw.len();
+        let (id, formerly) = like.map(|like| (like.id, like.formerly)).unzip();
         self.rejected.push(Rejected {
             id,
+            formerly: formerly.flatten(),
             reason,
             detail: format!("row {line}: {why}"),
             hash: json::hash(&raw),

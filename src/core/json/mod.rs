@@ -4,11 +4,15 @@
 //! valid JSON because of one record (a raw NUL, bytes that are not UTF-8, an invalid escape), the page is cut
 //! along its structure instead, so that this record is rejected and its neighbours are kept.
 
+pub mod identity;
 mod inspect;
 mod pick;
 mod salvage;
 #[cfg(test)]
 mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -16,7 +20,8 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Code, Failure};
 use crate::record::{Reason, Record, Rejected};
-use pick::pick;
+use pick::{Items, pick};
+pub use salvage::fields;
 
 /// Bounds on one record. Every one of them guards memory in a process whose death restarts the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +67,18 @@ pub struct Found {
     /// The cursor values of the records that have one, as text: a string without quotes and escapes, a number
     /// as written.
     pub cursors: Vec<String>,
-    /// The last record of the page in its own text, for templates that look at it.
+    /// The last object of the page in its own text, for templates that look at it.
     pub last: Option<Bytes>,
+    /// Whether that one was rejected.
+    pub last_is_damaged: bool,
+    /// For each part of the key, whether any item has a value there.
+    pub has_part: Vec<bool>,
+    /// Places in `records` of those that the content identifies, although there may be a key.
+    pub keyless: Vec<usize>,
+    /// Values at the path that are one record, and no list of them.
+    pub singles: usize,
+    /// Items of a `*` of the path that do not have the rest of it.
+    pub lacking: usize,
 }
 
 /// All records of a body. A path that leads nowhere is `unexpected_shape`, for an error must not pass for an
@@ -73,17 +88,21 @@ pub fn records(body: &Bytes, spec: &Spec) -> Result<Found, Failure> {
         Some(rest) => body.slice_ref(rest),
         None => body.clone(),
     };
-    let mut found = Found::default();
-    let mut items = Vec::new();
+    let mut found = Found {
+        has_part: vec![false; spec.key.len()],
+        ..Found::default()
+    };
+    let mut items = Items::default();
     match std::str::from_utf8(&body).map(|text| pick::items(text, spec.path, &mut items)) {
-        Ok(Ok(true)) if items.len() > MOST_ITEMS => {
+        Ok(Ok(true)) if items.texts.len() > MOST_ITEMS => {
             return Err(Failure::new(
                 Code::ResponseTooLarge,
                 format!("the response has more than {MOST_ITEMS} records"),
             ));
         }
         Ok(Ok(true)) => {
-            for (position, item) in items.into_iter().enumerate() {
+            (found.singles, found.lacking) = (items.singles, items.lacking);
+            for (position, item) in items.texts.into_iter().enumerate() {
                 found.take(&body, item.as_bytes(), Some(item), position, spec);
             }
         }
@@ -103,7 +122,8 @@ pub fn records(body: &Bytes, spec: &Spec) -> Result<Found, Failure> {
                     return Err(Failure::new(Code::InvalidJson, message));
                 }
             };
-            for (position, item) in items.into_iter().enumerate() {
+            (found.singles, found.lacking) = (items.singles, items.lacking);
+            for (position, item) in items.texts.into_iter().enumerate() {
                 let text = std::str::from_utf8(item).ok();
                 let sound = text.and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
                 found.take(&body, item, sound.map(RawValue::get), position, spec);
@@ -115,8 +135,9 @@ pub fn records(body: &Bytes, spec: &Spec) -> Result<Found, Failure> {
 
 /// The same of a page that was asked for: one that is mostly no objects is none.
 pub fn page(body: &Bytes, spec: &Spec) -> Result<Found, Failure> {
-    let found = records(body, spec)?;
+    let mut found = records(body, spec)?;
     found.check_objects(spec)?;
+    found.count_equal();
     Ok(found)
 }
 
@@ -134,6 +155,12 @@ pub fn envelope(body: &[u8], records: &str) -> serde_json::Map<String, serde_jso
         .into_iter()
         .filter_map(read)
         .collect()
+}
+
+/// The items at a path in their own text, where one of them may be damaged. `None`: the body is not JSON beyond its items.
+/// `Some(None)`: the path leads nowhere.
+pub fn items<'a>(body: &'a [u8], path: &[String]) -> Option<Option<Vec<&'a [u8]>>> {
+    Some(salvage::items(body, path)?.map(|found| found.texts))
 }
 
 fn no_records(spec: &Spec) -> Failure {
@@ -167,36 +194,98 @@ impl Found {
         Err(Failure::new(Code::UnexpectedShape, message))
     }
 
+    /// Whether the content identifies every record, although there may be a key.
+    pub fn is_keyless(&self) -> bool {
+        self.keyless.len() == self.records.len()
+    }
+
+    /// Rejects the records that have no value in any part of their key. For sources whose records always have one: by its
+    /// content a record would be stored once more with each change.
+    pub fn need_keys(&mut self) {
+        let mut keyless = std::mem::take(&mut self.keyless).into_iter().peekable();
+        let mut place = 0;
+        for record in std::mem::take(&mut self.records) {
+            place += 1;
+            if keyless.next_if_eq(&(place - 1)).is_none() {
+                self.records.push(record);
+                continue;
+            }
+            self.rejected.push(Rejected {
+                id: None,
+                formerly: None,
+                reason: Reason::KeyMissing,
+                detail: "a record of the page has no value in the field that identifies it"
+                    .to_owned(),
+                raw: record.json,
+                hash: record.hash,
+            });
+        }
+    }
+
+    /// Equal records that only their content identifies are as many records: the second one of them is told from the first.
+    pub fn count_equal(&mut self) {
+        let mut counts: HashMap<[u8; 16], usize> = HashMap::new();
+        for place in &self.keyless {
+            let Some(record) = self.records.get_mut(*place) else {
+                continue;
+            };
+            let count = counts.entry(record.hash).or_default();
+            *count += 1;
+            if *count > 1 {
+                record.number(*count);
+            }
+        }
+    }
+
     /// Takes or rejects one item of the page. `text` is the item if it is valid JSON.
     fn take(&mut self, body: &Bytes, raw: &[u8], text: Option<&str>, position: usize, spec: &Spec) {
         let raw = body.slice_ref(raw);
-        self.last = Some(raw.clone());
         let hash = hash(&raw);
-        match text
+        let identified = text
             .ok_or_else(|| unsound(&raw))
-            .and_then(|text| identify(text, &hash, spec))
-        {
-            Ok(Identified { id, cursor, gone }) => {
+            .and_then(|text| self.identify(text, &hash, spec));
+        if raw.first() == Some(&b'{') {
+            self.last = Some(raw.clone());
+            self.last_is_damaged = identified.is_err();
+        }
+        match identified {
+            Ok(Identified {
+                ids,
+                is_content,
+                cursor,
+                gone,
+            }) => {
                 self.cursors.extend(cursor);
                 if gone {
-                    self.deleted.push(id);
+                    self.deleted
+                        .extend([Some(ids.id), ids.formerly].into_iter().flatten());
                     return;
                 }
+                let mut key = None;
+                if is_content {
+                    self.keyless.push(self.records.len());
+                } else if ids.was_content {
+                    key = serde_json::to_string(spec.key).ok().map(Arc::from);
+                }
                 self.records.push(Record {
-                    id,
+                    id: ids.id,
+                    formerly: ids.formerly,
+                    key,
                     json: raw,
                     hash,
                     at: None,
                 });
             }
-            Err((reason, id)) => {
+            Err((reason, ids)) => {
                 let why = explain(reason, &spec.limits);
                 let detail = match spec.lines.get(position) {
                     Some(line) => format!("row {line}: {why}"),
                     None => format!("record {} of the page: {why}", position + 1),
                 };
+                let (id, formerly) = ids.map(|ids| (ids.id, ids.formerly)).unzip();
                 self.rejected.push(Rejected {
                     id,
+                    formerly: formerly.flatten(),
                     reason,
                     detail,
                     raw,
@@ -205,9 +294,67 @@ impl Found {
             }
         }
     }
+
+    /// The id of a sound item, and its cursor value; or why PostgreSQL could not store it.
+    fn identify(
+        &mut self,
+        text: &str,
+        hash: &[u8; 16],
+        spec: &Spec,
+    ) -> Result<Identified, Unstorable> {
+        if !text.starts_with('{') {
+            return Err((Reason::NotAnObject, None));
+        }
+        if text.len() > spec.limits.bytes {
+            return Err((Reason::TooLarge, None));
+        }
+        let inspected = inspect::inspect(text, spec.limits.depth);
+        let paths = spec.key.iter().map(Vec::as_slice).chain(spec.cursor);
+        let paths = paths.chain(spec.gone.map(|(path, _)| path));
+        let mut values = pick(text, &paths.collect::<Vec<_>>());
+        let gone = spec.gone.is_some_and(|(_, says)| {
+            let value = values.pop().flatten();
+            value.is_some_and(|value| value.get() == says)
+        });
+        let cursor = spec
+            .cursor
+            .and_then(|_| values.pop())
+            .flatten()
+            .and_then(scalar);
+        for (has, value) in self.has_part.iter_mut().zip(&values) {
+            *has |= value.is_some_and(|value| value.get() != "null");
+        }
+        let key = identity::key(&values, hash);
+        let former = identity::former(&values, hash);
+        let ids = key.as_ref().map(|key| {
+            let id = format!("{}/{}", identity::prefix(spec.stream), key.text);
+            Ids {
+                was_content: former == identity::hex(hash),
+                formerly: Some(format!("{}/{former}", spec.stream)).filter(|former| *former != id),
+                id,
+            }
+        });
+        match (inspected, ids) {
+            // An id with a NUL could be stored nowhere either. A record whose key cannot be read could be any record.
+            (Err(reason), ids) => Err((reason, ids.filter(|ids| !ids.id.contains('\0')))),
+            (Ok(()), None) => Err((Reason::InvalidJson, None)),
+            (Ok(()), Some(ids)) => {
+                let longest = identity::prefix(spec.stream).len() + 1 + spec.limits.key;
+                match ids.id.len() > longest {
+                    true => Err((Reason::KeyTooLong, Some(ids))),
+                    false => Ok(Identified {
+                        ids,
+                        is_content: key.is_some_and(|key| key.is_content),
+                        cursor,
+                        gone,
+                    }),
+                }
+            }
+        }
+    }
 }
 
-type Unstorable = (Reason, Option<String>);
+type Unstorable = (Reason, Option<Ids>);
 
 /// Why an item is not valid JSON.
 fn unsound(raw: &[u8]) -> Unstorable {
@@ -243,65 +390,22 @@ fn explain(reason: Reason, limits: &RecordLimits) -> String {
     }
 }
 
-struct Identified {
+/// The id of a record, and the id that versions up to 0.1.0 gave it where that is another one.
+struct Ids {
     id: String,
+    formerly: Option<String>,
+    /// Whether those versions took the content for the key.
+    was_content: bool,
+}
+
+struct Identified {
+    ids: Ids,
+    is_content: bool,
     cursor: Option<String>,
     gone: bool,
 }
 
-/// The id of a sound item, and its cursor value; or why PostgreSQL could not store it.
-fn identify(text: &str, hash: &[u8; 16], spec: &Spec) -> Result<Identified, Unstorable> {
-    if !text.starts_with('{') {
-        return Err((Reason::NotAnObject, None));
-    }
-    if text.len() > spec.limits.bytes {
-        return Err((Reason::TooLarge, None));
-    }
-    let inspected = inspect::inspect(text, spec.limits.depth);
-    let paths = spec.key.iter().map(Vec::as_slice).chain(spec.cursor);
-    let paths = paths.chain(spec.gone.map(|(path, _)| path));
-    let mut values = pick(text, &paths.collect::<Vec<_>>());
-    let gone = spec.gone.is_some_and(|(_, says)| {
-        let value = values.pop().flatten();
-        value.is_some_and(|value| value.get() == says)
-    });
-    let cursor = spec
-        .cursor
-        .and_then(|_| values.pop())
-        .flatten()
-        .and_then(scalar);
-    let id = format!("{}/{}", spec.stream, key(&values, hash));
-    match inspected {
-        // An id with a NUL could be stored nowhere either.
-        Err(reason) => Err((reason, Some(id).filter(|id| !id.contains('\0')))),
-        Ok(()) if id.len() > spec.stream.len() + 1 + spec.limits.key => {
-            Err((Reason::KeyTooLong, Some(id)))
-        }
-        Ok(()) => Ok(Identified { id, cursor, gone }),
-    }
-}
-
-/// The vendor's id; `#` and a hash where there is none or where it has several parts.
-fn key(values: &[Option<&RawValue>], hash: &[u8; 16]) -> String {
-    match values {
-        [single] => single.and_then(scalar).unwrap_or_else(|| hex(hash)),
-        several if several.iter().any(|value| value.and_then(scalar).is_some()) => {
-            // Lengths frame the parts: ("a", "bc") and ("ab", "c") are two keys.
-            let framed: String = several
-                .iter()
-                .map(|value| {
-                    value.map_or("-;".to_owned(), |v| {
-                        format!("{};{}", v.get().len(), v.get())
-                    })
-                })
-                .collect();
-            hex(&self::hash(framed.as_bytes()))
-        }
-        _ => hex(hash),
-    }
-}
-
-/// A string without its quotes, or a number as written; anything else, and nothing at all, identifies nothing.
+/// A string without its quotes, or a number as written; anything else, and nothing at all, is no cursor value.
 fn scalar(value: &RawValue) -> Option<String> {
     let text = value.get();
     match text.as_bytes().first()? {
@@ -311,14 +415,4 @@ fn scalar(value: &RawValue) -> Option<String> {
         b'-' | b'0'..=b'9' => Some(text.to_owned()),
         _ => None,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    std::iter::once('#')
-        .chain(bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(digit))
-        .collect()
-}
-
-fn digit(nibble: u8) -> char {
-    char::from_digit(u32::from(nibble), 16).unwrap_or('0')
 }

@@ -11,12 +11,22 @@ use serde_json::value::RawValue;
 
 use super::MOST_ITEMS;
 
+/// What lies at a path.
+#[derive(Default)]
+pub struct Items<T> {
+    pub texts: Vec<T>,
+    /// Values that are one record, and no list of them.
+    pub singles: usize,
+    /// Items of a `*` that do not have the rest of the path.
+    pub lacking: usize,
+}
+
 /// Collects the records at `path`: see [`super::Spec::path`]. False: the path leads nowhere. Where there are more
 /// than [`MOST_ITEMS`], one more than that is collected.
 pub fn items<'a>(
     text: &'a str,
     path: &[String],
-    found: &mut Vec<&'a str>,
+    found: &mut Items<&'a str>,
 ) -> serde_json::Result<bool> {
     let text = text.trim_matches([' ', '\t', '\n', '\r']);
     let first = text.as_bytes().first();
@@ -24,23 +34,32 @@ pub fn items<'a>(
         match first {
             Some(b'[') => {
                 let list = serde_json::from_str::<Values>(text)?.0;
-                let room = (MOST_ITEMS + 1).saturating_sub(found.len());
-                found.extend(list.into_iter().take(room).map(RawValue::get));
+                let room = (MOST_ITEMS + 1).saturating_sub(found.texts.len());
+                let texts = list.into_iter().take(room).map(RawValue::get);
+                found.texts.extend(texts);
             }
             Some(b'n') => {
                 serde_json::from_str::<()>(text)?;
             }
-            _ => found.push(serde_json::from_str::<&RawValue>(text)?.get()),
+            _ => {
+                let text = serde_json::from_str::<&RawValue>(text)?.get();
+                if !is_empty_object(text.as_bytes()) {
+                    found.singles += 1;
+                    found.texts.push(text);
+                }
+            }
         }
         return Ok(true);
     };
     match (step.as_str(), first) {
         ("*", Some(b'[' | b'{')) => {
-            let mut any = true;
             for value in serde_json::from_str::<Values>(text)?.0 {
-                any &= items(value.get(), rest, found)?;
+                // An item that does not have the rest of the path has no records.
+                if !items(value.get(), rest, found)? {
+                    found.lacking += 1;
+                }
             }
-            Ok(any)
+            Ok(true)
         }
         (key, Some(b'{')) => {
             let mut deserializer = serde_json::Deserializer::from_str(text);
@@ -56,6 +75,14 @@ pub fn items<'a>(
             Ok(false)
         }
     }
+}
+
+/// `{}` where one record would be: some servers write an empty list like this.
+pub fn is_empty_object(text: &[u8]) -> bool {
+    let inner = text
+        .strip_prefix(b"{")
+        .and_then(|text| text.strip_suffix(b"}"));
+    inner.is_some_and(|inner| inner.trim_ascii().is_empty())
 }
 
 /// Keys that are looked for in one go: as many as [`Positions`] has bits.

@@ -5,15 +5,19 @@
 //! kept. Nothing here recurses on the data or trusts it: where the structure itself does not hold, the page
 //! is given up.
 
+use super::pick::{Items, is_empty_object};
+
 /// The items at `path`. `None`: the structure does not hold. `Some(None)`: the path leads nowhere.
-pub fn items<'a>(body: &'a [u8], path: &[String]) -> Option<Option<Vec<&'a [u8]>>> {
+pub fn items<'a>(body: &'a [u8], path: &[String]) -> Option<Option<Items<&'a [u8]>>> {
     let mut text = Text { rest: body };
     let value = text.value()?;
     text.space();
     if !text.rest.is_empty() {
         return None;
     }
+    let mut found = Items::default();
     let mut values = vec![value];
+    let mut is_behind_all = false;
     for step in path {
         let mut next = Vec::new();
         for value in values {
@@ -27,23 +31,28 @@ pub fn items<'a>(body: &'a [u8], path: &[String]) -> Option<Option<Vec<&'a [u8]>
                         |raw: &[u8]| serde_json::from_slice::<String>(raw).is_ok_and(|k| k == key);
                     match fields.into_iter().rev().find(|(raw, _)| wanted(raw)) {
                         Some((_, value)) => next.push(value),
+                        None if is_behind_all => found.lacking += 1,
                         None => return Some(None),
                     }
                 }
+                _ if is_behind_all => found.lacking += 1,
                 _ => return Some(None),
             }
         }
+        is_behind_all |= step == "*";
         values = next;
     }
-    let mut items = Vec::new();
     for value in values {
         match value.first()? {
-            b'[' => items.extend(Text { rest: value }.items()?),
-            _ if value == b"null" => {}
-            _ => items.push(value),
+            b'[' => found.texts.extend(Text { rest: value }.items()?),
+            _ if value == b"null" || is_empty_object(value) => {}
+            _ => {
+                found.singles += 1;
+                found.texts.push(value);
+            }
         }
     }
-    Some(Some(items))
+    Some(Some(found))
 }
 
 /// The fields of a body that is an object: each key with its quotes, and its value.

@@ -238,8 +238,20 @@ async fn read(
         Awaits::Sync(_) | Awaits::Webhook { .. } => &shared.bodies,
     };
     let read = timeout(shared.settings.timeout, collect(body, most, budget)).await;
-    let (body, memory) = read.map_err(|_| Answer::too_slow())??;
-    Ok((awaits.with(body)?, memory))
+    let (body, mut memory) = read.map_err(|_| Answer::too_slow())??;
+    let what = awaits.with(body)?;
+    if let Ask::Webhook(webhook) = &what
+        && webhook.text.len() > webhook.body.len()
+    {
+        let more = u32::try_from(webhook.text.len().div_ceil(1024)).unwrap_or(u32::MAX);
+        let more = budget.clone().try_acquire_many_owned(more);
+        let more = more.map_err(|_| Answer::busy(5))?;
+        match &mut memory {
+            Some(memory) => memory.merge(more),
+            None => memory = Some(more),
+        }
+    }
+    Ok((what, memory))
 }
 
 /// Takes memory from the budget as bytes come, and not for what is only announced. Frames are put together at once: a

@@ -104,7 +104,10 @@ pub struct Webhook {
     pub connector: Uuid,
     /// Names in lower case, in the order they came.
     pub headers: Vec<(String, Vec<u8>)>,
+    /// As it came.
     pub body: Bytes,
+    /// The same, decompressed and in UTF-8.
+    pub text: Bytes,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,6 +8,8 @@ use url::form_urlencoded;
 use uuid::Uuid;
 
 use super::{Answer, Ask, Metrics, Token, Upload, Webhook};
+use crate::body::{self, Packing};
+use crate::error::Code;
 
 /// The route of a request, before its body is read.
 #[derive(Debug, PartialEq, Eq)]
@@ -128,6 +130,30 @@ pub fn route(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Route, A
     }
 }
 
+/// The text of a webhook's body, however it is packed and written. Nobody has judged its signature yet, so what is refused
+/// here says nothing of that.
+fn text(headers: &[(String, Vec<u8>)], body: &Bytes) -> Result<Bytes, Answer> {
+    let named = |wanted: &'static str| {
+        let values = headers.iter().filter(move |(name, _)| name == wanted);
+        values.filter_map(|(_, value)| std::str::from_utf8(value).ok())
+    };
+    let packings = body::packings(named(header::CONTENT_ENCODING.as_str())).map_err(|_| {
+        let message = "the body may be compressed with gzip or deflate, and in no other way";
+        Answer::refusal(415, "unsupported_encoding", message)
+    })?;
+    let packings = match packings.is_empty() && body::is_gzip(body) {
+        true => vec![Packing::Gzip],
+        false => packings,
+    };
+    let content_type = named(header::CONTENT_TYPE.as_str()).next();
+    let opened = body::open(body, packings, WEBHOOK_BYTES);
+    let text = opened.and_then(|text| body::to_utf8(text, content_type, WEBHOOK_BYTES));
+    text.map_err(|failure| match failure.code {
+        Code::ResponseTooLarge => Answer::too_large(WEBHOOK_BYTES),
+        _ => Answer::refusal(400, "bad_request", "the body does not decompress"),
+    })
+}
+
 impl Awaits {
     /// How large the body may be.
     pub fn most(&self, upload_bytes: usize) -> usize {
@@ -141,11 +167,15 @@ impl Awaits {
     pub fn with(self, body: Bytes) -> Result<Ask, Answer> {
         match self {
             Awaits::Sync(token) => Ok(Ask::Sync(token, connector(&body)?)),
-            Awaits::Webhook { connector, headers } => Ok(Ask::Webhook(Webhook {
-                connector,
-                headers,
-                body,
-            })),
+            Awaits::Webhook { connector, headers } => {
+                let text = text(&headers, &body)?;
+                Ok(Ask::Webhook(Webhook {
+                    connector,
+                    headers,
+                    body,
+                    text,
+                }))
+            }
             Awaits::Upload {
                 token,
                 connector,

@@ -116,6 +116,62 @@ fn each_path_leads_to_its_route() {
     assert_eq!(headers.len(), 1);
 }
 
+fn pushed(encoding: &str, content_type: &str, body: Vec<u8>) -> Result<Webhook, u16> {
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", content_type.parse().unwrap());
+    if !encoding.is_empty() {
+        headers.insert("content-encoding", encoding.parse().unwrap());
+    }
+    let uri = format!("/webhooks/{ID}").parse().unwrap();
+    let Ok(Route::Body(awaits)) = route(&Method::POST, &uri, &headers) else {
+        panic!("a webhook awaits its body");
+    };
+    match awaits.with(body.into()) {
+        Ok(Ask::Webhook(webhook)) => Ok(webhook),
+        Ok(_) => panic!("another request"),
+        Err(answer) => Err(answer.status),
+    }
+}
+
+#[test]
+fn a_webhook_is_opened_within_bounds_and_keeps_what_came() {
+    let gzip = |text: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    };
+    let text = r#"{"n": "café"}"#;
+    let latin = b"{\"n\": \"caf\xE9\"}".to_vec();
+    for (encoding, content_type, body) in [
+        ("", "application/json", text.as_bytes().to_vec()),
+        ("gzip", "application/json", gzip(text.as_bytes())),
+        ("x-gzip", "application/json", gzip(text.as_bytes())),
+        (
+            "gzip, gzip",
+            "application/json",
+            gzip(&gzip(text.as_bytes())),
+        ),
+        ("", "application/json", gzip(text.as_bytes())),
+        ("identity", "application/json", text.as_bytes().to_vec()),
+        ("gzip", "application/json; charset=iso-8859-1", gzip(&latin)),
+    ] {
+        let webhook = pushed(encoding, content_type, body.clone()).unwrap();
+        assert_eq!(webhook.body, body, "{encoding}");
+        assert_eq!(webhook.text, text, "{encoding}");
+    }
+    let bomb = vec![b' '; WEBHOOK_BYTES + 1];
+    for (encoding, body, status) in [
+        ("gzip", gzip(&bomb), 413),
+        ("gzip, gzip", gzip(&gzip(&bomb)), 413),
+        ("gzip", text.as_bytes().to_vec(), 400),
+        ("gzip", gzip(text.as_bytes())[..20].to_vec(), 400),
+        ("br", text.as_bytes().to_vec(), 415),
+    ] {
+        let refused = pushed(encoding, "application/json", body).err();
+        assert_eq!(refused, Some(status), "{encoding}");
+    }
+}
+
 #[test]
 fn a_wrong_request_is_refused_with_its_status() {
     let path = |query: &str| format!("/metrics/{ID}?{query}");

@@ -15,6 +15,8 @@ pub mod database;
 mod file;
 pub mod hook;
 mod open;
+pub mod pause;
+mod problem;
 mod reading;
 pub mod request;
 mod settings;
@@ -40,7 +42,8 @@ use crate::record::{Page, Window};
 use crate::secret::{Credentials, Secret};
 use common::Common;
 use hook::Hook;
-pub use request::{Method, Request, Response};
+pub use problem::says_token_is_over;
+pub use request::{Method, Request, Response, throttled};
 pub use settings::{OF_RUNS, RunSettings};
 
 /// A kind of connector: one line of the catalogue.
@@ -174,6 +177,12 @@ pub trait Reader: Send + Sync {
         request::verdict_by_status(got)
     }
 
+    /// Whether an answer without content, such as 204, is a page without records. A vendor that always sends an object
+    /// does not answer so: there it is no answer.
+    fn may_be_empty(&self) -> bool {
+        self.common().is_none()
+    }
+
     /// How a token is asked for, where one has to be before the first request. `None`: credentials open the
     /// streams as they are.
     fn login(&self) -> Option<&dyn Login> {
@@ -233,6 +242,22 @@ pub trait Login: Send + Sync {
         refresh: Option<&Secret>,
         got: &Response,
     ) -> Result<Grant, Failure>;
+
+    /// Whether the request shows a refresh token. It may be good for one answer only: once there was a success, it is
+    /// not sent again, whatever the answer was.
+    fn spends(&self) -> bool {
+        false
+    }
+
+    /// The refresh token in an answer that [`Login::granted`] refused: it is to be stored all the same.
+    fn rotated(
+        &self,
+        _start: Start,
+        _refresh: Option<&Secret>,
+        _got: &Response,
+    ) -> Option<Rotated> {
+        None
+    }
 }
 
 /// The answer to a token request.
@@ -281,6 +306,8 @@ pub struct Start {
     pub default_from: DateTime<Utc>,
     /// When the latest complete pass over the stream began, where that is known.
     pub read_until: Option<DateTime<Utc>>,
+    /// From when on deletions have not been found; see [`crate::record::StreamState`].
+    pub missed_since: Option<DateTime<Utc>>,
     /// The part of the past that a backfill reads, and nothing else; `None`: a sync, up to now.
     pub span: Option<Span>,
 }

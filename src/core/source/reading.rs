@@ -1,13 +1,14 @@
 //! Reads records from a vendor's body, and the tokens between its pages.
 
+use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
 
-use super::{Position, Response};
+use super::{Position, Response, problem};
 use crate::error::{Code, Failure};
 use crate::json::{self, Found, RecordLimits, Spec};
-use crate::record::Page;
+use crate::record::{Page, Reason, Rejected};
 
 /// Where records lie in a body, with dots between keys; see [`Spec`].
 #[derive(Default)]
@@ -38,8 +39,8 @@ pub fn read(
     let key: Vec<Vec<String>> = shape.key.iter().map(|key| steps(key)).collect();
     let stamp = steps(shape.stamp);
     let gone = shape.gone.map(|(path, says)| (steps(path), says));
-    json::page(
-        &got.body,
+    let mut found = records(
+        got,
         &Spec {
             stream,
             path: &path,
@@ -49,7 +50,78 @@ pub fn read(
             limits,
             lines: &[],
         },
-    )
+    )?;
+    if !key.is_empty() {
+        found.need_keys();
+    }
+    Ok(found)
+}
+
+/// The records of a response. One that has none, and names an error, is a failure: never an empty page.
+pub fn records(got: &Response, spec: &Spec) -> Result<Found, Failure> {
+    let found = match lines(&got.body) {
+        // The way to the records begins within each line.
+        Some(list) if !spec.path.is_empty() => {
+            let path = [&["*".to_owned()], spec.path].concat();
+            json::page(
+                &list,
+                &Spec {
+                    path: &path,
+                    ..spec.clone()
+                },
+            )
+        }
+        Some(list) => json::page(&list, spec),
+        None => json::page(&got.body, spec),
+    };
+    let is_one = match &found {
+        Ok(found) => {
+            let is_odd = |rejected: &Rejected| rejected.reason == Reason::NotAnObject;
+            !found.records.is_empty()
+                || !found.deleted.is_empty()
+                || !found.rejected.iter().all(is_odd)
+        }
+        Err(failure) => !matches!(failure.code, Code::UnexpectedShape | Code::InvalidJson),
+    };
+    if !is_one && let Some(failure) = problem::beside_nothing(got, spec.path) {
+        return Err(failure);
+    }
+    found
+}
+
+/// A body that has a JSON text on each line, as a list of them; `None`: it is one JSON text already.
+fn lines(body: &Bytes) -> Option<Bytes> {
+    let body = body.trim_ascii();
+    let end = memchr::memchr(b'\n', body)?;
+    let first = body.get(..end)?.trim_ascii();
+    // What is one JSON text has no whole value on its first line and more behind it.
+    let begins = matches!(first.first(), Some(b'{' | b'['));
+    if !begins || serde_json::from_slice::<IgnoredAny>(first).is_err() {
+        return None;
+    }
+    let mut list = BytesMut::with_capacity(body.len() + 2);
+    list.put_u8(b'[');
+    for line in body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
+        if line.is_empty() {
+            continue;
+        }
+        if list.len() > 1 {
+            list.put_u8(b',');
+        }
+        list.extend_from_slice(line);
+    }
+    list.put_u8(b']');
+    Some(list.freeze())
+}
+
+/// Refuses a response without records that names an error.
+pub fn check_empty(got: &Response, path: &str) -> Result<(), Failure> {
+    problem::beside_nothing(got, &steps(path)).map_or(Ok(()), Err)
+}
+
+/// The failure of a response that is no page: the error that it names, or else what `what` says.
+pub fn refused(got: &Response, what: &str) -> Failure {
+    problem::beside_nothing(got, &[]).unwrap_or_else(|| strange(what))
 }
 
 /// A body without the field that holds the records.
@@ -61,9 +133,12 @@ pub fn around(got: &Response, records: &str) -> Map<String, Value> {
 pub fn whole<T: DeserializeOwned>(got: &Response) -> Result<T, Failure> {
     // A list would be taken for the object's fields in their order.
     if matches!(got.body.trim_ascii_start().first(), Some(b'[')) {
-        return Err(strange("the response is a list, not an object"));
+        return Err(refused(got, "the response is a list, not an object"));
     }
     serde_json::from_slice(&got.body).map_err(|error| {
+        if let Some(failure) = problem::beside_nothing(got, &[]) {
+            return failure;
+        }
         let code = match error.classify() {
             serde_json::error::Category::Eof => Code::TruncatedResponse,
             serde_json::error::Category::Data => Code::UnexpectedShape,

@@ -2,15 +2,15 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::Bytes;
 use serde_json::Value;
 use url::Url;
 
-use super::Verdict;
-use crate::error::{Code, Failure, LONGEST_REST};
+pub use super::pause::retry_after;
+use super::{Verdict, pause, problem};
+use crate::error::{Code, Failure};
 use crate::secret::Secret;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,9 +124,9 @@ impl fmt::Debug for Request {
 #[derive(Clone)]
 pub struct Response {
     pub status: u16,
-    /// Names in lower case, in the order they came; a value that is not UTF-8 is left out.
+    /// Names in lower case, in the order they came; a value is UTF-8 or was Latin-1. There is always a `date`.
     pub headers: Vec<(String, String)>,
-    /// Decompressed, complete, within the limit.
+    /// Decompressed, complete, within the limit; in UTF-8, as far as it is text.
     pub body: Bytes,
 }
 
@@ -144,6 +144,11 @@ impl Response {
             .map(|(_, v)| v.as_str())
     }
 
+    /// Whether it is an answer without content: by its status, or because nothing but blanks came.
+    pub fn is_empty(&self) -> bool {
+        (200..300).contains(&self.status) && self.body.trim_ascii().is_empty()
+    }
+
     /// A failure that names the status.
     pub fn failure(&self, code: Code, what: impl fmt::Display) -> Failure {
         Failure {
@@ -155,77 +160,152 @@ impl Response {
 
 /// What a status means where the vendor's own rules do not say otherwise.
 pub fn verdict_by_status(got: &Response) -> Verdict {
+    if let Some(failure) = throttled(got) {
+        return Verdict::Retry(failure);
+    }
     let fail = |code, what: &str| got.failure(code, what);
+    let again = |code, what: &str| Verdict::Retry(fail(code, what).after(pause::wait(got)));
     match got.status {
         200..=299 => Verdict::Read,
         300..=399 => Verdict::Fail(fail(Code::Redirected, "a redirect")),
-        401 | 403 => Verdict::Fail(fail(Code::CredentialsRejected, "credentials rejected")),
-        404 | 410 => Verdict::Fail(fail(Code::NotFound, "not found")),
-        429 => Verdict::Retry(fail(Code::RateLimited, "too many requests").after(retry_after(got))),
-        408 | 425 | 500..=599 => {
-            Verdict::Retry(fail(Code::ServerError, "the server failed").after(retry_after(got)))
+        400 | 403 if problem::says_throttled(got) => {
+            again(Code::RateLimited, "the server speaks of too many requests")
         }
+        400 if problem::says_token_is_over(got) => {
+            Verdict::Fail(fail(Code::CredentialsRejected, "the token was refused"))
+        }
+        // The last three are servers' own words for a session or token that is over.
+        401 | 403 | 419 | 440 | 498 => {
+            Verdict::Fail(fail(Code::CredentialsRejected, "credentials rejected"))
+        }
+        404 | 410 => Verdict::Fail(fail(Code::NotFound, "not found")),
+        420 | 429 => again(Code::RateLimited, "too many requests"),
+        409 => again(Code::ServerError, "a conflict with another request"),
+        423 => again(Code::ServerError, "the data is locked at the moment"),
+        408 | 425 | 500..=599 => again(Code::ServerError, "the server failed"),
         _ => Verdict::Fail(fail(Code::RequestRefused, "request refused")),
     }
 }
 
-/// The `Retry-After` header: whole or decimal seconds, or an HTTP date. What does not read is not there.
-pub fn retry_after(got: &Response) -> Option<Duration> {
-    let value = got.header("retry-after")?.trim();
-    let wait = match value.parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok()?,
-        Err(_) => {
-            let until = httpdate::parse_http_date(value).ok()?;
-            // Measured by the vendor's own clock: ours may differ.
-            let now = httpdate::parse_http_date(got.header("date")?).ok()?;
-            until.duration_since(now).unwrap_or_default()
-        }
+/// A refusal whose headers say that there were too many requests, whatever else its status means: it names a time to wait,
+/// or says that nothing is left of the limit. It goes before every vendor's own rules.
+pub fn throttled(got: &Response) -> Option<Failure> {
+    let says_so = match got.status {
+        403 => pause::retry_after(got).is_some() || pause::is_used_up(got),
+        503 => pause::retry_after(got).is_some(),
+        _ => false,
     };
-    Some(wait.min(LONGEST_REST))
+    says_so.then(|| {
+        let failure = got.failure(Code::RateLimited, "the server asks to wait");
+        failure.after(pause::wait(got))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn got(status: u16, headers: &[(&str, &str)], body: &str) -> Response {
+        let named = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Response {
+            status,
+            headers: headers.iter().map(named).collect(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        }
+    }
+
     #[test]
-    fn retry_after_is_seconds_or_a_date_within_bounds() {
-        let wait = |value: &str| {
-            let headers = vec![
-                (
-                    "date".to_owned(),
-                    "Sun, 06 Nov 1994 08:49:30 GMT".to_owned(),
-                ),
-                ("retry-after".to_owned(), value.to_owned()),
-            ];
-            retry_after(&Response {
-                status: 429,
-                headers,
-                body: Bytes::new(),
-            })
-        };
-        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
-        assert_eq!(wait(" 2.5 "), Some(Duration::from_millis(2_500)));
-        assert_eq!(
-            wait("Sun, 06 Nov 1994 08:49:37 GMT"),
-            Some(Duration::from_secs(7))
-        );
-        assert_eq!(wait("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(wait("99999999999"), Some(LONGEST_REST));
-        for nonsense in ["-1", "", "soon", "NaN", "inf", "1e400"] {
-            assert_eq!(wait(nonsense), None, "{nonsense}");
+    fn a_refusal_is_judged_by_status_header_and_words() {
+        use Code::{CredentialsRejected, NotFound, RateLimited, RequestRefused, ServerError};
+        let wait = ("retry-after", "2");
+        for (status, headers, body, code, again, seconds) in [
+            (403, vec![wait], "", RateLimited, true, Some(2)),
+            (
+                403,
+                vec![("x-ratelimit-remaining", "0")],
+                "",
+                RateLimited,
+                true,
+                None,
+            ),
+            (
+                403,
+                vec![("x-ratelimit-remaining", "5")],
+                "",
+                CredentialsRejected,
+                false,
+                None,
+            ),
+            (
+                403,
+                vec![],
+                r#"{"message": "API rate limit exceeded"}"#,
+                RateLimited,
+                true,
+                None,
+            ),
+            (
+                403,
+                vec![],
+                r#"{"message": "no"}"#,
+                CredentialsRejected,
+                false,
+                None,
+            ),
+            (
+                403,
+                vec![("retry-after", "soon")],
+                "",
+                CredentialsRejected,
+                false,
+                None,
+            ),
+            (429, vec![wait], "", RateLimited, true, Some(2)),
+            (
+                429,
+                vec![("ratelimit-reset", "3")],
+                "",
+                RateLimited,
+                true,
+                Some(3),
+            ),
+            (429, vec![], "", RateLimited, true, None),
+            (420, vec![], "", RateLimited, true, None),
+            (503, vec![wait], "", RateLimited, true, Some(2)),
+            (503, vec![], "", ServerError, true, None),
+            (500, vec![wait], "", ServerError, true, Some(2)),
+            (409, vec![], "", ServerError, true, None),
+            (423, vec![], "", ServerError, true, None),
+            (408, vec![], "", ServerError, true, None),
+            (400, vec![], "", RequestRefused, false, None),
+            (
+                400,
+                vec![],
+                r#"{"error": "token_expired"}"#,
+                CredentialsRejected,
+                false,
+                None,
+            ),
+            (401, vec![wait], "", CredentialsRejected, false, None),
+            (404, vec![wait], "", NotFound, false, None),
+        ] {
+            let got = got(status, &headers, body);
+            let (was_again, failure) = match verdict_by_status(&got) {
+                Verdict::Retry(failure) => (true, failure),
+                Verdict::Fail(failure) => (false, failure),
+                other => unreachable!("{status}: {other:?}"),
+            };
+            let expected = (code, again, seconds.map(std::time::Duration::from_secs));
+            let about = format!("{status} {headers:?} {body}");
+            let found = (failure.code, was_again, failure.retry_after);
+            assert_eq!(found, expected, "{about}");
         }
     }
 
     #[test]
     fn only_a_success_is_read() {
-        let got = |status| Response {
-            status,
-            headers: vec![],
-            body: Bytes::new(),
-        };
         for status in 0..=999 {
-            let verdict = verdict_by_status(&got(status));
+            let verdict = verdict_by_status(&got(status, &[], ""));
             assert_eq!(
                 verdict == Verdict::Read,
                 (200..300).contains(&status),

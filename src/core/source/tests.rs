@@ -75,6 +75,7 @@ fn start() -> Start {
         now,
         default_from: now - chrono::TimeDelta::days(30),
         read_until: None,
+        missed_since: None,
         span: None,
     }
 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
 use url::Url;
 
+use super::problem::{self, Kind};
 use super::request::verdict_by_status;
 use super::{Access, Grant, Response, Rotated, Verdict};
 use crate::error::{Code, Failure};
@@ -33,33 +35,94 @@ pub struct Answer {
 
 /// Reads the answer to a token request. None of its text is repeated anywhere.
 pub fn answer(got: &Response, names: &Names) -> Result<Answer, Failure> {
+    let refused = |message: String| Failure::new(Code::CredentialsRejected, message);
     match verdict_by_status(got) {
         Verdict::Retry(failure) => return Err(failure),
-        // "invalid_grant" comes with 400.
+        // "invalid_grant" comes with 400, and "temporarily_unavailable" may.
         Verdict::Fail(failure) if failure.code == Code::RequestRefused => {
-            let message = format!("HTTP {} (the server gave no token)", got.status);
-            return Err(Failure::new(Code::CredentialsRejected, message));
+            let fields = fields(got).unwrap_or_default();
+            return Err(match problem::kind_in(&fields) {
+                Some(Kind::Throttled) => got.failure(Code::RateLimited, "too many requests"),
+                Some(Kind::Failing) => got.failure(Code::ServerError, "the server failed"),
+                _ => refused(format!("HTTP {} (the server gave no token)", got.status)),
+            });
         }
         Verdict::Fail(failure) => return Err(failure),
         _ => {}
     }
-    let fields = serde_json::from_slice::<Value>(&got.body)
-        .map_err(|_| Failure::new(Code::InvalidJson, "the response to the login is not JSON"))?;
-    let fields = Credentials::from(fields);
-    let text = |name: &str| {
-        let text = fields.fields().get(name)?.as_str()?;
-        (!text.is_empty()).then(|| Secret::new(text.as_bytes().to_vec()))
-    };
-    let access = text(names.access).ok_or_else(|| {
-        let message = "the response to the login has no access token";
-        Failure::new(Code::UnexpectedShape, message)
+    let fields = fields(got).ok_or_else(|| {
+        if serde_json::from_slice::<IgnoredAny>(&got.body).is_ok() {
+            let message = "the response to the login is not an object";
+            return Failure::new(Code::UnexpectedShape, message);
+        }
+        let message = "the response to the login is not JSON, and no form either";
+        Failure::new(Code::InvalidJson, message)
+    })?;
+    let named = problem::named_in(got, &fields);
+    let fields = Credentials::from(Value::Object(fields));
+    let access = text(&fields, names.access).ok_or_else(|| match named {
+        Some(failure) if failure.code != Code::UnexpectedShape => failure,
+        Some(_) => refused("the response to the login names an error and has no token".to_owned()),
+        None => {
+            let message = "the response to the login has no access token";
+            Failure::new(Code::UnexpectedShape, message)
+        }
     })?;
     Ok(Answer {
         access,
         lives: fields.fields().get(names.lives).and_then(seconds),
-        refresh: text(names.refresh),
+        refresh: text(&fields, names.refresh),
         fields,
     })
+}
+
+fn text(fields: &Credentials, name: &str) -> Option<Secret> {
+    let text = fields.fields().get(name)?.as_str()?;
+    (!text.is_empty()).then(|| Secret::new(text.as_bytes().to_vec()))
+}
+
+/// The refresh token in a successful answer, whatever else is wrong with it.
+pub fn refresh_in(got: &Response, names: &Names) -> Option<Secret> {
+    let fields = fields(got).filter(|_| (200..300).contains(&got.status))?;
+    text(&Credentials::from(Value::Object(fields)), names.refresh)
+}
+
+/// The same as what is to be stored, where it is another one than was sent.
+pub fn rotated_in(got: &Response, names: &Names, sent: Option<&Secret>) -> Option<Rotated> {
+    rotated(sent?, refresh_in(got, names))
+}
+
+/// Most bytes before an object that are skipped: a comment, or what keeps a browser from running it as a script.
+const LONGEST_PREFIX: usize = 256;
+
+/// The fields of an answer: of an object in JSON, whatever stands around it, or of a form. Some servers send a form and
+/// call it text, and some call JSON a form.
+fn fields(got: &Response) -> Option<Map<String, Value>> {
+    let body = std::str::from_utf8(&got.body).ok()?.trim();
+    let body = body.trim_start_matches('\u{FEFF}').trim_start();
+    match serde_json::from_str(body) {
+        Ok(Value::Object(fields)) => return Some(fields),
+        Ok(_) => return None,
+        Err(_) => {}
+    }
+    let open = body.find('{').filter(|at| *at <= LONGEST_PREFIX);
+    if let Some(rest) = open.and_then(|open| body.get(open..)) {
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        if let Some(Ok(Value::Object(fields))) = values.next() {
+            return Some(fields);
+        }
+        return None;
+    }
+    let is_form = body.contains('=') && body.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_form || body.starts_with('<') {
+        return None;
+    }
+    let pairs = url::form_urlencoded::parse(body.as_bytes());
+    Some(
+        pairs
+            .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
+            .collect(),
+    )
 }
 
 /// What to store where the answer holds another refresh token than was sent.

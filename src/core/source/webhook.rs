@@ -234,16 +234,36 @@ impl Hook for WebhookHook {
             }
         }
         let mut found = hook::read(
-            got.body,
+            got.text,
             &self.stream,
             &self.records,
             &self.key,
             self.limits,
         )?;
+        let mut is_unread = false;
         for record in &mut found.records {
             record.at = self.updated_at(&record.json, got.now);
+            is_unread |= record.at.is_none()
+                && !self.updated_at.is_empty()
+                && field::has_value(&record.json, &self.updated_at);
         }
+        let name = |path: &[String]| path.join(".");
+        let warning = if !self.key.is_empty() && !found.keyless.is_empty() {
+            let key: Vec<String> = self.key.iter().map(|path| name(path)).collect();
+            Some(format!(
+                "a record came without a value in \"{}\", which config's \"key\" names: it is known by its content, and each change of it is another record",
+                key.join("\", \"")
+            ))
+        } else {
+            is_unread.then(|| {
+                format!(
+                    "a record came whose \"{}\", which config's \"updated_at\" names, cannot be read as a time: it is taken for the latest state",
+                    name(&self.updated_at)
+                )
+            })
+        };
         Ok(Delivery {
+            warning,
             stream: self.stream.clone(),
             records: found.records,
             rejected: found.rejected,

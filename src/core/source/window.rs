@@ -97,6 +97,7 @@ mod tests {
             now: at("2026-03-01T00:00:00Z"),
             default_from: at("2026-01-30T00:00:00Z"),
             read_until: None,
+            missed_since: None,
             span: None,
         };
         let from = |start_date: Option<&str>, cursor: Option<&str>| {

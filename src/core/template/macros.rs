@@ -8,7 +8,7 @@ use minijinja::value::{Kwargs, Object, Value};
 use minijinja::{Error, ErrorKind, State};
 
 use super::text_of;
-use crate::datetime::Format;
+use crate::datetime::{self, Format};
 
 /// Their names.
 pub const MACROS: [&str; 4] = ["now_utc", "today_utc", "day_delta", "format_datetime"];
@@ -53,17 +53,7 @@ pub fn macros(now: DateTime<Utc>) -> impl Iterator<Item = (&'static str, Value)>
 
 /// A moment in one of the usual spellings.
 pub fn parse_any(text: &str) -> Option<DateTime<Utc>> {
-    const USUAL: [&str; 6] = [
-        "%Y-%m-%dT%H:%M:%S%z",
-        "%Y-%m-%dT%H:%M:%S.%f%z",
-        "%Y-%m-%dT%H:%M:%S",
-        "%Y-%m-%dT%H:%M:%S.%f",
-        "%Y-%m-%d %H:%M:%S",
-        "%Y-%m-%d",
-    ];
-    USUAL
-        .iter()
-        .find_map(|format| Format::new(format).ok()?.read(text))
+    datetime::any(text)
 }
 
 /// What `now_utc()` gives.

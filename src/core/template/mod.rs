@@ -9,6 +9,7 @@ mod check;
 mod macros;
 #[cfg(test)]
 mod tests;
+pub mod value;
 
 use std::sync::LazyLock;
 
@@ -188,8 +189,8 @@ impl Template {
             Some("None") => serde_json::Value::Null,
             Some("True") => true.into(),
             Some("False") => false.into(),
-            Some(text) => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
-            None => serde_json::to_value(value).unwrap_or_default(),
+            Some(text) => value::literal(text).unwrap_or_else(|| text.into()),
+            None => value::to_json(&value),
         })
     }
 

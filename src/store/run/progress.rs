@@ -147,6 +147,20 @@ pub fn add_deliveries(db: &mut Db, run: Uuid, deliveries: u64, counts: &Counts) 
     Ok(())
 }
 
+/// Adds a warning to the run that counts deliveries, once.
+pub fn warn_of_deliveries(db: &mut Db, run: Uuid, warning: &str) -> Result<()> {
+    db.run(
+        "UPDATE @extschema@.sync_runs SET warnings = warnings || $2::text
+         WHERE run_id = $1 AND $2 <> ALL (warnings) AND cardinality(warnings) < $3",
+        &[
+            uuid(run).into(),
+            (&*storable(warning)).into(),
+            MOST_WARNINGS.into(),
+        ],
+    )?;
+    Ok(())
+}
+
 /// What a run waits for when its records are stored and the upkeep process still derives and sums. `connector_service_wait()`
 /// compares with this text.
 pub const FOR_METRICS: &str = "its metrics";

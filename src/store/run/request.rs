@@ -90,9 +90,14 @@ pub fn is_going(db: &mut Db, connector: Uuid) -> Result<bool> {
 pub fn ask(db: &mut Db, connector: Uuid) -> Result<()> {
     db.run(
         "INSERT INTO @extschema@.sync_runs (connector_id, tenant_id, requested_by, retry_at, waiting_for)
-         SELECT c.connector_id, c.tenant_id, 'webhook', CASE WHEN c.last_sync_at > now() - make_interval(secs => $2) THEN c.last_sync_at + make_interval(secs => $2) END,
-            CASE WHEN c.last_sync_at > now() - make_interval(secs => $2) THEN 'more changes' END
-         FROM @extschema@.connectors c WHERE c.connector_id = $1 AND c.status = 'active'
+         SELECT c.connector_id, c.tenant_id, 'webhook', CASE WHEN last.started_at > now() - make_interval(secs => $2) THEN last.started_at + make_interval(secs => $2) END,
+            CASE WHEN last.started_at > now() - make_interval(secs => $2) THEN 'more changes' END
+         FROM @extschema@.connectors c
+            -- Whether it succeeded or not.
+            LEFT JOIN LATERAL (
+                SELECT r.started_at FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id AND r.kind = 'sync'
+                ORDER BY r.requested_at DESC LIMIT 1) AS last ON true
+         WHERE c.connector_id = $1 AND c.status = 'active'
          ON CONFLICT (connector_id) WHERE state IN ('queued', 'running') AND kind = 'sync'
          -- A started sync that waits does not read again what it has read.
          DO UPDATE SET asked_again = true WHERE sync_runs.state = 'running' OR sync_runs.started_at IS NOT NULL",

@@ -134,12 +134,17 @@ async fn connect(
 /// Longest cursor or key. Longer: far more than any index holds, several times in memory.
 const LONGEST_KEY: usize = 1024 * 1024;
 
+/// Bytes of rows at one place. More: they are in memory at once.
+const MOST_TIED: usize = 8 * BATCH;
+
 /// Rows as they become a body: see [`crate::source::database`].
 struct Batch {
     body: Vec<u8>,
     came: usize,
     last: Option<Vec<Option<String>>>,
     more: bool,
+    /// Whether the first row that was not taken is at the same place as the last one.
+    tied: bool,
 }
 
 impl Batch {
@@ -149,6 +154,7 @@ impl Batch {
             came: 0,
             last: None,
             more: false,
+            tied: false,
         }
     }
 
@@ -163,9 +169,12 @@ impl Batch {
             let message = format!("a cursor or key has more than {LONGEST_KEY} bytes");
             return Err(Failure::new(Code::ResponseTooLarge, message));
         }
-        let is_full = self.came > 0 && self.body.len() + json.len() > BATCH;
+        let is_tied = !last.is_empty() && self.last.as_ref() == Some(&last);
+        // Those at one place are read together, as long as memory allows.
+        let most_bytes = if is_tied { MOST_TIED } else { BATCH };
+        let is_full = self.came > 0 && self.body.len() + json.len() > most_bytes;
         if self.came == most || is_full {
-            self.more = true;
+            (self.more, self.tied) = (true, is_tied);
             return Ok(false);
         }
         if self.came > 0 {
@@ -178,7 +187,9 @@ impl Batch {
     }
 
     fn response(mut self) -> Response {
-        let summary = json!({"came": self.came, "more": self.more, "last": self.last}).to_string();
+        let summary =
+            json!({"came": self.came, "more": self.more, "tied": self.tied, "last": self.last})
+                .to_string();
         self.body.extend_from_slice(b"],");
         // Without its first brace.
         self.body

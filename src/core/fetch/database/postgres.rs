@@ -1,5 +1,7 @@
 //! PostgreSQL as a source. The server writes its rows as JSON itself: numbers exact, times with their zone.
 
+mod columns;
+
 use bytes::BytesMut;
 use futures_util::TryStreamExt;
 use serde_json::json;
@@ -124,12 +126,13 @@ impl Session {
         );
         self.client.batch_execute(&begin).await?;
         let statement = self.client.prepare(&query.text).await?;
+        if statement.params().len() != query.values.len() {
+            let message = "the query has a \"$1\" that no value is given for";
+            return Err(Failure::new(Code::RequestRefused, message).into());
+        }
         let body = match query.returns {
             Returns::Columns => {
-                let columns = statement.columns().iter();
-                let columns: Vec<_> = columns
-                    .map(|column| (column.name(), column.type_().name()))
-                    .collect();
+                let columns = columns::described(&self.client, &statement, &query.text).await?;
                 response(json!({"columns": columns}).to_string().into_bytes())
             }
             Returns::Rows(most) => {
@@ -162,7 +165,7 @@ impl Session {
 
 fn text(value: &Bound) -> Text<'_> {
     match value {
-        Bound::Text(text) | Bound::Number(text) => Text(text),
+        Bound::Text(text) | Bound::Number(text) | Bound::Real(text) => Text(text),
     }
 }
 

@@ -68,7 +68,7 @@ impl Read {
 async fn whatever_one_stream_fails_with_the_others_are_read() {
     for (answer, code) in [
         ("500 ", Code::ServerError),
-        ("503+Retry-After:60 ", Code::ServerError),
+        ("503+Retry-After:60 ", Code::RateLimited),
         ("400 ", Code::RequestRefused),
         ("401 ", Code::CredentialsRejected),
         ("403 ", Code::CredentialsRejected),
@@ -744,7 +744,7 @@ async fn every_try_is_noted_with_its_status_and_pause() {
     assert_eq!(
         seen,
         [
-            ("GET", Some(503), Some(Code::ServerError), 1, None),
+            ("GET", Some(503), Some(Code::RateLimited), 1, None),
             ("GET", Some(200), None, 2, Some(1))
         ]
     );

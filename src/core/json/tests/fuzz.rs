@@ -324,10 +324,17 @@ fn walk(value: &Value, steps: &[String]) -> Option<usize> {
         return Some(match value {
             Value::Array(items) => items.len(),
             Value::Null => 0,
+            Value::Object(fields) if fields.is_empty() => 0,
             _ => 1,
         });
     };
-    let each = |values: Vec<&Value>| values.into_iter().map(|value| walk(value, rest)).sum();
+    // An item without the rest of the way has none.
+    let each = |values: Vec<&Value>| {
+        let counts = values
+            .into_iter()
+            .map(|value| walk(value, rest).unwrap_or(0));
+        Some(counts.sum())
+    };
     match (step.as_str(), value) {
         ("*", Value::Array(items)) => each(items.iter().collect()),
         ("*", Value::Object(fields)) => each(fields.values().collect()),

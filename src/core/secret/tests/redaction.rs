@@ -86,12 +86,15 @@ fn a_vendors_response_is_not_printed() {
     let canary = CANARY.as_bytes();
     let record = Record {
         id: "orders/1".into(),
+        formerly: None,
+        key: None,
         json: Bytes::from_static(canary),
         hash: [0; 16],
         at: None,
     };
     let rejected = Rejected {
         id: None,
+        formerly: None,
         reason: Reason::InvalidJson,
         detail: "record 1 of the page: not valid JSON".into(),
         raw: Bytes::from_static(canary),
@@ -113,6 +116,7 @@ fn a_vendors_response_is_not_printed() {
         at: None,
         pass: Some(pass.clone()),
         read_until: None,
+        missed_since: None,
         finished_by: None,
     };
     hides("Record", &record, canary);

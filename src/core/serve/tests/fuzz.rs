@@ -235,6 +235,7 @@ fn request(random: &mut Random) -> Made {
                 connector: id,
                 headers: Vec::new(),
                 body: body.clone().into(),
+                text: Bytes::new(),
             };
             made(
                 with_body(random, &head, &body),
@@ -245,11 +246,12 @@ fn request(random: &mut Random) -> Made {
     }
 }
 
-/// What was asked, headers aside.
+/// What was asked, headers and the text of bodies aside.
 fn bare(asks: Vec<Ask>) -> Vec<Ask> {
     let bare = |ask| match ask {
         Ask::Webhook(webhook) => Ask::Webhook(Webhook {
             headers: Vec::new(),
+            text: Bytes::new(),
             ..webhook
         }),
         other => other,

@@ -21,6 +21,13 @@ use crate::template::{Template, parse_any};
 /// transaction of the vendor makes visible late are never seen.
 const LOOKBACK: Span = Span::minutes(10);
 
+/// The same where stamps have a time of day and no zone. Where clocks go back, an hour comes twice, in some places two: what
+/// is stamped in the second one is earlier than what was stamped in the first.
+const LOOKBACK_WITHOUT_ZONE: Span = Span::minutes(130);
+
+/// Stamps before this stand for no time at all: 0001-01-01, 1900-01-01, the zero of Unix time.
+const FIRST_STAMP: DateTime<Utc> = DateTime::from_timestamp_nanos(86_400_000_000_000);
+
 pub struct DatetimeCursor {
     /// Key of the record that holds the value.
     pub field: String,
@@ -75,7 +82,8 @@ impl DatetimeCursor {
         let start = Moment::read(&mut cursor, "start_datetime")?;
         let end = Moment::read(&mut cursor, "end_datetime")?;
         let lookback = match cursor.text("lookback_window")? {
-            None => LOOKBACK,
+            None if read.iter().all(Format::has_zone) => LOOKBACK,
+            None => LOOKBACK_WITHOUT_ZONE,
             Some(text) => Span::new(&text).ok_or_else(|| {
                 let place = cursor.place("lookback_window");
                 wrong(format!("\"{place}\" has to be a duration, such as \"P1D\""))
@@ -169,12 +177,13 @@ impl DatetimeCursor {
         }
     }
 
-    /// The greatest value up to the end of the window.
+    /// The greatest value up to the end of the window. What stands for no time, or for one that never comes, moves nothing.
     pub fn high(&self, at: &Position, found: &Found) -> Result<Option<Value>, Failure> {
-        let read = |text: &str| self.parse(text);
+        let read = |text: &str| self.parse(text).filter(|stamp| *stamp >= FIRST_STAMP);
         let (high, any_parsed) = window::highest(at.high, &found.cursors, at.window.to, read);
+        let is_strange = |text: &String| !stands_for_no_time(text) && self.parse(text).is_none();
         // Values that are absent or null move nothing either, but a page may well hold none.
-        if !found.cursors.is_empty() && !any_parsed {
+        if !any_parsed && found.cursors.iter().any(is_strange) {
             let message = format!(
                 "no record has a date in \"{}\" that matches datetime_format",
                 self.field
@@ -190,6 +199,16 @@ impl DatetimeCursor {
             .find_map(|format| format.read(text))
             .or_else(|| parse_any(text))
     }
+}
+
+/// What databases and programs write for no time, or for one that never comes.
+fn stands_for_no_time(text: &str) -> bool {
+    let text = text.trim();
+    let word = text.trim_start_matches(['-', '+']).to_ascii_lowercase();
+    matches!(
+        word.as_str(),
+        "" | "0" | "infinity" | "inf" | "never" | "null" | "none"
+    ) || text.starts_with("0000-00-00")
 }
 
 impl Moment {

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::component::{Component, check_steps, resolve, wrong};
 use super::config::Settled;
 use super::cursor::DatetimeCursor;
+use super::errors::Errors;
 use super::paging::Paging;
 use super::requester::Requester;
 use crate::error::Failure;
@@ -19,6 +20,7 @@ pub struct StreamSpec {
     pub field_path: Vec<Template>,
     pub paging: Option<Paging>,
     pub cursor: Option<DatetimeCursor>,
+    pub errors: Errors,
 }
 
 pub fn read(manifest: &Value, settled: Settled) -> Result<Vec<StreamSpec>, Failure> {
@@ -105,7 +107,7 @@ fn stream(component: Component) -> Result<StreamSpec, Failure> {
     let requester = retriever
         .child("requester", "HttpRequester")?
         .ok_or_else(|| retriever.missing("requester"))?;
-    let requester = Requester::read(requester)?;
+    let (requester, errors) = Requester::read(requester)?;
     let paging = match retriever.child("paginator", "DefaultPaginator")? {
         Some(paginator) => Paging::read(paginator)?,
         None => None,
@@ -128,6 +130,7 @@ fn stream(component: Component) -> Result<StreamSpec, Failure> {
         field_path,
         paging,
         cursor,
+        errors,
     })
 }
 

@@ -7,11 +7,14 @@
 mod component;
 mod config;
 mod cursor;
+mod errors;
 mod manifest;
+mod more;
 mod oauth;
 mod paging;
 mod parts;
 mod requester;
+mod shape;
 #[cfg(test)]
 mod tests;
 
@@ -20,18 +23,21 @@ use minijinja::value::{Serde, Value as Template};
 use serde_json::Value;
 
 use self::config::Config;
+use self::errors::Action;
 use self::manifest::StreamSpec;
 use self::oauth::OAuth;
+use self::paging::{After, Paging};
 use super::settings::RunSettings;
 use super::{
-    About, Definition, Field, Grant, Login, Position, Reader, Request, Response, Source, Start,
-    Stream,
+    About, Definition, Field, Grant, Login, Position, Reader, Request, Response, Rotated, Source,
+    Start, Stream, Verdict, reading,
 };
 use crate::datetime::Format;
 use crate::error::{Code, Failure};
 use crate::json::{self, Found, RecordLimits};
-use crate::record::{Page, Record, Window};
+use crate::record::{Page, Window};
 use crate::secret::{Credentials, Secret};
+use crate::source::request::verdict_by_status;
 use crate::template::macros;
 
 pub use self::parts::join;
@@ -61,6 +67,10 @@ impl Source for Api {
                     meaning: "how far back the first sync reads, ISO 8601; default: 30 days",
                 },
                 Field {
+                    name: "deletes",
+                    meaning: "streams whose deleted records are found, true for all: a stream without incremental_sync is read whole, and what a complete pass does not show is marked as deleted; default: none",
+                },
+                Field {
                     name: "(any)",
                     meaning: "any other key: manifest templates read it as config['...']",
                 },
@@ -77,7 +87,10 @@ impl Source for Api {
             return Err(wrong("config has no \"manifest\""));
         };
         let config = Config::new(config, connector.credentials.clone());
-        let specs = manifest::read(&manifest, config.settled())?;
+        let mut specs = manifest::read(&manifest, config.settled())?;
+        if let Some(deletes) = connector.config.get("deletes") {
+            shape::mark_whole(&mut specs, deletes)?;
+        }
         let streams = specs.iter().map(|spec| spec.stream.clone()).collect();
         Ok(Box::new(ApiReader {
             specs,
@@ -127,6 +140,7 @@ impl Reader for ApiReader {
                 now: to,
                 default_from: DateTime::UNIX_EPOCH,
                 read_until: None,
+                missed_since: None,
                 span: None,
             };
             let from = Some(DateTime::UNIX_EPOCH);
@@ -182,20 +196,42 @@ impl Reader for ApiReader {
         self.oauth().map(|_| self as &dyn Login)
     }
 
+    fn verdict(&self, at: &Position, got: &Response) -> Verdict {
+        let by_status = verdict_by_status(got);
+        let Ok(spec) = self.spec(at.stream) else {
+            return by_status;
+        };
+        let context = |seen| self.context(at.start.now, at.start.default_from, seen);
+        match spec.errors.judge(got, context) {
+            Ok(Some(action)) => action.verdict(got),
+            Ok(None) => by_status,
+            Err(failure) => Verdict::Fail(failure),
+        }
+    }
+
     fn page(&self, at: &Position, got: &Response) -> Result<Page, Failure> {
         let spec = self.spec(at.stream)?;
-        let context = self.context(at.start.now, at.start.default_from, vec![]);
+        let context = |seen| self.context(at.start.now, at.start.default_from, seen);
+        if let Some(Action::Ignore) = spec.errors.judge(got, context)? {
+            // Of a refused first page nothing is known.
+            return Ok(Page {
+                high: at.high.cloned(),
+                is_partial: at.next.is_none() && !(200..300).contains(&got.status),
+                ..Page::default()
+            });
+        }
+        let settled = context(vec![]);
         let path = spec
             .field_path
             .iter()
-            .map(|step| step.text(&context).map(Option::unwrap_or_default));
+            .map(|step| step.text(&settled).map(Option::unwrap_or_default));
         let path = path.collect::<Result<Vec<_>, _>>()?;
         let cursor = spec
             .cursor
             .as_ref()
             .map(|cursor| std::slice::from_ref(&cursor.field));
-        let found = json::page(
-            &got.body,
+        let found = reading::records(
+            got,
             &json::Spec {
                 stream: &at.stream.name,
                 path: &path,
@@ -205,24 +241,57 @@ impl Reader for ApiReader {
                 limits: self.limits,
                 lines: &[],
             },
-        )?;
-        if path.is_empty() {
-            check_whole_body(without_mark(&got.body), &found, spec)?;
-        }
+        );
+        let mut warnings = Vec::new();
+        let found = match found {
+            Err(failure) if failure.code == Code::UnexpectedShape => {
+                warnings.push(shape::left_out(got, &path).ok_or(failure)?);
+                Found::default()
+            }
+            found => found?,
+        };
+        shape::check(got, &found, &path, spec)?;
+        warnings.extend(shape::doubts(&found, &path, spec));
         let high = match &spec.cursor {
             Some(cursor) => cursor.high(at, &found)?,
             None => None,
         };
         let next = match &spec.paging {
-            Some(paging) => paging.next(at, got, &found, path.first(), |seen| {
-                self.context(at.start.now, at.start.default_from, seen)
-            })?,
-            None => None,
+            Some(paging) => paging.next(at, got, &found, &path, context)?,
+            None => After::Ended,
         };
+        let shown = match &spec.paging {
+            Some(paging) => paging.shown(at, &found),
+            None => Some((found.records.len() + found.rejected.len()) as u64),
+        };
+        let more = match next {
+            After::Ended => more::seen(got, &path, shown, at.next.is_none()),
+            After::Page(_) | After::Stopped => None,
+        };
+        let is_partial = more.is_some();
+        warnings.extend(more.map(|more| match &spec.paging {
+            None => format!(
+                "only the first page was read, but the response says that there is more: {}. Add a \"paginator\" to the stream's retriever in the manifest, such as a DefaultPaginator with {}",
+                more.saw, more.advice
+            ),
+            Some(paging) => format!(
+                "the stream ended here, but the response says that there is more: {}. Check the manifest: {}",
+                more.saw,
+                paging.doubt()
+            ),
+        }));
+        let warning = (!warnings.is_empty())
+            .then(|| format!("stream \"{}\": {}", at.stream.name, warnings.join(". ")));
         Ok(Page {
             records: found.records,
             rejected: found.rejected,
-            next,
+            next: match next {
+                After::Page(token) => Some(token),
+                After::Ended | After::Stopped => None,
+            },
+            counts: spec.paging.as_ref().is_some_and(Paging::counts),
+            warning,
+            is_partial,
             high,
             ..Page::default()
         })
@@ -244,6 +313,16 @@ impl Login for ApiReader {
         let context = self.context(start.now, start.default_from, vec![]);
         let oauth = self.need_oauth()?;
         oauth.granted(&context, &self.credentials, refresh, got)
+    }
+
+    fn spends(&self) -> bool {
+        self.oauth().is_some_and(OAuth::spends)
+    }
+
+    fn rotated(&self, start: Start, refresh: Option<&Secret>, got: &Response) -> Option<Rotated> {
+        let context = self.context(start.now, start.default_from, vec![]);
+        let oauth = self.oauth()?;
+        oauth.rotated_in(&context, &self.credentials, refresh, got)
     }
 }
 
@@ -276,38 +355,4 @@ impl ApiReader {
         let config = ("config", self.config.seen(start_date));
         Template::from_pairs(macros(now).chain([config]).chain(seen))
     }
-}
-
-/// Where the body itself is the page, there is no path that could lead nowhere: text and numbers are no page,
-/// and an object that names an error, and has nothing that identifies it, is not a record.
-fn check_whole_body(body: &[u8], found: &Found, spec: &StreamSpec) -> Result<(), Failure> {
-    let wrong = |what: &str| {
-        let message = format!("the response is {what}");
-        Err(Failure::new(Code::UnexpectedShape, message))
-    };
-    match body.trim_ascii_start().first() {
-        Some(b'{') => {}
-        Some(b'[' | b'n') => return Ok(()),
-        _ => return wrong("not an object or a list"),
-    }
-    let prefix = format!("{}/#", spec.stream.name);
-    let is_unidentified = |record: &Record| record.id.starts_with(&prefix);
-    if !found.records.iter().all(is_unidentified) {
-        return Ok(());
-    }
-    let fields = json::envelope(body, "");
-    let names_error = ["error", "errors"].iter().any(|key| {
-        fields
-            .get(*key)
-            .is_some_and(|value| Template::from(Serde(value)).is_true())
-    });
-    if names_error {
-        return wrong("an error instead of a record");
-    }
-    Ok(())
-}
-
-/// A body without the byte order mark that some vendors put before it.
-fn without_mark(body: &[u8]) -> &[u8] {
-    body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body)
 }

@@ -165,19 +165,10 @@ impl OAuth {
             refresh: &self.rotated,
         };
         let answer = token::answer(got, &names)?;
-        let mut rotated = None;
-        if self.refresh.is_some()
-            && let Some(new) = answer.refresh
-        {
-            let old = self.sent(context, refresh)?;
-            if new != old {
-                let path = match &self.kept {
-                    Some(path) => path.clone(),
-                    None => self.place_of(context, credentials)?,
-                };
-                rotated = Some(Rotated { path, old, new });
-            }
-        }
+        let rotated = match answer.refresh {
+            Some(new) => self.rotated(context, credentials, refresh, new)?,
+            None => None,
+        };
         Ok(Grant {
             access: Access {
                 token: answer.access,
@@ -186,6 +177,49 @@ impl OAuth {
             lives: answer.lives,
             rotated,
         })
+    }
+
+    /// Whether a request shows a refresh token.
+    pub fn spends(&self) -> bool {
+        self.refresh.is_some()
+    }
+
+    /// The refresh token in an answer that cannot be used otherwise.
+    pub fn rotated_in(
+        &self,
+        context: &Context,
+        credentials: &Credentials,
+        refresh: Option<&Secret>,
+        got: &Response,
+    ) -> Option<Rotated> {
+        let names = token::Names {
+            refresh: &self.rotated,
+            ..token::USUAL
+        };
+        let new = token::refresh_in(got, &names)?;
+        self.rotated(context, credentials, refresh, new).ok()?
+    }
+
+    /// What to store, where it is another one than was sent.
+    fn rotated(
+        &self,
+        context: &Context,
+        credentials: &Credentials,
+        refresh: Option<&Secret>,
+        new: Secret,
+    ) -> Result<Option<Rotated>, Failure> {
+        if self.refresh.is_none() {
+            return Ok(None);
+        }
+        let old = self.sent(context, refresh)?;
+        if new == old {
+            return Ok(None);
+        }
+        let path = match &self.kept {
+            Some(path) => path.clone(),
+            None => self.place_of(context, credentials)?,
+        };
+        Ok(Some(Rotated { path, old, new }))
     }
 
     /// Where credentials hold the refresh token that is configured.

@@ -6,16 +6,16 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use minijinja::value::{Enumerator, Object, Serde, Value as Context};
 use serde_json::Value;
 
 use super::component::{Component, wrong};
 use super::parts::{Inject, Parts};
-use super::without_mark;
 use crate::error::{Code, Failure};
-use crate::json::{self, Found};
+use crate::json::Found;
 use crate::source::{Position, Response};
-use crate::template::Template;
+use crate::template::{Template, value};
 
 const OFFERED: [&str; 6] = [
     "config",
@@ -82,6 +82,11 @@ impl Paging {
         }))
     }
 
+    /// Whether the token is the number of a page or of a row.
+    pub fn counts(&self) -> bool {
+        !matches!(self.strategy, Strategy::Cursor { .. })
+    }
+
     /// The token that the request for a page carries.
     pub fn token(&self, next: Option<&Value>) -> Option<Value> {
         next.cloned().or_else(|| self.strategy.first_token())
@@ -110,51 +115,54 @@ impl Paging {
         Ok(())
     }
 
-    /// Says how to request the next page. `records` is the first key of the way to the records; `context` adds names to
-    /// what templates see.
+    /// Says how to request the next page. `path` is the way to the records; `context` adds names to what templates see.
     pub fn next(
         &self,
         at: &Position,
         got: &Response,
         found: &Found,
-        records: Option<&String>,
+        path: &[String],
         context: impl Fn(Vec<(&'static str, Context)>) -> Context,
-    ) -> Result<Option<Value>, Failure> {
-        let count = (found.records.len() + found.rejected.len()) as u64;
+    ) -> Result<After, Failure> {
+        let count = came(found);
         let is_last = |size: &Option<u64>| count == 0 || size.is_some_and(|size| count < size);
         let reached = at.next.and_then(Value::as_u64);
         match &self.strategy {
-            Strategy::Offset { size, .. } => {
-                Ok((!is_last(size)).then(|| reached.unwrap_or(0).saturating_add(count).into()))
-            }
-            Strategy::Page { size, start, .. } => {
-                Ok((!is_last(size)).then(|| reached.unwrap_or(*start).saturating_add(1).into()))
-            }
+            Strategy::Offset { size, .. } => Ok(match is_last(size) {
+                true => After::Ended,
+                false => After::Page(reached.unwrap_or(0).saturating_add(count).into()),
+            }),
+            Strategy::Page { size, start, .. } => Ok(match is_last(size) {
+                true => After::Ended,
+                false => After::Page(reached.unwrap_or(*start).saturating_add(1).into()),
+            }),
             Strategy::Cursor { value, stop, .. } => {
                 let wants =
                     |name| value.uses(name) || stop.as_ref().is_some_and(|stop| stop.uses(name));
+                let last_token = at
+                    .next
+                    .map_or(Context::from(()), |v| Context::from(Serde(v)));
                 let mut seen = vec![
                     ("last_page_size", Context::from(count)),
-                    (
-                        "last_page_token_value",
-                        at.next
-                            .map_or(Context::from(()), |v| Context::from(Serde(v))),
-                    ),
+                    ("last_page_token_value", last_token),
                 ];
                 if wants("response") {
-                    let body = without_mark(&got.body);
                     let mentions = |word: &String| {
                         value.mentions("response", word)
                             || stop
                                 .as_ref()
                                 .is_some_and(|stop| stop.mentions("response", word))
                     };
-                    let response = match records {
-                        Some(key) if !mentions(key) => {
-                            Context::from(Serde(json::envelope(body, key)))
-                        }
-                        _ => parse(body)?,
+                    let left_out = match path.split_at_checked(1) {
+                        Some((first, _)) if !first.iter().any(mentions) => first,
+                        _ => &[],
                     };
+                    let response = value::read(&got.body, left_out).ok_or_else(|| {
+                        Failure::new(
+                            Code::InvalidJson,
+                            "the response cannot be searched for its next page",
+                        )
+                    })?;
                     seen.push(("response", response));
                 }
                 if wants("headers") {
@@ -163,32 +171,83 @@ impl Paging {
                         Context::from_object(Headers(got.headers.clone())),
                     ));
                 }
-                if wants("last_record") {
-                    seen.push((
-                        "last_record",
-                        found
-                            .last
-                            .as_ref()
-                            .map_or(Ok(Context::from(())), |b| parse(b))?,
-                    ));
+                if !wants("last_record") {
+                    return after(value, stop.as_deref(), &context(seen));
                 }
-                let context = context(seen);
-                if let Some(stop) = stop
-                    && stop.truth(&context)?
-                {
-                    return Ok(None);
+                let with = |record: Option<&Bytes>| {
+                    let record = record.and_then(|record| value::read(record, &[]));
+                    let mut seen = seen.clone();
+                    seen.push(("last_record", record.unwrap_or_else(|| Context::from(()))));
+                    after(value, stop.as_deref(), &context(seen))
+                };
+                let next = with(found.last.as_ref());
+                // Where the record is damaged in what the token is made of, the one before it tells where to go on: the
+                // damaged one comes once more.
+                let is_odd = match &next {
+                    Ok(After::Page(token)) => token.to_string().contains('\u{FFFD}'),
+                    Ok(After::Ended) | Err(_) => true,
+                    Ok(After::Stopped) => false,
+                };
+                let sound = found.records.last().map(|record| &record.json);
+                match found.last_is_damaged && is_odd && sound.is_some() {
+                    true => with(sound),
+                    false => next,
                 }
-                if !value.truth(&context)? {
-                    return Ok(None);
-                }
-                let token = serde_json::to_value(value.value(&context)?);
-                token.map(Some).map_err(|_| {
-                    let message = "the token of the next page is not a JSON value";
-                    Failure::new(Code::UnexpectedShape, message)
-                })
             }
         }
     }
+
+    /// How many records the stream has shown with this page, where the position tells.
+    pub fn shown(&self, at: &Position, found: &Found) -> Option<u64> {
+        let Some(next) = at.next else {
+            return Some(came(found));
+        };
+        let before = match &self.strategy {
+            Strategy::Offset { .. } => next.as_u64(),
+            Strategy::Page { size, start, .. } => {
+                let pages = next.as_u64()?.checked_sub(*start);
+                pages
+                    .zip(*size)
+                    .map(|(pages, size)| pages.saturating_mul(size))
+            }
+            Strategy::Cursor { .. } => None,
+        };
+        before.map(|before| before.saturating_add(came(found)))
+    }
+
+    /// What may be wrong where the stream ends too early.
+    pub fn doubt(&self) -> &'static str {
+        match self.strategy {
+            Strategy::Cursor { .. } => "\"cursor_value\" of the manifest's paginator gives nothing",
+            _ => {
+                "the page is shorter than \"page_size\"; without \"page_size\" in the manifest's pagination_strategy, a stream ends at an empty page"
+            }
+        }
+    }
+}
+
+/// What follows a page.
+pub enum After {
+    Page(Value),
+    Ended,
+    /// The manifest's `stop_condition` says so.
+    Stopped,
+}
+
+fn came(found: &Found) -> u64 {
+    (found.records.len() + found.rejected.len()) as u64
+}
+
+fn after(value: &Template, stop: Option<&Template>, context: &Context) -> Result<After, Failure> {
+    if let Some(stop) = stop
+        && stop.truth(context)?
+    {
+        return Ok(After::Stopped);
+    }
+    Ok(match value.truth(context)? {
+        true => After::Page(value::to_json(&value.value(context)?)),
+        false => After::Ended,
+    })
 }
 
 impl Strategy {
@@ -251,20 +310,9 @@ fn size(component: &mut Component) -> Result<Option<u64>, Failure> {
     }
 }
 
-fn parse(body: &[u8]) -> Result<Context, Failure> {
-    serde_json::from_slice::<Value>(body)
-        .map(|value| Context::from(Serde(value)))
-        .map_err(|_| {
-            Failure::new(
-                Code::InvalidJson,
-                "the response cannot be searched for its next page",
-            )
-        })
-}
-
 /// What templates see as `headers`: a header by its name in any case, as manifests spell names as vendors
 /// document them, and under `link` the targets of the `Link` header by their relation.
-struct Headers(Vec<(String, String)>);
+pub struct Headers(pub Vec<(String, String)>);
 
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -279,15 +327,10 @@ impl Object for Headers {
         let values = values.filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
         let values: Vec<&str> = values.map(|(_, value)| value.as_str()).collect();
         let joined = (!values.is_empty()).then(|| values.join(", "))?;
-        if wanted != "link" {
+        if !wanted.eq_ignore_ascii_case("link") {
             return Some(joined.into());
         }
-        let links = links(&joined).into_iter().map(|(rel, url)| {
-            let fields = [("url", Context::from(url)), ("rel", rel.as_str().into())];
-            let link = Context::from_pairs(fields);
-            (rel, link)
-        });
-        Some(Context::from_pairs(links))
+        Some(Context::from_object(Links(links(&joined))))
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
@@ -296,8 +339,26 @@ impl Object for Headers {
     }
 }
 
-/// The relations and targets of a `Link` header (RFC 8288): several links, quoted or bare values, parameters
-/// in any order.
+/// The links of a header by their relation, in any case.
+#[derive(Debug)]
+struct Links(Vec<(String, String)>);
+
+impl Object for Links {
+    fn get_value(self: &Arc<Self>, key: &Context) -> Option<Context> {
+        let wanted = key.as_str()?.to_lowercase();
+        let (relation, url) = self.0.iter().find(|(relation, _)| *relation == wanted)?;
+        let fields = [("url", url.as_str()), ("rel", relation.as_str())];
+        Some(Context::from_pairs(fields))
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        let names = self.0.iter().map(|(relation, _)| relation.as_str().into());
+        Enumerator::Values(names.collect())
+    }
+}
+
+/// The relations, in lower case, and targets of a `Link` header (RFC 8288): several links, quoted or bare values,
+/// parameters in any order.
 pub fn links(header: &str) -> Vec<(String, String)> {
     let mut links = Vec::new();
     let mut rest = header;
@@ -306,13 +367,17 @@ pub fn links(header: &str) -> Vec<(String, String)> {
             break;
         };
         let (mut parameters, later) = cut(after, ',');
+        let mut has_relation = false;
         while !parameters.is_empty() {
             let (parameter, others) = cut(parameters, ';');
             if let Some((name, value)) = parameter.split_once('=')
                 && name.trim().eq_ignore_ascii_case("rel")
+                // Of several the first one counts.
+                && !std::mem::replace(&mut has_relation, true)
             {
-                let relations = value.trim().trim_matches('"').split_whitespace();
-                links.extend(relations.map(|relation| (relation.to_owned(), target.to_owned())));
+                let relations = value.trim().trim_matches(['"', '\'']).split_whitespace();
+                links
+                    .extend(relations.map(|relation| (relation.to_lowercase(), target.to_owned())));
             }
             parameters = others;
         }
@@ -323,9 +388,11 @@ pub fn links(header: &str) -> Vec<(String, String)> {
 
 /// Cuts at the first separator outside of quotes.
 fn cut(text: &str, separator: char) -> (&str, &str) {
-    let mut quoted = false;
+    let (mut quoted, mut escaped) = (false, false);
     let at = text.find(|c| {
-        quoted ^= c == '"';
+        let is_plain = !std::mem::take(&mut escaped);
+        escaped = quoted && is_plain && c == '\\';
+        quoted ^= is_plain && c == '"';
         c == separator && !quoted
     });
     match at {

@@ -5,6 +5,7 @@ use minijinja::value::Value as Context;
 use serde_json::{Map, Value};
 
 use super::component::{Component, wrong};
+use super::errors::Errors;
 use super::oauth::OAuth;
 use super::parts::{Inject, Parts, credential, join, render};
 use crate::error::Failure;
@@ -54,7 +55,7 @@ enum Authenticator {
 }
 
 impl Requester {
-    pub fn read(component: Component) -> Result<Requester, Failure> {
+    pub fn read(component: Component) -> Result<(Requester, Errors), Failure> {
         let mut requester = component.expect("HttpRequester")?;
         let base = match requester.template("url_base", &OFFERED)? {
             Some(base) => base,
@@ -100,9 +101,13 @@ impl Requester {
                 )));
             }
         };
+        let errors = match requester.child("error_handler", "DefaultErrorHandler")? {
+            Some(handler) => Errors::read(handler)?,
+            None => Errors::default(),
+        };
         requester.harmless(&["use_cache"]);
         requester.finish()?;
-        Ok(Requester {
+        let requester = Requester {
             base,
             path,
             method,
@@ -110,7 +115,8 @@ impl Requester {
             parameters,
             headers,
             body,
-        })
+        };
+        Ok((requester, errors))
     }
 
     /// The login that gets the token of the stream.

@@ -7,7 +7,12 @@
 //!
 //! What a batch looks like is judgement of a source, and pure; how it is fetched is in [`crate::fetch`].
 
+mod begin;
+mod column;
+mod order;
 mod position;
+mod query;
+mod rank;
 mod reader;
 mod server;
 mod settings;
@@ -22,6 +27,7 @@ pub(super) mod keys {
         BATCH, CA, DATABASE, HOST, PASSWORD, PORT, STATEMENT_TIMEOUT, TLS, USERNAME,
     };
 }
+pub use self::column::Column;
 pub use self::reader::BATCH;
 pub(super) use self::reader::reader;
 pub use self::server::{Make, Server, Tls};
@@ -79,7 +85,7 @@ fn open(
     let settings = Settings::new(connector, config)?;
     reader(
         make,
-        settings::tables(&settings)?,
+        settings::tables(make, &settings)?,
         &settings,
         connector.limits,
     )

@@ -1,9 +1,11 @@
 //! The position of a pass over a table.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// The type of a cursor column.
+use super::rank::Rank;
+
+/// What the values of a cursor column say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// A time with a zone.
@@ -13,7 +15,11 @@ pub enum Kind {
     /// A time without a zone.
     Naive,
     Date,
+    /// A number of any size, with any number of digits.
     Number,
+    Real,
+    /// Text that may be a time.
+    Text,
     /// A value that the server alone can compare.
     Other,
 }
@@ -25,7 +31,11 @@ impl Kind {
             "timestamp in UTC" => Kind::Utc,
             "timestamp" | "datetime" => Kind::Naive,
             "date" => Kind::Date,
-            "int2" | "int4" | "int8" | "numeric" | "oid" | "number" => Kind::Number,
+            "int2" | "int4" | "int8" | "numeric" | "int" | "decimal" | "year" | "bit" => {
+                Kind::Number
+            }
+            "float4" | "float8" | "float" | "double" => Kind::Real,
+            "text" | "varchar" | "bpchar" | "citext" => Kind::Text,
             _ => Kind::Other,
         }
     }
@@ -43,24 +53,45 @@ impl Kind {
         match self {
             Kind::Naive | Kind::Utc => at.format("%Y-%m-%dT%H:%M:%S%.6f").to_string(),
             Kind::Date => at.format("%Y-%m-%d").to_string(),
-            _ => at.to_rfc3339_opts(SecondsFormat::Micros, true),
+            _ => at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
         }
     }
 }
 
-/// How a pass continues.
+/// The cursor column of a pass.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Cursor {
+    pub kind: Kind,
+    pub rank: Rank,
+    /// Whether its type has values that no number is beyond: NaN and the infinities.
+    pub has_limits: bool,
+}
+
+/// A key column of a pass.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Key {
+    pub ranks: Vec<Rank>,
+    /// Whether NULL may be among its values.
+    pub nullable: bool,
+}
+
+/// How a pass continues. One that an earlier version wrote does not read, and its pass starts again.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Next {
-    /// The kind of the cursor column; `None`: the stream has none.
-    pub kind: Option<Kind>,
-    /// The kinds of the key columns.
-    pub keys: Vec<Kind>,
+    pub cursor: Option<Cursor>,
+    pub keys: Vec<Key>,
+    /// The columns whose values tell rows apart where no key column has a value, if there may be such rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub content: Vec<String>,
+    /// Whether the keys are read with all columns, because the content may identify a row.
+    #[serde(default)]
+    pub whole: bool,
     /// Rows of the next batch.
     pub rows: usize,
-    /// Cursor and keys of the last row.
-    pub last: Option<Vec<String>>,
-    /// Whether the rows without a cursor value are being read, which come last.
-    pub nulls: bool,
+    /// The ranks of the last row.
+    pub last: Option<Vec<Option<String>>>,
+    /// Whether the rows are being read whose cursor says nothing, which come last.
+    pub rest: bool,
     /// Whether an earlier pass has read the stream, so that something may be gone since.
     #[serde(default)]
     pub again: bool,

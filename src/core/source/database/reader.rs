@@ -1,22 +1,26 @@
 //! Asks a database for batch after batch, and reads the answers.
 
-use chrono::{DateTime, TimeDelta, Utc};
-use serde::Deserialize;
-use serde_json::Value;
+use std::collections::HashSet;
 
-use super::position::{Kind, Next};
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+
+use super::begin::{Begin, no_lookback};
+use super::column::Column;
+use super::order::Order;
+use super::position::{Cursor, Key, Kind, Next};
+use super::rank::Rank;
 use super::server::{Make, Server};
 use super::settings;
-use super::statement::Query;
-use super::table::Table;
+use super::statement::{Query, Range};
+use super::table::{From, Table};
 use crate::error::{Code, Failure};
 use crate::json::{self, RecordLimits, Spec};
-use crate::record::Page;
+use crate::record::{Page, Record};
 use crate::source::reading::{self, strange};
 use crate::source::settings::Settings;
-use crate::source::window::{AHEAD, BEHIND, highest};
+use crate::source::window::AHEAD;
 use crate::source::{Position, Reader, Request, Response, Stream, Verdict};
-use crate::template::parse_any;
 
 /// Bytes of a batch. The next one asks for as many rows as will come to this.
 pub const BATCH: usize = 1024 * 1024;
@@ -51,6 +55,10 @@ struct DatabaseReader {
 /// Most deletions that one sync reads. More: a larger transaction.
 const MOST_GONE: usize = 50_000;
 
+/// Most rows with one key that are read together. More: they are in memory at once. Fewer: of rows that nothing tells
+/// apart, some are not read.
+const MOST_TIED: usize = 50_000;
+
 /// Columns that a message names, and letters of each: a server may have any number, of any length.
 const MOST_NAMED: usize = 30;
 
@@ -59,10 +67,13 @@ const LONGEST_NAME: usize = 64;
 /// The body that the engine makes of a batch.
 #[derive(Deserialize)]
 struct Answer {
-    /// Name and type of each column; with the description alone.
+    /// The columns; with the description alone.
     #[serde(default)]
-    columns: Vec<(String, String)>,
-    /// Cursor, where there is one, and keys of the last row.
+    columns: Vec<Column>,
+    /// Sets of columns that an index keeps unique; with the description alone.
+    #[serde(default)]
+    unique: Vec<Vec<String>>,
+    /// Where the last row is.
     #[serde(default)]
     last: Option<Vec<Option<String>>>,
     /// How many rows came, and whether there were more.
@@ -70,6 +81,9 @@ struct Answer {
     came: usize,
     #[serde(default)]
     more: bool,
+    /// Whether the first of those is at the same place as the last row.
+    #[serde(default)]
+    tied: bool,
 }
 
 impl DatabaseReader {
@@ -78,64 +92,41 @@ impl DatabaseReader {
         found.ok_or_else(|| Failure::new(Code::Internal, "no such stream"))
     }
 
-    /// Where the first batch of a pass begins; `None`: at the beginning.
-    fn begins(&self, at: &Position, table: &Table, kind: Kind) -> Option<String> {
-        let reached = at.high.and_then(Value::as_str);
-        if let Some(span) = at.start.span {
-            return Some(kind.write(match kind.has_zone() {
-                true => span.from,
-                false => span.from - BEHIND,
-            }));
-        }
-        if kind.is_time() {
-            let Some(reached) = reached.and_then(parse_any) else {
-                let first = self.start_date.unwrap_or(at.start.default_from);
-                let first = if kind.has_zone() {
-                    first
-                } else {
-                    first - BEHIND
-                };
-                return Some(kind.write(first));
-            };
-            let lookback = table.lookback.unwrap_or(600.0);
-            let lookback = TimeDelta::milliseconds((lookback * 1_000.0) as i64);
-            let from = (reached - lookback).max(DateTime::UNIX_EPOCH);
-            let from = self
-                .start_date
-                .map_or(from, |first| from.max(first - BEHIND));
-            return Some(kind.write(from));
-        }
-        let reached = reached?;
-        match reached.parse::<i128>() {
-            // Numbers are given out before their transactions commit, and commit in another order.
-            Ok(number) if kind == Kind::Number => {
-                let lookback = table.lookback.unwrap_or(1_000.0) as i128;
-                Some(number.saturating_sub(lookback).to_string())
-            }
-            _ => Some(reached.to_owned()),
+    fn begin<'a>(&'a self, table: &'a Table) -> Begin<'a> {
+        Begin {
+            table,
+            zone: self.server.zone,
+            start_date: self.start_date,
         }
     }
 
     /// The description, before anything is read.
     fn described(&self, at: &Position, answer: &Answer) -> Result<Page, Failure> {
         let table = self.table(at.stream)?;
-        let kind_of = |column: &str| {
-            let found = answer.columns.iter().find(|(name, _)| name == column);
-            found.map(|(_, kind)| Kind::of(kind)).ok_or_else(|| {
-                let names = answer.columns.iter().take(MOST_NAMED);
-                let names = names.map(|(name, _)| name.chars().take(LONGEST_NAME).collect());
-                let mut there: Vec<String> = names.collect();
-                if answer.columns.len() > MOST_NAMED {
-                    there.push("more".to_owned());
-                }
-                let there = there.join(", ");
-                let message =
-                    format!("the column \"{column}\" does not exist; the columns are {there}");
-                Failure::new(Code::NotFound, message)
+        let make = self.server.make;
+        let cursor = table.cursor.as_deref();
+        let cursor = cursor.map(|cursor| {
+            let column = named(&answer.columns, cursor)?;
+            let kind = Kind::of(&column.kind);
+            if kind == Kind::Other && table.lookback.is_some_and(|lookback| lookback > 0.0) {
+                return Err(no_lookback(cursor, &format!("of the type {}", column.kind)));
+            }
+            let rank = Rank::of_cursor(make, column).ok_or_else(|| {
+                strange(&format!(
+                    "the cursor \"{cursor}\" has the type {}, whose order says nothing of changes; name a column with times, numbers or text, or leave \"cursor\" out to read the stream as a whole",
+                    column.kind
+                ))
+            })?;
+            let is_decimal = matches!(column.kind.as_str(), "numeric" | "float4" | "float8");
+            Ok(Cursor {
+                kind,
+                rank,
+                has_limits: make == Make::Postgres && is_decimal,
             })
-        };
-        let keys: Result<Vec<Kind>, Failure> = table.key.iter().map(|key| kind_of(key)).collect();
-        let kind = table.cursor.as_deref().map(kind_of).transpose()?;
+        });
+        let cursor = cursor.transpose()?;
+        let kind = cursor.map(|cursor| cursor.kind);
+        let mut said = Vec::new();
         if at.start.span.is_some() && !kind.is_some_and(Kind::is_time) {
             let why = "left out of the backfill, because its cursor is not a time; connector_service_refresh() reads it all again";
             return Ok(Page {
@@ -143,22 +134,139 @@ impl DatabaseReader {
                 ..Page::default()
             });
         }
+        let is_unique = is_unique(table, answer);
+        let keys = table.key.iter().map(|key| {
+            let column = Column {
+                exact: is_unique || named(&answer.columns, key)?.exact,
+                ..named(&answer.columns, key)?.clone()
+            };
+            let ranks = Rank::of_key(make, &column).ok_or_else(|| {
+                strange(&format!(
+                    "the key column \"{key}\" has the type {}, whose values cannot be put in order; name another column as \"key\", or read a query that makes text of it",
+                    column.kind
+                ))
+            })?;
+            // Of a query, a column may be null although its table's is not: an outer join.
+            let is_known = matches!(table.from, From::Table(_)) || make == Make::MySql;
+            Ok(Key {
+                ranks,
+                nullable: !(column.not_null && is_known),
+            })
+        });
+        let keys: Vec<Key> = keys.collect::<Result<_, Failure>>()?;
+        let may_be_blank = |key: &Key| key.nullable || key.ranks.contains(&Rank::Day);
+        let are_blank = keys.iter().all(may_be_blank);
+        let names = answer.columns.iter().map(|column| column.name.clone());
+        let names: Vec<String> = names.collect();
+        if let Some(twice) = twice(&names) {
+            said.push(format!("two columns are named \"{}\", and one of them is all that can be stored; give the other one a name of its own, with AS in a query", short(twice)));
+        }
+        said.extend(self.begin(table).warning(kind));
         let next = Next {
-            keys: keys?,
-            kind,
+            cursor,
+            content: match are_blank {
+                true if make == Make::MySql => names,
+                true => table.key.clone(),
+                false => Vec::new(),
+            },
+            whole: are_blank || table.key.iter().all(|key| is_structure(make, answer, key)),
+            keys,
             rows: self.rows,
-            last: None,
-            nulls: false,
             again: at.high.is_some(),
-            gone: false,
-            keys_alone: false,
+            ..Next::default()
         };
         Ok(Page {
             next: Some(reading::token(&next)?),
             high: at.high.cloned(),
+            warning: warning(at, &said.join("; ")),
             ..Page::default()
         })
     }
+
+    /// From where to where the cursor of a batch reads.
+    fn range(&self, at: &Position, table: &Table, next: &Next) -> Result<Range, Failure> {
+        let Some(cursor) = next.cursor else {
+            return Ok(Range::default());
+        };
+        let kind = cursor.kind;
+        let begin = self.begin(table);
+        let is_first = next.last.is_none() && !next.rest;
+        let before = at.start.span.map(|span| match kind.has_zone() {
+            true => kind.write(span.to),
+            false => kind.write(span.to + AHEAD),
+        });
+        let cap = kind.is_time().then(|| begin.cap(kind, at.window.to));
+        Ok(Range {
+            from: match is_first {
+                true => begin.of(at, kind)?,
+                false => None,
+            },
+            cap: cap.map(|cap| kind.write(cap)),
+            before,
+        })
+    }
+}
+
+/// The column of this name. Of two nobody knows which is meant.
+fn named<'a>(columns: &'a [Column], name: &str) -> Result<&'a Column, Failure> {
+    let mut found = columns.iter().filter(|column| column.name == name);
+    match (found.next(), found.next()) {
+        (Some(column), None) => Ok(column),
+        (Some(_), Some(_)) => Err(strange(&format!(
+            "two columns are named \"{name}\"; give one of them a name of its own, with AS in a query"
+        ))),
+        (None, _) => {
+            let names = columns.iter().take(MOST_NAMED);
+            let mut there: Vec<&str> = names.map(|column| short(&column.name)).collect();
+            if columns.len() > MOST_NAMED {
+                there.push("more");
+            }
+            let there = there.join(", ");
+            let message = format!("the column \"{name}\" does not exist; the columns are {there}");
+            Err(Failure::new(Code::NotFound, message))
+        }
+    }
+}
+
+fn short(name: &str) -> &str {
+    let end = name.char_indices().nth(LONGEST_NAME);
+    end.and_then(|(end, _)| name.get(..end)).unwrap_or(name)
+}
+
+fn twice(names: &[String]) -> Option<&str> {
+    let mut seen = HashSet::new();
+    let twice = names.iter().find(|name| !seen.insert(name.as_str()));
+    twice.map(String::as_str)
+}
+
+/// Whether an index of the table lets no two rows have an equal key.
+fn is_unique(table: &Table, answer: &Answer) -> bool {
+    let is_kept = |name: &String| {
+        let found = answer.columns.iter().find(|column| column.name == *name);
+        found.is_some_and(|column| column.not_null) && table.key.contains(name)
+    };
+    let mut unique = answer.unique.iter();
+    matches!(table.from, From::Table(_)) && unique.any(|names| names.iter().all(is_kept))
+}
+
+/// Whether its values are no texts and no numbers. Versions up to 0.1.0 took the whole row for the id of such a row.
+fn is_structure(make: Make, answer: &Answer, name: &str) -> bool {
+    let plain = [
+        "text", "varchar", "bpchar", "citext", "xid", "money", "timetz",
+    ];
+    let found = answer.columns.iter().find(|column| column.name == name);
+    found.is_some_and(|column| match (make, column.kind.as_str()) {
+        (Make::Postgres, "bool") | (_, "json") => true,
+        (Make::MySql, _) => false,
+        (Make::Postgres, kind) => {
+            let ranks = Rank::of_key(Make::Postgres, column);
+            ranks.is_some_and(|ranks| ranks == [Rank::Json]) && !plain.contains(&kind)
+        }
+    })
+}
+
+fn warning(at: &Position, said: &str) -> Option<String> {
+    (!said.is_empty()).then(|| format!("stream \"{}\": {said}", at.stream.name))
 }
 
 /// A pass has no window of its own: where a batch begins is known once its columns are.
@@ -181,23 +289,17 @@ impl Reader for DatabaseReader {
             None => Query::describe(&self.server, table),
             Some(next) if next.gone => {
                 let text = table.gone.as_deref().unwrap_or_default();
-                let from = self.begins(at, table, next.kind.unwrap_or(Kind::Naive));
+                let kind = next.cursor.map_or(Kind::Naive, |cursor| cursor.kind);
+                let from = self.begin(table).of(at, kind)?;
                 Query::gone(&self.server, text, from.unwrap_or_default(), MOST_GONE)
             }
             Some(next) if next.keys_alone => {
-                Query::batch(&self.server, &table.keys(), &next, None, None)
+                let table = table.keys(next.whole);
+                Query::batch(&self.server, &table, &next, &Range::default())
             }
             Some(next) => {
-                let before = next.kind.zip(at.start.span);
-                let before = before.map(|(kind, span)| match kind.has_zone() {
-                    true => kind.write(span.to),
-                    false => kind.write(span.to + AHEAD),
-                });
-                let from = match (&next.kind, &next.last) {
-                    (Some(kind), None) if !next.nulls => self.begins(at, table, *kind),
-                    _ => None,
-                };
-                Query::batch(&self.server, table, &next, from, before)
+                let range = self.range(at, table, &next)?;
+                Query::batch(&self.server, table, &next, &range)
             }
         };
         Ok(Some(query))
@@ -250,7 +352,7 @@ impl Reader for DatabaseReader {
             return Err(strange("the batch does not have as many rows as it claims"));
         }
         if next.gone {
-            let known = found.records.into_iter().map(|record| record.id);
+            let known = found.records.into_iter().flat_map(Record::ids);
             let warning =
                 "there are more deletions than one sync reads; the other deleted rows still count";
             return Ok(Page {
@@ -262,47 +364,33 @@ impl Reader for DatabaseReader {
                 ..Page::default()
             });
         }
-        let last = answer
-            .last
-            .map(|values| values.into_iter().collect::<Option<Vec<_>>>());
-        let last = match last {
-            None => None,
-            Some(Some(values)) => Some(values),
-            Some(None) => {
-                return Err(strange(
-                    "a key column is NULL; a row without a key cannot be recognised when it changes",
-                ));
-            }
+        let last = answer.last;
+        let told = last.as_ref().map_or(0, Vec::len);
+        if last.is_some() && told != Order::new(self.server.make, table, &next).len() {
+            return Err(strange("the last row does not say where it is"));
+        }
+        if answer.tied && came == next.rows && next.rows < MOST_TIED {
+            // They are read together, for what comes behind the last row would leave out the other ones.
+            let rows = (next.rows * 2).min(MOST_TIED);
+            let next = Next { rows, ..next };
+            return Ok(Page {
+                next: Some(reading::token(&next)?),
+                high: at.high.cloned(),
+                ..Page::default()
+            });
+        }
+        let said = match answer.tied {
+            true => format!(
+                "more than {came} rows have one key, and not all of them are read; name columns that identify a row"
+            ),
+            false => String::new(),
         };
-        let reached = match (
-            next.kind,
-            next.nulls,
-            last.as_ref().and_then(|last| last.first()),
-        ) {
-            (Some(kind), false, Some(reached)) => Some((kind, reached.clone())),
-            _ => None,
-        };
-        let high = match reached {
-            // One of the far future would make every later pass skip what lies before it.
-            Some((kind, reached)) if kind.is_time() => {
-                let cap = if kind.has_zone() {
-                    at.window.to
-                } else {
-                    at.window.to + AHEAD
-                };
-                highest(at.high, &[reached], cap, parse_any).0
+        let reached = last.as_ref().and_then(|last| last.first()?.as_deref());
+        let high = match (next.cursor, reached) {
+            (Some(cursor), Some(reached)) if !next.rest && !next.keys_alone => {
+                self.begin(table).reached(at, cursor, reached)?
             }
-            Some((kind, reached)) => {
-                let number =
-                    |text: &str| text.parse::<i128>().ok().filter(|_| kind == Kind::Number);
-                let high = at.high.and_then(Value::as_str).and_then(number);
-                // Within the lookback, where the rows beyond it are gone.
-                match number(&reached) < high {
-                    true => at.high.cloned(),
-                    false => Some(reached.into()),
-                }
-            }
-            None => at.high.cloned(),
+            _ => at.high.cloned(),
         };
         // As many as come to a batch of the usual size, by what this one came to.
         let each = (got.body.len() / came.max(1)).max(1);
@@ -311,13 +399,13 @@ impl Reader for DatabaseReader {
         let next = match answer.more {
             true => Some(Next { rows, last, ..next }),
             false if at.start.span.is_some() => None,
-            false if next.kind.is_some() && !next.nulls => Some(Next {
+            false if next.cursor.is_some() && !next.rest => Some(Next {
                 rows,
                 last: None,
-                nulls: true,
+                rest: true,
                 ..next
             }),
-            false if table.deletes && next.kind.is_some() && !next.keys_alone => Some(Next {
+            false if table.deletes && next.cursor.is_some() && !next.keys_alone => Some(Next {
                 rows: self.rows,
                 last: None,
                 keys_alone: true,
@@ -333,11 +421,14 @@ impl Reader for DatabaseReader {
         let mut page = Page {
             rejected: found.rejected,
             next: next.as_ref().map(reading::token).transpose()?,
+            // Two rows with one content are two, and each batch goes on behind the one before.
+            overlaps: true,
+            warning: warning(at, &said),
             high,
             ..Page::default()
         };
         match is_keys_alone {
-            true => page.shown = found.records.into_iter().map(|record| record.id).collect(),
+            true => page.shown = found.records.into_iter().flat_map(Record::ids).collect(),
             false => page.records = found.records,
         }
         Ok(page)

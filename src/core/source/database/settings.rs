@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use serde_json::{Map, Value};
 
+use super::query::without_end;
 use super::server::{Make, Server, Tls};
 use super::table::{From, Table};
 use crate::error::Failure;
@@ -92,7 +93,7 @@ const KEYS: [&str; 8] = [
     "name", "table", "query", "columns", "key", "cursor", "lookback", "deletes",
 ];
 
-pub fn tables(settings: &Settings) -> Result<Vec<Table>, Failure> {
+pub fn tables(make: Make, settings: &Settings) -> Result<Vec<Table>, Failure> {
     let wrong_list = || {
         wrong(
             "config's \"streams\" has to be a list of objects with \"name\", \"table\" or \"query\", and \"key\"",
@@ -105,7 +106,7 @@ pub fn tables(settings: &Settings) -> Result<Vec<Table>, Failure> {
     };
     let mut tables: Vec<Table> = Vec::new();
     for item in value.as_array().ok_or_else(wrong_list)? {
-        let table = table(item.as_object().ok_or_else(wrong_list)?)?;
+        let table = table(make, item.as_object().ok_or_else(wrong_list)?)?;
         if tables.iter().any(|other| other.name == table.name) {
             let message = format!(
                 "config's \"streams\" has two streams named \"{}\"",
@@ -121,7 +122,7 @@ pub fn tables(settings: &Settings) -> Result<Vec<Table>, Failure> {
     Ok(tables)
 }
 
-fn table(item: &Map<String, Value>) -> Result<Table, Failure> {
+fn table(make: Make, item: &Map<String, Value>) -> Result<Table, Failure> {
     if let Some(key) = item.keys().find(|key| !KEYS.contains(&key.as_str())) {
         let known = KEYS.join(", ");
         let message =
@@ -153,11 +154,10 @@ fn table(item: &Map<String, Value>) -> Result<Table, Failure> {
     };
     let from = match (text("table")?, text("query")?) {
         (Some(table), None) => From::Table(table.splitn(2, '.').map(str::to_owned).collect()),
-        (None, Some(query)) => From::Query(
-            query
-                .trim_end_matches(|c: char| c == ';' || c.is_whitespace())
-                .to_owned(),
-        ),
+        (None, Some(query)) => match without_end(make, &query) {
+            "" => return Err(wrong("a \"query\" of a stream in config is empty")),
+            query => From::Query(query.to_owned()),
+        },
         _ => {
             return Err(wrong(
                 "a stream in config needs either \"table\" or \"query\"",

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::position::{Kind, Next};
+use super::begin::LOW;
+use super::order::{Order, Values};
+use super::position::{Cursor, Kind, Next};
+use super::rank::Rank;
 use super::server::{Make, Server};
 use super::table::{From, Table};
 
@@ -12,8 +15,8 @@ pub struct Query {
     pub text: String,
     pub values: Vec<Bound>,
     pub returns: Returns,
-    /// Columns of the last row whose values say where the next batch begins; empty where the statement gives them itself.
-    pub position: Vec<String>,
+    /// How many columns at the end of a row say where the next batch begins.
+    pub told: usize,
     /// Columns whose text is JSON.
     pub nested: Vec<String>,
 }
@@ -24,6 +27,8 @@ pub enum Bound {
     Text(String),
     /// Compared as a number, which a text would not be everywhere.
     Number(String),
+    /// Compared as a double.
+    Real(String),
 }
 
 /// What a statement is run for.
@@ -31,7 +36,7 @@ pub enum Bound {
 pub enum Returns {
     /// Which columns there are.
     Columns,
-    /// Rows, at most so many: each as its JSON, its cursor and its keys.
+    /// Rows, at most so many: each as its JSON, and where it is.
     Rows(usize),
 }
 
@@ -50,19 +55,13 @@ impl Make {
         }
     }
 
-    fn columns(self, names: &[String]) -> String {
-        let names: Vec<String> = names.iter().map(|name| self.quoted(name)).collect();
-        names.join(", ")
+    /// A column of the rows that are read.
+    pub(super) fn column(self, name: &str) -> String {
+        format!("s.{}", self.quoted(name))
     }
 
-    fn place(self, place: usize) -> String {
-        match self {
-            Make::Postgres => format!("${place}"),
-            Make::MySql => "?".to_owned(),
-        }
-    }
-
-    /// The FROM item of a table; its rows are called `s`.
+    /// The FROM item of a table; its rows are called `s`. Whatever columns are called, none is taken for the rows: each
+    /// name has the rows' before it.
     fn rows(self, table: &Table) -> String {
         let from = match &table.from {
             From::Table(parts) => {
@@ -72,45 +71,26 @@ impl Make {
             // On lines of its own, for it may end with a comment.
             From::Query(query) => format!("(\n{query}\n)"),
         };
-        match (table.columns.as_slice(), &table.from) {
-            ([], _) => format!("{from} AS s"),
-            (names, From::Table(_)) => {
-                format!("(SELECT {} FROM {from}) AS s", self.columns(names))
-            }
-            (names, From::Query(_)) => {
-                format!("(SELECT {} FROM {from} AS q) AS s", self.columns(names))
-            }
+        if table.columns.is_empty() {
+            return format!("{from} AS s");
         }
+        let names = table.columns.iter();
+        let names: Vec<String> = names
+            .map(|name| format!("q.{}", self.quoted(name)))
+            .collect();
+        format!("(SELECT {} FROM {from} AS q) AS s", names.join(", "))
     }
+}
 
-    /// The rows after one, in the order of some columns. `taken`: how many places are.
-    fn after(self, order: &[String], last: &[Bound], taken: usize) -> (String, Vec<Bound>) {
-        match self {
-            Make::Postgres => {
-                let places: Vec<String> = (1..=last.len())
-                    .map(|place| self.place(taken + place))
-                    .collect();
-                let condition = format!("({}) > ({})", order.join(", "), places.join(", "));
-                (condition, last.to_vec())
-            }
-            // Compared as a row, no index would be used there.
-            Make::MySql => {
-                let (mut condition, mut values) = (String::new(), Vec::new());
-                let columns = order.iter().zip(last).rev();
-                for (at, (column, value)) in columns.enumerate() {
-                    let value = value.clone();
-                    if at == 0 {
-                        condition = format!("{column} > ?");
-                        values = vec![value];
-                    } else {
-                        condition = format!("{column} >= ? AND ({column} > ? OR ({condition}))");
-                        values.splice(0..0, [value.clone(), value]);
-                    }
-                }
-                (condition, values)
-            }
-        }
-    }
+/// From where to where a batch reads the cursor.
+#[derive(Default)]
+pub(super) struct Range {
+    /// Where it begins in the first batch of a pass.
+    pub from: Option<String>,
+    /// The latest that counts as a time.
+    pub cap: Option<String>,
+    /// Where a part of the past ends.
+    pub before: Option<String>,
 }
 
 impl Query {
@@ -120,7 +100,7 @@ impl Query {
             text: format!("SELECT * FROM {}", server.make.rows(table)),
             values: Vec::new(),
             returns: Returns::Columns,
-            position: Vec::new(),
+            told: 0,
             nested: Vec::new(),
         }
     }
@@ -132,92 +112,100 @@ impl Query {
             text: format!("{text} LIMIT {}", most + 1),
             values: vec![Bound::Text(from)],
             returns: Returns::Rows(most),
-            position: Vec::new(),
+            told: 0,
             nested: Vec::new(),
         }
     }
 
-    /// `from`: where the cursor begins in the first batch of a pass. `before`: where it ends in all of them.
-    pub(super) fn batch(
-        server: &Server,
-        table: &Table,
-        next: &Next,
-        from: Option<String>,
-        before: Option<String>,
-    ) -> Query {
+    pub(super) fn batch(server: &Server, table: &Table, next: &Next, range: &Range) -> Query {
         let make = server.make;
-        let column = |name: &String| format!("s.{}", make.quoted(name));
-        // The rows without a cursor value are in the order of their keys.
-        let counts = table.cursor.iter().filter(|_| !next.nulls);
-        let position: Vec<String> = counts.chain(&table.key).cloned().collect();
-        let order: Vec<String> = position.iter().map(column).collect();
-        let cursor = table.cursor.as_ref().map(column);
-        let kinds = next.kind.filter(|_| !next.nulls).into_iter();
-        let kinds: Vec<Kind> = kinds.chain(next.keys.iter().copied()).collect();
-        let bound = |(kind, value): (&Kind, &String)| match kind {
-            Kind::Number => Bound::Number(value.clone()),
-            _ => Bound::Text(value.clone()),
-        };
-        let (mut conditions, mut values) = (Vec::new(), Vec::new());
-        match &cursor {
-            Some(cursor) if next.nulls => conditions.push(make.without(cursor, next.kind)),
-            Some(cursor) => match (&next.last, from, kinds.first()) {
-                (None, Some(from), Some(kind)) => {
-                    conditions.push(format!("{cursor} >= {}", make.place(1)));
-                    values.push(bound((kind, &from)));
-                }
-                (None, ..) => conditions.push(format!("{cursor} IS NOT NULL")),
-                (Some(_), ..) => {}
-            },
-            None => {}
-        }
-        if let (Some(cursor), Some(before), Some(kind)) = (&cursor, before, kinds.first()) {
-            conditions.push(format!("{cursor} < {}", make.place(values.len() + 1)));
-            values.push(bound((kind, &before)));
+        let order = Order::new(make, table, next);
+        let mut values = Values::new(make);
+        let mut conditions = Vec::new();
+        if let (Some(column), Some(cursor)) = (&table.cursor, next.cursor) {
+            let column = cursor.rank.expression(make, &make.column(column));
+            match next.rest {
+                true => conditions.push(rest(&column, cursor, range, &mut values)),
+                false => conditions.extend(main(&column, cursor, next, range, &mut values)),
+            }
         }
         if let Some(last) = &next.last {
-            let last: Vec<Bound> = kinds.iter().zip(last).map(bound).collect();
-            let (condition, last) = make.after(&order, &last, values.len());
-            conditions.push(format!("({condition})"));
-            values.extend(last);
+            conditions.push(order.after(last, &mut values));
         }
         let conditions = match conditions.as_slice() {
             [] => String::new(),
             conditions => format!(" WHERE {}", conditions.join(" AND ")),
         };
-        let selected = match make {
-            Make::Postgres => {
-                let position = order
-                    .iter()
-                    .map(|name| format!(", to_json({name}) #>> '{{}}'"));
-                format!("row_to_json(s)::text{}", position.collect::<String>())
-            }
-            Make::MySql => "s.*".to_owned(),
+        let row = match make {
+            Make::Postgres => "row_to_json(s.*)::text",
+            Make::MySql => "s.*",
         };
         Query {
             server: server.clone(),
             text: format!(
-                "SELECT {selected} FROM {}{conditions} ORDER BY {} LIMIT {}",
+                "SELECT {row}{} FROM {}{conditions} ORDER BY {} LIMIT {}",
+                order.told(),
                 make.rows(table),
-                order.join(", "),
+                order.by(),
                 // One more tells whether there are more.
                 next.rows + 1
             ),
-            values,
+            values: values.bound,
             returns: Returns::Rows(next.rows),
-            position,
+            told: order.len(),
             nested: table.nested.clone(),
         }
     }
 }
 
-impl Make {
-    /// The rows whose cursor says nothing.
-    fn without(self, cursor: &str, kind: Option<Kind>) -> String {
-        match (self, kind.is_some_and(Kind::is_time)) {
-            // A date of nothing but zeros, which is before every other.
-            (Make::MySql, true) => format!("({cursor} IS NULL OR {cursor} < '0001-01-01')"),
-            _ => format!("{cursor} IS NULL"),
-        }
+/// Numbers of PostgreSQL that are none: NaN and the infinities.
+fn limits(cursor: Cursor) -> Option<(&'static str, &'static str)> {
+    // Before version 14 a numeric has no infinity to be compared with.
+    let numeric = ("'-1e100000'::numeric", "'1e100000'::numeric");
+    let real = ("'-Infinity'::float8", "'Infinity'::float8");
+    cursor.has_limits.then_some(match cursor.rank {
+        Rank::Real => real,
+        _ => numeric,
+    })
+}
+
+/// The rows whose cursor says something.
+fn main(
+    column: &str,
+    cursor: Cursor,
+    next: &Next,
+    range: &Range,
+    values: &mut Values,
+) -> Vec<String> {
+    let mut conditions = Vec::new();
+    if next.last.is_none() {
+        conditions.push(match &range.from {
+            Some(from) => format!("{column} >= {}", values.put(cursor.rank, from)),
+            None => format!("{column} IS NOT NULL"),
+        });
     }
+    if let Some(before) = &range.before {
+        conditions.push(format!("{column} < {}", values.put(cursor.rank, before)));
+    } else if let Some(cap) = &range.cap {
+        conditions.push(format!("{column} <= {}", values.put(cursor.rank, cap)));
+    }
+    if let Some((least, most)) = limits(cursor) {
+        conditions.push(format!("{column} > {least} AND {column} < {most}"));
+    }
+    conditions
+}
+
+/// The rows whose cursor says nothing: NULL, and what is no time or no number.
+fn rest(column: &str, cursor: Cursor, range: &Range, values: &mut Values) -> String {
+    let mut conditions = vec![format!("{column} IS NULL")];
+    if let Some(cap) = &range.cap {
+        conditions.push(format!("{column} > {}", values.put(cursor.rank, cap)));
+    }
+    if Kind::is_time(cursor.kind) {
+        conditions.push(format!("{column} < '{LOW}'"));
+    }
+    if let Some((least, most)) = limits(cursor) {
+        conditions.push(format!("{column} <= {least} OR {column} >= {most}"));
+    }
+    format!("({})", conditions.join(" OR "))
 }

@@ -38,17 +38,22 @@ impl Table {
         }
     }
 
-    /// Its keys alone, in their order.
-    pub fn keys(&self) -> Table {
+    /// Its keys alone, in their order. `whole`: with all columns, because the content identifies some rows.
+    pub fn keys(&self, whole: bool) -> Table {
+        let columns = if whole { &self.columns } else { &self.key };
         Table {
             name: self.name.clone(),
             from: self.from.clone(),
-            columns: self.key.clone(),
+            columns: columns.clone(),
             key: self.key.clone(),
             cursor: None,
             lookback: None,
             deletes: false,
-            nested: Vec::new(),
+            nested: if whole {
+                self.nested.clone()
+            } else {
+                Vec::new()
+            },
             gone: None,
             optional: false,
         }

@@ -16,6 +16,11 @@ fn value<'a>(json: &'a [u8], path: &[String]) -> Option<&'a RawValue> {
     At(path).deserialize(&mut deserializer).ok()?
 }
 
+/// Whether there is a value, other than null and the empty text.
+pub fn has_value(json: &[u8], path: &[String]) -> bool {
+    value(json, path).is_some_and(|value| !matches!(value.get(), "null" | "\"\""))
+}
+
 pub fn is_there(json: &[u8], path: &[String]) -> bool {
     value(json, path).is_some()
 }

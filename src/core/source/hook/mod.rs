@@ -28,7 +28,10 @@ use crate::record::{Record, Rejected};
 pub struct Pushed<'a> {
     /// Names in lower case, in the order they came; a name may come twice.
     pub headers: &'a [(String, Vec<u8>)],
+    /// What is signed.
     pub body: &'a Bytes,
+    /// The same, decompressed and in UTF-8: what is read.
+    pub text: &'a Bytes,
     /// The time by the database's clock.
     pub now: DateTime<Utc>,
 }
@@ -37,6 +40,18 @@ pub struct Pushed<'a> {
 pub trait Hook: Send + Sync {
     /// Judges the signature over the raw bytes, before anything is decoded, and reads what was pushed.
     fn receive(&self, got: &Pushed) -> Result<Delivery, Refusal>;
+}
+
+/// Has a hook judge a delivery. Senders that compress sign what they send, or what they had before they compressed it: either
+/// is theirs.
+pub fn receive(hook: &dyn Hook, got: &Pushed) -> Result<Delivery, Refusal> {
+    match hook.receive(got) {
+        Err(Refusal::Unauthentic) if got.text != got.body => hook.receive(&Pushed {
+            body: got.text,
+            ..*got
+        }),
+        received => received,
+    }
 }
 
 /// Why a delivery is refused.
@@ -60,6 +75,8 @@ pub struct Delivery {
     /// Whether the delivery queues a sync: an event only names an object, or shows it in another shape than the source's
     /// own, so the source has to be asked what changed.
     pub triggers_sync: bool,
+    /// A warning for a person, in our own words, for the run that counts deliveries.
+    pub warning: Option<String>,
 }
 
 /// The stream of vendors' events.
@@ -120,7 +137,9 @@ pub(super) fn read(
         limits,
         lines: &[],
     };
-    json::records(body, &spec).map_err(|failure| unreadable(failure.message))
+    let mut found = json::records(body, &spec).map_err(|failure| unreadable(failure.message))?;
+    found.count_equal();
+    Ok(found)
 }
 
 /// Whether more values lie at this depth than a delivery may have records: counted before any of them is taken, and
@@ -164,7 +183,11 @@ pub(super) fn object(body: &Bytes, key: &[&str], limits: RecordLimits) -> Result
         return Err(unreadable("the body is not a JSON object"));
     }
     let key: Vec<Vec<String>> = key.iter().map(|field| words(&[field])).collect();
-    read(body, STREAM, &[], &key, limits)
+    let found = read(body, STREAM, &[], &key, limits)?;
+    match found.records.is_empty() && found.rejected.is_empty() {
+        true => Err(unreadable("the body is empty")),
+        false => Ok(found),
+    }
 }
 
 /// A body that is one event: the field that names it, and the one that says when it was.
@@ -199,5 +222,6 @@ pub(super) fn delivery(mut records: Vec<Record>, rejected: Vec<Rejected>, at: &s
         rejected,
         are_events: true,
         triggers_sync: true,
+        warning: None,
     }
 }

@@ -208,6 +208,7 @@ fn receive_at(
     hook.receive(&Pushed {
         headers,
         body: &body,
+        text: &body,
         now,
     })
 }
@@ -288,6 +289,36 @@ fn signatures_that_vendors_publish_are_authentic() {
         assert!(matches!(read, Err(Refusal::Unreadable(_))), "{}", kind.name);
         let other = receive(hook.as_ref(), &headers, format!("{body} ").as_bytes());
         assert_eq!(other.unwrap_err(), Refusal::Unauthentic, "{}", kind.name);
+    }
+}
+
+#[test]
+fn a_compressed_delivery_is_authentic_by_what_was_sent_or_by_what_it_holds() {
+    for kind in KINDS {
+        let text = Bytes::from_static(kind.body.as_bytes());
+        // What is packed is not looked at here, only what was signed.
+        let packed = Bytes::from_static(b"\x1F\x8B\x08 packed");
+        let hook = hook_of(kind, json!(KEY));
+        let received = |signed: &[u8], key: &str| {
+            let pushed = Pushed {
+                headers: &(kind.sign)(key.as_bytes(), signed),
+                body: &packed,
+                text: &text,
+                now: now(),
+            };
+            super::receive(hook.as_ref(), &pushed)
+        };
+        let plain = authentic(kind, kind.body.as_bytes()).unwrap();
+        for signed in [&packed, &text] {
+            let delivery = received(signed, KEY).expect(kind.name);
+            let ids = |delivery: &Delivery| -> Vec<String> {
+                let records = delivery.records.iter();
+                records.map(|record| record.id.clone()).collect()
+            };
+            assert_eq!(ids(&delivery), ids(&plain), "{}", kind.name);
+            let forged = received(signed, "another_key_0123456789").unwrap_err();
+            assert_eq!(forged, Refusal::Unauthentic, "{}", kind.name);
+        }
     }
 }
 

@@ -54,7 +54,9 @@ fn stripe_s_pass_goes_on_behind_a_page_whose_last_record_is_damaged() {
         let page = page_at(stripe.as_ref(), None, None, &body);
         assert_eq!(page.records.len() + page.rejected.len(), 2, "{damaged}");
         assert!(page.records.len() >= records, "{damaged}");
-        assert_eq!(page.overlaps, after == "ch_2", "{damaged}");
+        // What is no object has no part in how the list goes on.
+        let overlaps = after == "ch_2" && damaged != "null";
+        assert_eq!(page.overlaps, overlaps, "{damaged}");
         let asked = parameters(stripe.as_ref(), &page.next.unwrap());
         assert_eq!(asked["starting_after"], after, "{damaged}");
     }

@@ -11,26 +11,74 @@ use serde_json::value::RawValue;
 
 use super::wire::{another_row, too_large};
 use crate::error::Failure;
+use crate::source::database::Column as Described;
 
 /// The character set of what is no text.
 const BINARY: u16 = 63;
 
-/// What a cursor or key column's values are, in the words of [`crate::source::database`].
-pub fn kind(column: &Column) -> &'static str {
+/// A column in the words of [`crate::source::database`].
+pub fn described(column: &Column) -> Described {
+    let kind = kind(column);
+    Described {
+        name: column.name_str().into_owned(),
+        kind: kind.to_owned(),
+        not_null: column.flags().contains(ColumnFlags::NOT_NULL_FLAG),
+        exact: false,
+        // A letter has up to four bytes on the line.
+        length: match kind {
+            "text" => column.column_length() / 4,
+            _ => column.column_length(),
+        },
+        decimals: column.decimals(),
+    }
+}
+
+fn kind(column: &Column) -> &'static str {
+    use ColumnType as Kind;
+    let flags = column.flags();
     match column.column_type() {
-        ColumnType::MYSQL_TYPE_TIMESTAMP | ColumnType::MYSQL_TYPE_TIMESTAMP2 => "timestamp in UTC",
-        ColumnType::MYSQL_TYPE_DATETIME | ColumnType::MYSQL_TYPE_DATETIME2 => "datetime",
-        ColumnType::MYSQL_TYPE_DATE | ColumnType::MYSQL_TYPE_NEWDATE => "date",
-        ColumnType::MYSQL_TYPE_TINY
-        | ColumnType::MYSQL_TYPE_SHORT
-        | ColumnType::MYSQL_TYPE_INT24
-        | ColumnType::MYSQL_TYPE_LONG
-        | ColumnType::MYSQL_TYPE_LONGLONG
-        | ColumnType::MYSQL_TYPE_DECIMAL
-        | ColumnType::MYSQL_TYPE_NEWDECIMAL
-        | ColumnType::MYSQL_TYPE_YEAR => "number",
+        Kind::MYSQL_TYPE_TIMESTAMP | Kind::MYSQL_TYPE_TIMESTAMP2 => "timestamp in UTC",
+        Kind::MYSQL_TYPE_DATETIME | Kind::MYSQL_TYPE_DATETIME2 => "datetime",
+        Kind::MYSQL_TYPE_DATE | Kind::MYSQL_TYPE_NEWDATE => "date",
+        Kind::MYSQL_TYPE_TIME | Kind::MYSQL_TYPE_TIME2 => "time",
+        Kind::MYSQL_TYPE_TINY
+        | Kind::MYSQL_TYPE_SHORT
+        | Kind::MYSQL_TYPE_INT24
+        | Kind::MYSQL_TYPE_LONG
+        | Kind::MYSQL_TYPE_LONGLONG => "int",
+        Kind::MYSQL_TYPE_YEAR => "year",
+        Kind::MYSQL_TYPE_DECIMAL | Kind::MYSQL_TYPE_NEWDECIMAL => "decimal",
+        Kind::MYSQL_TYPE_FLOAT => "float",
+        Kind::MYSQL_TYPE_DOUBLE => "double",
+        Kind::MYSQL_TYPE_BIT => "bit",
+        Kind::MYSQL_TYPE_JSON => "json",
+        Kind::MYSQL_TYPE_GEOMETRY => "geometry",
+        Kind::MYSQL_TYPE_ENUM => "enum",
+        Kind::MYSQL_TYPE_SET => "set",
+        Kind::MYSQL_TYPE_STRING
+        | Kind::MYSQL_TYPE_VAR_STRING
+        | Kind::MYSQL_TYPE_VARCHAR
+        | Kind::MYSQL_TYPE_TINY_BLOB
+        | Kind::MYSQL_TYPE_MEDIUM_BLOB
+        | Kind::MYSQL_TYPE_LONG_BLOB
+        | Kind::MYSQL_TYPE_BLOB
+        | Kind::MYSQL_TYPE_NULL => {
+            if flags.contains(ColumnFlags::ENUM_FLAG) {
+                "enum"
+            } else if flags.contains(ColumnFlags::SET_FLAG) {
+                "set"
+            } else if is_bytes(column) {
+                "bytes"
+            } else {
+                "text"
+            }
+        }
         _ => "other",
     }
+}
+
+fn is_bytes(column: &Column) -> bool {
+    column.character_set() == BINARY && column.flags().contains(ColumnFlags::BINARY_FLAG)
 }
 
 /// JSON as it is written, and no more of it than there may be: a byte of a text can become six.
@@ -61,28 +109,37 @@ impl Write for Json {
     }
 }
 
-/// A row as an object, of no more than `most` bytes.
+/// A row as an object, of no more than `most` bytes. Its last columns, so many as are `told`, are no part of it.
 /// The text of `nested` columns is JSON, and stands as what it says. `zone` is that of columns that have none.
 pub fn row(
     row: &Row,
     nested: &[String],
     zone: Option<Tz>,
     most: usize,
+    told: usize,
 ) -> Result<Vec<u8>, Failure> {
     let mut json = Json {
         text: Vec::new(),
         most,
         is_full: false,
     };
-    match object(&mut json, row, nested, zone) {
+    match object(&mut json, row, nested, zone, told) {
         Some(()) => Ok(json.text),
         None if json.is_full => Err(too_large()),
         None => Err(another_row()),
     }
 }
 
-fn object(json: &mut Json, row: &Row, nested: &[String], zone: Option<Tz>) -> Option<()> {
-    for (place, column) in row.columns_ref().iter().enumerate() {
+fn object(
+    json: &mut Json,
+    row: &Row,
+    nested: &[String],
+    zone: Option<Tz>,
+    told: usize,
+) -> Option<()> {
+    let columns = row.columns_ref();
+    let stored = columns.len().saturating_sub(told);
+    for (place, column) in columns.iter().take(stored).enumerate() {
         json.put(if place > 0 { b"," } else { b"{" })?;
         text(json, &column.name_str())?;
         json.put(b":")?;
@@ -95,25 +152,30 @@ fn object(json: &mut Json, row: &Row, nested: &[String], zone: Option<Tz>) -> Op
             value => write(json, column, value, zone)?,
         }
     }
-    json.put(if row.is_empty() { b"{}" } else { b"}" })
+    json.put(if stored == 0 { b"{}" } else { b"}" })
 }
 
-/// A column's value as the text that the server compares it with.
-pub fn value_of(row: &Row, name: &str) -> Option<String> {
-    let columns = row.columns_ref();
-    let place = columns
-        .iter()
-        .position(|column| column.name_str() == name)?;
-    match row.as_ref(place)? {
-        Value::NULL => None,
-        Value::Bytes(bytes) => String::from_utf8(bytes.clone()).ok(),
-        Value::Int(number) => Some(number.to_string()),
-        Value::UInt(number) => Some(number.to_string()),
-        Value::Float(number) => Some(number.to_string()),
-        Value::Double(number) => Some(number.to_string()),
-        value @ Value::Date(..) => date(columns.get(place)?, value),
-        value @ Value::Time(..) => time(value),
-    }
+/// The values of the last columns, so many as are `told`, as the texts that the server compares them with.
+pub fn told(row: &Row, told: usize) -> Result<Vec<Option<String>>, Failure> {
+    let columns = row.columns_ref().len();
+    let places = columns.saturating_sub(told)..columns;
+    let values = places.map(|place| value_at(row, place).ok_or_else(another_row));
+    values.collect()
+}
+
+/// `None`: it is no text.
+pub fn value_at(row: &Row, place: usize) -> Option<Option<String>> {
+    Some(Some(match row.as_ref(place)? {
+        Value::NULL => return Some(None),
+        Value::Bytes(bytes) => String::from_utf8(bytes.clone()).ok()?,
+        Value::Int(number) => number.to_string(),
+        Value::UInt(number) => number.to_string(),
+        // With all of its bits: it is compared as a double.
+        Value::Float(number) => f64::from(*number).to_string(),
+        Value::Double(number) => number.to_string(),
+        value @ Value::Date(..) => day_and_time(row.columns_ref().get(place)?, value)?,
+        value @ Value::Time(..) => time(value)?,
+    }))
 }
 
 fn write(json: &mut Json, column: &Column, value: &Value, zone: Option<Tz>) -> Option<()> {
@@ -173,11 +235,7 @@ fn bytes_of(json: &mut Json, column: &Column, bytes: &[u8]) -> Option<()> {
             json.put(value.get().as_bytes())
         }
         ColumnType::MYSQL_TYPE_GEOMETRY => hex(json, bytes),
-        _ if column.character_set() == BINARY
-            && column.flags().contains(ColumnFlags::BINARY_FLAG) =>
-        {
-            hex(json, bytes)
-        }
+        _ if is_bytes(column) => hex(json, bytes),
         _ => match std::str::from_utf8(bytes) {
             Ok(words) => text(json, words),
             Err(_) => hex(json, bytes),
@@ -221,12 +279,17 @@ fn fraction(micros: u32) -> String {
 }
 
 fn date(column: &Column, value: &Value) -> Option<String> {
+    match *value {
+        Value::Date(_, 0, ..) | Value::Date(_, _, 0, ..) => None,
+        _ => day_and_time(column, value),
+    }
+}
+
+/// The same of zeros, too.
+fn day_and_time(column: &Column, value: &Value) -> Option<String> {
     let Value::Date(year, month, day, hour, minute, second, micros) = *value else {
         return None;
     };
-    if month == 0 || day == 0 {
-        return None;
-    }
     let date = format!("{year:04}-{month:02}-{day:02}");
     Some(match column.column_type() {
         ColumnType::MYSQL_TYPE_DATE | ColumnType::MYSQL_TYPE_NEWDATE => date,

@@ -4,6 +4,7 @@
 //! the memory that they take for it ends the process. What a server may ask of a client beyond rows is refused: it gets
 //! no file and, outside TLS, no password in clear text.
 
+mod columns;
 mod json;
 mod login;
 #[cfg(test)]
@@ -51,9 +52,10 @@ impl Session {
         Ok(session)
     }
 
-    /// Times in UTC, and no statement without an end.
+    /// Times in UTC, days of zeros that may be compared with, and no statement without an end.
     async fn prepare(&mut self, server: &Server) -> Result<(), Failure> {
-        self.wire.run("SET SESSION time_zone = '+00:00'").await?;
+        let sets = "SET SESSION time_zone = '+00:00', SESSION sql_mode = replace(replace(replace(@@SESSION.sql_mode, 'TRADITIONAL', ''), 'NO_ZERO_IN_DATE', ''), 'NO_ZERO_DATE', '')";
+        self.wire.run(sets).await?;
         let bound = match self.is_mariadb().await? {
             true => format!(
                 "max_statement_time = {}",
@@ -92,11 +94,9 @@ impl Session {
         let statement = wire.prepare(&query.text, query.values.len()).await?;
         let body = match query.returns {
             Returns::Columns => {
-                let columns = statement.columns.iter();
-                let columns: Vec<_> = columns
-                    .map(|column| (column.name_str(), json::kind(column)))
-                    .collect();
-                response(json!({"columns": columns}).to_string().into_bytes())
+                let (columns, unique) = columns::described(wire, &statement.columns).await?;
+                let described = json!({"columns": columns, "unique": unique});
+                response(described.to_string().into_bytes())
             }
             Returns::Rows(most) => {
                 let values: Vec<Value> = query.values.iter().map(value).collect();
@@ -112,9 +112,10 @@ impl Session {
                         &query.nested,
                         query.server.zone,
                         limits.response_bytes,
+                        query.told,
                     )?;
-                    let position = query.position.iter().map(|name| json::value_of(&row, name));
-                    if !batch.take(most, &json, position.collect())? {
+                    let position = json::told(&row, query.told)?;
+                    if !batch.take(most, &json, position)? {
                         // The one row more than asked for is the last one.
                         self.is_spent = batch.came < most || wire.row(&columns).await?.is_some();
                         break;
@@ -148,6 +149,10 @@ fn value(bound: &Bound) -> Value {
             (Ok(number), _) => Value::Int(number),
             (_, Ok(number)) => Value::UInt(number),
             _ => Value::Bytes(text.clone().into_bytes()),
+        },
+        Bound::Real(text) => match text.parse() {
+            Ok(number) => Value::Double(number),
+            Err(_) => Value::Bytes(text.clone().into_bytes()),
         },
     }
 }

@@ -257,7 +257,7 @@ fn kinds() -> (Arc<[Column]>, Vec<u8>) {
 fn a_truncated_row_is_refused() {
     let (columns, whole) = kinds();
     let read = row(&whole, &columns).unwrap();
-    let json = String::from_utf8(json::row(&read, &[], None, 1 << 20).unwrap()).unwrap();
+    let json = String::from_utf8(json::row(&read, &[], None, 1 << 20, 0).unwrap()).unwrap();
     assert!(json.contains("\"2026-02-03T04:05:06.000001\""), "{json}");
     assert!(json.contains("\"103079215103:59:59.000001\""), "{json}");
     for length in 0..whole.len() {
@@ -278,7 +278,7 @@ fn a_row_whose_json_is_too_long_is_refused() {
     let packet = [b"\0\0\xfd\x40\x42\x0f".as_slice(), &[1; 1_000_000]].concat();
     let read = row(&packet, &columns).unwrap();
     for (most, is_taken) in [(5_999_000, false), (6_001_000, true)] {
-        let json = json::row(&read, &[], None, most);
+        let json = json::row(&read, &[], None, most, 0);
         match is_taken {
             true => assert_eq!(json.unwrap().len(), 6_000_000 + br#"{"c":""}"#.len()),
             false => assert_eq!(code(json), Code::ResponseTooLarge),

@@ -349,6 +349,10 @@ fn meaning(number: u16) -> (Code, &'static str) {
             Code::RequestRefused,
             "the query writes; only SELECT is allowed",
         ),
+        1060 => (
+            Code::UnexpectedShape,
+            "two columns of the query have one name; give one of them a name of its own, with AS",
+        ),
         1040 | 1053 | 1158..=1161 | 1203 | 1205 | 1213 | 1226 | 1927 => (
             Code::ServerError,
             "the server cannot run the statement at the moment",

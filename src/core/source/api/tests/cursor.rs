@@ -93,3 +93,161 @@ fn the_cursor_never_moves_backward() {
     pass.gets(json!({"data": orders, "more": false})).unwrap();
     assert_eq!(pass.high, Some("2026-03-20T00:00:00Z".into()));
 }
+
+#[test]
+fn what_stands_for_no_time_never_stops_a_cursor() {
+    let sentinels = [
+        "9999-12-31T23:59:59Z",
+        "9999-12-31",
+        "0001-01-01T00:00:00Z",
+        "0000-00-00 00:00:00",
+        "1970-01-01T00:00:00Z",
+        "infinity",
+        "-infinity",
+        "",
+    ];
+    for sentinel in sentinels {
+        // Alone on a page, they are no reason to refuse it.
+        let mut pass = Pass::new(shop(), None);
+        let page = pass.gets(json!({"data": [order(1, sentinel)], "more": false}));
+        assert_eq!((page, pass.high), (Ok(1), None), "{sentinel}");
+        for orders in [
+            [order(1, sentinel), order(2, "2026-03-02T00:00:00Z")],
+            [order(1, "2026-03-02T00:00:00Z"), order(2, sentinel)],
+        ] {
+            let mut pass = Pass::new(shop(), None);
+            pass.gets(json!({"data": orders, "more": false})).unwrap();
+            assert_eq!(pass.high, Some("2026-03-02T00:00:00Z".into()), "{sentinel}");
+        }
+        let mut pass = Pass::new(shop(), None);
+        pass.high = Some("2026-03-20T00:00:00Z".into());
+        pass.gets(json!({"data": [order(1, sentinel)], "more": false}))
+            .unwrap();
+        assert_eq!(pass.high, Some("2026-03-20T00:00:00Z".into()), "{sentinel}");
+    }
+}
+
+#[test]
+fn a_cursor_without_a_zone_looks_back_over_the_hour_that_comes_twice() {
+    let from = |format: &str, cursor: &str, lookback: Option<&str>| {
+        let mut manifest = shop();
+        let sync = &mut manifest["streams"][0]["incremental_sync"];
+        sync["datetime_format"] = format.into();
+        sync["start_datetime"] = json!({"datetime": "2026-01-01", "datetime_format": "%Y-%m-%d"});
+        if let Some(lookback) = lookback {
+            sync["lookback_window"] = lookback.into();
+        }
+        Pass::new(manifest, Some(cursor))
+            .window
+            .from
+            .unwrap()
+            .format("%dT%H:%M")
+            .to_string()
+    };
+    for (format, cursor, lookback, expected) in [
+        ("%Y-%m-%dT%H:%M:%S", "2026-03-29T01:55:00", None, "28T23:45"),
+        (
+            "%Y-%m-%d %H:%M:%S.%f",
+            "2026-03-29 01:55:00.0",
+            None,
+            "28T23:45",
+        ),
+        (
+            "%Y-%m-%dT%H:%M:%S",
+            "2026-03-29T01:55:00",
+            Some("PT5M"),
+            "29T01:50",
+        ),
+        (
+            "%Y-%m-%dT%H:%M:%S",
+            "2026-03-29T01:55:00",
+            Some("P1D"),
+            "28T01:55",
+        ),
+        (
+            "%Y-%m-%dT%H:%M:%SZ",
+            "2026-03-29T01:55:00Z",
+            None,
+            "29T01:45",
+        ),
+        (
+            "%Y-%m-%dT%H:%M:%S+00:00",
+            "2026-03-29T01:55:00+00:00",
+            None,
+            "29T01:45",
+        ),
+        (
+            "%Y-%m-%dT%H:%M:%S%z",
+            "2026-03-29T01:55:00+0000",
+            None,
+            "29T01:45",
+        ),
+        ("%s", "1774749300", None, "29T01:45"),
+        ("%Y-%m-%d", "2026-03-29", None, "28T23:50"),
+    ] {
+        assert_eq!(
+            from(format, cursor, lookback),
+            expected,
+            "{format} {lookback:?}"
+        );
+    }
+}
+
+/// Stamps of a clock on a wall, in 20 zones over a year: a record that is stamped at any moment is within what the next
+/// sync asks for, wherever the cursor stands.
+#[test]
+fn no_record_is_lost_when_clocks_change() {
+    let zones = [
+        "Europe/Berlin",
+        "Europe/London",
+        "Europe/Moscow",
+        "America/New_York",
+        "America/Los_Angeles",
+        "America/St_Johns",
+        "America/Sao_Paulo",
+        "America/Santiago",
+        "America/Havana",
+        "Africa/Cairo",
+        "Africa/Casablanca",
+        "Asia/Tokyo",
+        "Asia/Kolkata",
+        "Asia/Tehran",
+        "Asia/Beirut",
+        "Australia/Sydney",
+        "Australia/Lord_Howe",
+        "Pacific/Auckland",
+        "Pacific/Chatham",
+        "Antarctica/Troll",
+    ];
+    let mut manifest = shop();
+    let sync = &mut manifest["streams"][0]["incremental_sync"];
+    sync["datetime_format"] = "%Y-%m-%dT%H:%M:%S".into();
+    sync["start_datetime"] = json!("2025-01-01T00:00:00");
+    let reader = open(manifest);
+    let stream = &reader.streams()[0];
+    let (mut lost, mut earlier) = (0, 0);
+    for zone in zones {
+        let zone: chrono_tz::Tz = zone.parse().unwrap();
+        let wall = |at: DateTime<Utc>| at.with_timezone(&zone).naive_local().and_utc();
+        let first: DateTime<Utc> = "2026-01-01T00:00:00Z".parse().unwrap();
+        let mut high = wall(first);
+        // A record each 10 minutes, and a sync after each. The cursor is the greatest stamp that has been seen.
+        for step in 1..(366 * 144) {
+            let now = first + chrono::TimeDelta::minutes(10 * step);
+            let stamp = wall(now);
+            let stamp_is_earlier = stamp < high;
+            // Otherwise it is behind the cursor, and asked for in any case.
+            if stamp_is_earlier {
+                let cursor = Value::from(high.format("%Y-%m-%dT%H:%M:%S").to_string());
+                let start = Start { now, ..start() };
+                let window = reader.window(stream, Some(&cursor), start).unwrap();
+                earlier += 1;
+                lost += usize::from(stamp < window.from.unwrap());
+            }
+            high = high.max(stamp);
+        }
+    }
+    assert_eq!(lost, 0);
+    // An hour of six records, in each zone that changes its clocks.
+    assert!(earlier > 60, "{earlier}");
+}

@@ -9,6 +9,7 @@ mod cursor;
 mod fuzz;
 mod oauth;
 mod paging;
+mod partial;
 mod refusals;
 mod requests;
 
@@ -90,6 +91,7 @@ fn start() -> Start {
         now,
         default_from: now - chrono::TimeDelta::days(30),
         read_until: None,
+        missed_since: None,
         span: None,
     }
 }

@@ -192,7 +192,7 @@ fn a_response_without_a_token_has_its_own_code_and_is_not_repeated() {
         (answer(302, &echo), Code::Redirected),
         (answer(429, &echo), Code::RateLimited),
         (answer(503, &echo), Code::ServerError),
-        (answer(200, &echo), Code::UnexpectedShape),
+        (answer(200, &echo), Code::CredentialsRejected),
         (answer(200, &json!(["s&cret"])), Code::UnexpectedShape),
         (
             answer(200, &json!({"access_token": ""})),

@@ -263,6 +263,10 @@ fn a_body_that_is_the_page_itself_is_checked_too() {
     for body in [
         json!({"errors": [{"message": "m"}]}),
         json!({"error": "m", "status": 1}),
+        json!({"name": "no id", "errors": []}),
+        json!({"message": "Unauthorized"}),
+        json!({"detail": "Not found.", "status": 200}),
+        json!({"id": null, "message": "m"}),
         json!("maintenance"),
         json!(7),
         json!(true),
@@ -274,9 +278,182 @@ fn a_body_that_is_the_page_itself_is_checked_too() {
         (json!(null), 0),
         (json!([{"id": 1}, {"error": "m"}]), 2),
         (json!({"id": 1, "errors": ["m"]}), 1),
-        (json!({"name": "no id", "errors": []}), 1),
+        (json!({}), 0),
     ] {
         assert_eq!(gets(body.clone()), Ok(count), "{body}");
+    }
+}
+
+fn by_cursor(value: &str) -> Value {
+    let strategy = json!({"type": "CursorPagination", "cursor_value": value});
+    let mut manifest = shop_with(STRATEGY, strategy);
+    manifest["streams"][0]["retriever"]["record_selector"]["extractor"]["field_path"] =
+        json!(["data", "items"]);
+    manifest["streams"][0]
+        .as_object_mut()
+        .unwrap()
+        .remove("incremental_sync");
+    manifest
+}
+
+fn next_of(value: &str, body: &str) -> (Option<Value>, usize, usize) {
+    let pass = Pass::new(by_cursor(value), None);
+    let got = Response {
+        status: 200,
+        headers: vec![],
+        body: Bytes::copy_from_slice(body.as_bytes()),
+    };
+    let page = pass.reader.page(&pass.at(), &got).unwrap();
+    (page.next, page.records.len(), page.rejected.len())
+}
+
+#[test]
+fn one_damaged_record_costs_one_record_whatever_a_template_looks_at() {
+    let damaged = [
+        r#"{"id":2,"n":"caf\ud83d"}"#,
+        r#"{"id":2,"n":1e400000}"#,
+        r#"{"id":2,"n":"\u0000"}"#,
+        "{\"id\":2,\"n\":\"\u{0}\"}",
+        r#"{"id":2,"n":"\x"}"#,
+        r#"{"id":2,"n":NaN}"#,
+        r#"{"id":2,"n":"\uZZZZ"}"#,
+    ];
+    for record in damaged {
+        for (items, came) in [
+            (format!("[{{\"id\":1}},{record}]"), 1),
+            (format!("[{record},{{\"id\":2}}]"), 1),
+        ] {
+            let body = format!(r#"{{"data":{{"items":{items},"next":"t"}}}}"#);
+            for (value, token) in [
+                ("{{ response.data.next }}", json!("t")),
+                ("{{ last_record['id'] }}", json!(2)),
+                ("{{ response['data']['items'][-1]['id'] }}", json!(2)),
+            ] {
+                assert_eq!(
+                    next_of(value, &body),
+                    (Some(token), came, 1),
+                    "{value} {body}"
+                );
+            }
+        }
+    }
+    // A valid number of any size is no damage.
+    let body = r#"{"data":{"items":[{"id":1e400,"n":1e400}],"next":7}}"#;
+    assert_eq!(
+        next_of("{{ response.data.next }}", body),
+        (Some(json!(7)), 1, 0)
+    );
+    assert_eq!(
+        next_of("{{ last_record['id'] }}", body),
+        (Some(json!("1e400")), 1, 0)
+    );
+    // Where the id itself is damaged, or the last item is no record, the one before it tells where to go on.
+    for last in [r#"{"id":"caf\ud83d"}"#, "17", "null", r#""x""#] {
+        let body = format!(r#"{{"data":{{"items":[{{"id":"a"}},{{"id":"b"}},{last}]}}}}"#);
+        let (next, came, _) = next_of("{{ last_record['id'] }}", &body);
+        assert_eq!((next, came), (Some(json!("b")), 2), "{last}");
+    }
+}
+
+#[test]
+fn numbers_in_templates_are_exact() {
+    for (number, token) in [
+        ("7", json!(7)),
+        ("-9223372036854775808", json!(i64::MIN)),
+        ("18446744073709551615", json!(u64::MAX)),
+        (
+            "123456789012345678901234567890",
+            json!("123456789012345678901234567890"),
+        ),
+        (
+            "-123456789012345678901234567890",
+            json!("-123456789012345678901234567890"),
+        ),
+        (
+            "1234567890123456789012345678901234567890123",
+            json!("1234567890123456789012345678901234567890123"),
+        ),
+        ("0.1", json!(0.1)),
+        ("1700000000.123456", json!(1700000000.123456)),
+        (
+            "1700000000.12345678901234",
+            json!("1700000000.12345678901234"),
+        ),
+        (
+            "0.12345678901234567890123",
+            json!("0.12345678901234567890123"),
+        ),
+    ] {
+        let body = format!(r#"{{"data":{{"items":[{{"id":{number}}}],"next":{number}}}}}"#);
+        assert_eq!(
+            next_of("{{ response.data.next }}", &body).0,
+            Some(token.clone()),
+            "{number}"
+        );
+        assert_eq!(
+            next_of("{{ last_record['id'] }}", &body).0,
+            Some(token.clone()),
+            "{number}"
+        );
+        let text = next_of("id:{{ last_record['id'] }}", &body).0;
+        assert_eq!(
+            text,
+            Some(format!("id:{}", token.as_str().unwrap_or(number)).into()),
+            "{number}"
+        );
+        // What is asked for next has the same digits.
+        let mut pass = Pass::new(by_cursor("{{ response.data.next }}"), None);
+        pass.next = Some(token);
+        assert!(
+            pass.url().ends_with(&format!("after={number}")),
+            "{}",
+            pass.url()
+        );
+    }
+    let sum = next_of(
+        "{{ response.data.next + 1 }}",
+        r#"{"data":{"items":[{"id":1}],"next":99999999999999999999}}"#,
+    );
+    assert_eq!(sum.0, Some(json!("100000000000000000000")));
+}
+
+#[test]
+fn relations_of_links_have_no_case_and_parameters_no_order() {
+    for (header, next) in [
+        ("<u>; rel=Next", Some("u")),
+        ("<u>; rel=\"NEXT\"", Some("u")),
+        (
+            "<a>; rel=prev, <u>; title=\"x, y; rel=z\"; rel=next",
+            Some("u"),
+        ),
+        ("<a>; rel=\"first\",<u>;rel=\"next last\"", Some("u")),
+        ("<u>; type=\"a\\\"b\"; REL = next ; foo", Some("u")),
+        ("<u>; rel='next'", Some("u")),
+        ("<u>; rel=prev; rel=next", None),
+        ("<u>; rel=nextpage", None),
+        (
+            "<https://a.example.com/?q=1,2;3>; rel=next",
+            Some("https://a.example.com/?q=1,2;3"),
+        ),
+    ] {
+        let found = links(header);
+        let found = found.iter().find(|(relation, _)| relation == "next");
+        assert_eq!(found.map(|(_, url)| url.as_str()), next, "{header}");
+        for place in [
+            "headers['link'].next.url",
+            "headers['Link']['Next'].url",
+            "headers.link.next['url']",
+        ] {
+            let strategy =
+                json!({"type": "CursorPagination", "cursor_value": format!("{{{{ {place} }}}}")});
+            let mut pass = Pass::new(shop_with(STRATEGY, strategy), None);
+            pass.gets_with(
+                &[("link", header)],
+                json!({"data": [order(1, "2026-03-02T00:00:00Z")]}),
+            )
+            .unwrap();
+            assert_eq!(pass.next, next.map(Value::from), "{place} {header}");
+        }
     }
 }
 

@@ -104,12 +104,6 @@ fn an_unknown_component_or_key_is_refused_by_name() {
             "streams[0].retriever.record_selector.record_filter",
         ),
         (
-            "/definitions/requester",
-            "error_handler",
-            json!({"type": "DefaultErrorHandler"}),
-            "streams[0].retriever.requester.error_handler",
-        ),
-        (
             "/streams/0/incremental_sync",
             "step",
             json!("P1D"),

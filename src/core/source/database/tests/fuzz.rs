@@ -28,12 +28,26 @@ fn batch(random: &mut Random) -> Value {
     json!({"came": rows.len(), "rows": rows, "more": random.percent(50), "last": last})
 }
 
+/// The same with as many values of the last row as the order has.
+fn of_length(mut batch: Value, token: &Value) -> Value {
+    let has_cursor = !token["cursor"].is_null() && token["rest"] == false;
+    if let Some(last) = batch["last"].as_array_mut().filter(|_| !has_cursor) {
+        last.remove(0);
+    }
+    batch
+}
+
 fn next(random: &mut Random) -> Value {
+    let kind = random.pick(&[
+        "Moment", "Utc", "Naive", "Date", "Number", "Real", "Text", "Other",
+    ]);
+    let cursor = json!({"kind": kind, "rank": random.pick(&["Own", "Time", "Whole", "Real"]), "has_limits": random.percent(20)});
+    let key = |random: &mut Random| json!({"ranks": [random.pick(&["Own", "Whole", "Json"])], "nullable": random.percent(30)});
     json!({
-        "kind": random.pick(&[json!("Moment"), json!("Utc"), json!("Naive"), json!("Date"), json!("Number"), json!("Other"), json!(null)]),
-        "keys": ["Number", "Number"], "rows": random.pick(&[1, 10, 50_000]),
-        "last": random.pick(&[json!(null), json!(["2026-02-20T10:00:00Z", "1", "7"]), json!([]), json!(["x"])]),
-        "nulls": random.percent(20), "again": random.percent(50), "gone": false, "keys_alone": random.percent(20),
+        "cursor": random.pick(&[cursor, json!(null)]),
+        "keys": [key(random), key(random)], "rows": random.pick(&[1, 10, 50_000]),
+        "last": random.pick(&[json!(null), json!(["2026-02-20T10:00:00Z", "1", "7"]), json!(["2026-02-20T10:00:00Z", null, "7"]), json!([]), json!(["x"])]),
+        "rest": random.percent(20), "again": random.percent(50), "gone": false, "keys_alone": random.percent(20),
     })
 }
 
@@ -66,9 +80,9 @@ fn any_batch_is_a_page_or_a_failure() {
             }
             let sound = match token {
                 None => {
-                    json!({"columns": [["at", random.pick(&["timestamptz", "numeric", "text"])], ["shop", "int4"], ["id", "int8"]]})
+                    json!({"columns": [{"name": "at", "type": random.pick(&["timestamptz", "numeric", "text"])}, {"name": "shop", "type": "int4", "not_null": true}, {"name": "id", "type": "int8", "not_null": true}]})
                 }
-                Some(_) => batch(random),
+                Some(ref token) => of_length(batch(random), token),
             };
             let is_sound = random.percent(40);
             let other = batch(random).to_string();
@@ -102,7 +116,7 @@ fn any_batch_is_a_page_or_a_failure() {
                         .as_ref()
                         .filter(|moved| Some(*moved) != high.as_ref());
                     let reached = moved.and_then(Value::as_str).and_then(parse_any);
-                    let kind = token.as_ref().map(|token| token["kind"].clone());
+                    let kind = token.as_ref().map(|token| token["cursor"]["kind"].clone());
                     let is_time = matches!(
                         kind.as_ref().and_then(Value::as_str),
                         Some("Moment" | "Utc" | "Naive" | "Date")

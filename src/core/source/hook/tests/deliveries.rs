@@ -184,11 +184,11 @@ fn quickbooks_older_form_has_an_event_for_each_entity() {
         entities[0]
     );
     let id = |name: &str| {
-        let values = [name, "\"1\"", "\"Create\"", "\"2026-02-28T21:51:14-0700\""];
+        let values = [name, "1", "\"Create\"", "\"2026-02-28T21:51:14-0700\""];
         format!("webhooks/310687/{}", framed(&values))
     };
     let time = at("2026-03-01T04:51:14Z");
-    let merged = "8;\"Vendor\"8;\"\\u0000\"7;\"Merge\"-;";
+    let merged = "8;\"Vendor\"8;\"\\u0000\"7;\"Merge\"4;null";
     let merged = format!("webhooks/310687/#{}", hex(&Sha256::digest(merged)[..16]));
     let expected = Whole {
         records: vec![

@@ -6,6 +6,8 @@
 //! what comes after the last document instead. A list has no child rows: where those count, each document is read by
 //! itself.
 
+#[cfg(test)]
+mod damaged;
 mod streams;
 mod tables;
 mod webhook;
@@ -18,7 +20,8 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::error::{Code, Failure};
-use crate::record::{Page, Window};
+use crate::json;
+use crate::record::{Listing, Page, Window};
 use crate::secret::Secret;
 use crate::source::api::join;
 use crate::source::common::Common;
@@ -148,6 +151,9 @@ struct Next {
     names: Vec<String>,
     /// Whether the list goes on after them.
     more: bool,
+    /// Whether names have been listed already.
+    #[serde(default)]
+    begun: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,24 +161,69 @@ enum Step {
     #[default]
     List,
     Deleted,
+    /// The names of all documents: what is stored and not among them is gone.
+    Names,
+}
+
+/// One document of a list, as far as it can be read: what is wrong with it is its own matter.
+struct Entry {
+    name: Option<String>,
+    /// `modified`, or `creation` of a deletion.
+    stamp: Option<String>,
+    deleted_name: Option<String>,
+    is_restored: bool,
+}
+
+/// The documents of a list, in their order.
+fn listed(got: &Response, by: &str) -> Result<Vec<Entry>, Failure> {
+    let rows = match reading::whole::<Listed>(got) {
+        Ok(listed) if listed.data.is_empty() => return Ok(Vec::new()),
+        Err(failure) if failure.code != Code::InvalidJson => return Err(failure),
+        // One of them may be no JSON: the others are.
+        read => {
+            let rows = json::items(got.body.trim_ascii(), &["data".to_owned()]).flatten();
+            match (rows, read) {
+                (Some(rows), _) => rows,
+                (None, Err(failure)) => return Err(failure),
+                (None, Ok(_)) => return Err(strange("the response has no list of documents")),
+            }
+        }
+    };
+    let entry = |row: &[u8]| {
+        let fields = json::fields(row).unwrap_or_default();
+        let value = |name: &str| {
+            let quoted = format!("\"{name}\"");
+            let (_, value) = fields.iter().find(|(key, _)| *key == quoted.as_bytes())?;
+            serde_json::from_slice::<Value>(value).ok()
+        };
+        let text = |name: &str| value(name)?.as_str().map(str::to_owned);
+        Entry {
+            name: value("name")
+                .filter(|name| !name.is_null())
+                .map(|name| name_of(&name)),
+            stamp: text(by),
+            deleted_name: text("deleted_name"),
+            is_restored: value("restored")
+                .and_then(|value| value.as_i64())
+                .unwrap_or(0)
+                != 0,
+        }
+    };
+    Ok(rows.into_iter().map(entry).collect())
+}
+
+/// Stamp and name of the last document that has both, from which the list goes on.
+fn last(entries: &[Entry]) -> Result<Option<(String, String)>, Failure> {
+    let known = |entry: &Entry| Some((entry.stamp.clone()?, entry.name.clone()?));
+    match entries.iter().rev().find_map(known) {
+        None if !entries.is_empty() => Err(strange("a list says of no document when it changed")),
+        last => Ok(last),
+    }
 }
 
 #[derive(Deserialize)]
 struct Listed {
-    data: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    name: Value,
-    #[serde(default)]
-    modified: Option<String>,
-    #[serde(default)]
-    creation: Option<String>,
-    #[serde(default)]
-    deleted_name: Option<String>,
-    #[serde(default)]
-    restored: Option<i64>,
+    data: Vec<serde::de::IgnoredAny>,
 }
 
 /// A name is a text, and a number where the doctype counts.
@@ -199,6 +250,7 @@ impl ErpNextReader {
         fields: &[&str],
         by: &str,
         filters: Vec<Value>,
+        from: DateTime<Utc>,
         at: &Position,
         after: Option<&(String, String)>,
     ) -> Url {
@@ -209,7 +261,7 @@ impl ErpNextReader {
             ("limit_page_length", PAGE.to_string()),
         ];
         match after {
-            None => filters.push(json!([by, ">=", stamp(at.window.from.unwrap_or_default())])),
+            None => filters.push(json!([by, ">=", stamp(from)])),
             // Together: later, or of the same moment with a greater name. The server compares names, by its own rules.
             Some((moment, name)) => {
                 filters.push(json!([by, ">=", moment]));
@@ -250,11 +302,16 @@ impl Reader for ErpNextReader {
     fn request(&self, at: &Position) -> Result<Request, Failure> {
         let spec: &Spec = row(at.stream)?;
         let next: Next = reading::next(at)?;
+        let from = at.window.from.unwrap_or_default();
         let url = match (next.names.last(), next.step) {
             (Some(name), _) => below(&self.base, &["api", "resource", spec.doctype, name]),
-            (None, Step::List) => {
+            (None, Step::List | Step::Names) => {
                 let filters = spec.filter.map(|(field, value)| json!([field, "=", value]));
-                let fields: &[&str] = if spec.children {
+                let (from, is_list) = match next.step {
+                    Step::Names => (DateTime::UNIX_EPOCH, false),
+                    _ => (from, true),
+                };
+                let fields: &[&str] = if spec.children || !is_list {
                     &["name", "modified"]
                 } else {
                     &["*"]
@@ -265,6 +322,7 @@ impl Reader for ErpNextReader {
                     fields,
                     "modified",
                     filters,
+                    from,
                     at,
                     next.after.as_ref(),
                 )
@@ -277,6 +335,7 @@ impl Reader for ErpNextReader {
                     &fields,
                     "creation",
                     filters,
+                    at.start.missed_since.map_or(from, |since| from.min(since)),
                     at,
                     next.after.as_ref(),
                 )
@@ -301,6 +360,9 @@ impl Reader for ErpNextReader {
             403 | 404 if next.step == Step::Deleted => {
                 absent("deletions are not found: this user may not read Deleted Document")
             }
+            403 | 404 if next.step == Step::Names => absent(
+                "what was deleted is not looked for: this user may not list the documents any more",
+            ),
             403 if is_optional => absent("left out, because this user may not read it"),
             404 if is_optional => absent("left out, because this site does not have it"),
             403 => fail(
@@ -311,18 +373,6 @@ impl Reader for ErpNextReader {
                 Code::RequestRefused,
                 "the site refused the filters".to_owned(),
             ),
-            429 => {
-                let reset = got
-                    .header("x-ratelimit-reset")
-                    .and_then(|text| text.trim().parse().ok());
-                match verdict_by_status(got) {
-                    Verdict::Retry(failure) => {
-                        let wait = failure.retry_after.or(reset.map(Duration::from_secs));
-                        Verdict::Retry(failure.after(wait))
-                    }
-                    other => other,
-                }
-            }
             _ => verdict_by_status(got),
         }
     }
@@ -337,30 +387,39 @@ impl Reader for ErpNextReader {
         if next.step == Step::Deleted {
             return deleted(at, got, next);
         }
-        let listed: Listed = reading::whole(got)?;
-        let stamps: Vec<String> = listed
-            .data
-            .iter()
-            .filter_map(|row| row.modified.clone())
-            .collect();
-        if stamps.len() < listed.data.len() {
-            return Err(strange("a document has no \"modified\""));
+        let listed = listed(got, "modified")?;
+        next.more = listed.len() >= PAGE;
+        if let Some(last) = last(&listed)? {
+            next.after = Some(last);
         }
+        let stamps: Vec<String> = listed.iter().filter_map(|row| row.stamp.clone()).collect();
         let (high, _) = highest(at.high, &stamps, at.window.to + AHEAD, naive);
-        let last = listed.data.last();
-        next.more = listed.data.len() >= PAGE;
-        if let Some((row, moment)) = last.and_then(|row| Some((row, row.modified.clone()?))) {
-            next.after = Some((moment, name_of(&row.name)));
+        if next.step == Step::Names {
+            let names = listed.into_iter().filter_map(|row| row.name);
+            let shown = names.map(|name| format!("{}/{name}", at.stream.name));
+            return Ok(Page {
+                shown: shown.collect(),
+                listing: match next.begun {
+                    false => Listing::Begins,
+                    true => Listing::GoesOn,
+                },
+                ..reading::step(
+                    at,
+                    next.more.then_some(Next {
+                        begun: true,
+                        ..next
+                    }),
+                )?
+            });
         }
         if spec.children {
             next.names = listed
-                .data
-                .iter()
+                .into_iter()
                 .rev()
-                .map(|row| name_of(&row.name))
+                .filter_map(|row| row.name)
                 .collect();
             // The list has passed them, and they are not stored before each of them is.
-            return reading::step(at, goes_on(next));
+            return reading::step(at, goes_on(at, next));
         }
         let shape = Shape {
             path: "data",
@@ -368,22 +427,26 @@ impl Reader for ErpNextReader {
             ..Shape::default()
         };
         let found = self.common.read(at, got, &shape)?;
-        reading::page(found, goes_on(next), high)
+        reading::page(found, goes_on(at, next), high)
     }
 }
 
-/// The next document, the next page, or the deletions.
-fn goes_on(next: Next) -> Option<Next> {
+/// The next document, the next page, or the deletions; after a first pass or a refresh, the names of all documents.
+fn goes_on(at: &Position, next: Next) -> Option<Next> {
     if !next.names.is_empty() || next.more {
         return Some(next);
     }
-    let deletions = Next {
-        step: Step::Deleted,
-        again: true,
+    if next.step != Step::List || at.start.span.is_some() {
+        return None;
+    }
+    Some(Next {
+        step: match next.again {
+            true => Step::Deleted,
+            false => Step::Names,
+        },
+        again: next.again,
         ..Next::default()
-    };
-    let follow = next.again && next.step == Step::List;
-    follow.then_some(deletions)
+    })
 }
 
 impl ErpNextReader {
@@ -398,7 +461,7 @@ impl ErpNextReader {
         if got.status == 404 {
             return Ok(Page {
                 deleted: vec![format!("{}/{name}", at.stream.name)],
-                ..reading::step(at, goes_on(next))?
+                ..reading::step(at, goes_on(at, next))?
             });
         }
         let shape = Shape {
@@ -410,7 +473,7 @@ impl ErpNextReader {
         let found = self.common.read(at, got, &shape)?;
         // Among the deletions it is only asked for to see that it is there.
         if next.step == Step::Deleted {
-            return reading::step(at, goes_on(next));
+            return reading::step(at, goes_on(at, next));
         }
         let high = match &next.after {
             Some((moment, _)) if next.names.is_empty() => {
@@ -420,25 +483,20 @@ impl ErpNextReader {
             // A later stamp than the list's would pass those that are still to be read.
             _ => at.high.cloned(),
         };
-        reading::page(found, goes_on(next), high)
+        reading::page(found, goes_on(at, next), high)
     }
 }
 
 /// What was deleted since the last pass: each name is asked for, because another document may have it by now.
 fn deleted(at: &Position, got: &Response, mut next: Next) -> Result<Page, Failure> {
-    let listed: Listed = reading::whole(got)?;
-    let gone = listed
-        .data
-        .iter()
-        .filter(|row| row.restored.unwrap_or(0) == 0);
-    next.names = gone.filter_map(|row| row.deleted_name.clone()).collect();
+    let listed = listed(got, "creation")?;
+    next.more = listed.len() >= PAGE;
+    if let Some(last) = last(&listed)? {
+        next.after = Some(last);
+    }
+    let gone = listed.into_iter().filter(|row| !row.is_restored);
+    next.names = gone.filter_map(|row| row.deleted_name).collect();
     next.names.sort_unstable();
     next.names.dedup();
-    next.more = listed.data.len() >= PAGE;
-    if let Some(last) = listed.data.last() {
-        let creation = last.creation.clone();
-        let creation = creation.ok_or_else(|| strange("a deletion has no \"creation\""))?;
-        next.after = Some((creation, name_of(&last.name)));
-    }
-    reading::step(at, goes_on(next))
+    reading::step(at, goes_on(at, next))
 }

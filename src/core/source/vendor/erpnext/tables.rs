@@ -13,8 +13,8 @@ const CHILDREN: &str = "coalesce((SELECT json_arrayagg(json_object('name', d.nam
     'billing_amount', d.billing_amount, 'costing_amount', d.costing_amount))
     FROM `tabTimesheet Detail` AS d WHERE d.parent = t.name AND d.parenttype = 'Timesheet'), '[]') AS time_logs";
 
-/// Longer than the hour by which clocks are put back, in seconds.
-const LOOKBACK: f64 = 2.0 * 60.0 * 60.0;
+/// Longer than the two hours by which clocks are put back at most, in seconds.
+const LOOKBACK: f64 = 3.0 * 60.0 * 60.0;
 
 pub fn table(spec: &Spec, is_chosen: bool) -> Table {
     let name = format!("tab{}", spec.doctype);

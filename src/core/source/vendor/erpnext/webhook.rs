@@ -26,13 +26,13 @@ impl Hook for FrappeHook {
     fn receive(&self, got: &Pushed) -> Result<Delivery, Refusal> {
         self.secrets
             .check_base64(got, "x-frappe-webhook-signature", &[got.body])?;
-        let is_there = |field: &&str| field::scalar(got.body, &words(&[field])).is_some();
+        let is_there = |field: &&str| field::scalar(got.text, &words(&[field])).is_some();
         // Two of them would make one event of all states of a document.
         let key: &[&str] = match STATE.iter().all(is_there) {
             true => &STATE,
             false => &[],
         };
-        let found = object(got.body, key, self.limits)?;
+        let found = object(got.text, key, self.limits)?;
         // `modified` is of the site's zone, which is not told.
         Ok(delivery(found.records, found.rejected, ""))
     }

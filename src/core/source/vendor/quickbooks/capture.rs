@@ -47,7 +47,7 @@ fn check_empty_capture(got: &Response) -> Result<(), Failure> {
 impl QuickBooksReader {
     /// What was deleted since the last pass. The records that changed have been queried.
     pub fn captured(&self, at: &Position, got: &Response, spec: &Spec) -> Result<Page, Failure> {
-        check(&reading::around(got, "CDCResponse"))?;
+        check(got, "CDCResponse")?;
         let shape = Shape {
             path: &format!("CDCResponse.*.QueryResponse.*.{}", spec.entity),
             key: &["Id"],
@@ -56,6 +56,7 @@ impl QuickBooksReader {
         };
         let found = match self.common.read(at, got, &shape) {
             Err(failure) if failure.code == Code::UnexpectedShape => {
+                reading::check_empty(got, "CDCResponse")?;
                 check_empty_capture(got)?;
                 Default::default()
             }

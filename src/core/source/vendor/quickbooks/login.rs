@@ -5,7 +5,7 @@ use url::Url;
 use crate::error::Failure;
 use crate::secret::Secret;
 use crate::source::token::{self, USUAL};
-use crate::source::{Grant, Login, Request, Response, Start};
+use crate::source::{Grant, Login, Request, Response, Rotated, Start};
 
 /// Tokens by refresh token.
 pub struct OAuth {
@@ -39,5 +39,13 @@ impl Login for OAuth {
     ) -> Result<Grant, Failure> {
         let sent = refresh.unwrap_or(&self.refresh);
         Ok(token::answer(got, &USUAL)?.grant(Some(sent), None))
+    }
+
+    fn spends(&self) -> bool {
+        true
+    }
+
+    fn rotated(&self, _: Start, refresh: Option<&Secret>, got: &Response) -> Option<Rotated> {
+        token::rotated_in(got, &USUAL, refresh.or(Some(&self.refresh)))
     }
 }

@@ -23,7 +23,7 @@ use crate::error::{Code, Failure};
 use crate::record::{Page, Window};
 use crate::source::common::Common;
 use crate::source::hook::Hook;
-use crate::source::reading::{self, strange};
+use crate::source::reading;
 use crate::source::request::{below, verdict_by_status, with_query};
 use crate::source::settings::{PACE, START_DATE, STREAMS, Settings, missing};
 use crate::source::table::{about, row};
@@ -320,9 +320,10 @@ fn fault_code(body: &Value) -> Option<String> {
 }
 
 /// A fault may come with 200.
-fn check(around: &serde_json::Map<String, Value>) -> Result<(), Failure> {
+fn check(got: &Response, records: &str) -> Result<(), Failure> {
+    let around = reading::around(got, records);
     if around.contains_key("Fault") || around.contains_key("fault") {
-        return Err(strange("QuickBooks answered with a fault"));
+        return Err(reading::refused(got, "QuickBooks answered with a fault"));
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ impl QuickBooksReader {
         spec: &Spec,
         next: Next,
     ) -> Result<Page, Failure> {
-        check(&reading::around(got, "QueryResponse"))?;
+        check(got, "QueryResponse")?;
         let shape = Shape {
             path: &format!("QueryResponse.{}", spec.entity),
             key: &["Id"],
@@ -33,6 +33,7 @@ impl QuickBooksReader {
         let found = match self.common.read(at, got, &shape) {
             // "Nothing found" is an empty object.
             Err(failure) if failure.code == Code::UnexpectedShape => {
+                reading::check_empty(got, "QueryResponse")?;
                 check_empty_query(got)?;
                 Default::default()
             }
@@ -116,7 +117,8 @@ impl QuickBooksReader {
         Ok(Page {
             // One that enters a second pushes those behind it into the next page.
             overlaps: true,
-            counts: next.skip > 0,
+            // A part of a whole read does not show what is gone.
+            counts: next.skip > 0 || spec.whole,
             ..reading::page(found, Some(next), high)?
         })
     }
@@ -133,7 +135,7 @@ pub fn counted(at: &Position, got: &Response, spec: &Spec, next: Next) -> Result
         #[serde(rename = "totalCount")]
         total: u64,
     }
-    check(&reading::around(got, "QueryResponse"))?;
+    check(got, "QueryResponse")?;
     let answer: Answer = reading::whole(got)?;
     let captures = spec.capture && !spec.whole && next.again;
     let goes_on = captures.then(|| Next {

@@ -48,11 +48,11 @@ impl Hook for QuickBooksHook {
     fn receive(&self, got: &Pushed) -> Result<Delivery, Refusal> {
         self.secrets
             .check_base64(got, "intuit-signature", &[got.body])?;
-        let has = |field: &str| field::is_there(got.body, &words(&[field]));
-        let (ours, at) = match first(got.body) {
-            Some(b'{') if has("eventNotifications") => (self.entities(got.body)?, "lastUpdated"),
-            Some(b'[') => (self.cloud_events(got.body)?, "time"),
-            Some(b'{') if has("specversion") => (self.cloud_events(got.body)?, "time"),
+        let has = |field: &str| field::is_there(got.text, &words(&[field]));
+        let (ours, at) = match first(got.text) {
+            Some(b'{') if has("eventNotifications") => (self.entities(got.text)?, "lastUpdated"),
+            Some(b'[') => (self.cloud_events(got.text)?, "time"),
+            Some(b'{') if has("specversion") => (self.cloud_events(got.text)?, "time"),
             _ => {
                 return Err(unreadable(
                     "the body has neither CloudEvents nor notifications",
@@ -118,9 +118,11 @@ impl QuickBooksHook {
                 return Err(unreadable(format!("more than {MOST_RECORDS} entities")));
             }
         }
-        let ids = ours.records.iter_mut().map(|record| &mut record.id);
-        let ids = ids.chain(ours.rejected.iter_mut().filter_map(|r| r.id.as_mut()));
-        for id in ids {
+        let records = ours.records.iter_mut();
+        let records = records.map(|record| [Some(&mut record.id), record.formerly.as_mut()]);
+        let rejected = ours.rejected.iter_mut();
+        let rejected = rejected.map(|record| [record.id.as_mut(), record.formerly.as_mut()]);
+        for id in records.chain(rejected).flatten().flatten() {
             let key = id.split_once('/').map_or("", |(_, key)| key);
             *id = format!("{STREAM}/{}/{key}", self.realm);
         }

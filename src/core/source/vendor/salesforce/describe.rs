@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::objects::is_name;
+use super::wide::Wide;
 use super::{Next, SalesforceReader};
 use crate::error::{Code, Failure};
 use crate::record::Page;
@@ -83,30 +84,30 @@ impl SalesforceReader {
             .chain(exists("IsDeleted").then_some("IsDeleted"));
         let needed: Vec<String> = needed.map(str::to_owned).collect();
         fields.retain(|field| !needed.contains(field));
-        let mut fields: Vec<String> = needed.into_iter().chain(fields).collect();
+        let mut fields: Vec<String> = needed.iter().cloned().chain(fields).collect();
         if !fields.iter().all(|field| is_name(field)) {
             return Err(strange(
                 "the description of the object has a field without a valid name",
             ));
         }
-        let next = |fields: &[String]| Next {
-            fields: Some(fields.to_vec()),
+        let url = self.query(at, &object.name, &fields, stamp, None)?;
+        let wide = match url.as_str().len() > LONGEST_URL {
+            true => Some(self.parts(at, &object.name, stamp, &fields, LONGEST_URL)?),
+            false => None,
+        };
+        let wide = wide.map(Wide::of);
+        if wide.is_some() {
+            // What changed is listed by this alone.
+            fields.retain(|field| needed.contains(field));
+        }
+        let next = Next {
+            fields: Some(fields),
             stamp: stamp.map(str::to_owned),
+            lists: at.high.is_none(),
+            has_deleted: exists("IsDeleted"),
+            wide,
             ..Next::default()
         };
-        let before = fields.len();
-        while fields.len() > 3
-            && self.query(at, object, &next(&fields))?.as_str().len() > LONGEST_URL
-        {
-            fields.truncate(fields.len() - (fields.len() / 50).max(1));
-        }
-        if fields.len() < before {
-            warnings.push(format!(
-                "the object {} has more fields than one query can name; the last {} are left out; name the fields to read in config's \"streams\"",
-                object.name,
-                before - fields.len()
-            ));
-        }
         let reached = at.high.and_then(Value::as_str).and_then(parse_any);
         if at.start.is_later_than(BIN_KEPT, reached) {
             warnings.push("the last sync is longer ago than the recycle bin keeps deleted records; records deleted in between may still count".to_owned());
@@ -116,7 +117,7 @@ impl SalesforceReader {
         }
         Ok(Page {
             warning: (!warnings.is_empty()).then(|| warnings.join("; ")),
-            ..reading::step(at, Some(next(&fields)))?
+            ..reading::step(at, Some(next))?
         })
     }
 }

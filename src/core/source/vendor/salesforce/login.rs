@@ -15,7 +15,7 @@ use crate::secret::Secret;
 use crate::source::request::{below, verdict_by_status};
 use crate::source::settings::{Settings, missing, site, wrong};
 use crate::source::token::{self, USUAL};
-use crate::source::{Access, Grant, Login, Request, Response, Start, Verdict};
+use crate::source::{Access, Grant, Login, Request, Response, Rotated, Start, Verdict};
 
 /// The last version that has the SOAP login.
 const SOAP_VERSION: &str = "64.0";
@@ -275,15 +275,27 @@ impl Login for SalesforceLogin {
             .get("instance_url")
             .and_then(Value::as_str);
         let base = self.checked_instance(instance.and_then(|text| Url::parse(text).ok()))?;
-        let sent = match &self.flow {
-            Flow::Refresh { refresh: own, .. } => Some(refresh.unwrap_or(own)),
-            _ => None,
-        };
-        Ok(answer.grant(sent, Some(base)))
+        Ok(answer.grant(self.sent(refresh), Some(base)))
+    }
+
+    fn spends(&self) -> bool {
+        self.sent(None).is_some()
+    }
+
+    fn rotated(&self, _: Start, refresh: Option<&Secret>, got: &Response) -> Option<Rotated> {
+        token::rotated_in(got, &USUAL, self.sent(refresh))
     }
 }
 
 impl SalesforceLogin {
+    /// The refresh token that a request shows, where it shows one.
+    fn sent<'a>(&'a self, refresh: Option<&'a Secret>) -> Option<&'a Secret> {
+        match &self.flow {
+            Flow::Refresh { refresh: own, .. } => Some(refresh.unwrap_or(own)),
+            _ => None,
+        }
+    }
+
     /// A refusal comes with HTTP 500, and trying again locks the user.
     fn soap(&self, got: &Response) -> Result<Grant, Failure> {
         let text = std::str::from_utf8(&got.body).ok();

@@ -2,11 +2,14 @@
 //!
 //! What an org's objects have differs, and asking for a field that is not there is an error: a pass describes its
 //! object first. It then asks for what changed within its window in the order of the stamp, and goes on where the
-//! vendor's locator leads; one that is over costs nothing but asking again from the last stored stamp.
+//! vendor's locator leads; one that is over costs nothing but asking again from the last stored stamp. An object of many
+//! fields is read in parts ([`wide`]). A first pass or a refresh ends with a list of all rows ([`listing`]).
 
 mod describe;
+mod listing;
 mod login;
 mod objects;
+mod wide;
 
 use std::time::Duration;
 
@@ -17,6 +20,7 @@ use url::Url;
 
 use self::login::SalesforceLogin;
 use self::objects::{OBJECTS, Object, objects};
+use self::wide::Wide;
 use crate::error::{Code, Failure};
 use crate::record::{Count, Page};
 use crate::source::common::Common;
@@ -175,6 +179,27 @@ struct Next {
     /// How many rows the query has, and how many came.
     total: u64,
     read: u64,
+    #[serde(default)]
+    step: Step,
+    /// Whether all rows are listed at the end.
+    #[serde(default)]
+    lists: bool,
+    /// Whether the object says which of its rows are deleted.
+    #[serde(default)]
+    has_deleted: bool,
+    /// Where one query cannot name all fields.
+    #[serde(default)]
+    wide: Option<Wide>,
+    /// Whether the query has come to its end.
+    #[serde(default)]
+    ended: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum Step {
+    #[default]
+    Changes,
+    Listing,
 }
 
 impl SalesforceReader {
@@ -194,19 +219,60 @@ impl SalesforceReader {
         )
     }
 
-    fn query(&self, at: &Position, object: &Object, next: &Next) -> Result<Url, Failure> {
+    fn query(
+        &self,
+        at: &Position,
+        object: &str,
+        fields: &[String],
+        stamp: Option<&str>,
+        span: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    ) -> Result<Url, Failure> {
         let moment = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Millis, true);
-        let fields = next.fields.as_deref().unwrap_or_default().join(",");
-        let mut soql = format!("SELECT {fields} FROM {}", object.name);
-        if let Some(stamp) = &next.stamp {
-            let from = moment(at.window.from.unwrap_or_default());
-            let to = moment(at.window.to);
+        let mut soql = format!("SELECT {} FROM {object}", fields.join(","));
+        if let Some(stamp) = stamp {
+            let (from, to) = span.unwrap_or((at.window.from.unwrap_or_default(), at.window.to));
+            let (from, to) = (moment(from), moment(to));
             soql += &format!(
                 " WHERE {stamp} >= {from} AND {stamp} < {to} ORDER BY {stamp} ASC, Id ASC"
             );
         }
         let path = ["services", "data", &self.version, "queryAll"];
         Ok(with_query(below(&self.base(at)?, &path), &[("q", &soql)]))
+    }
+
+    /// Where a query goes on, how many rows it has, and whether that is all of it.
+    fn continuation(&self, got: &Response) -> Result<(Option<String>, u64, bool), Failure> {
+        let around = reading::around(got, "records");
+        let done = around.get("done").and_then(Value::as_bool);
+        let done =
+            done.ok_or_else(|| strange("the response does not say whether the query is done"))?;
+        let total = around.get("totalSize").and_then(Value::as_u64);
+        let total = total
+            .ok_or_else(|| strange("the response does not say how many rows the query has"))?;
+        let more = around.get("nextRecordsUrl").and_then(Value::as_str);
+        match more.filter(|_| !done) {
+            // A path of the org's, and nothing that leads elsewhere.
+            Some(more) if more.starts_with("/services/data/") => {
+                Ok((Some(more.to_owned()), total, done))
+            }
+            None if done => Ok((None, total, done)),
+            _ => Err(strange(
+                "the response has more pages, but no address of the next one",
+            )),
+        }
+    }
+
+    /// The rows of a list, the rest of the query, or the list of all rows.
+    fn goes_on(&self, at: &Position, next: Next) -> Option<Next> {
+        if !next.ended || next.wide.as_ref().is_some_and(Wide::is_reading) {
+            return Some(next);
+        }
+        (next.lists && at.start.span.is_none()).then(|| Next {
+            step: Step::Listing,
+            stamp: next.stamp,
+            has_deleted: next.has_deleted,
+            ..Next::default()
+        })
     }
 }
 
@@ -219,11 +285,16 @@ impl Reader for SalesforceReader {
         let object = self.object(at.stream)?;
         let next: Next = reading::next(at)?;
         let base = self.base(at)?;
-        let url = if let Some(more) = &next.more {
+        let reads_rows = next.wide.as_ref().filter(|wide| wide.is_reading());
+        let url = if let Some(wide) = reads_rows {
+            self.wide_url(at, &object.name, wide)?
+        } else if let Some(more) = &next.more {
             base.join(more)
                 .map_err(|_| strange("the address of the next page cannot be read"))?
-        } else if next.fields.is_some() {
-            self.query(at, object, &next)?
+        } else if next.step == Step::Listing {
+            self.listing_url(at, &object.name, &next)?
+        } else if let Some(fields) = &next.fields {
+            self.query(at, &object.name, fields, next.stamp.as_deref(), None)?
         } else {
             let path = [
                 "services",
@@ -242,8 +313,12 @@ impl Reader for SalesforceReader {
         Some(&self.login)
     }
 
-    fn verdict(&self, _at: &Position, got: &Response) -> Verdict {
+    fn verdict(&self, at: &Position, got: &Response) -> Verdict {
         let problem = reading::problem(got);
+        let is_listing = || {
+            let next: Next = reading::next(at).unwrap_or_default();
+            next.step == Step::Listing
+        };
         let code = reading::text(&problem, "/0/errorCode");
         let failure = |code, what: String| got.failure(code, what);
         match (got.status, code) {
@@ -258,6 +333,9 @@ impl Reader for SalesforceReader {
                 Code::RequestRefused,
                 "the query cursor has expired".into(),
             )),
+            (400 | 403 | 404, _) if is_listing() => Verdict::Absent(
+                "rows that were deleted for good are not looked for: Salesforce refused the list of all rows".to_owned(),
+            ),
             (400, "INVALID_FIELD" | "MALFORMED_QUERY") => Verdict::Fail(failure(
                 Code::RequestRefused,
                 "the query names a field that does not exist or that this user may not see".into(),
@@ -284,8 +362,14 @@ impl Reader for SalesforceReader {
 
     fn page(&self, at: &Position, got: &Response) -> Result<Page, Failure> {
         let next: Next = reading::next(at)?;
-        if next.fields.is_none() && next.more.is_none() {
+        if next.step == Step::Listing {
+            return self.listed(at, got, next);
+        }
+        if next.fields.is_none() && next.more.is_none() && next.wide.is_none() {
             return self.described(at, got);
+        }
+        if next.wide.as_ref().is_some_and(Wide::is_reading) {
+            return self.wide_rows(at, got, next);
         }
         let stamp = next.stamp.as_deref().unwrap_or_default();
         let shape = Shape {
@@ -295,13 +379,7 @@ impl Reader for SalesforceReader {
             gone: Some(("IsDeleted", "true")),
         };
         let found = self.common.read(at, got, &shape)?;
-        let around = reading::around(got, "records");
-        let done = around.get("done").and_then(Value::as_bool);
-        let done =
-            done.ok_or_else(|| strange("the response does not say whether the query is done"))?;
-        let total = around.get("totalSize").and_then(Value::as_u64);
-        let total = total
-            .ok_or_else(|| strange("the response does not say how many rows the query has"))?;
+        let (more, total, done) = self.continuation(got)?;
         let came = found.records.len() + found.rejected.len() + found.deleted.len();
         let read = next.read + came as u64;
         // Of the first page: a locator's own count may be of what is left.
@@ -311,30 +389,26 @@ impl Reader for SalesforceReader {
             next.total
         };
         let high = self.common.high(at, &found.cursors);
-        let more = around.get("nextRecordsUrl").and_then(Value::as_str);
-        let goes_on = match more.filter(|_| !done) {
-            // A path of the org's, and nothing that leads elsewhere.
-            Some(more) if more.starts_with("/services/data/") => Some(Next {
-                more: Some(more.to_owned()),
-                stamp: next.stamp,
-                total,
-                read,
-                fields: None,
-            }),
-            None if done => None,
-            _ => {
-                return Err(strange(
-                    "the response has more pages, but no address of the next one",
-                ));
-            }
+        let mut goes_on = Next {
+            more,
+            total,
+            read,
+            fields: None,
+            ended: done,
+            ..next
         };
-        Ok(Page {
-            count: goes_on.is_none().then_some(Count {
-                vendor: total,
-                read,
-            }),
-            ..reading::page(found, goes_on, high)?
-        })
+        let mut page = reading::page(found, None::<Next>, high)?;
+        self.wide_list(got, &mut goes_on, &mut page)?;
+        page.count = done.then_some(Count {
+            vendor: total,
+            read,
+        });
+        page.next = self
+            .goes_on(at, goes_on)
+            .as_ref()
+            .map(reading::token)
+            .transpose()?;
+        Ok(page)
     }
 
     fn usage(&self, got: &Response) -> Usage {

@@ -13,12 +13,13 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::answer::Node;
-use super::streams::Spec;
+use super::deletions;
+use super::streams::{Asks, Spec};
 use super::{Next, ShopifyReader, filter};
 use crate::error::{Code, Failure};
-use crate::json::Found;
+use crate::json;
 use crate::record::{Count, Page};
-use crate::source::reading::{self, Shape, strange};
+use crate::source::reading::{self, strange};
 use crate::source::request::verdict_by_status;
 use crate::source::window::highest;
 use crate::source::{Position, Request, Response, Verdict};
@@ -67,12 +68,12 @@ struct File {
 /// Whether the rest of a pass is better read as a file.
 pub fn pays(spec: &Spec, next: &Next) -> bool {
     // A list within a list comes as lines of its own, which are other records than those of a page.
-    spec.rest.is_none() && next.after.is_some() && next.pages >= PAYS_AFTER && !next.by_pages
+    spec.rest.is_none() && next.more && next.pages >= PAYS_AFTER && !next.by_pages
 }
 
 impl Bulk {
     /// The query that starts the operation, or asks for its state.
-    pub fn query(&self, at: &Position, spec: &Spec) -> Value {
+    pub fn query(&self, at: &Position, spec: &Spec, asks: Asks) -> Value {
         match &self.id {
             None => {
                 // What lies before the greatest stamp has been read.
@@ -80,7 +81,7 @@ impl Bulk {
                 let from = reached.max(at.window.from).unwrap_or_default();
                 json!({
                     "query": "mutation ($query: String!) { bulkOperationRunQuery(query: $query, groupObjects: false) { bulkOperation { id } userErrors { code message } } }",
-                    "variables": {"query": spec.bulk_query(&filter(from, at.window.to))},
+                    "variables": {"query": spec.bulk_query(&filter(from, at.window.to), asks)},
                 })
             }
             Some(id) => json!({
@@ -122,6 +123,31 @@ struct Started {
 struct Run {
     #[serde(rename = "bulkOperation")]
     operation: Option<Operation>,
+    #[serde(rename = "userErrors", default)]
+    errors: Vec<UserError>,
+}
+
+#[derive(Deserialize)]
+struct UserError {
+    #[serde(default)]
+    code: Option<String>,
+    #[serde(default)]
+    message: Option<String>,
+}
+
+impl UserError {
+    /// Whether another operation is running, which is nothing out of the ordinary.
+    fn is_busy(&self) -> bool {
+        match self.code.as_deref() {
+            Some("OPERATION_IN_PROGRESS" | "LIMIT_REACHED") => true,
+            Some(_) => false,
+            // Older versions have no codes.
+            None => {
+                let message = self.message.as_deref().unwrap_or_default();
+                message.contains("already in progress")
+            }
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -172,7 +198,7 @@ impl ShopifyReader {
         reading::whole::<serde_json::Map<String, Value>>(got)?;
         match bulk.id {
             None => started(at, got, next, bulk),
-            Some(_) => looked(at, got, next, bulk),
+            Some(_) => looked(at, got, spec, next, bulk),
         }
     }
 
@@ -200,23 +226,11 @@ impl ShopifyReader {
             headers: Vec::new(),
             body: lines,
         };
-        let nodes: Vec<Node> = serde_json::from_slice(&got.body)
-            .map_err(|_| strange("a line of the bulk file is not valid"))?;
+        let nodes = json::items(&got.body, &[]).flatten();
+        let nodes = nodes.ok_or_else(|| strange("a line of the bulk file is not valid"))?;
+        let nodes: Vec<Node> = nodes.into_iter().map(Node).collect();
         let stamps = self.stamps(at, spec, &nodes)?;
-        let path = if spec.inner.is_empty() {
-            String::new()
-        } else {
-            format!("*.{}", spec.inner)
-        };
-        let shape = Shape {
-            path: &path,
-            key: &["id"],
-            ..Shape::default()
-        };
-        let found = match nodes.is_empty() {
-            true => Found::default(),
-            false => self.common.read(at, &got, &shape)?,
-        };
+        let found = self.records(at, &got, spec, "", &nodes)?;
         file.read += nodes.len() as u64;
         file.offset += used;
         file.part = PART;
@@ -232,7 +246,11 @@ impl ShopifyReader {
                 vendor: file.nodes,
                 read: file.read,
             }),
-            ..reading::page(found, None::<Next>, self.common.high(at, &last))?
+            ..reading::page(
+                found,
+                deletions::follow(at, spec),
+                self.common.high(at, &last),
+            )?
         })
     }
 }
@@ -291,10 +309,21 @@ fn lines(got: &Response, file: &File) -> Result<Option<(Bytes, u64)>, Failure> {
 
 fn started(at: &Position, got: &Response, next: Next, bulk: Bulk) -> Result<Page, Failure> {
     let answer: Answer<Started> = reading::whole(got)?;
-    let operation = answer.data.and_then(|data| data.started?.operation);
-    match operation {
-        // Another one is going on, or this shop may not have any.
-        None => by_pages(at, next, None),
+    let run = answer.data.and_then(|data| data.started);
+    let errors = run.as_ref().map_or(&[][..], |run| &run.errors);
+    let is_busy = errors.iter().any(UserError::is_busy);
+    let is_word =
+        |code: &&str| code.len() <= 40 && code.bytes().all(|c| c.is_ascii_uppercase() || c == b'_');
+    let code = errors.iter().find_map(|error| error.code.as_deref());
+    let code = code
+        .filter(is_word)
+        .map_or_else(String::new, |code| format!(" ({code})"));
+    let refused =
+        format!("Shopify refused the bulk query{code}; the stream is read page by page instead");
+    match run.and_then(|run| run.operation) {
+        // Another operation is going on.
+        None if is_busy => by_pages(at, next, None),
+        None => by_pages(at, next, Some(&refused)),
         Some(operation) => {
             let bulk = Bulk {
                 id: Some(operation.id),
@@ -305,7 +334,13 @@ fn started(at: &Position, got: &Response, next: Next, bulk: Bulk) -> Result<Page
     }
 }
 
-fn looked(at: &Position, got: &Response, next: Next, bulk: Bulk) -> Result<Page, Failure> {
+fn looked(
+    at: &Position,
+    got: &Response,
+    spec: &Spec,
+    next: Next,
+    bulk: Bulk,
+) -> Result<Page, Failure> {
     let answer: Answer<Looked> = reading::whole(got)?;
     let failed = Some("Shopify's bulk operation failed; the stream is read page by page instead");
     let Some(operation) = answer.data.and_then(|data| data.node) else {
@@ -319,7 +354,7 @@ fn looked(at: &Position, got: &Response, next: Next, bulk: Bulk) -> Result<Page,
                 strange("the bulk operation does not say how many objects it found")
             })?;
             if nodes == 0 {
-                return reading::step(at, None::<Next>);
+                return reading::step(at, deletions::follow(at, spec));
             }
             let size = number(operation.file_size).filter(|size| *size > 0);
             let (Some(url), Some(size)) = (operation.url, size) else {

@@ -7,7 +7,7 @@ use crate::error::Failure;
 use crate::secret::Secret;
 use crate::source::reading;
 use crate::source::token::{self, USUAL};
-use crate::source::{Grant, Login, Request, Response, Start};
+use crate::source::{Grant, Login, Request, Response, Rotated, Start};
 
 /// Tokens by client credentials, or by a refresh token that is replaced at each use.
 pub struct OAuth {
@@ -39,5 +39,13 @@ impl Login for OAuth {
     ) -> Result<Grant, Failure> {
         let sent = refresh.or(self.refresh.as_ref());
         Ok(token::answer(got, &USUAL)?.grant(sent, None))
+    }
+
+    fn spends(&self) -> bool {
+        self.refresh.is_some()
+    }
+
+    fn rotated(&self, _: Start, refresh: Option<&Secret>, got: &Response) -> Option<Rotated> {
+        token::rotated_in(got, &USUAL, refresh.or(self.refresh.as_ref()))
     }
 }

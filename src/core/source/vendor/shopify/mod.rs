@@ -3,12 +3,18 @@
 //! Orders and their refunds come in the order of their change. Stock does not: it hangs below the items, which do not
 //! move when it does, so it is read whole. A list within a record is a list of its own with pages of its own; where
 //! it goes on, the rest is asked for before the next page. What a query may cost is known only when it is refused:
-//! then half as much is asked for. What a long pass has not read after some pages comes as one file ([`bulk`]).
+//! then half as much is asked for. What a long pass has not read after some pages comes as one file ([`bulk`]). What was
+//! deleted is asked for at the end of a pass ([`deletions`]). A field that the token may not read is left out ([`denied`]).
 
 mod answer;
 mod bulk;
+mod deletions;
+mod denied;
+#[cfg(test)]
+mod judged;
 mod login;
 mod nodes;
+mod selection;
 mod streams;
 mod webhook;
 
@@ -34,9 +40,10 @@ use crate::source::{
 };
 use crate::template::parse_any;
 use bulk::Bulk;
+use denied::{denied, lacks, scopes};
 use login::OAuth;
 use nodes::with_fewer_nodes;
-use streams::Spec;
+use streams::{Asks, Spec};
 
 pub struct Shopify;
 
@@ -89,7 +96,7 @@ const CONFIG: &[Field] = &[
     PACE,
     Field {
         name: "api_version",
-        meaning: "API version, such as 2026-10",
+        meaning: "API version, such as 2026-10; default: 2026-10",
     },
     Field {
         name: "base_url",
@@ -188,6 +195,18 @@ struct Next {
     /// Whether a bulk operation was tried in vain.
     #[serde(default)]
     by_pages: bool,
+    #[serde(default)]
+    step: Step,
+    /// Fields that the token may not read, by their place below a node.
+    #[serde(default)]
+    without: Vec<String>,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Step {
+    #[default]
+    Nodes,
+    Deletions,
 }
 
 fn stamp(at: DateTime<Utc>) -> String {
@@ -232,6 +251,43 @@ fn wait(around: &Map<String, Value>) -> Option<Duration> {
         .flatten()
 }
 
+/// The field at the top of an answer's data.
+fn root_of(spec: &Spec, next: &Next) -> &'static str {
+    match spec.rest.filter(|_| !next.rest.is_empty()) {
+        Some(rest) => rest,
+        None => spec.root,
+    }
+}
+
+impl ShopifyReader {
+    fn asks<'a>(&'a self, next: &'a Next) -> Asks<'a> {
+        Asks {
+            version: &self.version,
+            without: &next.without,
+        }
+    }
+
+    /// Whether an answer holds all but some fields, or the same can be asked for without them.
+    fn can_be_read_without(
+        &self,
+        at: &Position,
+        got: &Response,
+        errors: &Value,
+        next: &Next,
+    ) -> bool {
+        let Ok(spec) = row::<Spec>(at.stream) else {
+            return false;
+        };
+        let root = root_of(spec, next);
+        let Some(denied) = denied(errors, root) else {
+            return false;
+        };
+        let has_data = answer::root(got, root).is_ok_and(|root| root.is_some());
+        let mut fields = denied.fields.iter();
+        has_data || fields.all(|field| spec.can_do_without(self.asks(next), field))
+    }
+}
+
 impl Reader for ShopifyReader {
     fn common(&self) -> Option<&Common> {
         Some(&self.common)
@@ -243,10 +299,12 @@ impl Reader for ShopifyReader {
         if let Some(part) = next.bulk.as_ref().and_then(Bulk::part) {
             return Ok(part);
         }
-        let body = match (&next.bulk, next.rest.last(), &spec.rest) {
-            (Some(bulk), ..) => bulk.query(at, spec),
+        let asks = self.asks(&next);
+        let body = match (&next.bulk, next.rest.last(), spec.rest) {
+            _ if next.step == Step::Deletions => deletions::query(at, spec, &next),
+            (Some(bulk), ..) => bulk.query(at, spec, asks),
             (None, Some((id, after)), Some(rest)) => json!({
-                "query": rest.query(),
+                "query": spec.rest_query(rest, asks),
                 "variables": {"id": id, "first": next.first.unwrap_or(REST_FIRST), "after": after},
             }),
             _ => {
@@ -258,7 +316,7 @@ impl Reader for ShopifyReader {
                     let filter = filter(at.window.from.unwrap_or_default(), at.window.to);
                     variables = reading::with(variables, "query", filter);
                 }
-                json!({"query": spec.query(), "variables": variables})
+                json!({"query": spec.query(asks), "variables": variables})
             }
         };
         let request = Request::post_json(self.url.clone(), &body);
@@ -273,15 +331,19 @@ impl Reader for ShopifyReader {
     }
 
     fn verdict(&self, at: &Position, got: &Response) -> Verdict {
-        let bulk = reading::next(at).map_or(None, |next: Next| next.bulk);
-        if let Some(verdict) = bulk.as_ref().and_then(|bulk| bulk.verdict(got)) {
+        let next: Next = reading::next(at).unwrap_or_default();
+        let bulk = next.bulk.as_ref();
+        if let Some(verdict) = bulk.and_then(|bulk| bulk.verdict(got)) {
             return verdict;
         }
+        let is_deletions = next.step == Step::Deletions;
         let is_left_out = || at.next.is_none() && self.common.is_left_out::<Spec>(at.stream);
         let left_out = || Verdict::Absent("left out, because the token lacks its scope".to_owned());
         let failure = |code, what: &str| got.failure(code, what);
         match got.status {
             200 => {}
+            // Read as a list of deletions that cannot be had.
+            403 | 404 if is_deletions => return Verdict::Read,
             402 => return Verdict::Fail(failure(Code::CredentialsRejected, "the shop is frozen")),
             423 => return Verdict::Fail(failure(Code::CredentialsRejected, "the shop is locked")),
             403 if is_left_out() => return left_out(),
@@ -308,14 +370,19 @@ impl Reader for ShopifyReader {
         } else if has("MAX_COST_EXCEEDED") {
             // Read as a page that asks for less.
             Verdict::Read
-        } else if bulk.is_some() && !has("INTERNAL_SERVER_ERROR") {
+        } else if (bulk.is_some() || is_deletions) && !has("INTERNAL_SERVER_ERROR") {
             // Read as one that cannot be had.
             Verdict::Read
+        } else if self.can_be_read_without(at, got, errors, &next) {
+            Verdict::Read
         } else if has("ACCESS_DENIED") && is_left_out() {
-            left_out()
+            Verdict::Absent(format!("left out, because {}", lacks(&scopes(errors))))
         } else if has("ACCESS_DENIED") {
-            let what = "the token lacks the scope of this stream";
-            Verdict::Fail(failure(Code::PermissionMissing, what))
+            let what = match scopes(errors).join(", ") {
+                none if none.is_empty() => "the token lacks the scope of this stream".to_owned(),
+                scopes => format!("the token lacks the scope of this stream: {scopes}"),
+            };
+            Verdict::Fail(failure(Code::PermissionMissing, &what))
         } else if has("SHOP_INACTIVE") {
             Verdict::Fail(failure(Code::CredentialsRejected, "the shop is not active"))
         } else if has("INTERNAL_SERVER_ERROR") {
@@ -335,11 +402,22 @@ impl Reader for ShopifyReader {
         let costs_too_much = around
             .get("errors")
             .is_some_and(|errors| codes(errors).contains(&"MAX_COST_EXCEEDED"));
-        let mut page = match (next.rest.is_empty(), &spec.rest) {
+        let root = root_of(spec, &next);
+        let without = around.get("errors").and_then(|errors| denied(errors, root));
+        if next.step == Step::Deletions && !costs_too_much {
+            return deletions::page(at, got, spec, next);
+        }
+        let mut page = match (next.rest.is_empty(), &without) {
             _ if costs_too_much => with_fewer_nodes(at, spec, next)?,
-            (false, Some(rest)) => self.rest(at, got, rest, next)?,
+            // All that needs the field is empty: the same again, without it.
+            (_, Some(denied)) if answer::root(got, root).is_ok_and(|root| root.is_none()) => {
+                next.without.extend(denied.fields.iter().cloned());
+                reading::step(at, Some(next))?
+            }
+            (false, _) if spec.rest.is_some() => self.rest(at, got, spec, next)?,
             _ => self.nodes(at, got, spec, next)?,
         };
+        page.warning = without.map(|denied| denied.warning(&at.stream.name));
         let version = got.header("x-shopify-api-version");
         if let Some(version) =
             version.filter(|version| at.next.is_none() && *version != self.version)
@@ -348,10 +426,14 @@ impl Reader for ShopifyReader {
             let is_plain =
                 version.len() <= 10 && version.chars().all(|c| c.is_ascii_digit() || c == '-');
             let version = if is_plain { version } else { "another version" };
-            page.warning = Some(format!(
+            let version = format!(
                 "Shopify answered with API version {version}; it no longer supports {}",
                 self.version
-            ));
+            );
+            page.warning = Some(match page.warning {
+                Some(warning) => format!("{warning}; {version}"),
+                None => version,
+            });
         }
         Ok(page)
     }

@@ -14,7 +14,22 @@ use crate::source::Definition;
 use crate::source::hook::signature::Secrets;
 use crate::source::hook::{Delivery, Hook, Pushed, Refusal, STREAM, delivery, object};
 
-const DOMAIN: &str = "x-shopify-shop-domain";
+/// The names of the headers of one delivery.
+struct Names {
+    signature: &'static str,
+    domain: &'static str,
+}
+
+const USUAL: Names = Names {
+    signature: "x-shopify-hmac-sha256",
+    domain: "x-shopify-shop-domain",
+};
+
+/// A second kind of delivery has the same headers by other names.
+const EVENTS: Names = Names {
+    signature: "shopify-hmac-sha256",
+    domain: "shopify-shop-domain",
+};
 
 struct ShopifyHook {
     secrets: Secrets,
@@ -41,23 +56,32 @@ pub fn open(connector: &Definition, host: Option<&str>) -> Result<Option<Box<dyn
 
 impl Hook for ShopifyHook {
     fn receive(&self, got: &Pushed) -> Result<Delivery, Refusal> {
-        self.secrets
-            .check_base64(got, "x-shopify-hmac-sha256", &[got.body])?;
-        // It is not signed: this keeps away what is sent to the wrong connector, and no forger.
-        if let Some(shop) = self.shop.as_deref().filter(|_| got.has(DOMAIN))
-            && !got.only(DOMAIN)?.eq_ignore_ascii_case(shop.as_bytes())
-        {
-            return Err(Refusal::Unauthentic);
+        // Where both are there, both have to be right.
+        let names = match (got.has(USUAL.signature), got.has(EVENTS.signature)) {
+            (true, true) => [Some(&USUAL), Some(&EVENTS)],
+            (false, true) => [Some(&EVENTS), None],
+            _ => [Some(&USUAL), None],
+        };
+        for Names { signature, domain } in names.into_iter().flatten() {
+            self.secrets.check_base64(got, signature, &[got.body])?;
+            // It is not signed: this keeps away what is sent to the wrong connector, and no forger.
+            if let Some(shop) = self.shop.as_deref().filter(|_| got.has(domain))
+                && !got.only(domain)?.eq_ignore_ascii_case(shop.as_bytes())
+            {
+                return Err(Refusal::Unauthentic);
+            }
         }
-        let mut found = object(got.body, &[], self.limits)?;
-        let hash = Sha256::digest(got.body);
+        let mut found = object(got.text, &[], self.limits)?;
+        let hash = Sha256::digest(got.text);
         let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         let id = format!("{STREAM}/{hash}");
         for record in &mut found.records {
             record.id.clone_from(&id);
+            (record.formerly, record.key) = (None, None);
         }
         for rejected in &mut found.rejected {
             rejected.id = Some(id.clone());
+            rejected.formerly = None;
         }
         Ok(delivery(found.records, found.rejected, "updated_at"))
     }

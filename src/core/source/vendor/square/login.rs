@@ -7,7 +7,7 @@ use crate::error::Failure;
 use crate::secret::Secret;
 use crate::source::reading;
 use crate::source::token::{self, USUAL};
-use crate::source::{Grant, Login, Request, Response, Start};
+use crate::source::{Grant, Login, Request, Response, Rotated, Start};
 use crate::template::parse_any;
 
 /// Tokens by refresh token.
@@ -44,5 +44,13 @@ impl Login for OAuth {
         answer.lives = over_at.and_then(|over_at| (over_at - start.now).to_std().ok());
         let sent = refresh.unwrap_or(&self.refresh);
         Ok(answer.grant(Some(sent), None))
+    }
+
+    fn spends(&self) -> bool {
+        true
+    }
+
+    fn rotated(&self, _: Start, refresh: Option<&Secret>, got: &Response) -> Option<Rotated> {
+        token::rotated_in(got, &USUAL, refresh.or(Some(&self.refresh)))
     }
 }

@@ -10,7 +10,7 @@ mod webhook;
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
@@ -22,8 +22,9 @@ use crate::secret::Secret;
 use crate::source::common::Common;
 use crate::source::hook::Hook;
 use crate::source::open::{self, Open};
-use crate::source::reading::{self, Shape, strange};
-use crate::source::request::{below, retry_after, verdict_by_status, with_query};
+use crate::source::pause;
+use crate::source::reading::{self, Shape};
+use crate::source::request::{below, verdict_by_status, with_query};
 use crate::source::settings::{PACE, START_DATE, STREAMS, Settings, missing};
 use crate::source::table::{about, row};
 use crate::source::window::highest;
@@ -269,14 +270,8 @@ impl Reader for SquareReader {
                 "the token may not read this stream",
             ),
             429 => {
-                let reset = || {
-                    let reset = got.header("x-ratelimit-reset")?.trim().parse().ok()?;
-                    let reset = DateTime::from_timestamp(reset, 0)?;
-                    let date = httpdate::parse_http_date(got.header("date")?).ok()?;
-                    (reset - DateTime::<Utc>::from(date)).to_std().ok()
-                };
                 let failure = got.failure(Code::RateLimited, "too many requests");
-                Verdict::Retry(failure.after(retry_after(got).or_else(reset)))
+                Verdict::Retry(failure.after(pause::wait(got)))
             }
             _ => verdict_by_status(got),
         }
@@ -299,7 +294,7 @@ impl Reader for SquareReader {
             .get("errors")
             .is_some_and(|errors| errors != &json!([]))
         {
-            return Err(strange("Square answered with an error"));
+            return Err(reading::refused(got, "Square answered with an error"));
         }
         let shape = Shape {
             path: spec.list,
@@ -334,7 +329,11 @@ impl Reader for SquareReader {
                 })
             }
         };
-        reading::page(found, next, high)
+        Ok(Page {
+            // A part of a whole read does not show what is gone: one that was interrupted starts again.
+            counts: spec.stamp.is_empty(),
+            ..reading::page(found, next, high)?
+        })
     }
 }
 
@@ -387,7 +386,7 @@ fn begin(at: &Position, got: &Response) -> Result<Page, Failure> {
     }
     let answer: Locations = reading::whole(got)?;
     if !answer.errors.is_empty() {
-        return Err(strange("Square answered with an error"));
+        return Err(reading::refused(got, "Square answered with an error"));
     }
     let locations: Vec<String> = answer.locations.into_iter().map(|place| place.id).collect();
     let next = (!locations.is_empty()).then_some(Next {

@@ -55,6 +55,6 @@ impl Hook for SquareHook {
         let header = "x-square-hmacsha256-signature";
         let parts = [self.url.as_bytes(), got.body];
         self.secrets.check_base64(got, header, &parts)?;
-        event(got.body, "event_id", "created_at", self.limits)
+        event(got.text, "event_id", "created_at", self.limits)
     }
 }

@@ -36,7 +36,7 @@ impl Hook for StripeHook {
         self.secrets.check(&[time, b".", got.body], &signatures)?;
         signature::check_time(seconds, got.now, signature::TOLERANCE)?;
         // Also what has no snapshot of anything (`v2.core.event`): each of them has an id.
-        event(got.body, "id", "created", self.limits)
+        event(got.text, "id", "created", self.limits)
     }
 }
 

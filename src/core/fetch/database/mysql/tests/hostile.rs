@@ -110,9 +110,9 @@ proptest! {
         let packet = if head { [nulls, packet].concat() } else { packet };
         if let Ok(row) = row(&packet, &columns) {
             let zone = Some(chrono_tz::Europe::Berlin);
-            let _ = json::row(&row, &["c".to_owned()], zone, 1 << 20);
-            let _ = json::row(&row, &[], zone, 1 << 20);
-            let _ = json::value_of(&row, "c");
+            let _ = json::row(&row, &["c".to_owned()], zone, 1 << 20, 0);
+            let _ = json::row(&row, &[], zone, 1 << 20, 1);
+            let _ = json::told(&row, 2);
         }
     }
 
