@@ -117,7 +117,8 @@ impl QuickBooksReader {
         Ok(Page {
             // One that enters a second pushes those behind it into the next page.
             overlaps: true,
-            counts: next.skip > 0,
+            // A part of a whole read does not show what is gone.
+            counts: next.skip > 0 || spec.whole,
             ..reading::page(found, Some(next), high)?
         })
     }

@@ -329,7 +329,11 @@ impl Reader for SquareReader {
                 })
             }
         };
-        reading::page(found, next, high)
+        Ok(Page {
+            // A part of a whole read does not show what is gone: one that was interrupted starts again.
+            counts: spec.stamp.is_empty(),
+            ..reading::page(found, next, high)?
+        })
     }
 }
 

@@ -176,7 +176,7 @@ impl StripeReader {
         }
         let high = self.high(at, spec, &found);
         let (after, overlaps) = match has_more {
-            true => last_id(at, &found).map(|(id, overlaps)| (Some(id), overlaps))?,
+            true => last_id(&found).map(|(id, overlaps)| (Some(id), overlaps))?,
             false => (None, false),
         };
         let is_over = changed.is_empty() && after.is_none();

@@ -287,7 +287,7 @@ impl Reader for StripeReader {
         }
         let mut overlaps = false;
         let next = if has_more {
-            let (after, again) = last_id(at, &found)?;
+            let (after, again) = last_id(&found)?;
             overlaps = again;
             Some(Next {
                 after: Some(after),
@@ -379,22 +379,20 @@ fn check_list(got: &Response) -> Result<bool, Failure> {
 
 /// The id that the next page begins behind: the last object's. Where that one is damaged so that it cannot be read, it
 /// is the last that can, and the next page begins with the damaged one again.
-fn last_id(at: &Position, found: &Found) -> Result<(String, bool), Failure> {
+fn last_id(found: &Found) -> Result<(String, bool), Failure> {
     #[derive(Deserialize)]
     struct Listed {
         id: String,
     }
-    let last = found.last.as_deref();
-    let last = last.and_then(|text| serde_json::from_slice::<Listed>(text).ok());
-    if let Some(last) = last.filter(|last| !last.id.is_empty()) {
-        return Ok((last.id, false));
+    let id_of = |text: &[u8]| {
+        let listed = serde_json::from_slice::<Listed>(text).ok();
+        listed.map(|listed| listed.id).filter(|id| !id.is_empty())
+    };
+    if let Some(id) = found.last.as_deref().and_then(id_of) {
+        return Ok((id, false));
     }
-    let stream = format!("{}/", at.stream.name);
-    let ids = found.records.iter().rev().map(|record| &record.id);
-    // A hash stands for an id that is not there, and Stripe has no ids that are JSON.
-    let id = ids
-        .filter_map(|id| id.strip_prefix(&stream))
-        .find(|id| !id.is_empty() && !id.starts_with(['#', '{', '[']));
+    let mut records = found.records.iter().rev();
+    let id = records.find_map(|record| id_of(&record.json));
     let id = id.ok_or_else(|| strange("a page without objects claims that more follow"))?;
-    Ok((id.to_owned(), true))
+    Ok((id, true))
 }
