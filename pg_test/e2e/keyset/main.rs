@@ -3,7 +3,8 @@
 //! no times; and statements that an index answers.
 //!
 //! No extension is needed: the engine that fetches is driven directly, and what it brings is kept here as the worker
-//! keeps it. `KEYSET_TABLES=2000` makes so many tables on each server, `KEYSET_SEED=7` the same ones again.
+//! keeps it. `KEYSET_TABLES=2000` makes so many tables on each server, `KEYSET_SEED=7` the same ones again,
+//! and `KEYSET_FIRST=12` those from the twelfth on.
 
 mod engine;
 mod mysql;

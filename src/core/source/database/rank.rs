@@ -145,12 +145,13 @@ impl Rank {
         }
     }
 
-    /// Whether a row has no value there: NULL, or a day of zeros, which is none to us.
+    /// Whether a row has no value there: NULL, or what is none to us, a day of zeros and the null of JSON.
     pub fn is_blank(self, column: &str) -> String {
         match self {
             Rank::Day => {
                 format!("({column} IS NULL OR month({column}) = 0 OR dayofmonth({column}) = 0)")
             }
+            Rank::Json => format!("({column} IS NULL OR to_json({column})::text = 'null')"),
             _ => format!("{column} IS NULL"),
         }
     }

@@ -154,8 +154,13 @@ impl DatabaseReader {
             })
         });
         let keys: Vec<Key> = keys.collect::<Result<_, Failure>>()?;
-        let may_be_blank = |key: &Key| key.nullable || key.ranks.contains(&Rank::Day);
-        let are_blank = keys.iter().all(may_be_blank);
+        let may_be_blank = |(name, key): (&String, &Key)| {
+            let column = named(&answer.columns, name);
+            let is_json =
+                column.is_ok_and(|column| matches!(column.kind.as_str(), "json" | "jsonb"));
+            key.nullable || is_json || key.ranks.contains(&Rank::Day)
+        };
+        let are_blank = table.key.iter().zip(&keys).all(may_be_blank);
         let names = answer.columns.iter().map(|column| column.name.clone());
         let names: Vec<String> = names.collect();
         if let Some(twice) = twice(&names) {
