@@ -1,5 +1,5 @@
 //! A damaged document costs itself, wherever in a page it stands.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::{last, listed};
 use crate::source::Response;

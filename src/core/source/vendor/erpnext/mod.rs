@@ -248,9 +248,8 @@ impl ErpNextReader {
         &self,
         doctype: &str,
         fields: &[&str],
-        by: &str,
+        (by, from): (&str, DateTime<Utc>),
         filters: Vec<Value>,
-        from: DateTime<Utc>,
         at: &Position,
         after: Option<&(String, String)>,
     ) -> Url {
@@ -320,9 +319,8 @@ impl Reader for ErpNextReader {
                 self.list(
                     spec.doctype,
                     fields,
-                    "modified",
+                    ("modified", from),
                     filters,
-                    from,
                     at,
                     next.after.as_ref(),
                 )
@@ -333,9 +331,11 @@ impl Reader for ErpNextReader {
                 self.list(
                     "Deleted Document",
                     &fields,
-                    "creation",
+                    (
+                        "creation",
+                        at.start.missed_since.map_or(from, |since| from.min(since)),
+                    ),
                     filters,
-                    at.start.missed_since.map_or(from, |since| from.min(since)),
                     at,
                     next.after.as_ref(),
                 )

@@ -190,6 +190,7 @@ impl SalesforceReader {
         };
         let (more, ..) = self.continuation(got)?;
         let stamp = next.stamp.clone().unwrap_or_default();
+        let quoted = format!("\"{stamp}\"").into_bytes();
         let rows = json::items(&got.body, &["records".to_owned()]).flatten();
         for row in rows.ok_or_else(|| strange("the response has no records"))? {
             let fields = json::fields(row).unwrap_or_default();
@@ -205,12 +206,8 @@ impl SalesforceReader {
                 continue;
             }
             for (key, value) in fields {
-                let is_there = known.parts > 0
-                    && [&b"\"attributes\""[..], b"\"Id\""].contains(&key)
-                    || known.parts > 0
-                        && key
-                            == format!("\"{}\"", next.stamp.as_deref().unwrap_or_default())
-                                .as_bytes();
+                let is_everywhere = [&b"\"attributes\""[..], b"\"Id\"", &quoted[..]].contains(&key);
+                let is_there = known.parts > 0 && is_everywhere;
                 if is_there {
                     continue;
                 }

@@ -59,9 +59,9 @@ fn with_parent(record: Node, name: &str, parent: &[u8]) -> Option<Vec<u8>> {
 
 /// The fields of a node that its records get.
 fn parent(node: Node, names: &[&str]) -> Vec<u8> {
-    let fields = names.iter().filter_map(|name| {
+    let fields = names.iter().map(|name| {
         let value = node.field(name).map_or(&b"null"[..], |value| value.0);
-        Some([b"\"", name.as_bytes(), b"\":", value].concat())
+        [b"\"", name.as_bytes(), b"\":", value].concat()
     });
     let fields: Vec<Vec<u8>> = fields.collect();
     [b"{", fields.join(&b","[..]).as_slice(), b"}"].concat()
