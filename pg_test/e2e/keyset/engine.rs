@@ -136,7 +136,7 @@ impl Driver {
                     kept.states.insert(page.stream, page.state);
                 }
                 What::Warning(warning) => brought.warnings.push(warning),
-                What::Finished(result) => return result.map(|()| brought),
+                What::Finished(outcome) => return outcome.result.map(|()| brought),
                 What::Part(_) | What::Waiting(_) | What::Previewed(_) => {}
             }
         }
