@@ -137,7 +137,11 @@ impl Driver {
                 }
                 What::Warning(warning) => brought.warnings.push(warning),
                 What::Finished(outcome) => return outcome.result.map(|()| brought),
-                What::Part(_) | What::Waiting(_) | What::Previewed(_) => {}
+                What::Part(_)
+                | What::Waiting(_)
+                | What::Previewed(_)
+                | What::Planned(_)
+                | What::Failed(_) => {}
             }
         }
     }
