@@ -1192,7 +1192,8 @@ fn forge(kind: &str, number: usize, random: &mut Random) -> Forgery {
             _ => body.insert(random.below(body.len()), b' '),
         },
         "a header out of shape" => {
-            let many = format!(",v1={signed}").repeat(17);
+            // A right signature behind more than are looked at.
+            let many = format!(",v1={}", "0".repeat(64)).repeat(16);
             let other = at + 1;
             let half = &signed[..32];
             let upper: String = signed
@@ -1207,7 +1208,7 @@ fn forge(kind: &str, number: usize, random: &mut Random) -> Forgery {
                 3 => format!("t={at}"),
                 4 => format!("t={at},v1="),
                 5 => format!("t={at},v1={half}"),
-                6 => format!("t={at}{many}"),
+                6 => format!("t={at}{many},v1={signed}"),
                 7 => format!("t={at},t={other},v1={signed}"),
                 8 => format!("t=+{at},v1={signed}"),
                 9 => format!("t=-{at},v1={signed}"),

@@ -102,13 +102,13 @@ fn a_check_reads_one_page_of_each_stream_and_stores_nothing() {
         ("active".into(), true, 0)
     );
 
-    // Wrong credentials are tried once.
+    // Three streams in a row that are refused are not a matter of one stream: the others are not asked for.
     let asked = stage.vendor.asked().len();
     let sql = "UPDATE connectors SET credentials = credentials || '{\"access_token\": \"not_a_real_token_either\"}'";
     stage.client.batch_execute(sql).unwrap();
     let run = stage.look("connector_service_check");
     assert_eq!(run["error_code"], "credentials_rejected", "{run}");
-    assert_eq!(stage.vendor.asked().len(), asked + 1);
+    assert_eq!(stage.vendor.asked().len(), asked + 3);
     assert_eq!(stored(&mut stage), [0; 7]);
 }
 

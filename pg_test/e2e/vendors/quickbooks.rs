@@ -552,7 +552,7 @@ fn quickbooks_s_failures_have_different_error_codes() {
         (
             Reply::Json(fault("610").to_string()),
             "unexpected_shape",
-            "QuickBooks answered with a fault",
+            "names an error",
         ),
         (
             Reply::Json(r#"{"QueryResponse": {"Invoice": [{"Id": "1", "#.to_owned()),

@@ -857,7 +857,7 @@ fn square_s_failures_have_different_error_codes() {
     for (body, code) in [
         (
             error("API_ERROR", "INTERNAL_SERVER_ERROR").to_string(),
-            "unexpected_shape",
+            "server_error",
         ),
         (
             r#"{"locations": [{"id": "L1""#.to_owned(),

@@ -307,7 +307,6 @@ impl Signs {
             fields
                 .iter()
                 .find(|(name, _)| names.contains(&plain(name).as_str()))
-                .map(|(name, value)| (name, value))
         };
         let number = |value: &Value| {
             value
