@@ -163,7 +163,7 @@ pub fn delete_with(
     let rows = db.run(
         "UPDATE @extschema@.raw_connector_data SET deleted = true, processed = $6, run_id = $5
          WHERE connector_id = $1 AND source_record_id >= $2 || '/' AND source_record_id < $2 || '0' AND NOT deleted
-             AND data #>> $3 = ANY ($4)
+             AND data #>> $3 IN (SELECT unnest($4::text[]))
          RETURNING raw_id",
         &[
             uuid(claimed.connector).into(),

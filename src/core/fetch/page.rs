@@ -97,6 +97,7 @@ impl Run<'_> {
     pub async fn page(&self, stream: &Stream, standing: &Standing) -> Result<Got, Trouble> {
         let mut tries = Tries::new(&self.patience());
         let mut attempt = Attempt::default();
+        let mut is_renewed = false;
         loop {
             attempt.tries += 1;
             match self.try_page(stream, standing, attempt).await {
@@ -107,7 +108,8 @@ impl Run<'_> {
                         .map_err(Trouble::Final)?;
                     attempt.pause = since.elapsed();
                 }
-                Err(Trouble::TokenRefused) => {}
+                // Streams side by side may each bring a token that this page is refused with.
+                Err(Trouble::TokenRefused) if !is_renewed => is_renewed = true,
                 other => return other,
             }
         }
@@ -223,6 +225,12 @@ impl Run<'_> {
         }
         let bytes = response.body.len() as u64;
         if response.is_empty() && self.reader.may_be_empty() {
+            // Where the page before named this one, a blank success may be a server's mishap: it is asked for once more.
+            let is_promised = standing.next.is_some() && response.status == 200;
+            if is_promised && attempt.tries == 1 && self.limits.retries > 0 {
+                let what = "the next page came without content";
+                return Err(again(Failure::new(Code::TruncatedResponse, what)));
+            }
             return Ok(Got::Page(Box::new((Page::default(), bytes, budget))));
         }
         let read = || self.reader.page(at, &response);

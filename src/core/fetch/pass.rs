@@ -66,7 +66,7 @@ impl Run<'_> {
         let mut progress = Progress::default();
         let mut warnings: Vec<String> = Vec::new();
         let is_span = start.span.is_some();
-        let part = (!is_resumed && !stream.whole && !is_span)
+        let mut part = (!is_resumed && !stream.whole && !is_span)
             .then(|| {
                 let (cursor, window) = (at.as_ref(), standing.window);
                 self.reader.shows_all_of(stream, cursor, start, window)
@@ -74,6 +74,8 @@ impl Run<'_> {
             .flatten();
         // A part of the past does not show what else there is.
         let shows_all = (stream.whole || part.is_some()) && !is_span;
+        // A pass that starts again begins at another place than the part did.
+        let from_start = stream.whole && !is_span;
         let mut seen = (shows_all && !is_resumed).then(Vec::new);
         let looks_for_gone = seen.is_some() && stream.whole;
         let mut is_cut_off = false;
@@ -93,19 +95,18 @@ impl Run<'_> {
                     restarts += 1;
                     (is_resumed, is_shifted) = (false, false);
                     standing = self.begin(stream, at.as_ref(), start)?;
-                    seen = shows_all.then(Vec::new);
+                    (seen, part) = (from_start.then(Vec::new), None);
                     progress = Progress::default();
                     continue;
                 }
                 Err(trouble) => {
                     let failure = trouble.failure();
-                    if !is_resumed || !matches!(failure.code, Code::RequestRefused | Code::NotFound)
-                    {
+                    if !is_resumed || !may_be_of_the_page(&failure) {
                         return Err(failure);
                     }
                     (is_resumed, is_shifted) = (false, false);
                     standing = self.begin(stream, at.as_ref(), start)?;
-                    seen = shows_all.then(Vec::new);
+                    (seen, part) = (from_start.then(Vec::new), None);
                     continue;
                 }
             };
@@ -267,6 +268,15 @@ impl Run<'_> {
         };
         let next = cover.open(&stream.name, &pass.next)?;
         Some(Pass { next, ..pass })
+    }
+}
+
+/// Whether a resumed pass may have been refused for its page token, which is no longer good.
+fn may_be_of_the_page(failure: &Failure) -> bool {
+    match failure.code {
+        Code::RequestRefused | Code::NotFound => true,
+        Code::CredentialsRejected => failure.status == Some(400),
+        _ => false,
     }
 }
 

@@ -183,7 +183,14 @@ fn address(url: &Url, secrets: &[Secret], token: Option<&Secret>) -> String {
             || secrets().any(|secret| within(&secret))
     };
     let host = url.host_str().unwrap_or_default();
-    let host = if holds(host) { HIDDEN } else { host };
+    // A host has no case.
+    let is_within = |secret: &str| {
+        let secret = secret.to_ascii_lowercase();
+        secret.len() >= SHORT && host.contains(&secret)
+    };
+    let is_secret = secrets.iter().any(|secret| is_within(secret.as_ref()));
+    let is_secret = is_secret || holds(host) || host.split('.').any(is_token);
+    let host = if is_secret { HIDDEN } else { host };
     let port = url
         .port()
         .map_or_else(String::new, |port| format!(":{port}"));

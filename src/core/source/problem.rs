@@ -241,9 +241,15 @@ pub fn says_token_is_over(got: &Response) -> bool {
         "invalidsession",
         "sessionexpired",
     ];
+    // A token of pages may be over, too.
+    const OF_PAGES: [&str; 5] = ["page", "pagination", "next", "cursor", "continuation"];
     let says = |text: &str| {
         let text = plain(text);
-        OVER.iter().any(|word| text.contains(word))
+        let mut places = OVER.iter().flat_map(|word| text.match_indices(word));
+        places.any(|(at, _)| {
+            let before = text.get(..at).unwrap_or_default();
+            !OF_PAGES.iter().any(|of| before.ends_with(of))
+        })
     };
     let challenges = got.headers.iter();
     let mut challenges = challenges.filter(|(name, _)| name == "www-authenticate");

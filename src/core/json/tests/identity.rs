@@ -307,7 +307,7 @@ fn model(parts: &[Model]) -> Option<String> {
                     value.is_boolean()
                         || value.is_number()
                             && !text.contains(['e', 'E'])
-                            && value.to_string() == *text
+                            && value.to_string().as_str() == text.as_str()
                             && text != "-0"
                             && !text.ends_with(".0")
                 });

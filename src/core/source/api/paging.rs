@@ -115,8 +115,8 @@ impl Paging {
             return false;
         }
         match token {
-            Value::Number(_) => true,
-            Value::String(text) if is_number(text) => true,
+            Value::Number(_) => self.is_sent_as_a_count(),
+            Value::String(text) if is_number(text) => self.is_sent_as_a_count(),
             Value::String(text) => text.split_once('?').is_some_and(|(_, query)| {
                 let query = query.split('#').next().unwrap_or_default();
                 let mut pairs = url::form_urlencoded::parse(query.as_bytes());
@@ -126,6 +126,15 @@ impl Paging {
             }),
             _ => false,
         }
+    }
+
+    /// Whether the field that carries the token is named as one that counts. A number elsewhere may be an id.
+    fn is_sent_as_a_count(&self) -> bool {
+        let name = match &self.token_option {
+            Some(TokenOption::Inject(inject)) => inject.name(),
+            Some(TokenOption::Path) | None => return false,
+        };
+        COUNTING.contains(&plain(name).as_str())
     }
 
     /// The token that the request for a page carries.

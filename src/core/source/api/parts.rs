@@ -20,6 +20,14 @@ pub enum Inject {
 }
 
 impl Inject {
+    /// The name of the field.
+    pub fn name(&self) -> &str {
+        match self {
+            Inject::Parameter(name) | Inject::Header(name) | Inject::BodyForm(name) => name,
+            Inject::BodyJson(path) => path.last().map_or("", String::as_str),
+        }
+    }
+
     pub fn read(component: Component) -> Result<Inject, Failure> {
         let mut option = component.expect("RequestOption")?;
         type OfName = fn(String) -> Inject;

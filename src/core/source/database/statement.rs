@@ -95,9 +95,14 @@ pub(super) struct Range {
 
 impl Query {
     pub fn describe(server: &Server, table: &Table) -> Query {
+        let text = match (&table.from, server.make) {
+            // Only of the query itself does MySQL say from which table a column comes, and so which of its indexes count.
+            (From::Query(query), Make::MySql) if table.columns.is_empty() => query.clone(),
+            _ => format!("SELECT * FROM {}", server.make.rows(table)),
+        };
         Query {
             server: server.clone(),
-            text: format!("SELECT * FROM {}", server.make.rows(table)),
+            text,
             values: Vec::new(),
             returns: Returns::Columns,
             told: 0,

@@ -419,8 +419,11 @@ fn numbers_in_templates_are_exact() {
 
 #[test]
 fn a_token_that_counts_is_known_as_one() {
-    let counts = |strategy: Value, body: Value| {
-        let pass = Pass::new(shop_with(STRATEGY, strategy), None);
+    let counts = |field: &str, strategy: Value, body: Value| {
+        let mut manifest = shop_with(STRATEGY, strategy);
+        let paginator = manifest.pointer_mut(PAGINATOR).unwrap();
+        paginator["page_token_option"]["field_name"] = json!(field);
+        let pass = Pass::new(manifest, None);
         let mut body = body;
         body["data"] = json!([
             order(1, "2026-03-02T00:00:00Z"),
@@ -476,9 +479,22 @@ fn a_token_that_counts_is_known_as_one() {
         (cursor("{{ last_record['id'] }}"), json!({}), false),
     ] {
         assert_eq!(
-            counts(strategy.clone(), body.clone()),
+            counts("page", strategy.clone(), body.clone()),
             expected,
             "{strategy} {body}"
+        );
+    }
+    // A number that is sent under another name may be an id.
+    for (field, expected) in [
+        ("Page", true),
+        ("offset", true),
+        ("after", false),
+        ("cursor", false),
+    ] {
+        assert_eq!(
+            counts(field, cursor(next), json!({"next": 2})),
+            expected,
+            "{field}"
         );
     }
 }

@@ -201,6 +201,9 @@ impl SalesforceReader {
                 text: String::from("{"),
                 parts: 0,
             };
+            if !wide.ids.iter().rev().take(ROWS).any(|asked| *asked == id) {
+                continue;
+            }
             let known = wide.rows.entry(id).or_insert_with(first);
             if known.stamp != stamp || known.parts != wide.part {
                 continue;
