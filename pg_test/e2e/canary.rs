@@ -59,7 +59,7 @@ const FAULTS: [(&str, &str); 14] = [
 /// What the vendor answers to a token request at each path. The last one replaces the secret by one that holds it.
 const LOGINS: [(&str, &str); 3] = [
     ("token_denied", "credentials_rejected"),
-    ("token_html", "invalid_json"),
+    ("token_html", "unexpected_shape"),
     ("token_given", "credentials_rejected"),
 ];
 
