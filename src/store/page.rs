@@ -168,18 +168,15 @@ pub fn store(
         run::warn(db, claimed.run, token, warning)?;
     }
     match &page.upload {
-        Some(mark) => {
-            upload::advance(
-                db,
-                claimed,
-                token,
-                page,
-                &kept.records,
-                mark,
-                &mut counts,
-                written,
-            )?;
-        }
+        Some(_) => upload::advance(
+            db,
+            claimed,
+            token,
+            page,
+            &kept.records,
+            &mut counts,
+            written,
+        )?,
         // A window of the past says nothing about the whole stream.
         None if claimed.kind == Kind::Backfill => {
             backfill::advance(db, claimed.run, &page.stream, &page.state)?;

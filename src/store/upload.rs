@@ -148,17 +148,19 @@ pub fn forget(db: &mut Db, run: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// Records how far a file is stored. With its last page, records that the file replaces are marked as deleted.
+/// Records how far a file is stored, where the page is one of a file. With its last page, records that the file replaces are marked as deleted.
 pub fn advance(
     db: &mut Db,
     claimed: &Claimed,
     token: Uuid,
     page: &FetchedPage,
     records: &[Record],
-    mark: &UploadMark,
     counts: &mut Counts,
     written: Option<&mut Written>,
 ) -> Result<()> {
+    let Some(mark) = &page.upload else {
+        return Ok(());
+    };
     let ids = records.iter().map(|record| record.id.as_str());
     let rejected = page.rejected.iter();
     let rejected = rejected.flat_map(|rejected| [&rejected.id, &rejected.formerly]);

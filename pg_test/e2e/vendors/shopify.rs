@@ -89,6 +89,9 @@ struct Operations {
     lost: usize,
 }
 
+/// Makes a record when it is shown.
+type Made<'a> = Box<dyn Fn() -> Value + 'a>;
+
 type Files = Arc<Mutex<HashMap<String, String>>>;
 
 /// A place for files that knows nobody: it would refuse whoever shows a token.
@@ -363,7 +366,7 @@ impl Shopify {
         let sorted_by = argument("sortKey");
         let window = |stamp: DateTime<Utc>| self.window(filter.ok_or("no filter")?, stamp);
         // Only what is shown is made.
-        let mut rows: Vec<(DateTime<Utc>, usize, Box<dyn Fn() -> Value + '_>)> = Vec::new();
+        let mut rows: Vec<(DateTime<Utc>, usize, Made<'_>)> = Vec::new();
         let epoch = DateTime::UNIX_EPOCH;
         match root.name.as_str() {
             "orders" => {
