@@ -23,6 +23,10 @@ use crate::source::{
     Position, Response, Span, Start, Stream, Verdict, pause, says_token_is_over, throttled,
 };
 
+/// How often one page may ask for a new token. More: a stream that is always refused, beside one that is not, logs in again and
+/// again. Fewer: streams side by side that share a short-lived token take it from each other.
+const MOST_RENEWALS: u32 = 4;
+
 /// The position of a pass between two pages.
 pub struct Standing {
     pub start: Start,
@@ -97,7 +101,7 @@ impl Run<'_> {
     pub async fn page(&self, stream: &Stream, standing: &Standing) -> Result<Got, Trouble> {
         let mut tries = Tries::new(&self.patience());
         let mut attempt = Attempt::default();
-        let mut is_renewed = false;
+        let mut renewals = 0;
         loop {
             attempt.tries += 1;
             match self.try_page(stream, standing, attempt).await {
@@ -108,8 +112,7 @@ impl Run<'_> {
                         .map_err(Trouble::Final)?;
                     attempt.pause = since.elapsed();
                 }
-                // Streams side by side may each bring a token that this page is refused with.
-                Err(Trouble::TokenRefused) if !is_renewed => is_renewed = true,
+                Err(Trouble::TokenRefused) if renewals < MOST_RENEWALS => renewals += 1,
                 other => return other,
             }
         }

@@ -124,6 +124,7 @@ fn every_text_is_the_same_moment_as_in_chrono() {
                 assert_eq!(ours.timestamp_micros(), theirs.timestamp_micros(), "{text}");
             }
             // An offset that chrono does not know is none.
+            let text = text.trim();
             if let Some(offset) = text
                 .get(19..)
                 .and_then(|rest| rest.find(['+', '-']).map(|at| &rest[at..]))
