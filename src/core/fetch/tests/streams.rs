@@ -573,6 +573,38 @@ async fn a_login_that_is_refused_ends_the_run_and_no_stream_is_asked() {
     assert_eq!(asked.lock().unwrap().as_slice(), ["token"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blank_first_page_shows_of_no_record_that_it_is_gone() {
+    const SAYS: &str =
+        "stream \"s\": deletions were not looked for: the first page came without content";
+    for (answer, is_proof) in [
+        ("200 ", false),
+        ("200  \n", false),
+        ("201 ", false),
+        ("204 ", true),
+        ("205 ", true),
+        (r#"200 {"rows": []}"#, true),
+    ] {
+        let (url, _) = serve(&[("s/first", &[answer])]).await;
+        let streams = vec![Stream {
+            name: "s".into(),
+            ordered: false,
+            whole: true,
+        }];
+        let reader = Script {
+            streams,
+            url,
+            counts: false,
+        };
+        let told = Given::new(Arc::new(reader)).read().await;
+        assert_eq!(told.ends(), "s:r", "{answer}");
+        let shows_all = told.pages().last().unwrap().all.is_some();
+        assert_eq!(shows_all, is_proof, "{answer}");
+        let warnings: &[&str] = if is_proof { &[] } else { &[SAYS] };
+        assert_eq!(told.warnings(), warnings, "{answer}");
+    }
+}
+
 /// Three pages whose tokens are their numbers.
 async fn counted(ordered: bool, state: Value, fail_at: Option<u64>) -> (Read, Vec<String>) {
     let failing: &[&str] = &["500 "];
