@@ -214,12 +214,7 @@ impl Reader for ApiReader {
         let spec = self.spec(at.stream)?;
         let context = |seen| self.context(at.start.now, at.start.default_from, seen);
         if let Some(Action::Ignore) = spec.errors.judge(got, context)? {
-            // Of a refused first page nothing is known.
-            return Ok(Page {
-                high: at.high.cloned(),
-                is_partial: at.next.is_none() && !(200..300).contains(&got.status),
-                ..Page::default()
-            });
+            return Ok(ignored(at, got));
         }
         let settled = context(vec![]);
         let path = spec
@@ -300,6 +295,35 @@ impl Reader for ApiReader {
             high,
             ..Page::default()
         })
+    }
+}
+
+/// A page that the manifest passes over. Behind the last page there is nothing, or no page; any other refusal hides what is
+/// there. Of a first page nothing is known.
+fn ignored(at: &Position, got: &Response) -> Page {
+    let is_first = at.next.is_none();
+    let is_end = matches!(got.status, 200..=299 | 404 | 410);
+    let says = |what: &str| {
+        let says = "as the manifest's error_handler says";
+        format!("stream \"{}\": {what}, {says}", at.stream.name)
+    };
+    let warning = match (is_first, is_end) {
+        (false, true) => None,
+        (false, false) => Some(says(&format!(
+            "it ended before its last page, because HTTP {} was ignored",
+            got.status
+        ))),
+        (true, _) => at
+            .stream
+            .whole
+            .then(|| says("deletions were not looked for, because the first page was ignored")),
+    };
+    Page {
+        warning,
+        high: at.high.cloned().filter(|_| is_end),
+        is_partial: is_first || !is_end,
+        is_cut_off: !is_end,
+        ..Page::default()
     }
 }
 

@@ -411,7 +411,7 @@ fn a_list_that_is_left_out_is_said_or_declared() {
     let page = read(&declared, None, &[], &json!({"kind": "k"})).unwrap();
     assert_eq!(
         (page.warning, page.records.len(), page.is_partial),
-        (None, 0, false)
+        (None, 0, true)
     );
     let got = |status, body: &str| Response {
         status,
@@ -446,6 +446,137 @@ fn a_list_that_is_left_out_is_said_or_declared() {
     // Nothing is declared: an error, as before.
     let plain = Pass::new(with_path(json!(["items"]), None), None);
     assert_eq!(verdict(&plain, &not_found), "fail not_found");
+}
+
+fn with_filters(filters: Value) -> Value {
+    let mut manifest = with_path(json!(["items"]), None);
+    manifest["definitions"]["requester"]["error_handler"] =
+        json!({"type": "DefaultErrorHandler", "response_filters": filters});
+    manifest
+}
+
+fn response(status: u16, headers: &[(&str, &str)], body: &str) -> Response {
+    let named = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    Response {
+        status,
+        headers: headers.iter().map(named).collect(),
+        body: Bytes::from(body.to_owned()),
+    }
+}
+
+#[test]
+fn a_filter_does_not_pass_over_what_it_cannot_read() {
+    let pass = Pass::new(
+        with_filters(json!([
+            {"action": "IGNORE", "predicate": "{{ 'items' not in response }}"},
+            {"action": "IGNORE", "error_message_contains": "nothing here"},
+            {"action": "FAIL", "predicate": "{{ headers['x-state'] == 'closed' }}"}])),
+        None,
+    );
+    let large = json!({"items": [{"id": 1}], "note": "x".repeat(1024 * 1024)}).to_string();
+    let lines =
+        "{\"items\": [{\"id\": 1}]}\n{\"items\": [{\"id\": 2, \"note\": \"nothing here\"}]}";
+    for (body, records) in [
+        (large.as_str(), 1),
+        (lines, 2),
+        (r#"{"items": [{"id": 1}]}"#, 1),
+        (r#"{"kind": "k"}"#, 0),
+        (r#"{"items": [], "message": "nothing here"}"#, 0),
+    ] {
+        let page = pass.reader.page(&pass.at(), &response(200, &[], body));
+        let page = page.unwrap();
+        let about = body.get(..40).unwrap_or(body);
+        assert_eq!(page.records.len(), records, "{about}");
+        assert!(page.is_partial || records > 0, "{about}");
+    }
+    let failure = pass
+        .reader
+        .page(&pass.at(), &response(200, &[], "<html>no</html>"));
+    assert_eq!(failure.unwrap_err().code, Code::InvalidJson);
+    // Headers are read whatever the body is.
+    let closed = response(200, &[("x-state", "closed")], lines);
+    let verdict = pass.reader.verdict(&pass.at(), &closed);
+    assert!(matches!(verdict, Verdict::Fail(_)), "{verdict:?}");
+}
+
+#[test]
+fn a_refusal_is_passed_over_only_where_its_status_is_named() {
+    let predicate = "{{ 'items' not in response }}";
+    for (filter, passed) in [
+        (json!({"action": "IGNORE", "predicate": predicate}), None),
+        (json!({"action": "SUCCESS", "predicate": predicate}), None),
+        (
+            json!({"action": "IGNORE", "error_message_contains": "no"}),
+            None,
+        ),
+        (
+            json!({"action": "IGNORE", "predicate": predicate, "http_codes": [403]}),
+            Some(403),
+        ),
+        (json!({"action": "IGNORE", "http_codes": [429]}), Some(429)),
+        (json!({"action": "IGNORE", "http_codes": [401]}), Some(401)),
+    ] {
+        let pass = Pass::new(with_filters(json!([filter])), None);
+        for (status, headers, code) in [
+            (401, &[][..], Code::CredentialsRejected),
+            (403, &[("x-ratelimit-remaining", "0")], Code::RateLimited),
+            (404, &[], Code::NotFound),
+            (429, &[], Code::RateLimited),
+            (500, &[], Code::ServerError),
+            (503, &[("retry-after", "2")], Code::RateLimited),
+        ] {
+            let got = response(status, headers, r#"{"message": "no"}"#);
+            match pass.reader.verdict(&pass.at(), &got) {
+                Verdict::Read => assert_eq!(passed, Some(status), "{filter}"),
+                Verdict::Retry(failure) | Verdict::Fail(failure) => {
+                    assert_eq!(failure.code, code, "{filter} {status}");
+                    assert_ne!(passed, Some(status), "{filter}");
+                }
+                other => panic!("{filter} {status}: {other:?}"),
+            }
+        }
+        // Other actions look at every status.
+        let own = json!([{"action": "RATE_LIMITED", "error_message_contains": "slow down"}]);
+        let pass = Pass::new(with_filters(own), None);
+        let got = response(400, &[], "Please slow down.");
+        let verdict = pass.reader.verdict(&pass.at(), &got);
+        assert!(matches!(verdict, Verdict::Retry(_)), "{verdict:?}");
+    }
+}
+
+#[test]
+fn an_ignored_page_says_what_it_leaves_unread() {
+    let codes = json!([204, 400, 403, 404, 410, 500]);
+    let manifest = with_filters(json!([{"action": "IGNORE", "http_codes": codes}]));
+    let mut pass = Pass::new(manifest, None);
+    pass.high = Some(json!("2026-03-01"));
+    for (status, next, partial, cut_off) in [
+        (204, None, true, false),
+        (404, None, true, false),
+        (403, None, true, true),
+        (204, Some(json!(2)), false, false),
+        (404, Some(json!(2)), false, false),
+        (410, Some(json!(2)), false, false),
+        (400, Some(json!(2)), true, true),
+        (403, Some(json!(2)), true, true),
+        (500, Some(json!(2)), true, true),
+    ] {
+        pass.next = next;
+        let got = response(status, &[], "{}");
+        let page = pass.reader.page(&pass.at(), &got).unwrap();
+        let about = format!("{status} {:?}", pass.next);
+        assert_eq!(
+            (page.is_partial, page.is_cut_off),
+            (partial, cut_off),
+            "{about}"
+        );
+        assert_eq!((page.next, page.records.len()), (None, 0), "{about}");
+        let high = pass.high.clone().filter(|_| !cut_off);
+        assert_eq!(page.high, high, "{about}");
+        // A first page that is declared is no news; a pass that ends in its middle is.
+        let says = page.warning.is_some();
+        assert_eq!(says, cut_off && pass.next.is_some(), "{about}");
+    }
 }
 
 #[test]
