@@ -138,6 +138,9 @@ const AROUND: [&str; 20] = [
     "searchinfo",
 ];
 
+/// The largest body that is looked into, its records aside. Larger: a hostile one costs memory.
+pub const LARGEST_REST: usize = 256 * 1024;
+
 /// Longest name that is looked at: it comes to stand in a warning.
 const LONGEST_NAME: usize = 60;
 
@@ -161,7 +164,7 @@ pub fn seen(got: &Response, path: &[String], came: Option<u64>, is_first: bool) 
     // Without a path the body is the records.
     if let Some(body) = Some(path)
         .filter(|path| !path.is_empty())
-        .and_then(|path| value::read(&got.body, path))
+        .and_then(|path| value::read_within(&got.body, path, LARGEST_REST).ok())
     {
         signs.body(&value::to_json(&body), path);
     }

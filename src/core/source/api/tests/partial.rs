@@ -181,6 +181,26 @@ fn a_manifest_without_a_paginator_says_when_there_is_more() {
 }
 
 #[test]
+fn what_stands_beside_the_records_is_looked_into_within_bounds() {
+    let plain = with_path(json!(["data"]), None);
+    let of = |length: usize| json!({"data": rows(), "has_more": true, "note": "x".repeat(length)});
+    let warning = |body: &Value| read(&plain, None, &[], body).unwrap().warning;
+    assert!(warning(&of(200_000)).is_some());
+    assert_eq!(warning(&of(300_000)), None);
+    let body = json!({"kind": "k", "note": "x".repeat(300_000)});
+    let failure = read(&plain, None, &[], &body).unwrap_err();
+    assert_eq!(failure.code, Code::UnexpectedShape);
+    // A template that looks at the records does not see more values than there may be.
+    let strategy = json!({"type": "CursorPagination", "cursor_value": "{{ response.data[0].id }}"});
+    let looks = with_path(json!(["data"]), Some(strategy));
+    let body = json!({"data": [{"id": 1, "values": vec![1; 500_000]}, {"id": 2}]});
+    let mut pass = Pass::new(looks, None);
+    assert_eq!(pass.gets(body).unwrap_err().code, Code::ResponseTooLarge);
+    assert_eq!(pass.gets(json!({"data": [{"id": 1}]})), Ok(1));
+    assert_eq!(pass.next, Some(json!(1)));
+}
+
+#[test]
 fn an_ordinary_body_is_no_alarm() {
     let plain = with_path(json!(["data"]), None);
     let items = rows();
