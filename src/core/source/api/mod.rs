@@ -265,8 +265,11 @@ impl Reader for ApiReader {
             After::Page(_) | After::Stopped => None,
         };
         let is_empty = found.records.is_empty() && found.rejected.is_empty();
+        // A manifest with a paginator knows of pages, whether or not the response speaks of them.
+        let is_sure = |more: &more::More| more.is_sure || spec.paging.is_some();
         // An empty page that is odd shows of no record that it is gone.
-        let is_partial = more.is_some() || is_empty && !warnings.is_empty();
+        let is_odd = is_empty && (more.is_some() || !warnings.is_empty());
+        let is_partial = is_odd || more.as_ref().is_some_and(is_sure);
         warnings.extend(more.map(|more| match &spec.paging {
             None => format!(
                 "only the first page was read, but the response says that there is more: {}. Add a \"paginator\" to the stream's retriever in the manifest, such as a DefaultPaginator with {}",

@@ -158,7 +158,8 @@ fn a_manifest_without_a_paginator_says_when_there_is_more() {
         );
         assert!(warning.contains(saw), "{warning}");
         assert!(warning.contains("\"paginator\""), "{warning}");
-        assert!(page.is_partial);
+        // A number alone may count something else.
+        assert_eq!(page.is_partial, !saw.starts_with("\"total\""), "{body}");
         assert_eq!(page.records.len(), 3);
     }
     for (headers, saw) in [
@@ -177,6 +178,77 @@ fn a_manifest_without_a_paginator_says_when_there_is_more() {
             let warning = read(&plain, None, headers, &body).unwrap().warning.unwrap();
             assert!(warning.contains(saw), "{warning}");
         }
+    }
+}
+
+#[test]
+fn a_number_alone_is_said_and_stops_no_search_for_deletions() {
+    let plain = with_path(json!(["data"]), None);
+    let items = rows();
+    for (body, says, is_partial) in [
+        (json!({"data": items, "total": 60}), true, false),
+        (json!({"data": items, "count": 60}), true, false),
+        (json!({"data": items, "recordsTotal": 60}), true, false),
+        (json!({"data": items, "meta": {"total": 60}}), true, false),
+        (
+            json!({"data": items, "total": 60, "next": null}),
+            true,
+            false,
+        ),
+        (json!({"data": items, "total": 60, "limit": 3}), true, true),
+        (
+            json!({"data": items, "count": 60, "offset": "0"}),
+            true,
+            true,
+        ),
+        (json!({"data": items, "total": 60, "page": 1}), true, true),
+        (json!({"data": items, "total": 60, "next": "n"}), true, true),
+        (
+            json!({"data": items, "total": 60, "has_more": true}),
+            true,
+            true,
+        ),
+        (
+            json!({"data": items, "pagination": {"total": 60}}),
+            true,
+            true,
+        ),
+        (json!({"data": items, "total_count": 60}), true, true),
+        // How many are on this page says nothing of others.
+        (
+            json!({"data": items, "count": 3, "has_more": true}),
+            true,
+            true,
+        ),
+        (
+            json!({"data": items, "count": 3, "total": 60, "limit": 3}),
+            true,
+            true,
+        ),
+        (
+            json!({"data": items, "total": 60, "has_more": false}),
+            false,
+            false,
+        ),
+        (json!({"data": items, "total": 60.5}), false, false),
+        (json!({"data": items, "total": "60.50"}), false, false),
+        (
+            json!({"data": items, "total_price": 60, "limit": 3}),
+            false,
+            false,
+        ),
+        (
+            json!({"data": items, "totalAmount": 60, "limit": 3}),
+            false,
+            false,
+        ),
+        // Where nothing came, a number is enough.
+        (json!({"data": [], "total": 60}), true, true),
+        (json!({"data": [], "total": 0}), false, false),
+    ] {
+        let page = read(&plain, None, &[], &body).unwrap();
+        let seen = (page.warning.is_some(), page.is_partial);
+        assert_eq!(seen, (says, is_partial), "{body}");
     }
 }
 
