@@ -141,7 +141,7 @@ pub struct Page {
     /// Whether `shown` is a part of a list of all that is there.
     pub listing: Listing,
     /// Whether the pass ends before it has read what it should have: the next one begins its search for deletions where
-    /// this one did.
+    /// this one did. Where it is partial, too, the cursor stays where it was before the pass.
     pub is_cut_off: bool,
     /// The vendor's count, with the last page, where the vendor counts.
     pub count: Option<Count>,

@@ -234,7 +234,17 @@ impl Run<'_> {
                 let what = "the next page came without content";
                 return Err(again(Failure::new(Code::TruncatedResponse, what)));
             }
-            return Ok(Got::Page(Box::new((Page::default(), bytes, budget))));
+            // Nothing but a status that means it says that there is nothing.
+            let is_partial = standing.next.is_none() && !matches!(response.status, 204 | 205);
+            let warning = (is_partial && stream.whole).then(|| {
+                "deletions were not looked for: the first page came without content".to_owned()
+            });
+            let page = Page {
+                is_partial,
+                warning,
+                ..Page::default()
+            };
+            return Ok(Got::Page(Box::new((page, bytes, budget))));
         }
         let read = || self.reader.page(at, &response);
         // A long computation would keep this thread's other runs waiting.

@@ -146,6 +146,10 @@ impl Run<'_> {
                 ..StreamState::default()
             });
             standing.high = page.high.clone().or(standing.high);
+            // Records were not read that the pass asked for: the next one asks for them again.
+            if page.is_cut_off && page.is_partial {
+                standing.high = None;
+            }
             standing.next = page.next.clone();
             let ended = standing.next.is_none();
             if (stream.ordered || ended && !is_shifted) && standing.high.is_some() {

@@ -191,6 +191,9 @@ pub fn beside_nothing(got: &Response, path: &[String]) -> Option<Failure> {
         let is_throttled = kind_of(&plain(&String::from_utf8_lossy(body))) == Some(Kind::Throttled);
         return is_throttled.then(|| failure(got, Kind::Throttled));
     };
+    // Beside an empty list a text for people is a remark: "98 of 100 requests left".
+    let is_remark = (200..300).contains(&got.status) && has_list(&body, path);
+    let named = |fields, records| named(fields, records, !is_remark);
     let mut at = &body;
     let mut found = None;
     let mut steps = path.iter();
@@ -217,12 +220,19 @@ pub fn beside_nothing(got: &Response, path: &[String]) -> Option<Failure> {
 
 /// The failure that an object names which would otherwise be a record, or the answer to a login.
 pub fn named_in(got: &Response, fields: &Map<String, Value>) -> Option<Failure> {
-    named(fields, None).map(|kind| failure(got, kind))
+    named(fields, None, true).map(|kind| failure(got, kind))
 }
 
 /// Which kind of error an object names, if any.
 pub fn kind_in(fields: &Map<String, Value>) -> Option<Kind> {
-    named(fields, None)
+    named(fields, None, true)
+}
+
+/// Whether there is a list where the records would be.
+fn has_list(body: &Value, path: &[String]) -> bool {
+    let steps = path.iter().take_while(|step| *step != "*");
+    let list = steps.fold(Some(body), |at, step| at?.get(step));
+    !path.is_empty() && list.is_some_and(Value::is_array)
 }
 
 /// Whether a refusal says that the access token is over, and no more than that.
@@ -322,8 +332,9 @@ impl MinSome for Option<Kind> {
     }
 }
 
-/// The kind of the error that an object names, the field that leads to the records aside.
-fn named(fields: &Map<String, Value>, records: Option<&str>) -> Option<Kind> {
+/// The kind of the error that an object names, the field that leads to the records aside. `counts_alone`: a text for people
+/// that speaks of too many requests is enough.
+fn named(fields: &Map<String, Value>, records: Option<&str>, counts_alone: bool) -> Option<Kind> {
     let mut is_error = false;
     let mut text = String::new();
     let mut messages = String::new();
@@ -355,7 +366,7 @@ fn named(fields: &Map<String, Value>, records: Option<&str>) -> Option<Kind> {
     let by_message = kind_of(&plain(&messages));
     if !is_error {
         // Of what is only said, and of no field that would name an error, the one that passes by itself is believed.
-        return by_message.filter(|kind| *kind == Kind::Throttled);
+        return by_message.filter(|kind| counts_alone && *kind == Kind::Throttled);
     }
     let by_number = number.map(|number| match number {
         429 => Kind::Throttled,
@@ -480,5 +491,114 @@ fn status_in(value: &Value) -> Option<u64> {
             })
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_text_for_people_beside_an_empty_list_is_a_remark() {
+        use Code::{RateLimited, UnexpectedShape};
+        let data = ["data"].as_slice();
+        let deep = ["result", "items"].as_slice();
+        for (status, path, body, expected) in [
+            (
+                200,
+                data,
+                r#"{"data": [], "message": "Rate limit: 98 of 100 left"}"#,
+                None,
+            ),
+            (
+                200,
+                data,
+                r#"{"data": [], "note": "API rate limit exceeded", "status": "ok"}"#,
+                None,
+            ),
+            (
+                200,
+                deep,
+                r#"{"result": {"items": [], "message": "Rate limit: 98 left"}}"#,
+                None,
+            ),
+            (
+                200,
+                deep,
+                r#"{"result": {"items": []}, "detail": "Rate limit: 98 left"}"#,
+                None,
+            ),
+            (
+                200,
+                data,
+                r#"{"data": null, "message": "Rate limit exceeded"}"#,
+                Some(RateLimited),
+            ),
+            (
+                200,
+                deep,
+                r#"{"result": null, "message": "Rate limit exceeded"}"#,
+                Some(RateLimited),
+            ),
+            (
+                200,
+                data,
+                r#"{"message": "Rate limit exceeded"}"#,
+                Some(RateLimited),
+            ),
+            (
+                429,
+                data,
+                r#"{"data": [], "message": "Rate limit exceeded"}"#,
+                Some(RateLimited),
+            ),
+            (
+                200,
+                data,
+                r#"{"data": [], "status": "error", "message": "Rate limit"}"#,
+                Some(RateLimited),
+            ),
+            (
+                200,
+                data,
+                r#"{"data": [], "success": false, "message": "Rate limit"}"#,
+                Some(RateLimited),
+            ),
+            (
+                200,
+                data,
+                r#"{"data": [], "error": "Rate limit"}"#,
+                Some(RateLimited),
+            ),
+            (
+                200,
+                data,
+                r#"{"data": [], "code": "rate_limit_exceeded"}"#,
+                Some(RateLimited),
+            ),
+            (
+                200,
+                data,
+                r#"{"data": [], "status": "error", "message": "no"}"#,
+                Some(UnexpectedShape),
+            ),
+            (
+                200,
+                data,
+                r#"{"data": [], "message": "nothing found"}"#,
+                None,
+            ),
+        ] {
+            let got = Response {
+                status,
+                headers: vec![],
+                body: Bytes::from_static(body.as_bytes()),
+            };
+            let path: Vec<String> = path.iter().map(|step| (*step).to_owned()).collect();
+            let code = beside_nothing(&got, &path).map(|failure| failure.code);
+            assert_eq!(code, expected, "{status} {body}");
+        }
     }
 }

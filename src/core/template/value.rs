@@ -10,13 +10,43 @@ use crate::json::identity;
 /// Deepest nesting that is looked into; what is deeper is not there. Deeper: the end of the stack is the end of the server.
 const DEEPEST: usize = 100;
 
-/// A body, without what lies at the path `left_out`, up to a `*` in it. `None`: it is not built like JSON.
+/// Most values of one body. Each costs some 60 bytes beside its text, so a body of the smallest ones there are,
+/// [1,1,1,...], would cost thirty times its size. More: a hostile body ends the server. Fewer: a template does not see a
+/// large page.
+pub const MOST_VALUES: usize = 500_000;
+
+/// Why a body is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// It is not built like JSON.
+    NotJson,
+    /// It has more than [`MOST_VALUES`], or more bytes than may be.
+    TooLarge,
+}
+
+/// A body, without what lies at the path `left_out`, up to a `*` in it. `None`: it is not built like JSON, or too large.
 pub fn read(body: &[u8], left_out: &[String]) -> Option<Value> {
+    read_within(body, left_out, usize::MAX).ok()
+}
+
+/// The same, where no more than so many bytes are looked at, those that are left out aside.
+pub fn read_within(body: &[u8], left_out: &[String], bytes: usize) -> Result<Value, Unread> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-    let mut reader = Reader { rest: body };
-    let value = reader.value(0, left_out)?;
+    let mut reader = Reader {
+        rest: body,
+        length: body.len(),
+        skipped: 0,
+        bytes,
+        values: 0,
+        is_over: false,
+    };
+    let value = reader.value(0, left_out);
     reader.space();
-    reader.rest.is_empty().then_some(value)
+    match value {
+        Some(value) if reader.rest.is_empty() && reader.is_within() => Ok(value),
+        _ if reader.is_over || !reader.is_within() => Err(Unread::TooLarge),
+        _ => Err(Unread::NotJson),
+    }
 }
 
 /// A number, or its text where it would be rounded.
@@ -67,6 +97,13 @@ pub fn literal(text: &str) -> Option<serde_json::Value> {
 
 struct Reader<'a> {
     rest: &'a [u8],
+    /// Bytes of the body, of which so many were left out, and so many others may be looked at.
+    length: usize,
+    skipped: usize,
+    bytes: usize,
+    values: usize,
+    /// A bound was reached.
+    is_over: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -85,8 +122,26 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn is_within(&self) -> bool {
+        let read = self.length.saturating_sub(self.rest.len());
+        read.saturating_sub(self.skipped) <= self.bytes
+    }
+
+    /// Leaves out a value.
+    fn leave_out(&mut self) -> Option<()> {
+        let before = self.rest.len();
+        self.skip()?;
+        self.skipped += before.saturating_sub(self.rest.len());
+        Some(())
+    }
+
     fn value(&mut self, depth: usize, left_out: &[String]) -> Option<Value> {
         self.space();
+        self.values += 1;
+        if self.values > MOST_VALUES || !self.is_within() {
+            self.is_over = true;
+            return None;
+        }
         match self.rest.first()? {
             b'{' if depth < DEEPEST => {
                 let mut fields = Vec::new();
@@ -96,8 +151,8 @@ impl<'a> Reader<'a> {
                     reader.eat(b':').then_some(())?;
                     let inner = match left_out {
                         [step, rest @ ..] if *step == key => match rest.first() {
-                            None => return reader.skip(),
-                            Some(all) if all == "*" => return reader.skip(),
+                            None => return reader.leave_out(),
+                            Some(all) if all == "*" => return reader.leave_out(),
                             Some(_) => rest,
                         },
                         _ => &[],
@@ -248,4 +303,44 @@ fn text(raw: &[u8]) -> String {
 fn flush(units: &mut Vec<u16>, text: &mut String) {
     text.push_str(&String::from_utf16_lossy(units));
     units.clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_read_within_bounds() {
+        let path = ["data".to_owned()];
+        let items = |count: usize| vec!["1"; count].join(",");
+        // What is left out costs nothing.
+        let body = format!(r#"{{"data": [{}], "next": 2}}"#, items(MOST_VALUES + 1));
+        let read = read_within(body.as_bytes(), &path, 100).unwrap();
+        assert_eq!(to_json(&read), serde_json::json!({"next": 2}));
+        assert_eq!(
+            read_within(body.as_bytes(), &[], usize::MAX).err(),
+            Some(Unread::TooLarge)
+        );
+        // The list is a value, too.
+        for (count, expected) in [
+            (MOST_VALUES - 1, None),
+            (MOST_VALUES, Some(Unread::TooLarge)),
+        ] {
+            let body = format!("[{}]", items(count));
+            let read = read_within(body.as_bytes(), &path, usize::MAX);
+            assert_eq!(read.err(), expected, "{count}");
+        }
+        for (body, expected) in [
+            (r#"{"data": [1], "a": "0123456789"}"#, None),
+            (
+                r#"{"data": [1], "a": "01234567890123456789"}"#,
+                Some(Unread::TooLarge),
+            ),
+            (r#"{"data": [1], "a": }"#, Some(Unread::NotJson)),
+            ("{\"data\": 1}\n{\"data\": 2}", Some(Unread::NotJson)),
+        ] {
+            let read = read_within(body.as_bytes(), &path, 35);
+            assert_eq!(read.err(), expected, "{body}");
+        }
+    }
 }

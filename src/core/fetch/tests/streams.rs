@@ -573,6 +573,73 @@ async fn a_login_that_is_refused_ends_the_run_and_no_stream_is_asked() {
     assert_eq!(asked.lock().unwrap().as_slice(), ["token"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blank_first_page_shows_of_no_record_that_it_is_gone() {
+    const SAYS: &str =
+        "stream \"s\": deletions were not looked for: the first page came without content";
+    for (answer, is_proof) in [
+        ("200 ", false),
+        ("200  \n", false),
+        ("201 ", false),
+        ("204 ", true),
+        ("205 ", true),
+        (r#"200 {"rows": []}"#, true),
+    ] {
+        let (url, _) = serve(&[("s/first", &[answer])]).await;
+        let streams = vec![Stream {
+            name: "s".into(),
+            ordered: false,
+            whole: true,
+        }];
+        let reader = Script {
+            streams,
+            url,
+            counts: false,
+        };
+        let told = Given::new(Arc::new(reader)).read().await;
+        assert_eq!(told.ends(), "s:r", "{answer}");
+        let shows_all = told.pages().last().unwrap().all.is_some();
+        assert_eq!(shows_all, is_proof, "{answer}");
+        let warnings: &[&str] = if is_proof { &[] } else { &[SAYS] };
+        assert_eq!(told.warnings(), warnings, "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_is_passed_over_moves_no_cursor_unless_it_is_the_end() {
+    let page = r#"200 [{"id": 1, "updated_at": "2026-03-02T00:00:00Z"}]"#;
+    let (before, after) = ("2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z");
+    for (second, at, is_end) in [
+        ("200 []", after, true),
+        ("404 ", after, true),
+        ("403 ", before, false),
+        ("500 ", before, false),
+    ] {
+        let (url, asked) = serve(&[("s", &[page]), ("s?o=1", &[second])]).await;
+        let mut job = job(&url);
+        job.now = "2026-03-31T12:00:00Z".parse().unwrap();
+        let stream = &mut job.definition.config["manifest"]["streams"][0];
+        stream["incremental_sync"] = json!({"type": "DatetimeBasedCursor", "cursor_field": "updated_at",
+            "datetime_format": "%Y-%m-%dT%H:%M:%SZ", "start_datetime": before});
+        stream["retriever"]["requester"]["error_handler"] = json!({"type": "DefaultErrorHandler",
+            "response_filters": [{"action": "IGNORE", "http_codes": [403, 404, 500]}]});
+        let state = StreamState {
+            at: Some(json!(before)),
+            ..StreamState::default()
+        };
+        let age = Duration::ZERO;
+        job.states.insert("s".to_owned(), Stored { state, age });
+        let told = fetched(job, &Arc::new(Client::new())).await;
+        assert_eq!(told.ends(), "s:r", "{second}");
+        assert_eq!(asked.lock().unwrap().as_slice(), ["s", "s?o=1"]);
+        let state = &told.pages().last().unwrap().state;
+        let seen = (state.at.clone(), state.read_until.is_some());
+        assert_eq!(seen, (Some(json!(at)), is_end), "{second}");
+        let warnings = told.warnings();
+        assert_eq!(warnings.len(), usize::from(!is_end), "{warnings:?}");
+    }
+}
+
 /// Three pages whose tokens are their numbers.
 async fn counted(ordered: bool, state: Value, fail_at: Option<u64>) -> (Read, Vec<String>) {
     let failing: &[&str] = &["500 "];

@@ -59,20 +59,23 @@ impl Errors {
         if self.filters.is_empty() {
             return Ok(None);
         }
-        let body = Some(got.body.as_ref()).filter(|body| body.len() <= LARGEST_BODY);
-        let body = body.unwrap_or_default();
-        let mut seen = None;
+        let is_success = (200..300).contains(&got.status);
+        let mut body = None;
         for filter in &self.filters {
-            let fits = match (&filter.contains, &filter.predicate) {
-                _ if filter.codes.contains(&got.status.into()) => true,
-                (Some(text), _) if memchr::memmem::find(body, text.as_bytes()).is_some() => true,
-                (_, Some(predicate)) => {
-                    let seen = seen.get_or_insert_with(|| {
-                        let response = value::read(body, &[]).unwrap_or(Context::UNDEFINED);
-                        let headers = Context::from_object(Headers(got.headers.clone()));
-                        context(vec![("response", response), ("headers", headers)])
-                    });
-                    predicate.truth(seen)?
+            if filter.codes.contains(&got.status.into()) {
+                return Ok(Some(filter.action));
+            }
+            // A refusal is passed over only by its name: 401, 429 and 500 have no list of records either.
+            if filter.passes() && !is_success {
+                continue;
+            }
+            let body = body.get_or_insert_with(|| Body::of(got, &context));
+            let contains = |text: &String| memchr::memmem::find(body.text, text.as_bytes());
+            let fits = match &filter.predicate {
+                _ if filter.contains.as_ref().and_then(contains).is_some() => true,
+                // What was not read is not what a template says that it lacks.
+                Some(predicate) if body.is_read || !predicate.uses("response") => {
+                    predicate.truth(&body.seen)?
                 }
                 _ => false,
             };
@@ -81,6 +84,37 @@ impl Errors {
             }
         }
         Ok(None)
+    }
+}
+
+/// What filters see of a body.
+struct Body<'a> {
+    /// Nothing of a success that is not read: it may be a page of records.
+    text: &'a [u8],
+    is_read: bool,
+    seen: Context,
+}
+
+impl<'a> Body<'a> {
+    fn of(
+        got: &'a Response,
+        context: impl Fn(Vec<(&'static str, Context)>) -> Context,
+    ) -> Body<'a> {
+        let text = Some(got.body.as_ref()).filter(|body| body.len() <= LARGEST_BODY);
+        let response = text.and_then(|text| value::read(text, &[]));
+        // A word that is no JSON has no value.
+        let response = response.filter(|response| !response.is_undefined());
+        let is_read = response.is_some();
+        let is_success = (200..300).contains(&got.status);
+        let headers = Context::from_object(Headers(got.headers.clone()));
+        Body {
+            text: text.filter(|_| is_read || !is_success).unwrap_or_default(),
+            is_read,
+            seen: context(vec![
+                ("response", response.unwrap_or(Context::UNDEFINED)),
+                ("headers", headers),
+            ]),
+        }
     }
 }
 
@@ -110,6 +144,11 @@ fn handler(mut component: Component, filters: &mut Vec<Filter>) -> Result<(), Fa
 }
 
 impl Filter {
+    /// Whether what fits is taken for a page, whatever its status is.
+    fn passes(&self) -> bool {
+        matches!(self.action, Action::Success | Action::Ignore)
+    }
+
     fn read(component: Component) -> Result<Filter, Failure> {
         let mut filter = component.expect("HttpResponseFilter")?;
         let action = filter

@@ -214,12 +214,7 @@ impl Reader for ApiReader {
         let spec = self.spec(at.stream)?;
         let context = |seen| self.context(at.start.now, at.start.default_from, seen);
         if let Some(Action::Ignore) = spec.errors.judge(got, context)? {
-            // Of a refused first page nothing is known.
-            return Ok(Page {
-                high: at.high.cloned(),
-                is_partial: at.next.is_none() && !(200..300).contains(&got.status),
-                ..Page::default()
-            });
+            return Ok(ignored(at, got));
         }
         let settled = context(vec![]);
         let path = spec
@@ -270,8 +265,11 @@ impl Reader for ApiReader {
             After::Page(_) | After::Stopped => None,
         };
         let is_empty = found.records.is_empty() && found.rejected.is_empty();
+        // A manifest with a paginator knows of pages, whether or not the response speaks of them.
+        let is_sure = |more: &more::More| more.is_sure || spec.paging.is_some();
         // An empty page that is odd shows of no record that it is gone.
-        let is_partial = more.is_some() || is_empty && !warnings.is_empty();
+        let is_odd = is_empty && (more.is_some() || !warnings.is_empty());
+        let is_partial = is_odd || more.as_ref().is_some_and(is_sure);
         warnings.extend(more.map(|more| match &spec.paging {
             None => format!(
                 "only the first page was read, but the response says that there is more: {}. Add a \"paginator\" to the stream's retriever in the manifest, such as a DefaultPaginator with {}",
@@ -300,6 +298,35 @@ impl Reader for ApiReader {
             high,
             ..Page::default()
         })
+    }
+}
+
+/// A page that the manifest passes over. Behind the last page there is nothing, or no page; any other refusal hides what is
+/// there. Of a first page nothing is known.
+fn ignored(at: &Position, got: &Response) -> Page {
+    let is_first = at.next.is_none();
+    let is_end = matches!(got.status, 200..=299 | 404 | 410);
+    let says = |what: &str| {
+        let says = "as the manifest's error_handler says";
+        format!("stream \"{}\": {what}, {says}", at.stream.name)
+    };
+    let warning = match (is_first, is_end) {
+        (false, true) => None,
+        (false, false) => Some(says(&format!(
+            "it ended before its last page, because HTTP {} was ignored",
+            got.status
+        ))),
+        (true, _) => at
+            .stream
+            .whole
+            .then(|| says("deletions were not looked for, because the first page was ignored")),
+    };
+    Page {
+        warning,
+        high: at.high.cloned().filter(|_| is_end),
+        is_partial: is_first || !is_end,
+        is_cut_off: !is_end,
+        ..Page::default()
     }
 }
 

@@ -15,6 +15,8 @@ pub struct More {
     pub saw: String,
     /// How a manifest asks for it.
     pub advice: String,
+    /// Whether it stands for records that were not read. A number alone may count, or sum up, something else.
+    pub is_sure: bool,
 }
 
 /// Names without case, `_`, `-` and the like.
@@ -39,6 +41,31 @@ const TOTALS: [&str; 20] = [
     "numfound",
     "odatacount",
     "totalamountofrecords",
+];
+/// Those that may be a sum, or count a list that no filter was applied to.
+const BARE: [&str; 3] = ["total", "count", "recordstotal"];
+/// Names that tell that the response is one page of several.
+const OF_PAGES: [&str; 20] = [
+    "limit",
+    "offset",
+    "skip",
+    "start",
+    "startat",
+    "startindex",
+    "pagesize",
+    "perpage",
+    "page",
+    "pages",
+    "currentpage",
+    "pagenumber",
+    "pageno",
+    "pageindex",
+    "totalpages",
+    "pagecount",
+    "lastpage",
+    "itemsperpage",
+    "maxresults",
+    "pagination",
 ];
 const PAGES: [&str; 9] = [
     "pages",
@@ -138,6 +165,9 @@ const AROUND: [&str; 20] = [
     "searchinfo",
 ];
 
+/// The largest body that is looked into, its records aside. Larger: a hostile one costs memory.
+pub const LARGEST_REST: usize = 256 * 1024;
+
 /// Longest name that is looked at: it comes to stand in a warning.
 const LONGEST_NAME: usize = 60;
 
@@ -155,23 +185,33 @@ pub fn seen(got: &Response, path: &[String], came: Option<u64>, is_first: bool) 
         came,
         is_first,
         more: None,
+        number: None,
+        is_paged: false,
         is_over: false,
     };
     signs.headers(got);
     // Without a path the body is the records.
     if let Some(body) = Some(path)
         .filter(|path| !path.is_empty())
-        .and_then(|path| value::read(&got.body, path))
+        .and_then(|path| value::read_within(&got.body, path, LARGEST_REST).ok())
     {
         signs.body(&value::to_json(&body), path);
     }
-    signs.more.filter(|_| !signs.is_over)
+    let number = signs.number.map(|number| More {
+        is_sure: signs.is_paged,
+        ..number
+    });
+    signs.more.or(number).filter(|_| !signs.is_over)
 }
 
 struct Signs {
     came: Option<u64>,
     is_first: bool,
     more: Option<More>,
+    /// A number that may count something else.
+    number: Option<More>,
+    /// The response speaks of pages.
+    is_paged: bool,
     /// The response says that this is all.
     is_over: bool,
 }
@@ -179,7 +219,11 @@ struct Signs {
 impl Signs {
     fn note(&mut self, saw: String, advice: impl Into<String>) {
         let advice = advice.into();
-        self.more.get_or_insert(More { saw, advice });
+        self.more.get_or_insert(More {
+            saw,
+            advice,
+            is_sure: true,
+        });
     }
 
     fn headers(&mut self, got: &Response) {
@@ -243,11 +287,25 @@ impl Signs {
             return;
         };
         if total > came {
-            self.note(
-                format!("{name} is {total}, and {came} records came"),
-                "PageIncrement or OffsetIncrement",
-            );
+            self.note(said(name, total, came), BY_NUMBER);
         } else if total > 0 {
+            self.is_over = true;
+        }
+    }
+
+    /// A number that may count something else than the records of the stream.
+    fn bare(&mut self, name: &str, key: &str, total: Option<u64>) {
+        let (Some(total), Some(came)) = (total, self.came) else {
+            return;
+        };
+        if total > came {
+            self.number.get_or_insert(More {
+                saw: said(name, total, came),
+                advice: BY_NUMBER.to_owned(),
+                is_sure: false,
+            });
+        } else if total > 0 && key != "count" {
+            // A count may be the page's own.
             self.is_over = true;
         }
     }
@@ -350,9 +408,15 @@ impl Signs {
                 );
                 self.note(format!("\"{name}\" is there"), advice);
             }
+            let tells = number(value).is_some() || value.is_object();
+            self.is_paged |= OF_PAGES.contains(&key) && tells;
             if TOTALS.contains(&key) {
-                let value = value.get("value").unwrap_or(value);
-                self.total(&format!("\"{name}\""), number(value));
+                let total = number(value.get("value").unwrap_or(value));
+                let name = format!("\"{name}\"");
+                match BARE.contains(&key) {
+                    true => self.bare(&name, key, total),
+                    false => self.total(&name, total),
+                }
             }
         }
         // Whether pages are counted from 0 or 1 cannot be told on a later one.
@@ -379,6 +443,12 @@ impl Signs {
             }
         }
     }
+}
+
+const BY_NUMBER: &str = "PageIncrement or OffsetIncrement";
+
+fn said(name: &str, total: u64, came: u64) -> String {
+    format!("{name} is {total}, and {came} records came")
 }
 
 const LINK: [&str; 7] = ["href", "url", "uri", "link", "after", "cursor", "token"];

@@ -14,7 +14,8 @@ use super::parts::{Inject, Parts};
 use crate::error::{Code, Failure};
 use crate::json::Found;
 use crate::source::{Position, Response};
-use crate::template::{Template, value};
+use crate::template::Template;
+use crate::template::value::{self, MOST_VALUES, Unread};
 
 /// Parameters of an address that count pages or rows, without case and signs.
 const COUNTING: [&str; 16] = [
@@ -207,11 +208,18 @@ impl Paging {
                         Some((first, _)) if !first.iter().any(mentions) => first,
                         _ => &[],
                     };
-                    let response = value::read(&got.body, left_out).ok_or_else(|| {
-                        Failure::new(
+                    let response = value::read_within(&got.body, left_out, usize::MAX);
+                    let response = response.map_err(|why| match why {
+                        Unread::NotJson => Failure::new(
                             Code::InvalidJson,
                             "the response cannot be searched for its next page",
-                        )
+                        ),
+                        Unread::TooLarge => Failure::new(
+                            Code::ResponseTooLarge,
+                            format!(
+                                "the response has more than {MOST_VALUES} values, too many for a template that looks for its next page"
+                            ),
+                        ),
                     })?;
                     seen.push(("response", response));
                 }

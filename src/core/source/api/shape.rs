@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::component::wrong;
 use super::manifest::StreamSpec;
-use super::more::plain;
+use super::more::{LARGEST_REST, plain};
 use crate::error::{Code, Failure};
 use crate::json::{self, Found};
 use crate::source::{Response, problem};
@@ -171,7 +171,8 @@ const OF_ERRORS: [&str; 20] = [
 /// Whether a body leaves its list out because there is nothing to list, as some vendors do; then a warning. It is an object
 /// with nothing in it, or with what a list has beside its items, and no sign of an error or of another list.
 pub fn left_out(got: &Response, path: &[String]) -> Option<String> {
-    let body = value::to_json(&value::read(&got.body, &[])?);
+    let body = value::read_within(&got.body, &[], LARGEST_REST).ok()?;
+    let body = value::to_json(&body);
     let mut object = &body;
     let mut missing = None;
     for step in path {

@@ -77,7 +77,7 @@ const LINES: [Line; 43] = {
             LIMITED,
         ),
         (
-            r#"{"data": [], "message": "API rate limit exceeded"}"#,
+            r#"{"data": null, "message": "API rate limit exceeded"}"#,
             LIMITED,
             LIMITED,
         ),
@@ -296,6 +296,11 @@ fn of_lists() -> Vec<Row> {
         row(
             r#"{"data": "rate limited", "error": true}"#,
             Is::Fails(Code::UnexpectedShape),
+        )
+        .at_data(),
+        row(
+            r#"{"data": [], "message": "Rate limit: 98 of 100 left"}"#,
+            Is::Empty,
         )
         .at_data(),
         rate,

@@ -158,7 +158,8 @@ fn a_manifest_without_a_paginator_says_when_there_is_more() {
         );
         assert!(warning.contains(saw), "{warning}");
         assert!(warning.contains("\"paginator\""), "{warning}");
-        assert!(page.is_partial);
+        // A number alone may count something else.
+        assert_eq!(page.is_partial, !saw.starts_with("\"total\""), "{body}");
         assert_eq!(page.records.len(), 3);
     }
     for (headers, saw) in [
@@ -178,6 +179,97 @@ fn a_manifest_without_a_paginator_says_when_there_is_more() {
             assert!(warning.contains(saw), "{warning}");
         }
     }
+}
+
+#[test]
+fn a_number_alone_is_said_and_stops_no_search_for_deletions() {
+    let plain = with_path(json!(["data"]), None);
+    let items = rows();
+    for (body, says, is_partial) in [
+        (json!({"data": items, "total": 60}), true, false),
+        (json!({"data": items, "count": 60}), true, false),
+        (json!({"data": items, "recordsTotal": 60}), true, false),
+        (json!({"data": items, "meta": {"total": 60}}), true, false),
+        (
+            json!({"data": items, "total": 60, "next": null}),
+            true,
+            false,
+        ),
+        (json!({"data": items, "total": 60, "limit": 3}), true, true),
+        (
+            json!({"data": items, "count": 60, "offset": "0"}),
+            true,
+            true,
+        ),
+        (json!({"data": items, "total": 60, "page": 1}), true, true),
+        (json!({"data": items, "total": 60, "next": "n"}), true, true),
+        (
+            json!({"data": items, "total": 60, "has_more": true}),
+            true,
+            true,
+        ),
+        (
+            json!({"data": items, "pagination": {"total": 60}}),
+            true,
+            true,
+        ),
+        (json!({"data": items, "total_count": 60}), true, true),
+        // How many are on this page says nothing of others.
+        (
+            json!({"data": items, "count": 3, "has_more": true}),
+            true,
+            true,
+        ),
+        (
+            json!({"data": items, "count": 3, "total": 60, "limit": 3}),
+            true,
+            true,
+        ),
+        (
+            json!({"data": items, "total": 60, "has_more": false}),
+            false,
+            false,
+        ),
+        (json!({"data": items, "total": 60.5}), false, false),
+        (json!({"data": items, "total": "60.50"}), false, false),
+        (
+            json!({"data": items, "total_price": 60, "limit": 3}),
+            false,
+            false,
+        ),
+        (
+            json!({"data": items, "totalAmount": 60, "limit": 3}),
+            false,
+            false,
+        ),
+        // Where nothing came, a number is enough.
+        (json!({"data": [], "total": 60}), true, true),
+        (json!({"data": [], "total": 0}), false, false),
+    ] {
+        let page = read(&plain, None, &[], &body).unwrap();
+        let seen = (page.warning.is_some(), page.is_partial);
+        assert_eq!(seen, (says, is_partial), "{body}");
+    }
+}
+
+#[test]
+fn what_stands_beside_the_records_is_looked_into_within_bounds() {
+    let plain = with_path(json!(["data"]), None);
+    let of = |length: usize| json!({"data": rows(), "has_more": true, "note": "x".repeat(length)});
+    let warning = |body: &Value| read(&plain, None, &[], body).unwrap().warning;
+    assert!(warning(&of(200_000)).is_some());
+    assert_eq!(warning(&of(300_000)), None);
+    let body = json!({"kind": "k", "note": "x".repeat(300_000)});
+    let failure = read(&plain, None, &[], &body).unwrap_err();
+    assert_eq!(failure.code, Code::UnexpectedShape);
+    // A template that looks at the records does not see more values than there may be.
+    let strategy = json!({"type": "CursorPagination", "cursor_value": "{{ response.data[0].id }}"});
+    let looks = with_path(json!(["data"]), Some(strategy));
+    let body = json!({"data": [{"id": 1, "values": vec![1; 500_000]}, {"id": 2}]});
+    let mut pass = Pass::new(looks, None);
+    assert_eq!(pass.gets(body).unwrap_err().code, Code::ResponseTooLarge);
+    assert_eq!(pass.gets(json!({"data": [{"id": 1}]})), Ok(1));
+    assert_eq!(pass.next, Some(json!(1)));
 }
 
 #[test]
@@ -411,7 +503,7 @@ fn a_list_that_is_left_out_is_said_or_declared() {
     let page = read(&declared, None, &[], &json!({"kind": "k"})).unwrap();
     assert_eq!(
         (page.warning, page.records.len(), page.is_partial),
-        (None, 0, false)
+        (None, 0, true)
     );
     let got = |status, body: &str| Response {
         status,
@@ -446,6 +538,137 @@ fn a_list_that_is_left_out_is_said_or_declared() {
     // Nothing is declared: an error, as before.
     let plain = Pass::new(with_path(json!(["items"]), None), None);
     assert_eq!(verdict(&plain, &not_found), "fail not_found");
+}
+
+fn with_filters(filters: Value) -> Value {
+    let mut manifest = with_path(json!(["items"]), None);
+    manifest["definitions"]["requester"]["error_handler"] =
+        json!({"type": "DefaultErrorHandler", "response_filters": filters});
+    manifest
+}
+
+fn response(status: u16, headers: &[(&str, &str)], body: &str) -> Response {
+    let named = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    Response {
+        status,
+        headers: headers.iter().map(named).collect(),
+        body: Bytes::from(body.to_owned()),
+    }
+}
+
+#[test]
+fn a_filter_does_not_pass_over_what_it_cannot_read() {
+    let pass = Pass::new(
+        with_filters(json!([
+            {"action": "IGNORE", "predicate": "{{ 'items' not in response }}"},
+            {"action": "IGNORE", "error_message_contains": "nothing here"},
+            {"action": "FAIL", "predicate": "{{ headers['x-state'] == 'closed' }}"}])),
+        None,
+    );
+    let large = json!({"items": [{"id": 1}], "note": "x".repeat(1024 * 1024)}).to_string();
+    let lines =
+        "{\"items\": [{\"id\": 1}]}\n{\"items\": [{\"id\": 2, \"note\": \"nothing here\"}]}";
+    for (body, records) in [
+        (large.as_str(), 1),
+        (lines, 2),
+        (r#"{"items": [{"id": 1}]}"#, 1),
+        (r#"{"kind": "k"}"#, 0),
+        (r#"{"items": [], "message": "nothing here"}"#, 0),
+    ] {
+        let page = pass.reader.page(&pass.at(), &response(200, &[], body));
+        let page = page.unwrap();
+        let about = body.get(..40).unwrap_or(body);
+        assert_eq!(page.records.len(), records, "{about}");
+        assert!(page.is_partial || records > 0, "{about}");
+    }
+    let failure = pass
+        .reader
+        .page(&pass.at(), &response(200, &[], "<html>no</html>"));
+    assert_eq!(failure.unwrap_err().code, Code::InvalidJson);
+    // Headers are read whatever the body is.
+    let closed = response(200, &[("x-state", "closed")], lines);
+    let verdict = pass.reader.verdict(&pass.at(), &closed);
+    assert!(matches!(verdict, Verdict::Fail(_)), "{verdict:?}");
+}
+
+#[test]
+fn a_refusal_is_passed_over_only_where_its_status_is_named() {
+    let predicate = "{{ 'items' not in response }}";
+    for (filter, passed) in [
+        (json!({"action": "IGNORE", "predicate": predicate}), None),
+        (json!({"action": "SUCCESS", "predicate": predicate}), None),
+        (
+            json!({"action": "IGNORE", "error_message_contains": "no"}),
+            None,
+        ),
+        (
+            json!({"action": "IGNORE", "predicate": predicate, "http_codes": [403]}),
+            Some(403),
+        ),
+        (json!({"action": "IGNORE", "http_codes": [429]}), Some(429)),
+        (json!({"action": "IGNORE", "http_codes": [401]}), Some(401)),
+    ] {
+        let pass = Pass::new(with_filters(json!([filter])), None);
+        for (status, headers, code) in [
+            (401, &[][..], Code::CredentialsRejected),
+            (403, &[("x-ratelimit-remaining", "0")], Code::RateLimited),
+            (404, &[], Code::NotFound),
+            (429, &[], Code::RateLimited),
+            (500, &[], Code::ServerError),
+            (503, &[("retry-after", "2")], Code::RateLimited),
+        ] {
+            let got = response(status, headers, r#"{"message": "no"}"#);
+            match pass.reader.verdict(&pass.at(), &got) {
+                Verdict::Read => assert_eq!(passed, Some(status), "{filter}"),
+                Verdict::Retry(failure) | Verdict::Fail(failure) => {
+                    assert_eq!(failure.code, code, "{filter} {status}");
+                    assert_ne!(passed, Some(status), "{filter}");
+                }
+                other => panic!("{filter} {status}: {other:?}"),
+            }
+        }
+        // Other actions look at every status.
+        let own = json!([{"action": "RATE_LIMITED", "error_message_contains": "slow down"}]);
+        let pass = Pass::new(with_filters(own), None);
+        let got = response(400, &[], "Please slow down.");
+        let verdict = pass.reader.verdict(&pass.at(), &got);
+        assert!(matches!(verdict, Verdict::Retry(_)), "{verdict:?}");
+    }
+}
+
+#[test]
+fn an_ignored_page_says_what_it_leaves_unread() {
+    let codes = json!([204, 400, 403, 404, 410, 500]);
+    let manifest = with_filters(json!([{"action": "IGNORE", "http_codes": codes}]));
+    let mut pass = Pass::new(manifest, None);
+    pass.high = Some(json!("2026-03-01"));
+    for (status, next, partial, cut_off) in [
+        (204, None, true, false),
+        (404, None, true, false),
+        (403, None, true, true),
+        (204, Some(json!(2)), false, false),
+        (404, Some(json!(2)), false, false),
+        (410, Some(json!(2)), false, false),
+        (400, Some(json!(2)), true, true),
+        (403, Some(json!(2)), true, true),
+        (500, Some(json!(2)), true, true),
+    ] {
+        pass.next = next;
+        let got = response(status, &[], "{}");
+        let page = pass.reader.page(&pass.at(), &got).unwrap();
+        let about = format!("{status} {:?}", pass.next);
+        assert_eq!(
+            (page.is_partial, page.is_cut_off),
+            (partial, cut_off),
+            "{about}"
+        );
+        assert_eq!((page.next, page.records.len()), (None, 0), "{about}");
+        let high = pass.high.clone().filter(|_| !cut_off);
+        assert_eq!(page.high, high, "{about}");
+        // A first page that is declared is no news; a pass that ends in its middle is.
+        let says = page.warning.is_some();
+        assert_eq!(says, cut_off && pass.next.is_some(), "{about}");
+    }
 }
 
 #[test]
