@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use connector_service_test::{Cluster, MariaDb, MariaDbClient};
 use serde_json::{Value, json};
 
-use crate::story::{CursorType, Grows, Server, Type, tell};
+use crate::story::{CursorType, Grows, Server, Type, WORDS_FOR_NONE, tell};
 use crate::{given, maria, seed};
 
 const fn t(declared: &'static str, values: &'static [&'static str]) -> Type {
@@ -257,8 +257,8 @@ const CURSORS: &[CursorType] = &[
     c("double", Grows::Decimal, &[]),
     c("float", Grows::Whole, &[]),
     c("varchar(30)", Grows::Version, &[]),
-    c("varchar(30)", Grows::Stamp, &[]),
-    c("text", Grows::Stamp, &[]),
+    c("varchar(30)", Grows::Stamp, WORDS_FOR_NONE),
+    c("text", Grows::Stamp, WORDS_FOR_NONE),
     c("binary(13)", Grows::Version, &[]),
     c("bit(40)", Grows::Whole, &[]),
 ];

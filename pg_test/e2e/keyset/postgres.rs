@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use chrono::Utc;
 use connector_service_test::Cluster;
 use postgres::Client;
 use serde_json::{Value, json};
 
-use crate::story::{CursorType, Grows, Server, Type, tell};
+use crate::engine::{Driver, Kept};
+use crate::story::{CursorType, Grows, Server, Type, WORDS_FOR_NONE, tell};
 use crate::{given, seed, server};
 
 const SETUP: &str = "
@@ -274,8 +276,9 @@ const CURSORS: &[CursorType] = &[
     c("text", Grows::Version, &[]),
     c("text COLLATE nd", Grows::Version, &[]),
     c("citext", Grows::Version, &[]),
-    c("varchar(30)", Grows::Stamp, &[]),
-    c("text COLLATE \"en-x-icu\"", Grows::Stamp, &[]),
+    c("varchar(30)", Grows::Stamp, WORDS_FOR_NONE),
+    c("text COLLATE \"en-x-icu\"", Grows::Stamp, WORDS_FOR_NONE),
+    c("citext", Grows::Stamp, WORDS_FOR_NONE),
 ];
 
 struct Postgres {
@@ -382,4 +385,39 @@ fn random_tables_of_postgresql_are_read_whole_at_every_batch_size() {
         compared as u64 > tables * 10,
         "{compared} rows show nothing"
     );
+}
+
+/// Of a foreign table, and of a partition that is one, nobody checks what is declared.
+#[test]
+fn nulls_in_a_column_of_a_foreign_table_that_is_declared_not_null_are_read() {
+    let mut server = postgres();
+    let port = server.cluster.port;
+    server.run(&format!(
+        "CREATE TABLE far (a int, b int, n int);
+         INSERT INTO far SELECT nullif(i % 3, 0), i, i FROM generate_series(1, 30) AS i;
+         CREATE EXTENSION postgres_fdw;
+         CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '{port}', dbname 'shop');
+         CREATE USER MAPPING FOR postgres SERVER far OPTIONS (user 'postgres');
+         CREATE FOREIGN TABLE near (a int NOT NULL, b int NOT NULL, n int) SERVER far OPTIONS (table_name 'far');
+         CREATE TABLE parts (a int NOT NULL, b int NOT NULL, n int) PARTITION BY LIST (n);
+         CREATE FOREIGN TABLE part PARTITION OF parts DEFAULT SERVER far OPTIONS (table_name 'far');"
+    ));
+    let mut driver = Driver::new();
+    for (table, cursor) in [
+        ("near", None),
+        ("near", Some("n")),
+        ("parts", None),
+        ("parts", Some("n")),
+    ] {
+        let mut stream = json!({"table": table, "key": ["a", "b"]});
+        if let Some(cursor) = cursor {
+            stream["cursor"] = json!(cursor);
+        }
+        let config = server.config(&stream, 2);
+        let mut kept = Kept::default();
+        driver
+            .sync("postgres", &config, &mut kept, Utc::now())
+            .unwrap();
+        assert_eq!(kept.records.len(), 30, "{stream}");
+    }
 }

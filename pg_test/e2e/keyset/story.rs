@@ -33,6 +33,19 @@ pub enum Grows {
     Stamp,
 }
 
+/// What stands in a text that is a time elsewhere, where there is none.
+pub const WORDS_FOR_NONE: &[&str] = &[
+    "'9999-12-31 00:00:00'",
+    "'9999-12-31'",
+    "'2999-01-01T00:00:00Z'",
+    "'0001-01-01 00:00:00'",
+    "'0000-00-00 00:00:00'",
+    "'unknown'",
+    "'N/A'",
+    "'-'",
+    "''",
+];
+
 #[derive(Clone, Copy)]
 pub struct CursorType {
     pub declared: &'static str,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::bounds::{MOST_SEEN, Progress, remember};
+use super::bounds::{MOST_SEEN, Progress, Seen, has_one_id_twice, remember};
 use super::outcome::{End, of_stream};
 use super::page::{Got, Standing, Trouble};
 use super::run::Run;
@@ -27,6 +27,8 @@ const RECORDS_AT_ONCE: usize = 5_000;
 
 /// Warnings of one stream in one run. More: a stream that warns of every page hides what others warn of.
 const MOST_WARNINGS: usize = 5;
+
+const ONE_ID_TWICE: &str = "several records of a page have the same key, and of those with one key the last one is kept; name fields that identify a record as the key";
 
 /// Where a pass begins or goes on.
 struct Begun {
@@ -76,7 +78,7 @@ impl Run<'_> {
         let shows_all = (stream.whole || part.is_some()) && !is_span;
         // A pass that starts again begins at another place than the part did.
         let from_start = stream.whole && !is_span;
-        let mut seen = (shows_all && !is_resumed).then(Vec::new);
+        let mut seen = (shows_all && !is_resumed).then(Seen::default);
         let looks_for_gone = seen.is_some() && stream.whole;
         let mut is_cut_off = false;
         let (mut pages, mut restarts) = (0, 0);
@@ -95,7 +97,7 @@ impl Run<'_> {
                     restarts += 1;
                     (is_resumed, is_shifted) = (false, false);
                     standing = self.begin(stream, at.as_ref(), start)?;
-                    (seen, part) = (from_start.then(Vec::new), None);
+                    (seen, part) = (from_start.then(Seen::default), None);
                     progress = Progress::default();
                     continue;
                 }
@@ -106,7 +108,7 @@ impl Run<'_> {
                     }
                     (is_resumed, is_shifted) = (false, false);
                     standing = self.begin(stream, at.as_ref(), start)?;
-                    (seen, part) = (from_start.then(Vec::new), None);
+                    (seen, part) = (from_start.then(Seen::default), None);
                     continue;
                 }
             };
@@ -182,14 +184,16 @@ impl Run<'_> {
                 finished_by: ended.then_some(self.run),
             };
             let warning = page.warning.take();
+            let is_unclear = has_one_id_twice(&page.records);
             let mut fetched = fetched_page(stream, page, state, standing.window, bytes, budget);
             if ended {
-                fetched.all = seen.take().filter(|_| !is_shifted);
+                fetched.all = seen.take().filter(|_| !is_shifted).map(|seen| seen.ids);
                 fetched.part.clone_from(&part);
             }
             let warning = warning.or_else(|| {
                 self.warning_of_end(ended, is_shifted, looks_for_gone && fetched.all.is_none())
             });
+            let warning = warning.or_else(|| is_unclear.then(|| ONE_ID_TWICE.to_owned()));
             fetched.warning = warning
                 .map(|warning| of_stream(&stream.name, &warning))
                 .filter(|warning| warnings.len() < MOST_WARNINGS && !warnings.contains(warning));
@@ -285,9 +289,9 @@ fn may_be_of_the_page(failure: &Failure) -> bool {
 }
 
 /// A list of all that is there begins anew what was seen. One that an interruption has cut shows nothing.
-fn list(page: &mut Page, seen: &mut Option<Vec<[u8; 16]>>, is_span: bool) {
+fn list(page: &mut Page, seen: &mut Option<Seen>, is_span: bool) {
     match page.listing {
-        Listing::Begins if !is_span => *seen = Some(Vec::new()),
+        Listing::Begins if !is_span => *seen = Some(Seen::default()),
         Listing::GoesOn if seen.is_none() && page.warning.is_none() => {
             page.warning = Some(
                 "deletions were not looked for: the list of what is there was interrupted, or is too long; refresh the stream to try again".to_owned(),

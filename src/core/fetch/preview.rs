@@ -1,6 +1,6 @@
 //! The first page of each stream, for tests of a connection and previews.
 
-use super::bounds::remember;
+use super::bounds::{Seen, remember};
 use super::outcome::{End, of_stream};
 use super::page::{Got, Trouble};
 use super::pass::fetched_page;
@@ -44,7 +44,7 @@ impl Run<'_> {
             ..self.start
         };
         let mut standing = self.begin(stream, state.at.as_ref(), start)?;
-        let mut seen = stream.whole.then(Vec::new);
+        let mut seen = stream.whole.then(Seen::default);
         let mut warning = None;
         let mut pages = 0;
         loop {
@@ -69,7 +69,7 @@ impl Run<'_> {
                 continue;
             }
             // The first page is all there is: what is stored beside it is gone.
-            let all = seen.filter(|_| page.next.is_none());
+            let all = seen.filter(|_| page.next.is_none()).map(|seen| seen.ids);
             let state = StreamState::default();
             let window = standing.window;
             return Ok(Some(FetchedPage {

@@ -119,9 +119,10 @@ impl Session {
     }
 
     async fn transaction(&mut self, query: &Query, limits: &Limits) -> Result<Response, Trouble> {
-        // In the transaction: a pooler in between gives the next one to another server.
+        // In the transaction: a pooler in between gives the next one to another server. Before version 12, no fewer than
+        // three digits more make a float that reads back.
         let begin = format!(
-            "BEGIN TRANSACTION READ ONLY; SET LOCAL statement_timeout = {}; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'; SET LOCAL extra_float_digits = 1",
+            "BEGIN TRANSACTION READ ONLY; SET LOCAL statement_timeout = {}; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'; SET LOCAL extra_float_digits = 3",
             query.server.statement_timeout.as_millis()
         );
         self.client.batch_execute(&begin).await?;

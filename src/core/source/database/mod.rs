@@ -16,6 +16,7 @@ mod rank;
 mod reader;
 mod server;
 mod settings;
+mod stamp;
 mod statement;
 mod table;
 #[cfg(test)]

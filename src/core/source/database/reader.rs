@@ -200,13 +200,18 @@ impl DatabaseReader {
             true => kind.write(span.to),
             false => kind.write(span.to + AHEAD),
         });
-        let cap = kind.is_time().then(|| begin.cap(kind, at.window.to));
+        let cap = match kind {
+            Kind::Text => begin.cap_of_text(at),
+            _ => kind
+                .is_time()
+                .then(|| kind.write(begin.cap(kind, at.window.to))),
+        };
         Ok(Range {
             from: match is_first {
                 true => begin.of(at, kind)?,
                 false => None,
             },
-            cap: cap.map(|cap| kind.write(cap)),
+            cap,
             before,
         })
     }
@@ -342,11 +347,14 @@ impl Reader for DatabaseReader {
             .iter()
             .map(|column| vec![column.clone()])
             .collect();
+        let is_text = |cursor: Cursor| cursor.kind == Kind::Text;
+        let cursor = table.cursor.clone().map(|column| [column]);
+        let cursor = cursor.filter(|_| next.cursor.is_some_and(is_text));
         let spec = Spec {
             stream: &at.stream.name,
             path: &path,
             key: &key,
-            cursor: None,
+            cursor: cursor.as_ref().map(<[String; 1]>::as_slice),
             gone: None,
             limits: self.limits,
             lines: &[],
@@ -392,9 +400,9 @@ impl Reader for DatabaseReader {
         };
         let reached = last.as_ref().and_then(|last| last.first()?.as_deref());
         let high = match (next.cursor, reached) {
-            (Some(cursor), Some(reached)) if !next.rest && !next.keys_alone => {
-                self.begin(table).reached(at, cursor, reached)?
-            }
+            (Some(cursor), Some(reached)) if !next.rest && !next.keys_alone => self
+                .begin(table)
+                .reached(at, cursor, reached, &found.cursors)?,
             _ => at.high.cloned(),
         };
         // As many as come to a batch of the usual size, by what this one came to.

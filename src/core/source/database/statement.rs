@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use super::begin::LOW;
 use super::order::{Order, Values};
-use super::position::{Cursor, Kind, Next};
+use super::position::{Cursor, Next};
 use super::rank::Rank;
 use super::server::{Make, Server};
+use super::stamp::LOW;
 use super::table::{From, Table};
 
 /// One statement, with values in their places.
@@ -87,7 +87,7 @@ impl Make {
 pub(super) struct Range {
     /// Where it begins in the first batch of a pass.
     pub from: Option<String>,
-    /// The latest that counts as a time.
+    /// The latest that counts as a time; `None`: the cursor is no time.
     pub cap: Option<String>,
     /// Where a part of the past ends.
     pub before: Option<String>,
@@ -205,8 +205,6 @@ fn rest(column: &str, cursor: Cursor, range: &Range, values: &mut Values) -> Str
     let mut conditions = vec![format!("{column} IS NULL")];
     if let Some(cap) = &range.cap {
         conditions.push(format!("{column} > {}", values.put(cursor.rank, cap)));
-    }
-    if Kind::is_time(cursor.kind) {
         conditions.push(format!("{column} < '{LOW}'"));
     }
     if let Some((least, most)) = limits(cursor) {

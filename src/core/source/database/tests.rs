@@ -136,7 +136,7 @@ fn batches_continue_after_the_last_row_and_begin_by_the_type_of_the_cursor() {
             "Own",
             Some("2026-02-20 10:00:00"),
             "2026-02-20 07:00:00",
-            None,
+            Some("2026-03-02"),
         ),
         ("Text", "Own", Some("v12"), "v12", None),
         (
@@ -183,6 +183,22 @@ fn batches_continue_after_the_last_row_and_begin_by_the_type_of_the_cursor() {
         "{text}"
     );
     assert_eq!(values, [cap, "2026-02-20T10:00:00+00:00", "1", "7"]);
+    // No time later than the pass is a place to begin at.
+    for (high, values) in [
+        ("9999-12-31 00:00:00", &["2026-03-02"][..]),
+        ("unknown", &[]),
+    ] {
+        let next = token(Some("Text"), "Own", WHOLE, &[], false);
+        let (text, given) = query(reader.as_ref(), Some(&next), Some(&json!(high)));
+        assert!(text.contains(r#"WHERE s."at" IS NOT NULL"#), "{text}");
+        assert_eq!(given, values, "{high}");
+    }
+    let (at, last) = (json!("2026-02-20"), [Some("1"), Some("7")]);
+    let next = token(Some("Text"), "Own", WHOLE, &last, true);
+    let (text, values) = query(reader.as_ref(), Some(&next), Some(&at));
+    let rest = r#"(s."at" IS NULL OR s."at" > $1 OR s."at" < '1000-01-01')"#;
+    assert!(text.contains(rest), "{text}");
+    assert_eq!(values, ["2026-03-02", "1", "7"]);
     // Those without a time are read backwards, by their keys.
     let next = token(Some("Moment"), "Time", WHOLE, &[Some("1"), Some("7")], true);
     let (text, values) = query(reader.as_ref(), Some(&next), None);
