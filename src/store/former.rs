@@ -38,21 +38,44 @@ pub fn with_kept_ids<'a>(
         is_any: false,
     };
     let met = by_former_id(db, claimed, stream, records, &mut kept)?;
-    by_key(db, claimed, stream, records, &met, &mut kept)?;
+    by_key(db, claimed, stream, records, met, &mut kept)?;
     kept.doubles.sort_unstable_by_key(|id| *id.as_bytes());
     kept.doubles.dedup();
     Ok(kept)
 }
 
-/// Returns the places of the records that are stored.
+/// Records that are stored under their former ids: their places, and the rows that stay theirs.
+#[derive(Default)]
+struct Met {
+    places: HashSet<usize>,
+    rows: Vec<pgrx::Uuid>,
+}
+
+/// Whether no part of the key has more than an empty text. To an older version this was no key, so that rows with it may
+/// be different records, and no states of one.
+fn is_empty_key(record: &Record) -> bool {
+    let key = record.key.as_deref();
+    let Some(key) = key.and_then(|key| serde_json::from_str::<Vec<Vec<String>>>(key).ok()) else {
+        return false;
+    };
+    let Ok(data) = serde_json::from_slice::<serde_json::Value>(&record.json) else {
+        return false;
+    };
+    key.iter().all(|path| {
+        let value = path.iter().try_fold(&data, |value, step| value.get(step));
+        value.is_none_or(|value| value.is_null() || value == "")
+    })
+}
+
+/// Finds the records that are stored under their former ids.
 fn by_former_id(
     db: &mut Db,
     claimed: &Claimed,
     stream: &str,
     records: &[Record],
     kept: &mut Kept,
-) -> Result<HashSet<usize>> {
-    let mut met = HashSet::new();
+) -> Result<Met> {
+    let mut met = Met::default();
     let former = records.iter().enumerate();
     let former =
         former.filter_map(|(place, record)| Some((place, &record.id, record.formerly.as_deref()?)));
@@ -86,14 +109,16 @@ fn by_former_id(
         let Ok(place) = usize::try_from(place) else {
             continue;
         };
-        met.insert(place);
+        met.places.insert(place);
         kept.is_any = true;
-        if is_new_stored {
+        let may_be_another = || records.get(place).is_some_and(is_empty_key);
+        if is_new_stored && (is_deleted || !may_be_another()) {
             if !is_deleted {
                 kept.doubles.push(rows.need(row, 2)?);
             }
             continue;
         }
+        met.rows.push(rows.need(row, 2)?);
         if let Some(record) = kept.records.to_mut().get_mut(place)
             && let Some(former) = record.formerly.take()
         {
@@ -104,17 +129,18 @@ fn by_former_id(
 }
 
 /// Finds records whose key an older version did not take for one: it knew each state by its content. The latest row with the
-/// same key is the record, and gets its id; the others are states that it had.
+/// same key is the record, and gets its id; the others are states that it had. Where the key is empty, they may be other
+/// records, and stay as they are.
 fn by_key(
     db: &mut Db,
     claimed: &Claimed,
     stream: &str,
     records: &[Record],
-    met: &HashSet<usize>,
+    met: Met,
     kept: &mut Kept,
 ) -> Result<()> {
     let keyed = records.iter().enumerate();
-    let keyed = keyed.filter(|(place, record)| record.key.is_some() && !met.contains(place));
+    let keyed = keyed.filter(|(place, record)| record.key.is_some() && !met.places.contains(place));
     let keyed: Vec<&Record> = keyed.map(|(_, record)| record).collect();
     let Some(key) = keyed.first().and_then(|record| record.key.as_deref()) else {
         return Ok(());
@@ -151,7 +177,7 @@ fn by_key(
             SELECT r.raw_id, (SELECT jsonb_agg(r.data #> p.steps ORDER BY p.n) FROM path p) AS key
             FROM @extschema@.raw_connector_data r
             WHERE r.connector_id = $1 AND r.source_record_id >= $5 || '/#' AND r.source_record_id < $5 || '/$' AND r.stream = $5 AND NOT r.deleted
-                AND EXISTS (SELECT FROM page))
+                AND r.raw_id <> ALL ($6) AND EXISTS (SELECT FROM page))
          SELECT page.id, array_agg(known.raw_id ORDER BY known.raw_id DESC)
          FROM page JOIN known ON known.key = page.key GROUP BY page.id ORDER BY page.id",
         &[
@@ -160,15 +186,21 @@ fn by_key(
             texts.into(),
             key.into(),
             stream.into(),
+            met.rows.into(),
         ],
     )?;
+    let empty = keyed.iter().filter(|record| is_empty_key(record));
+    let empty: HashSet<&str> = empty.map(|record| record.id.as_str()).collect();
     let mut renamed: (Vec<pgrx::Uuid>, Vec<String>) = (Vec::new(), Vec::new());
     for row in 0..rows.count {
         // They grow with time.
         let mut states = rows.need::<Vec<pgrx::Uuid>>(row, 2)?.into_iter();
         renamed.0.extend(states.next());
-        renamed.1.push(rows.need(row, 1)?);
-        kept.doubles.extend(states);
+        let id: String = rows.need(row, 1)?;
+        if !empty.contains(id.as_str()) {
+            kept.doubles.extend(states);
+        }
+        renamed.1.push(id);
     }
     if renamed.0.is_empty() {
         return Ok(());
