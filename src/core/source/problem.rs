@@ -230,8 +230,8 @@ pub fn kind_in(fields: &Map<String, Value>) -> Option<Kind> {
 
 /// Whether there is a list where the records would be.
 fn has_list(body: &Value, path: &[String]) -> bool {
-    let steps = path.iter().take_while(|step| *step != "*");
-    let list = steps.fold(Some(body), |at, step| at?.get(step));
+    let mut steps = path.iter().take_while(|step| *step != "*");
+    let list = steps.try_fold(body, |at, step| at.get(step));
     !path.is_empty() && list.is_some_and(Value::is_array)
 }
 

@@ -307,6 +307,7 @@ fn flush(units: &mut Vec<u16>, text: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
