@@ -174,7 +174,10 @@ fn rows_of_an_older_version_keep_their_ids_and_nothing_doubles() {
             vec![singles.iter().map(|id| single(id, version)).collect()],
         );
         let run = stage.sync(&connector);
-        assert_eq!(run["warnings"], json!([]), "{run}");
+        // (1, 7) and (1, "7") again, on one page.
+        let warnings = run["warnings"].as_array().unwrap();
+        let says = |warning: &Value| warning.as_str().unwrap().contains("have the same key");
+        assert!(warnings.len() == 1 && says(&warnings[0]), "{run}");
         let rows = stage.rows();
         let there: Vec<&String> = rows.keys().filter(|id| ids.contains(id)).collect();
         assert_eq!(there, kept.iter().collect::<Vec<_>>(), "{version}");
