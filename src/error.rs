@@ -44,6 +44,11 @@ pub enum Error {
     KeyInUse(String),
     #[error("connector \"{0}\" does not exist")]
     UnknownConnector(Uuid),
+    #[error("tenant \"{0}\" does not exist")]
+    UnknownTenant(Uuid),
+    /// Holds the table.
+    #[error("permission denied to delete rows of {0}")]
+    MayNotDelete(&'static str),
     /// Holds the connector and its type.
     #[error("connector \"{0}\" takes no files")]
     TakesNoFiles(Uuid, String),
@@ -306,6 +311,10 @@ impl From<Error> for ErrorReport {
                 .set_hint("Seal them with a new key first: CALL connector_service_rotate_key();"),
             Error::UnknownConnector(_) => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT)
                 .set_hint("Take a connector_id from the table connectors."),
+            Error::UnknownTenant(_) => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT)
+                .set_hint("Take a tenant_id from the table tenants."),
+            Error::MayNotDelete(_) => report(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE)
+                .set_hint("Who may write the connectors of a tenant may do this: an administrator, an application, or the tenant's own role."),
             Error::TakesNoFiles(_, source) => {
                 report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
                     .set_detail(format!("Its type is {source}."))

@@ -110,7 +110,8 @@ COMMENT ON FUNCTION @extschema@.aggregate_metrics(uuid, text, date, date, text) 
 
 CREATE FUNCTION @extschema@.connector_service_explain(p_metric_id uuid)
 RETURNS TABLE (raw_id uuid, connector_id uuid, connector text, source_record_id text, item integer, mapping_id integer, mapping_version integer, mapping jsonb,
-    category text, currency text, value numeric, rate numeric, counted numeric, data jsonb, ingested_at timestamptz, run_id uuid, run_finished_at timestamptz)
+    category text, currency text, value numeric, rate numeric, counted numeric, data jsonb, ingested_at timestamptz, run_id uuid, run_finished_at timestamptz,
+    dropped_at timestamptz)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -130,7 +131,8 @@ BEGIN
     END IF;
     RETURN QUERY
     SELECT f.raw_id, f.connector_id, c.name, r.source_record_id, f.item, f.mapping_id, f.version, v.definition,
-        f.category, f.currency, f.value, rated.rate, f.value * rated.rate, r.data, r.ingested_at, r.run_id, run.finished_at
+        f.category, f.currency, f.value, rated.rate, f.value * rated.rate,
+        CASE WHEN r.dropped_at IS NULL THEN r.data END, r.ingested_at, r.run_id, run.finished_at, r.dropped_at
     FROM @extschema@.metric_facts f
         JOIN @extschema@.tenants t ON t.tenant_id = f.tenant_id
         JOIN @extschema@.raw_connector_data r ON r.raw_id = f.raw_id
@@ -143,6 +145,6 @@ BEGIN
     ORDER BY c.name, r.source_record_id, f.mapping_id, f.item;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_explain(uuid) IS 'Explains metric p_metric_id: one row for each fact, with its record, the mapping in the version that was used, the exchange rate, the amount that counted (NULL: no exchange rate) and the run that stored the record. The sum of counted is the metric. A notice tells if a person entered another value. Raises 42704 for an unknown metric.';
+COMMENT ON FUNCTION @extschema@.connector_service_explain(uuid) IS 'Explains metric p_metric_id: one row for each fact, with its record, the mapping in the version that was used, the exchange rate, the amount that counted (NULL: no exchange rate) and the run that stored the record. The sum of counted is the metric. data is NULL where the JSON of the record was dropped, and dropped_at says when. A notice tells if a person entered another value. Raises 42704 for an unknown metric.';
 
 SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

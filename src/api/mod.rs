@@ -6,10 +6,12 @@
 mod access;
 mod catalog;
 mod definition;
+mod delete;
 mod document;
 mod fact;
 mod lock;
 mod mapping;
+mod restore;
 mod run;
 mod secret;
 mod status;

@@ -39,6 +39,10 @@ pub fn read(db: &mut Db) -> Result<Installation> {
                 WHEN i.held_since IS NOT NULL THEN i.held_because
                 WHEN i.system_identifier <> s.system_identifier THEN 'the extension was installed on another server'
                 WHEN i.database_oid <> d.oid THEN 'this database is a copy of another database'
+                -- By the index, from both ends.
+                WHEN EXISTS (SELECT FROM @extschema@.connectors c WHERE c.installation_id < i.installation_id)
+                    OR EXISTS (SELECT FROM @extschema@.connectors c WHERE c.installation_id > i.installation_id)
+                    OR EXISTS (SELECT FROM @extschema@.connectors c WHERE c.installation_id IS NULL) THEN 'connectors were restored from a dump'
             END,
             EXISTS (SELECT FROM @extschema@.connectors), EXISTS (SELECT FROM @extschema@.tenants OFFSET 1)
          FROM pg_catalog.pg_extension e LEFT JOIN @extschema@.installation i ON true, pg_catalog.pg_control_system() s,

@@ -11,6 +11,8 @@ pub mod access;
 pub mod backfill;
 pub mod budget;
 pub mod connector;
+pub mod delete;
+pub mod drop;
 pub mod fact;
 mod former;
 pub mod installation;

@@ -6,6 +6,7 @@
 //! this there is depends on the tenants. So each unit of work has a limit in time and in memory, tenants take turns, and no
 //! page waits for it. A record that alone exceeds the limits goes to the quarantine with that reason.
 
+mod removal;
 mod step;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 use uuid::Uuid;
 
+use self::removal::Removal;
 use self::step::{MEMORY, Step, check_some, derive_some, settle_some};
 use super::memory::Limit;
 use crate::board::{self, Errand};
@@ -105,6 +107,7 @@ fn run(database: pg_sys::Oid) {
         refresh_at: Some(now),
         refreshed_at: None,
         refresh_took: Duration::ZERO,
+        removal: Removal::new(),
     };
     loop {
         signals::answer();
@@ -152,6 +155,7 @@ struct Upkeep {
     refreshed_at: Option<Instant>,
     /// How long the last refresh took.
     refresh_took: Duration,
+    removal: Removal,
 }
 
 impl Upkeep {
@@ -164,7 +168,7 @@ impl Upkeep {
         if !found.has_connectors {
             return Ok(None);
         }
-        let mut next = self.take_turn()?;
+        let mut next = self.take_turn()?.min(self.removal.take_turn());
         let now = Instant::now();
         if now >= self.check_at {
             self.check_at = now + self.check();
@@ -411,6 +415,7 @@ fn tidy() -> Duration {
         requests,
         quarantine,
         alerts,
+        raw: _,
     } = guc::retention();
     let step = |what: fn(&mut Db, Duration) -> Result<bool>, kept: Option<Duration>| match kept {
         None => Ok(false),
