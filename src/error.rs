@@ -47,6 +47,8 @@ pub enum Error {
     /// Holds the connector and its type.
     #[error("connector \"{0}\" takes no files")]
     TakesNoFiles(Uuid, String),
+    #[error("metric type \"{0}\" is not known")]
+    UnknownMetricType(String),
     #[error("connector \"{0}\" is paused")]
     Paused(Uuid),
     /// Holds the bytes of the file, and the limit.
@@ -311,6 +313,9 @@ impl From<Error> for ErrorReport {
                     .set_detail(format!("Its type is {source}."))
                     .set_hint("Only connectors of type csv and excel take files.")
             }
+            Error::UnknownMetricType(_) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+                .set_detail("Known metric types: costs, inventory, refunds, revenue, staffing.")
+                .set_hint("Give refunds for the part of costs that was paid back to customers, and costs for all of them."),
             Error::Paused(_) => report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .set_hint("Set its status to active first."),
             Error::FileOverLimit(..) => {

@@ -64,9 +64,14 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!(
+    "../sql/install/48_count.sql",
+    name = "count",
+    requires = ["builtin"]
+);
+extension_sql_file!(
     "../sql/install/50_metric.sql",
     name = "metric",
-    requires = ["builtin"]
+    requires = ["count"]
 );
 extension_sql_file!(
     "../sql/install/52_process.sql",
@@ -84,9 +89,14 @@ extension_sql_file!(
     requires = ["verify"]
 );
 extension_sql_file!(
+    "../sql/install/58_decide.sql",
+    name = "decide",
+    requires = ["metric_change"]
+);
+extension_sql_file!(
     "../sql/install/60_alert.sql",
     name = "alert",
-    requires = ["metric_change", connector_service_lock_alerts]
+    requires = ["decide", connector_service_lock_alerts]
 );
 extension_sql_file!(
     "../sql/install/62_rule.sql",
@@ -131,6 +141,7 @@ extension_sql_file!(
         connector_service_upload,
         connector_service_check_config,
         connector_service_check_type,
+        connector_service_count,
         connector_service_key_file,
         connector_service_key_ids,
         connector_service_new_key,

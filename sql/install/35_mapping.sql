@@ -33,6 +33,7 @@ CREATE TABLE @extschema@.metric_mappings (
     filter text,
     negative text NOT NULL CONSTRAINT metric_mappings_negative_is_known CHECK (negative IN ('reject', 'net', 'costs')),
     factor numeric NOT NULL DEFAULT 1 CONSTRAINT metric_mappings_factor_is_finite CHECK (pg_catalog.abs(factor) < 1e15 AND factor <> 0),
+    class text CONSTRAINT metric_mappings_class_is_known CHECK (class IN ('sales', 'payments', 'books', 'pipeline')),
     unit text NOT NULL DEFAULT 'major' CONSTRAINT metric_mappings_unit_is_known CHECK (unit IN ('major', 'minor', 'stripe')),
     active boolean NOT NULL DEFAULT true,
     version integer NOT NULL DEFAULT 1,
@@ -66,6 +67,7 @@ COMMENT ON COLUMN @extschema@.metric_mappings.filter IS 'jsonpath predicate such
 COMMENT ON COLUMN @extschema@.metric_mappings.negative IS 'What happens to a negative amount. costs: it counts as costs in the category refunds (default for revenue). net: it is summed (default for inventory and costs). reject: the record goes to quarantine (default for staffing).';
 COMMENT ON COLUMN @extschema@.metric_mappings.factor IS 'Number that the amount is multiplied by, such as -1 for amounts that reduce the metric.';
 COMMENT ON COLUMN @extschema@.metric_mappings.unit IS 'Unit of the amount. major: units of the currency. minor: minor units of the currency by ISO 4217, such as cents. stripe: Stripe''s minor units, which are different for some currencies.';
+COMMENT ON COLUMN @extschema@.metric_mappings.class IS 'How close the source is to the sale. sales: the sale itself, as in a shop. payments: its payment. books: its booking. pipeline: what was agreed on before. Where connectors of different classes have the same amounts, the first of these counts; see count_decisions. NULL: the class of the connector''s type; types that have none (api, csv, excel, mysql, postgres, webhook) are each compared as a class of their own, behind the others.';
 COMMENT ON COLUMN @extschema@.metric_mappings.active IS 'Whether the mapping contributes. An inactive mapping contributes nothing, and still hides less specific mappings.';
 COMMENT ON COLUMN @extschema@.metric_mappings.version IS 'Number of the current version. It goes up when the meaning of the mapping changes.';
 COMMENT ON COLUMN @extschema@.metric_mappings.is_plain IS 'Whether the paths have neither .** nor a regular expression. Facts of such a mapping commit with their records; other facts follow within seconds. Set when the row is saved.';
@@ -184,7 +186,7 @@ BEGIN
         NEW.mapping_id := OLD.mapping_id;
         NEW.version := OLD.version;
         NEW.updated_at := OLD.updated_at;
-        IF to_jsonb(NEW) - 'note' IS DISTINCT FROM to_jsonb(OLD) - 'note' THEN
+        IF to_jsonb(NEW) - '{note,class}'::text[] IS DISTINCT FROM to_jsonb(OLD) - '{note,class}'::text[] THEN
             NEW.version := 1 + (SELECT max(v.version) FROM @extschema@.metric_mapping_versions v WHERE v.mapping_id = OLD.mapping_id);
             NEW.updated_at := now();
         END IF;

@@ -110,7 +110,7 @@ COMMENT ON FUNCTION @extschema@.aggregate_metrics(uuid, text, date, date, text) 
 
 CREATE FUNCTION @extschema@.connector_service_explain(p_metric_id uuid)
 RETURNS TABLE (raw_id uuid, connector_id uuid, connector text, source_record_id text, item integer, mapping_id integer, mapping_version integer, mapping jsonb,
-    category text, currency text, value numeric, rate numeric, counted numeric, data jsonb, ingested_at timestamptz, run_id uuid, run_finished_at timestamptz)
+    category text, currency text, value numeric, rate numeric, counted numeric, data jsonb, ingested_at timestamptz, run_id uuid, run_finished_at timestamptz, not_counted text)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -130,7 +130,13 @@ BEGIN
     END IF;
     RETURN QUERY
     SELECT f.raw_id, f.connector_id, c.name, r.source_record_id, f.item, f.mapping_id, f.version, v.definition,
-        f.category, f.currency, f.value, rated.rate, f.value * rated.rate, r.data, r.ingested_at, r.run_id, run.finished_at
+        f.category, f.currency, f.value, rated.rate, CASE WHEN d.connector_id IS NULL THEN f.value * rated.rate ELSE 0 END, r.data, r.ingested_at, r.run_id, run.finished_at,
+        CASE d.decided_by
+            WHEN 'person' THEN format('connector "%s" is not counted for %s since %s, as decided by connector_service_count()', c.name, f.metric_type, d.decided_at::date)
+            WHEN 'worker' THEN format('%s counts it already: %s of %s records of "%s" have an equal amount there, see count_decisions',
+                coalesce((SELECT string_agg(format('"%s"', o.name), ' or ' ORDER BY o.name) FROM @extschema@.connectors o WHERE o.connector_id = ANY (d.against)), 'another connector'),
+                d.evidence ->> 'matched', d.evidence ->> 'amounts', c.name)
+        END
     FROM @extschema@.metric_facts f
         JOIN @extschema@.tenants t ON t.tenant_id = f.tenant_id
         JOIN @extschema@.raw_connector_data r ON r.raw_id = f.raw_id
@@ -138,11 +144,14 @@ BEGIN
         LEFT JOIN @extschema@.metric_mapping_versions v ON v.mapping_id = f.mapping_id AND v.version = f.version
         LEFT JOIN @extschema@.fx_rates x ON x.to_currency = t.currency AND x.rate_date = f.metric_date AND x.from_currency = f.currency
         LEFT JOIN @extschema@.sync_runs run ON run.run_id = r.run_id
+        LEFT JOIN @extschema@.count_decisions d ON NOT d.counts AND d.tenant_id = f.tenant_id AND d.connector_id = f.connector_id AND d.metric_type = f.metric_type
+            AND d.part = CASE WHEN f.metric_type <> 'costs' THEN 'all' WHEN f.category = 'refunds' THEN 'refunds' ELSE 'rest' END
+            AND f.metric_date >= coalesce(d.first_date, '-infinity') AND f.metric_date <= coalesce(d.last_date, 'infinity')
         CROSS JOIN LATERAL (SELECT CASE WHEN f.currency = t.currency THEN 1 ELSE x.rate END) AS rated(rate)
     WHERE f.tenant_id = v_metric.tenant_id AND f.metric_type = v_metric.metric_type AND f.metric_date = v_metric.metric_date
     ORDER BY c.name, r.source_record_id, f.mapping_id, f.item;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_explain(uuid) IS 'Explains metric p_metric_id: one row for each fact, with its record, the mapping in the version that was used, the exchange rate, the amount that counted (NULL: no exchange rate) and the run that stored the record. The sum of counted is the metric. A notice tells if a person entered another value. Raises 42704 for an unknown metric.';
+COMMENT ON FUNCTION @extschema@.connector_service_explain(uuid) IS 'Explains metric p_metric_id: one row for each fact, with its record, the mapping in the version that was used, the exchange rate, the amount that counted (NULL: no exchange rate; 0: it is left out, and not_counted says why) and the run that stored the record. The sum of counted is the metric. A notice tells if a person entered another value. Raises 42704 for an unknown metric.';
 
 SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

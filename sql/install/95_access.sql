@@ -110,6 +110,13 @@ ALTER TABLE @extschema@.data_quality_alerts ENABLE ROW LEVEL SECURITY, FORCE ROW
 CREATE POLICY administrators ON @extschema@.data_quality_alerts TO connector_service_admin USING (true);
 CREATE POLICY own ON @extschema@.data_quality_alerts USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
 
+ALTER TABLE @extschema@.count_decisions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.count_decisions TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.count_decisions USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.count_due ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.count_due TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.count_due USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+
 -- Rows without a tenant are everybody's to see, and an administrator's to write.
 ALTER TABLE @extschema@.metric_mappings ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY administrators ON @extschema@.metric_mappings TO connector_service_admin USING (true);
@@ -193,7 +200,7 @@ TO connector_service_admin;
 GRANT SELECT (token_id, name, tenant_id, scope, created_at, expires_at, last_used_at), DELETE ON @extschema@.gateway_tokens TO connector_service_admin;
 GRANT SELECT ON
     @extschema@.installation, @extschema@.metric_mapping_versions, @extschema@.metric_facts, @extschema@.metric_days_touched,
-    @extschema@.metric_sources, @extschema@.rate_budgets, @extschema@.uploads, @extschema@.connector_health, @extschema@.daily_revenue_by_category, @extschema@.monthly_revenue, @extschema@.tenant_monthly_revenue
+    @extschema@.metric_sources, @extschema@.count_decisions, @extschema@.count_due, @extschema@.rate_budgets, @extschema@.uploads, @extschema@.connector_health, @extschema@.daily_revenue_by_category, @extschema@.monthly_revenue, @extschema@.tenant_monthly_revenue
 TO connector_service_admin;
 GRANT EXECUTE ON FUNCTION
     @extschema@.connector_service_act_for(uuid, boolean), @extschema@.connector_service_adopt(),
@@ -227,7 +234,7 @@ GRANT EXECUTE ON FUNCTION @extschema@.connector_service_act_for(uuid, boolean) T
 GRANT SELECT ON
     @extschema@.tenants, @extschema@.connectors, @extschema@.sync_runs, @extschema@.sync_requests, @extschema@.sync_state, @extschema@.raw_connector_data,
     @extschema@.quarantine, @extschema@.metric_mappings, @extschema@.metric_mapping_versions, @extschema@.metric_facts, @extschema@.metric_sources,
-    @extschema@.metrics, @extschema@.data_quality_alerts, @extschema@.quality_rules, @extschema@.fx_rates, @extschema@.rate_budgets,
+    @extschema@.count_decisions, @extschema@.metrics, @extschema@.data_quality_alerts, @extschema@.quality_rules, @extschema@.fx_rates, @extschema@.rate_budgets,
     @extschema@.uploads, @extschema@.tenant_monthly_revenue
 TO connector_service_app, connector_service_tenant;
 GRANT INSERT, UPDATE (name, timezone, currency) ON @extschema@.tenants TO connector_service_app, connector_service_tenant;
@@ -244,8 +251,8 @@ GRANT INSERT (alert_id, tenant_id, metric_id, connector_id, alert_type, severity
     UPDATE (metric_id, severity, message, occurrences, last_seen_at, resolved, resolved_at)
 ON @extschema@.data_quality_alerts TO connector_service_app, connector_service_tenant;
 -- Not the id and the version: those of built-in mappings are not for the taking.
-GRANT INSERT (connector_id, connector_type, tenant_id, stream, metric_type, items_path, value_path, until_path, date_path, category_path, currency_path, filter, negative, factor, unit, active, note),
-    UPDATE (connector_id, connector_type, tenant_id, stream, metric_type, items_path, value_path, until_path, date_path, category_path, currency_path, filter, negative, factor, unit, active, note),
+GRANT INSERT (connector_id, connector_type, tenant_id, stream, metric_type, items_path, value_path, until_path, date_path, category_path, currency_path, filter, negative, factor, class, unit, active, note),
+    UPDATE (connector_id, connector_type, tenant_id, stream, metric_type, items_path, value_path, until_path, date_path, category_path, currency_path, filter, negative, factor, class, unit, active, note),
     DELETE ON @extschema@.metric_mappings TO connector_service_app, connector_service_tenant;
 -- To delete a connector with all that came from it, and to have a stream read from the start.
 GRANT DELETE ON @extschema@.raw_connector_data, @extschema@.quarantine, @extschema@.sync_state TO connector_service_app, connector_service_tenant;
@@ -268,7 +275,7 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.connector_service_backfill(uuid, timestamptz, timestamptz, interval), @extschema@.connector_service_check(uuid), @extschema@.connector_service_preview(uuid),
     @extschema@.connector_service_upload(uuid, text, bytea), @extschema@.connector_service_preview_upload(uuid, text, bytea),
     @extschema@.connector_service_catalog(), @extschema@.connector_service_cancel(uuid), @extschema@.connector_service_reprocess(uuid),
-    @extschema@.connector_service_replay(uuid), @extschema@.connector_service_seal_key(), @extschema@.connector_service_explain(uuid),
+    @extschema@.connector_service_replay(uuid), @extschema@.connector_service_count(uuid, text, boolean), @extschema@.connector_service_seal_key(), @extschema@.connector_service_explain(uuid),
     @extschema@.get_metrics(uuid, text, date, date), @extschema@.aggregate_metrics(uuid, text, date, date, text), @extschema@.connector_service_hint(text)
 TO connector_service_admin, connector_service_app, connector_service_tenant;
 GRANT EXECUTE ON PROCEDURE @extschema@.connector_service_sync_wait(uuid, interval), @extschema@.connector_service_wait(uuid, interval) TO connector_service_admin, connector_service_app, connector_service_tenant;

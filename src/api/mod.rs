@@ -5,6 +5,7 @@
 
 mod access;
 mod catalog;
+mod count;
 mod definition;
 mod document;
 mod fact;

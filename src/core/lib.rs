@@ -8,6 +8,7 @@
 //! is a [`record::Page`].
 
 pub mod body;
+pub mod count;
 pub mod datetime;
 pub mod error;
 pub mod fetch;

@@ -11,6 +11,7 @@ pub mod access;
 pub mod backfill;
 pub mod budget;
 pub mod connector;
+pub mod count;
 pub mod fact;
 mod former;
 pub mod installation;
