@@ -77,7 +77,10 @@ impl Sides<'_> {
         let (pairs, totals) = match how {
             How::Window { totals } => {
                 let window = (-WINDOW, WINDOW);
-                (Pairs::find(self.own, self.others, self.counts, window), totals)
+                (
+                    Pairs::find(self.own, self.others, self.counts, window),
+                    totals,
+                )
             }
             How::SameDay => {
                 let found = (-WINDOW..=WINDOW)
@@ -129,13 +132,18 @@ impl Sides<'_> {
             };
         }
         let of_other = |at: usize, size: usize| {
-            let part = move |found: &Found| share(found.of_others.get(at).copied().unwrap_or(0), size);
+            let part =
+                move |found: &Found| share(found.of_others.get(at).copied().unwrap_or(0), size);
             chance(&part, size)
         };
         Measured {
             share: chance(&|found| found.share, count),
             money: chance(&|found| found.money, count),
-            of_others: sizes.iter().enumerate().map(|(at, size)| of_other(at, *size)).collect(),
+            of_others: sizes
+                .iter()
+                .enumerate()
+                .map(|(at, size)| of_other(at, *size))
+                .collect(),
             real,
         }
     }
@@ -219,11 +227,11 @@ impl Measured {
 
     /// How much of each of the others is on this side, beyond chance.
     pub fn told_of_others(&self, sizes: &[usize]) -> Vec<f64> {
-        let told = |((found, size), chance): ((&usize, &usize), &Chance)| {
-            match chance.told(share(*found, *size)) {
-                Told::Share(share) => share,
-                Told::Nothing => 0.0,
-            }
+        let told = |((found, size), chance): ((&usize, &usize), &Chance)| match chance
+            .told(share(*found, *size))
+        {
+            Told::Share(share) => share,
+            Told::Nothing => 0.0,
         };
         let found = self.real.of_others.iter().zip(sizes);
         found.zip(&self.of_others).map(told).collect()

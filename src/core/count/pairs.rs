@@ -30,7 +30,12 @@ impl As {
 impl Pairs {
     /// Pairs each record with at most one of the others that is `from` to `to` days later, and of the others first those that
     /// count. No other choice of pairs within one amount has more of them.
-    pub fn find(own: &[Amount], others: &[Amount], counts: &[bool], (from, to): (i32, i32)) -> Pairs {
+    pub fn find(
+        own: &[Amount],
+        others: &[Amount],
+        counts: &[bool],
+        (from, to): (i32, i32),
+    ) -> Pairs {
         let mut pairs = Pairs {
             of_own: vec![None; own.len()],
             taken: vec![false; others.len()],

@@ -37,7 +37,12 @@ pub fn of_matches(sides: &Sides, explained: &[bool]) -> (Span, Option<i32>) {
     let (from, _) = sides.days;
     let (all, others) = (by_day(sides, sides.own), by_day(sides, sides.others));
     let mut found = vec![0_usize; all.len()];
-    for (it, _) in sides.own.iter().zip(explained).filter(|(_, explained)| **explained) {
+    for (it, _) in sides
+        .own
+        .iter()
+        .zip(explained)
+        .filter(|(_, explained)| **explained)
+    {
         if let Some(count) = found.get_mut((it.day - from).unsigned_abs() as usize) {
             *count += 1;
         }
@@ -48,13 +53,18 @@ pub fn of_matches(sides: &Sides, explained: &[bool]) -> (Span, Option<i32>) {
         .zip(&others)
         .map(|((all, found), others)| (*all, *found, *others))
         .collect();
-    let last_matched = days.iter().rposition(|(all, found, _)| *found > 0 && 2 * found >= *all);
+    let last_matched = days
+        .iter()
+        .rposition(|(all, found, _)| *found > 0 && 2 * found >= *all);
     let day = |at: usize| from + i32::try_from(at).unwrap_or(0);
     let (low, high) = best(&days);
     let inside = days.get(low..=high).unwrap_or_default();
     let usual = share(inside.iter().map(|it| it.2).sum(), inside.len());
     let is_thin = |part: &[(usize, usize, usize)]| {
-        let (all, found): (usize, usize) = (part.iter().map(|it| it.0).sum(), part.iter().map(|it| it.1).sum());
+        let (all, found): (usize, usize) = (
+            part.iter().map(|it| it.0).sum(),
+            part.iter().map(|it| it.1).sum(),
+        );
         let theirs = share(part.iter().map(|it| it.2).sum(), part.len());
         all >= RECORDS && share(found, all) <= THIN && theirs <= THIN * usual
     };
@@ -114,28 +124,54 @@ impl Partner {
     fn stopped(&self, newest: i32) -> Option<i32> {
         let last = self.last_sync.max(self.last_record)?;
         match self {
-            Partner { is_paused: true, .. } => Some(last),
-            Partner { is_asked: false, .. } => self.last_record.filter(|last| newest - *last > STOPPED_AFTER),
-            Partner { last_sync, .. } => last_sync.filter(|sync| newest - *sync > STOPPED_AFTER).map(|_| last),
+            Partner {
+                is_paused: true, ..
+            } => Some(last),
+            Partner {
+                is_asked: false, ..
+            } => self
+                .last_record
+                .filter(|last| newest - *last > STOPPED_AFTER),
+            Partner { last_sync, .. } => last_sync
+                .filter(|sync| newest - *sync > STOPPED_AFTER)
+                .map(|_| last),
         }
         .filter(|last| *last < newest)
     }
 }
 
 /// The days on which the source does not count, because the others do.
-pub fn days_of(comparison: &super::Comparison, history: &History, partners: &[Partner], before: Option<Span>) -> (Span, Stopped) {
-    let newest = history.own.keys().next_back().copied().unwrap_or(comparison.to);
-    let mut first = comparison.span.first.or_else(|| history.first(comparison.from, comparison.ratio));
+pub fn days_of(
+    comparison: &super::Comparison,
+    history: &History,
+    partners: &[Partner],
+    before: Option<Span>,
+) -> (Span, Stopped) {
+    let newest = history
+        .own
+        .keys()
+        .next_back()
+        .copied()
+        .unwrap_or(comparison.to);
+    let mut first = comparison
+        .span
+        .first
+        .or_else(|| history.first(comparison.from, comparison.ratio));
     if let (Some(now), Some(known)) = (first, before.and_then(|span| span.first))
         && (now - known).abs() <= SAME_DAY
     {
         first = Some(known);
     }
-    let ends: Vec<Option<i32>> = partners.iter().map(|partner| partner.stopped(newest)).collect();
+    let ends: Vec<Option<i32>> = partners
+        .iter()
+        .map(|partner| partner.stopped(newest))
+        .collect();
     let stopped = match ends.iter().flatten().max() {
-        Some(last) if ends.iter().all(Option::is_some) => {
-            Stopped::All(comparison.last_matched.map_or(*last, |matched| matched.max(*last)))
-        }
+        Some(last) if ends.iter().all(Option::is_some) => Stopped::All(
+            comparison
+                .last_matched
+                .map_or(*last, |matched| matched.max(*last)),
+        ),
         Some(_) => Stopped::Some(
             ends.iter()
                 .enumerate()
@@ -156,11 +192,14 @@ impl History {
     /// The first day that the others cover, going back week by week from a day that they do. `None`: they cover all.
     fn first(&self, from: i32, ratio: f64) -> Option<i32> {
         let oldest = *self.own.keys().next()?;
-        let count = |of: &BTreeMap<i32, usize>, first: i32| of.range(first..first + WEEK).map(|(_, count)| count).sum();
+        let count = |of: &BTreeMap<i32, usize>, first: i32| {
+            of.range(first..first + WEEK).map(|(_, count)| count).sum()
+        };
         let mut covered = from;
         let mut first = from - WEEK;
         while first > oldest - WEEK {
-            let (own, others): (usize, usize) = (count(&self.own, first), count(&self.others, first));
+            let (own, others): (usize, usize) =
+                (count(&self.own, first), count(&self.others, first));
             if own > 0 && (others == 0 || share(others, own) < THIN * ratio) {
                 return Some(covered);
             }

@@ -47,7 +47,9 @@ impl Totals {
             for currency in currencies {
                 let day = |day| days.get(&(currency, day)).copied().unwrap_or_default();
                 let series: Vec<Day> = (from..=to).map(day).collect();
-                totals_of(&series, from, |value, end| found.push((currency, value, end)));
+                totals_of(&series, from, |value, end| {
+                    found.push((currency, value, end))
+                });
             }
         }
         found.sort_unstable();
@@ -60,9 +62,11 @@ impl Totals {
         let at = self
             .0
             .partition_point(|it| *it < (currency, value, day - WINDOW));
-        self.0.get(at).is_some_and(|&(its_currency, its_value, end)| {
-            (its_currency, its_value) == (currency, value) && end <= day + WINDOW
-        })
+        self.0
+            .get(at)
+            .is_some_and(|&(its_currency, its_value, end)| {
+                (its_currency, its_value) == (currency, value) && end <= day + WINDOW
+            })
     }
 
     /// Marks the records that are such a total: by themselves, or all of their day together.

@@ -101,7 +101,11 @@ pub fn compare(question: &Question) -> Option<Comparison> {
     if from > to {
         return None;
     }
-    let ends = if to - from + 1 >= DAYS_WITH_ENDS { WINDOW } else { 0 };
+    let ends = if to - from + 1 >= DAYS_WITH_ENDS {
+        WINDOW
+    } else {
+        0
+    };
     let within = |amounts: &[Amount], from: i32, to: i32| -> Vec<Amount> {
         let is_within = |it: &&Amount| (from..=to).contains(&it.day);
         amounts.iter().filter(is_within).copied().collect()
@@ -172,7 +176,10 @@ fn is_within(sides: &Sides, span: &Span, measured: &Measured, most: f64) -> bool
     if *span == Span::default() {
         return false;
     }
-    let is_in = |it: &Amount| span.first.is_none_or(|first| it.day >= first) && span.last.is_none_or(|last| it.day <= last);
+    let is_in = |it: &Amount| {
+        span.first.is_none_or(|first| it.day >= first)
+            && span.last.is_none_or(|last| it.day <= last)
+    };
     let inner: Vec<bool> = sides
         .own
         .iter()
@@ -196,15 +203,30 @@ fn unlike(sides: &Sides, told: f64, comparison: &Comparison) -> (Verdict, Option
     let (own, others) = (by_day(sides, sides.own), by_day(sides, sides.others));
     let ends = own.iter().position(|count| *count > 0).unwrap_or(0);
     let trimmed = |days: &[usize]| -> Vec<usize> {
-        let length = days.len().saturating_sub(2 * ends.min(WINDOW.unsigned_abs() as usize));
-        days.iter().skip(ends.min(WINDOW.unsigned_abs() as usize)).take(length).copied().collect()
+        let length = days
+            .len()
+            .saturating_sub(2 * ends.min(WINDOW.unsigned_abs() as usize));
+        days.iter()
+            .skip(ends.min(WINDOW.unsigned_abs() as usize))
+            .take(length)
+            .copied()
+            .collect()
     };
     if !are_alike(&trimmed(&own), &trimmed(&others)) {
         return (Verdict::Separate, None);
     }
-    let currencies = |amounts: &[Amount]| amounts.iter().map(|it| it.currency).collect::<BTreeSet<u16>>();
+    let currencies = |amounts: &[Amount]| {
+        amounts
+            .iter()
+            .map(|it| it.currency)
+            .collect::<BTreeSet<u16>>()
+    };
     let has_common = !currencies(sides.own).is_disjoint(&currencies(sides.others));
-    let reason = if has_common { Reason::Alike } else { Reason::Currencies };
+    let reason = if has_common {
+        Reason::Alike
+    } else {
+        Reason::Currencies
+    };
     (Verdict::Unclear, Some(reason))
 }
 
@@ -225,7 +247,12 @@ fn described(sides: &Sides, measured: &Measured, days: usize) -> Comparison {
     let sizes = sides.sizes(real.of_others.len());
     let told = measured.told_of_others(&sizes);
     let mut left: BTreeMap<u16, i128> = BTreeMap::new();
-    for (it, _) in sides.own.iter().zip(&real.explained).filter(|(_, explained)| !**explained) {
+    for (it, _) in sides
+        .own
+        .iter()
+        .zip(&real.explained)
+        .filter(|(_, explained)| !**explained)
+    {
         *left.entry(it.currency).or_default() += it.value;
     }
     let sample = |(at, amount): (usize, &Amount)| {
@@ -238,7 +265,11 @@ fn described(sides: &Sides, measured: &Measured, days: usize) -> Comparison {
         }
     };
     let samples = || sides.own.iter().enumerate().map(sample);
-    let some = |explained: bool| samples().filter(move |it| it.is_explained == explained).take(SAMPLES);
+    let some = |explained: bool| {
+        samples()
+            .filter(move |it| it.is_explained == explained)
+            .take(SAMPLES)
+    };
     let matched = real.explained.iter().filter(|it| **it).count();
     let (share_by_chance, money_by_chance) = measured.by_chance();
     let (span, last_matched) = span::of_matches(sides, &real.explained);

@@ -108,7 +108,9 @@ fn compared_days(
 ) -> Option<(i32, i32)> {
     let mut last_of: BTreeMap<&str, i32> = BTreeMap::new();
     for source in sources {
-        let last = days.get(&source.connector).and_then(|days| days.keys().next_back());
+        let last = days
+            .get(&source.connector)
+            .and_then(|days| days.keys().next_back());
         if let Some(last) = last {
             let known = last_of.entry(&source.class).or_insert(*last);
             *known = (*known).max(*last);
@@ -120,7 +122,10 @@ fn compared_days(
     let mut facts = 0;
     let mut first = last;
     for day in ((last - most + 1)..=last).rev() {
-        facts += days.values().filter_map(|days| days.get(&day)).sum::<usize>();
+        facts += days
+            .values()
+            .filter_map(|days| days.get(&day))
+            .sum::<usize>();
         if facts > MOST_FACTS && day < last {
             break;
         }
@@ -134,12 +139,21 @@ fn judge(read: &Read) -> Vec<Value> {
     let mut found = vec![];
     for part in PARTS {
         let of = |source: &Source| read.amounts.of.get(&(source.connector, part.to_owned()));
-        let present: Vec<&Source> = read.sources.iter().filter(|source| of(source).is_some()).collect();
+        let present: Vec<&Source> = read
+            .sources
+            .iter()
+            .filter(|source| of(source).is_some())
+            .collect();
         // Which of them count, by what was decided before them.
         let mut counts: BTreeMap<Uuid, bool> = BTreeMap::new();
         for source in &present {
             let before = read.decisions.get(&(source.connector, part.to_owned()));
-            if let Some(Decision { is_by_person: true, counts: their, .. }) = before {
+            if let Some(Decision {
+                is_by_person: true,
+                counts: their,
+                ..
+            }) = before
+            {
                 counts.insert(source.connector, *their);
                 continue;
             }
@@ -158,7 +172,15 @@ fn judge(read: &Read) -> Vec<Value> {
                 continue;
             };
             counts.insert(source.connector, comparison.verdict != Verdict::Same);
-            found.push(decision(read, part, source, &others, &question, &comparison, before));
+            found.push(decision(
+                read,
+                part,
+                source,
+                &others,
+                &question,
+                &comparison,
+                before,
+            ));
         }
     }
     found
@@ -179,7 +201,10 @@ fn question(
     let all = |part: &str| -> Vec<Amount> {
         let numbered = others.iter().enumerate().flat_map(|(number, other)| {
             let its = of(other.connector, part).iter();
-            its.map(move |amount| Amount { source: number, ..*amount })
+            its.map(move |amount| Amount {
+                source: number,
+                ..*amount
+            })
         });
         numbered.collect()
     };
@@ -212,19 +237,32 @@ fn decision(
         .iter()
         .filter_map(|number| others.get(*number))
         .map(|other| Partner {
-            last_record: read.days.get(&other.connector).and_then(|days| days.keys().next_back()).copied(),
+            last_record: read
+                .days
+                .get(&other.connector)
+                .and_then(|days| days.keys().next_back())
+                .copied(),
             ..other.partner
         })
         .collect();
     let span = before.filter(|before| before.is_same);
     let span = span.map(|before| (before.first, before.last).into());
-    let (days, stopped) = days_of(comparison, &history(read, source, &partners, others), &known, span);
+    let (days, stopped) = days_of(
+        comparison,
+        &history(read, source, &partners, others),
+        &known,
+        span,
+    );
     let is_same = comparison.verdict == Verdict::Same;
     let mut evidence = evidence(&read.amounts.currencies, comparison, id_of);
-    if is_same && let Stopped::Some(which) = &stopped
+    if is_same
+        && let Stopped::Some(which) = &stopped
         && let Some(evidence) = evidence.as_object_mut()
     {
-        let which = which.iter().filter_map(|at| partners.get(*at)).filter_map(named);
+        let which = which
+            .iter()
+            .filter_map(|at| partners.get(*at))
+            .filter_map(named);
         evidence.insert("stopped".into(), which.collect());
     }
     json!({
@@ -255,14 +293,19 @@ fn partners(others: &[&Source], question: &Question, comparison: &Comparison) ->
     }
     let matched: usize = comparison.partners.iter().map(|(count, _)| count).sum();
     let is_material = |number: &usize| {
-        let count = comparison.partners.get(*number).map_or(0, |(count, _)| *count);
+        let count = comparison
+            .partners
+            .get(*number)
+            .map_or(0, |(count, _)| *count);
         20 * count >= matched.max(1)
     };
     let material: Vec<usize> = all().filter(is_material).collect();
     if comparison.has_totals || material.is_empty() {
         // A total belongs to no single one of them: those that count.
         let counting = |number: &usize| question.counts.get(*number).copied().unwrap_or(true);
-        return all().filter(|number| is_material(number) || counting(number)).collect();
+        return all()
+            .filter(|number| is_material(number) || counting(number))
+            .collect();
     }
     material
 }
@@ -275,15 +318,31 @@ fn history(read: &Read, source: &Source, partners: &[usize], others: &[&Source])
         }
     }
     History {
-        own: read.days.get(&source.connector).cloned().unwrap_or_default(),
+        own: read
+            .days
+            .get(&source.connector)
+            .cloned()
+            .unwrap_or_default(),
         others: theirs,
     }
 }
 
-fn evidence(currencies: &[String], comparison: &Comparison, id_of: impl Fn(usize) -> String) -> Value {
+fn evidence(
+    currencies: &[String],
+    comparison: &Comparison,
+    id_of: impl Fn(usize) -> String,
+) -> Value {
     let percent = |share: f64| json!((share * 1000.0).round() / 10.0);
-    let currency = |number: u16| currencies.get(usize::from(number)).cloned().unwrap_or_default();
-    let left = comparison.left.iter().map(|(number, value)| (currency(*number), json!(money(*value))));
+    let currency = |number: u16| {
+        currencies
+            .get(usize::from(number))
+            .cloned()
+            .unwrap_or_default()
+    };
+    let left = comparison
+        .left
+        .iter()
+        .map(|(number, value)| (currency(*number), json!(money(*value))));
     let samples = comparison.samples.iter().map(|sample| {
         let mut shown = json!({
             "amount": money(sample.amount.value),

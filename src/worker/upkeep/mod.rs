@@ -158,6 +158,8 @@ struct Tenant {
 /// When the connectors of a tenant are compared next.
 struct Planned {
     rests_until: Instant,
+    /// Whether the last comparison failed: then nothing is urgent.
+    has_failed: bool,
     /// Since when this waits, because records are being stored.
     waits_since: Option<Instant>,
     days: i32,
@@ -369,6 +371,7 @@ impl Upkeep {
         for (due, is_urgent) in asked {
             let planned = self.comparisons.entry(due.clone()).or_insert(Planned {
                 rests_until: now,
+                has_failed: false,
                 waits_since: None,
                 days: COMPARED_DAYS,
             });
@@ -380,7 +383,7 @@ impl Upkeep {
                 next = next.min(BUSY_POLL);
                 continue;
             }
-            if !is_urgent && planned.rests_until > now {
+            if planned.rests_until > now && (!is_urgent || planned.has_failed) {
                 next = next.min(planned.rests_until - now);
                 continue;
             }
@@ -393,8 +396,13 @@ impl Upkeep {
     fn compare_one(&mut self, due: &Due) {
         let _doing = activity::doing(format!("comparing connectors of tenant {}", due.tenant));
         let began = Instant::now();
-        let days = self.comparisons.get(due).map_or(COMPARED_DAYS, |it| it.days);
-        let (rest, days) = match compare_some(due, days) {
+        let days = self
+            .comparisons
+            .get(due)
+            .map_or(COMPARED_DAYS, |it| it.days);
+        let compared = compare_some(due, days);
+        let has_failed = !matches!(compared, Ok(Compared::Nothing | Compared::Done { .. }));
+        let (rest, days) = match compared {
             Ok(Compared::Nothing) => (LOOK_AT_MOST_EVERY, COMPARED_DAYS),
             Ok(Compared::Done { changed }) => {
                 trouble::succeeded(COULD_NOT_COMPARE);
@@ -418,6 +426,7 @@ impl Upkeep {
         };
         let planned = Planned {
             rests_until: Instant::now() + rest,
+            has_failed,
             waits_since: None,
             days,
         };
