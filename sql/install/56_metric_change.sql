@@ -223,6 +223,15 @@ BEGIN
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT DISTINCT f.tenant_id, f.metric_type, f.metric_date FROM @extschema@.metric_facts f WHERE f.tenant_id = NEW.tenant_id;
     PERFORM _connector_service.connector_service_settle(NULL::integer, NEW.tenant_id);
+    IF NEW.currency <> OLD.currency THEN
+        -- What a person entered is judged again: a bound of the currency before says nothing of this one.
+        UPDATE @extschema@.metrics m SET settled_at = clock_timestamp()
+        WHERE m.by_hand AND m.tenant_id = NEW.tenant_id AND EXISTS (
+            SELECT FROM @extschema@.data_quality_alerts a WHERE a.metric_id = m.metric_id AND NOT a.resolved_by_data AND a.alert_key LIKE 'outlier:%');
+        UPDATE @extschema@.measure_values v SET settled_at = clock_timestamp()
+        WHERE v.by_hand AND v.tenant_id = NEW.tenant_id AND EXISTS (
+            SELECT FROM @extschema@.data_quality_alerts a WHERE a.measure_value_id = v.metric_id AND NOT a.resolved_by_data AND a.alert_key LIKE 'outlier:%');
+    END IF;
     RETURN NULL;
 END
 $$;
