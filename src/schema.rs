@@ -29,10 +29,15 @@ extension_sql_file!(
     requires = ["upload"]
 );
 extension_sql_file!(
+    "../sql/install/32_measure.sql",
+    name = "measure",
+    requires = ["raw"]
+);
+extension_sql_file!(
     "../sql/install/35_mapping.sql",
     name = "mapping",
     // Its functions name these functions, which must exist when they are created.
-    requires = ["raw", connector_service_judge_paths]
+    requires = ["measure", connector_service_judge_paths]
 );
 extension_sql_file!(
     "../sql/install/40_fact.sql",
@@ -45,6 +50,7 @@ extension_sql_file!(
     requires = [
         "fact",
         connector_service_amount,
+        connector_service_clock,
         connector_service_day,
         connector_service_hours
     ]
@@ -74,9 +80,14 @@ extension_sql_file!(
     requires = ["count"]
 );
 extension_sql_file!(
+    "../sql/install/51_measure_value.sql",
+    name = "measure_value",
+    requires = ["metric"]
+);
+extension_sql_file!(
     "../sql/install/52_process.sql",
     name = "process",
-    requires = ["metric"]
+    requires = ["measure_value"]
 );
 extension_sql_file!(
     "../sql/install/54_verify.sql",

@@ -62,7 +62,7 @@ COMMENT ON VIEW @extschema@.tenant_monthly_revenue IS 'The rows of monthly_reven
 COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.tenant_id IS 'Tenant of the metrics.';
 COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.month IS 'First day of the month.';
 COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.total_revenue IS 'Revenue of the month in the tenant''s currency.';
-COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.avg_daily_revenue IS 'Average revenue of the days with data, in the tenant''s currency.';
+COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.avg_daily_revenue IS 'Average revenue of the days with data, rounded to the minor unit of the tenant''s currency.';
 COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.days_with_data IS 'Number of days of the month that have a metric.';
 
 COMMENT ON FUNCTION @extschema@.connector_service_tenant() IS 'Returns the tenant whose rows the caller sees: the tenant that an application acts for, or the tenant that tenant_roles binds the role to. Raises 42501 if there is none, or more than one.';
@@ -103,6 +103,12 @@ CREATE POLICY own ON @extschema@.metric_days_touched USING (tenant_id = (SELECT 
 ALTER TABLE @extschema@.metrics ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY administrators ON @extschema@.metrics TO connector_service_admin USING (true);
 CREATE POLICY own ON @extschema@.metrics USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.measures ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.measures TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.measures USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.measure_values ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.measure_values TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.measure_values USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
 ALTER TABLE @extschema@.metric_sources ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY administrators ON @extschema@.metric_sources TO connector_service_admin USING (true);
 CREATE POLICY own ON @extschema@.metric_sources USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
@@ -194,13 +200,14 @@ GRANT USAGE ON SCHEMA _connector_service TO connector_service_engine;
 GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON
     @extschema@.tenants, @extschema@.connectors, @extschema@.sync_runs, @extschema@.sync_requests, @extschema@.sync_state, @extschema@.raw_connector_data,
     @extschema@.quarantine, @extschema@.metric_mappings, @extschema@.metrics, @extschema@.data_quality_alerts, @extschema@.quality_rules,
-    @extschema@.fx_rates, @extschema@.tenant_roles
+    @extschema@.fx_rates, @extschema@.tenant_roles, @extschema@.measures, @extschema@.measure_values
 TO connector_service_admin;
 -- Not the hashes.
 GRANT SELECT (token_id, name, tenant_id, scope, created_at, expires_at, last_used_at), DELETE ON @extschema@.gateway_tokens TO connector_service_admin;
 GRANT SELECT ON
     @extschema@.installation, @extschema@.metric_mapping_versions, @extschema@.metric_facts, @extschema@.metric_days_touched,
-    @extschema@.metric_sources, @extschema@.count_decisions, @extschema@.count_due, @extschema@.rate_budgets, @extschema@.uploads, @extschema@.connector_health, @extschema@.daily_revenue_by_category, @extschema@.monthly_revenue, @extschema@.tenant_monthly_revenue
+    @extschema@.metric_sources, @extschema@.count_decisions, @extschema@.count_due, @extschema@.rate_budgets, @extschema@.uploads, @extschema@.connector_health, @extschema@.daily_revenue_by_category, @extschema@.monthly_revenue, @extschema@.tenant_monthly_revenue,
+    @extschema@.all_metrics, @extschema@.daily_costs_by_category, @extschema@.daily_metrics_by_category, @extschema@.monthly_metrics
 TO connector_service_admin;
 GRANT EXECUTE ON FUNCTION
     @extschema@.connector_service_act_for(uuid, boolean), @extschema@.connector_service_adopt(),
@@ -235,7 +242,7 @@ GRANT SELECT ON
     @extschema@.tenants, @extschema@.connectors, @extschema@.sync_runs, @extschema@.sync_requests, @extschema@.sync_state, @extschema@.raw_connector_data,
     @extschema@.quarantine, @extschema@.metric_mappings, @extschema@.metric_mapping_versions, @extschema@.metric_facts, @extschema@.metric_sources,
     @extschema@.count_decisions, @extschema@.metrics, @extschema@.data_quality_alerts, @extschema@.quality_rules, @extschema@.fx_rates, @extschema@.rate_budgets,
-    @extschema@.uploads, @extschema@.tenant_monthly_revenue
+    @extschema@.uploads, @extschema@.tenant_monthly_revenue, @extschema@.measures, @extschema@.measure_values
 TO connector_service_app, connector_service_tenant;
 GRANT INSERT, UPDATE (name, timezone, currency) ON @extschema@.tenants TO connector_service_app, connector_service_tenant;
 GRANT INSERT, UPDATE, DELETE ON @extschema@.quality_rules TO connector_service_app, connector_service_tenant;
@@ -246,6 +253,12 @@ GRANT INSERT (connector_id, tenant_id, name, type, credentials, config, sync_fre
 GRANT INSERT (metric_id, tenant_id, metric_type, metric_value, metric_date, data, created_at),
     UPDATE (tenant_id, metric_type, metric_value, metric_date, data, by_hand),
     DELETE ON @extschema@.metrics TO connector_service_app, connector_service_tenant;
+GRANT INSERT (metric_id, tenant_id, metric_type, metric_value, metric_date, data, created_at),
+    UPDATE (tenant_id, metric_type, metric_value, metric_date, data, by_hand),
+    DELETE ON @extschema@.measure_values TO connector_service_app, connector_service_tenant;
+GRANT INSERT (tenant_id, name, unit, aggregation, may_be_negative, description),
+    UPDATE (name, unit, aggregation, may_be_negative, description),
+    DELETE ON @extschema@.measures TO connector_service_app, connector_service_tenant;
 -- An alert that is there already is counted by who inserts it again, so the count is his to change.
 GRANT INSERT (alert_id, tenant_id, metric_id, connector_id, alert_type, severity, message, metric_type, metric_date, created_at),
     UPDATE (metric_id, severity, message, occurrences, last_seen_at, resolved, resolved_at)
@@ -263,7 +276,12 @@ BEGIN
     IF current_setting('server_version_num')::integer >= 150000 THEN
         ALTER VIEW @extschema@.daily_revenue_by_category SET (security_invoker);
         ALTER VIEW @extschema@.connector_health SET (security_invoker);
-        GRANT SELECT ON @extschema@.daily_revenue_by_category, @extschema@.connector_health TO connector_service_app, connector_service_tenant;
+        ALTER VIEW @extschema@.all_metrics SET (security_invoker);
+        ALTER VIEW @extschema@.daily_costs_by_category SET (security_invoker);
+        ALTER VIEW @extschema@.daily_metrics_by_category SET (security_invoker);
+        ALTER VIEW @extschema@.monthly_metrics SET (security_invoker);
+        GRANT SELECT ON @extschema@.daily_revenue_by_category, @extschema@.connector_health, @extschema@.all_metrics, @extschema@.daily_costs_by_category,
+            @extschema@.daily_metrics_by_category, @extschema@.monthly_metrics TO connector_service_app, connector_service_tenant;
     END IF;
 END
 $view$;
@@ -281,7 +299,9 @@ TO connector_service_admin, connector_service_app, connector_service_tenant;
 GRANT EXECUTE ON PROCEDURE @extschema@.connector_service_sync_wait(uuid, interval), @extschema@.connector_service_wait(uuid, interval) TO connector_service_admin, connector_service_app, connector_service_tenant;
 -- What these call for them.
 GRANT EXECUTE ON FUNCTION
-    _connector_service.connector_service_check_period(uuid, text, date, date, text), _connector_service.connector_service_types()
+    _connector_service.connector_service_check_period(uuid, text, date, date, text), _connector_service.connector_service_types(),
+    _connector_service.connector_service_mean(numeric, numeric), _connector_service.connector_service_round(numeric, text),
+    _connector_service.connector_service_scale(text, text), _connector_service.connector_service_texts(uuid, text, date, date)
 TO connector_service_admin, connector_service_app, connector_service_tenant;
 
 -- PUBLIC: whoever an administrator lets read a table has to be told that he is no tenant.

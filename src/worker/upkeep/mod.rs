@@ -76,6 +76,9 @@ const BUSY_POLL: Duration = Duration::from_secs(1);
 /// Longest time between two polls.
 const POLL_AT_LEAST: Duration = Duration::from_secs(60);
 
+/// How long this process stays without a connector. Shorter: metrics that people enter start it more often.
+const FORGET: Duration = Duration::from_secs(5 * 60);
+
 const COULD_NOT_LOOK: &str = "could not look for upkeep work";
 const COULD_NOT_DERIVE: &str = "could not derive the facts of stored records";
 const COULD_NOT_SUM: &str = "could not sum the days that changed";
@@ -189,7 +192,7 @@ impl Upkeep {
             return Ok(None);
         }
         if !found.has_connectors {
-            return Ok(None);
+            return Ok(self.serve_people());
         }
         let mut next = self.take_turn()?;
         next = next.min(self.compare()?);
@@ -209,6 +212,19 @@ impl Upkeep {
             }));
         }
         Ok(Some(next))
+    }
+
+    /// Refreshes the monthly aggregate of metrics that only people enter, because there is no connector. `None`: nobody has entered
+    /// one for a while.
+    fn serve_people(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        match self.refresh_at {
+            Some(at) if now >= at => self.refresh(),
+            Some(at) => return Some(at - now),
+            None => {}
+        }
+        let is_new = self.refreshed_at.is_some_and(|at| at.elapsed() < FORGET);
+        (is_new || self.refresh_at.is_some()).then_some(POLL_AT_LEAST)
     }
 
     /// Does some work of the next tenant that has any.
