@@ -137,11 +137,11 @@ BEGIN
         UPDATE @extschema@.metric_facts SET metric_type = NEW.name WHERE tenant_id = NEW.tenant_id AND metric_type = OLD.name;
         UPDATE @extschema@.metric_days_touched SET metric_type = NEW.name WHERE tenant_id = NEW.tenant_id AND metric_type = OLD.name;
         UPDATE @extschema@.metric_sources SET metric_type = NEW.name WHERE tenant_id = NEW.tenant_id AND metric_type = OLD.name;
-        -- With settled_at, so that it does not count as a person's.
-        UPDATE @extschema@.measure_values SET metric_type = NEW.name, settled_at = clock_timestamp()
-        WHERE tenant_id = NEW.tenant_id AND metric_type = OLD.name;
         UPDATE @extschema@.data_quality_alerts SET metric_type = NEW.name,
             alert_key = regexp_replace(alert_key, '^([a-z]+):' || OLD.name || '(:|$)', '\1:' || NEW.name || '\2')
+        WHERE tenant_id = NEW.tenant_id AND metric_type = OLD.name;
+        -- After its alerts, because it is judged again. With settled_at, so that it does not count as a person's.
+        UPDATE @extschema@.measure_values SET metric_type = NEW.name, settled_at = clock_timestamp()
         WHERE tenant_id = NEW.tenant_id AND metric_type = OLD.name;
     END IF;
     IF v_is_derived_anew THEN
