@@ -81,7 +81,7 @@ BEGIN
         -- A missing day that a person's statement reports closes itself like any other, if its message says which it is.
         IF NEW.alert_type = 'missing' THEN
             NEW.metric_date := coalesce(NEW.metric_date, _connector_service.connector_service_day(substring(NEW.message FROM '[0-9]{4}-[0-9]{2}-[0-9]{2}'), 'UTC'));
-            NEW.metric_type := coalesce(NEW.metric_type, lower(substring(NEW.message FROM '(?i)(revenue|inventory|staffing|costs)')));
+            NEW.metric_type := coalesce(NEW.metric_type, lower(substring(NEW.message COLLATE "C" FROM '(?i)(revenue|inventory|staffing|costs)')));
         END IF;
     END IF;
     RETURN NEW;

@@ -63,7 +63,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('the start date %s is after the end date %s', p_start_date, p_end_date),
             HINT = 'Swap the two dates.';
-    ELSIF p_bucket IS NULL OR lower(btrim(p_bucket)) NOT IN ('day', 'week', 'month', 'quarter', 'year') THEN
+    ELSIF p_bucket IS NULL OR lower(btrim(p_bucket) COLLATE "C") NOT IN ('day', 'week', 'month', 'quarter', 'year') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('bucket "%s" is not known', p_bucket),
             DETAIL = 'Known buckets: day, month, quarter, week, year.';
@@ -100,7 +100,7 @@ BEGIN ATOMIC
     FROM (
         SELECT asked.bucket, m.metric_type, date_trunc(asked.bucket, m.metric_date::timestamp)::date AS first_day,
             sum(m.metric_value) AS total, avg(m.metric_value) AS average, min(m.metric_value) AS minimum, max(m.metric_value) AS maximum, count(*) AS days
-        FROM (SELECT lower(btrim(p_bucket)) AS bucket) AS asked, @extschema@.metrics m
+        FROM (SELECT lower(btrim(p_bucket) COLLATE "C") AS bucket) AS asked, @extschema@.metrics m
         WHERE m.tenant_id = p_tenant_id AND m.metric_date BETWEEN p_start_date AND p_end_date
             AND m.metric_type = ANY (CASE WHEN p_metric_type IS NULL THEN '{revenue,inventory,staffing,costs}' ELSE ARRAY[p_metric_type] END)
         GROUP BY 1, 2, 3) AS b

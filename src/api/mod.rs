@@ -10,6 +10,7 @@ mod document;
 mod fact;
 mod lock;
 mod mapping;
+mod named;
 mod run;
 mod secret;
 mod status;
