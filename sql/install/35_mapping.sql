@@ -136,13 +136,13 @@ BEGIN
     IF NEW.connector_type IS NULL AND NEW.connector_id IS NOT NULL THEN
         NEW.tenant_id := (SELECT c.tenant_id FROM @extschema@.connectors c WHERE c.connector_id = NEW.connector_id);
     END IF;
-    NEW.metric_type := lower(btrim(NEW.metric_type));
+    NEW.metric_type := lower(btrim(NEW.metric_type) COLLATE "C");
     -- A row from a dump may come before its measure, which it had when it was made.
     IF TG_OP = 'UPDATE' OR NEW.metric_type IS NULL OR NEW.created_at >= now() - interval '1 minute' THEN
         PERFORM _connector_service.connector_service_check_metric_type(NEW.tenant_id, NEW.metric_type);
     END IF;
     SELECT m.* INTO v_measure FROM @extschema@.measures m WHERE m.tenant_id = NEW.tenant_id AND m.name = NEW.metric_type;
-    NEW.negative := coalesce(lower(btrim(NEW.negative)),
+    NEW.negative := coalesce(lower(btrim(NEW.negative) COLLATE "C"),
         CASE NEW.metric_type WHEN 'revenue' THEN 'costs' WHEN 'staffing' THEN 'reject' ELSE 'net' END);
     IF NEW.negative NOT IN ('reject', 'net', 'costs') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
@@ -156,7 +156,7 @@ BEGIN
             HINT = 'Set negative to net or reject.';
     END IF;
     IF NEW.connector_type IS NOT NULL THEN
-        NEW.connector_type := lower(btrim(NEW.connector_type));
+        NEW.connector_type := lower(btrim(NEW.connector_type) COLLATE "C");
         PERFORM _connector_service.connector_service_check_type(NEW.connector_type);
     END IF;
     IF v_measure.unit <> 'money' AND (NEW.negative = 'costs' OR NEW.unit <> 'major') THEN
@@ -218,6 +218,34 @@ COMMENT ON FUNCTION _connector_service.connector_service_mapping_before() IS 'Tr
 CREATE TRIGGER metric_mappings_before BEFORE INSERT OR UPDATE ON @extschema@.metric_mappings
     FOR EACH ROW EXECUTE FUNCTION _connector_service.connector_service_mapping_before();
 
+CREATE FUNCTION _connector_service.connector_service_known_streams(p_connector_id uuid, p_type text, p_tenant_id uuid) RETURNS text[] LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN ARRAY(
+        SELECT DISTINCT s.stream COLLATE "C"
+        FROM (
+            SELECT c.connector_id, c.type, c.config FROM @extschema@.connectors c
+            WHERE c.connector_id = p_connector_id OR c.type = p_type AND (p_tenant_id IS NULL OR c.tenant_id = p_tenant_id)
+            ORDER BY c.created_at DESC LIMIT 20) AS c
+            CROSS JOIN LATERAL (
+                SELECT t.stream FROM @extschema@.sync_state t WHERE t.connector_id = c.connector_id
+                UNION ALL SELECT k.stream FROM (
+                    SELECT r.streams FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id AND r.streams IS NOT NULL
+                    ORDER BY r.requested_at DESC LIMIT 1) AS r, jsonb_object_keys(r.streams) AS k(stream)
+                -- Names in config: a list of names, tables and queries, the streams of a manifest, sheets, one name.
+                UNION ALL SELECT k.value #>> '{}' FROM jsonb_path_query(c.config, '$.streams[*] ? (@.type() == "string"), $.streams[*].name, $.manifest.**.name ? (@.type() == "string")') AS k(value)
+                    WHERE jsonb_typeof(k.value) = 'string'
+                UNION ALL SELECT regexp_replace(k.value #>> '{}', '^.*[.]', '') FROM jsonb_path_query(c.config, '$.streams[*] ? (!exists(@.name)).table') AS k(value)
+                UNION ALL SELECT k.value #>> '{}' FROM jsonb_path_query(c.config, '$.sheets[*]') AS k(value) WHERE c.type = 'excel'
+                UNION ALL SELECT coalesce(c.config ->> 'stream', CASE c.type WHEN 'webhook' THEN 'events' ELSE 'rows' END) WHERE c.type IN ('csv', 'excel', 'webhook')
+                UNION ALL SELECT k.stream FROM _connector_service.connector_service_types() t, unnest(t.streams) AS k(stream) WHERE t.type_name = c.type) AS s
+        UNION SELECT k.stream COLLATE "C" FROM _connector_service.connector_service_types() t, unnest(t.streams) AS k(stream) WHERE t.type_name = p_type
+        ORDER BY 1);
+END
+$$;
+COMMENT ON FUNCTION _connector_service.connector_service_known_streams(uuid, text, uuid) IS 'The streams that a connector, or the connectors of a type and a tenant (NULL: of all tenants), are known to have: from the catalogue, config, and what was read.';
+
 CREATE FUNCTION _connector_service.connector_service_mapping_after() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -225,8 +253,28 @@ DECLARE
     v_row @extschema@.metric_mappings := CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
     v_connectors uuid[];
     v_same integer;
+    v_known text[];
+    v_like text;
 BEGIN
     IF TG_OP <> 'DELETE' AND NEW.active THEN
+        -- A name that nothing has counts nothing, and says nothing.
+        IF NOT NEW.builtin AND (TG_OP = 'INSERT' OR (NEW.stream, NEW.connector_id, NEW.connector_type, NEW.tenant_id, NEW.active)
+                IS DISTINCT FROM (OLD.stream, OLD.connector_id, OLD.connector_type, OLD.tenant_id, OLD.active)) THEN
+            v_known := _connector_service.connector_service_known_streams(NEW.connector_id, NEW.connector_type, NEW.tenant_id);
+            IF v_known <> '{}' AND NEW.stream <> ALL (v_known) AND NOT EXISTS (
+                    SELECT FROM @extschema@.connectors c
+                    WHERE (c.connector_id = NEW.connector_id OR c.type = NEW.connector_type AND (NEW.tenant_id IS NULL OR c.tenant_id = NEW.tenant_id))
+                        AND EXISTS (SELECT FROM @extschema@.raw_connector_data r
+                            WHERE r.connector_id = c.connector_id AND r.source_record_id >= split_part(NEW.stream, '/', 1)
+                                AND r.source_record_id < split_part(NEW.stream, '/', 1) || '0' AND r.stream = NEW.stream)) THEN
+                v_like := (_connector_service.connector_service_similar(NEW.stream, v_known))[1];
+                RAISE NOTICE USING
+                    MESSAGE = format('mapping %s counts nothing as long as no connector that it is for has a stream "%s"', NEW.mapping_id, left(NEW.stream, 200)),
+                    DETAIL = format('Known streams: %s.', left(array_to_string(v_known, ', '), 2000)),
+                    HINT = CASE WHEN v_like IS NULL THEN 'Correct the name of the stream, or add the stream to the config of the connector.'
+                        ELSE format('If you mean "%s": UPDATE %I.metric_mappings SET stream = %L WHERE mapping_id = %s;', v_like, TG_TABLE_SCHEMA, v_like, NEW.mapping_id) END;
+            END IF;
+        END IF;
         -- The same statement pasted twice counts everything twice.
         SELECT min(m.mapping_id) INTO v_same FROM @extschema@.metric_mappings m
         WHERE m.mapping_id <> NEW.mapping_id AND m.active AND m.stream = NEW.stream AND m.metric_type = NEW.metric_type

@@ -4,7 +4,7 @@ SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
 CREATE TABLE @extschema@.metrics (
     metric_id uuid CONSTRAINT metrics_pkey PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
-    tenant_id uuid NOT NULL,
+    tenant_id uuid NOT NULL DEFAULT @extschema@.connector_service_default_tenant(),
     metric_type text NOT NULL,
     metric_value numeric NOT NULL,
     metric_date date NOT NULL,

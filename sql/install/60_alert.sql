@@ -86,8 +86,8 @@ BEGIN
         -- A missing day that a person's statement reports closes itself like any other, if its message says which it is.
         IF NEW.alert_type = 'missing' THEN
             NEW.metric_date := coalesce(NEW.metric_date, _connector_service.connector_service_day(substring(NEW.message FROM '[0-9]{4}-[0-9]{2}-[0-9]{2}'), 'UTC'));
-            NEW.metric_type := coalesce(NEW.metric_type, lower(substring(NEW.message FROM '(?i)(revenue|inventory|staffing|costs)')),
-                (SELECT own.name FROM @extschema@.measures own WHERE own.tenant_id = NEW.tenant_id AND position(own.name IN lower(NEW.message)) > 0
+            NEW.metric_type := coalesce(NEW.metric_type, lower(substring(NEW.message COLLATE "C" FROM '(?i)(revenue|inventory|staffing|costs)')),
+                (SELECT own.name FROM @extschema@.measures own WHERE own.tenant_id = NEW.tenant_id AND position(own.name IN lower(NEW.message COLLATE "C")) > 0
                     ORDER BY length(own.name) DESC, own.name LIMIT 1));
         END IF;
     END IF;

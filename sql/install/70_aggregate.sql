@@ -105,7 +105,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('the start date %s is after the end date %s', p_start_date, p_end_date),
             HINT = 'Swap the two dates.';
-    ELSIF p_bucket IS NULL OR lower(btrim(p_bucket)) NOT IN ('day', 'week', 'month', 'quarter', 'year') THEN
+    ELSIF p_bucket IS NULL OR lower(btrim(p_bucket) COLLATE "C") NOT IN ('day', 'week', 'month', 'quarter', 'year') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('bucket "%s" is not known', p_bucket),
             DETAIL = 'Known buckets: day, month, quarter, week, year.';
@@ -205,7 +205,7 @@ BEGIN ATOMIC
             SELECT asked.bucket, m.metric_type, date_trunc(asked.bucket, m.metric_date::timestamp)::date AS first_day,
                 coalesce(own.aggregation, 'sum') AS aggregation, CASE WHEN own.unit = 'money' OR m.metric_type IN ('revenue', 'costs') THEN coalesce(t.currency, 'USD') END AS currency,
                 m.metric_value, m.metric_date, m.by_hand, m.data
-            FROM (SELECT lower(btrim(p_bucket)) AS bucket) AS asked
+            FROM (SELECT lower(btrim(p_bucket) COLLATE "C") AS bucket) AS asked
                 CROSS JOIN (
                     SELECT four.tenant_id, four.metric_type, four.metric_value, four.metric_date, four.by_hand, NULL::jsonb AS data FROM @extschema@.metrics four
                     WHERE four.tenant_id = p_tenant_id AND four.metric_date BETWEEN p_start_date AND p_end_date

@@ -217,7 +217,7 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.connector_service_process(bigint), @extschema@.connector_service_verify(uuid),
     @extschema@.connector_service_check_quality(uuid[]), @extschema@.check_missing_data(integer), @extschema@.refresh_monthly_revenue(),
     @extschema@.connector_service_new_key(), @extschema@.connector_service_retire_key(text),
-    @extschema@.connector_service_reseal(uuid[]), @extschema@.connector_service_keys()
+    @extschema@.connector_service_reseal(uuid[]), @extschema@.connector_service_keys(), @extschema@.connector_service_default_tenant(uuid)
 TO connector_service_admin;
 GRANT EXECUTE ON PROCEDURE @extschema@.connector_service_rotate_key(boolean) TO connector_service_admin;
 
@@ -225,7 +225,7 @@ GRANT EXECUTE ON PROCEDURE @extschema@.connector_service_rotate_key(boolean) TO 
 GRANT EXECUTE ON FUNCTION
     _connector_service.connector_service_check_cron(), _connector_service.connector_service_jobs(), _connector_service.connector_service_note_schedule(name),
     _connector_service.connector_service_put_jobs(name, text[], text[], text[]), _connector_service.connector_service_take_jobs(text[]),
-    _connector_service.connector_service_status(), _connector_service.connector_service_diagnose(jsonb),
+    _connector_service.connector_service_status(), _connector_service.connector_service_diagnose(jsonb), _connector_service.connector_service_diagnose_catalog(),
     _connector_service.connector_service_reseal(uuid, uuid, jsonb), _connector_service.connector_service_key_ids(jsonb)
 TO connector_service_admin;
 
@@ -244,7 +244,8 @@ GRANT SELECT ON
     @extschema@.count_decisions, @extschema@.metrics, @extschema@.data_quality_alerts, @extschema@.quality_rules, @extschema@.fx_rates, @extschema@.rate_budgets,
     @extschema@.uploads, @extschema@.tenant_monthly_revenue, @extschema@.measures, @extschema@.measure_values
 TO connector_service_app, connector_service_tenant;
-GRANT INSERT, UPDATE (name, timezone, currency) ON @extschema@.tenants TO connector_service_app, connector_service_tenant;
+-- Not which tenant is meant where none is named.
+GRANT INSERT (tenant_id, name, timezone, currency, created_at), UPDATE (name, timezone, currency) ON @extschema@.tenants TO connector_service_app, connector_service_tenant;
 GRANT INSERT, UPDATE, DELETE ON @extschema@.quality_rules TO connector_service_app, connector_service_tenant;
 -- Not what the worker keeps there for itself.
 GRANT INSERT (connector_id, tenant_id, name, type, credentials, config, sync_frequency, scheduler, status, next_sync_at, created_at),
@@ -289,19 +290,24 @@ $view$;
 -- All three; where it matters, what a function does is bound to the caller's tenant by row security.
 
 GRANT EXECUTE ON FUNCTION
-    @extschema@.connector_service_sync(uuid), @extschema@.connector_service_refresh(uuid, text),
+    @extschema@.connector_service_sync(uuid), @extschema@.connector_service_refresh(uuid, text), @extschema@.connector_service_default_tenant(),
+    @extschema@.connector_service_sync(text), @extschema@.connector_service_refresh(text, text), @extschema@.connector_service_cancel(text),
+    @extschema@.connector_service_backfill(text, timestamptz, timestamptz, interval), @extschema@.connector_service_check(text), @extschema@.connector_service_preview(text),
+    @extschema@.connector_service_upload(text, text, bytea), @extschema@.connector_service_preview_upload(text, text, bytea),
+    @extschema@.connector_service_reprocess(text), @extschema@.connector_service_replay(text),
     @extschema@.connector_service_backfill(uuid, timestamptz, timestamptz, interval), @extschema@.connector_service_check(uuid), @extschema@.connector_service_preview(uuid),
     @extschema@.connector_service_upload(uuid, text, bytea), @extschema@.connector_service_preview_upload(uuid, text, bytea),
     @extschema@.connector_service_catalog(), @extschema@.connector_service_cancel(uuid), @extschema@.connector_service_reprocess(uuid),
     @extschema@.connector_service_replay(uuid), @extschema@.connector_service_count(uuid, text, boolean), @extschema@.connector_service_seal_key(), @extschema@.connector_service_explain(uuid),
     @extschema@.get_metrics(uuid, text, date, date), @extschema@.aggregate_metrics(uuid, text, date, date, text), @extschema@.connector_service_hint(text)
 TO connector_service_admin, connector_service_app, connector_service_tenant;
-GRANT EXECUTE ON PROCEDURE @extschema@.connector_service_sync_wait(uuid, interval), @extschema@.connector_service_wait(uuid, interval) TO connector_service_admin, connector_service_app, connector_service_tenant;
+GRANT EXECUTE ON PROCEDURE @extschema@.connector_service_sync_wait(uuid, interval), @extschema@.connector_service_sync_wait(text, interval), @extschema@.connector_service_wait(uuid, interval) TO connector_service_admin, connector_service_app, connector_service_tenant;
 -- What these call for them.
 GRANT EXECUTE ON FUNCTION
     _connector_service.connector_service_check_period(uuid, text, date, date, text), _connector_service.connector_service_types(),
     _connector_service.connector_service_mean(numeric, numeric), _connector_service.connector_service_round(numeric, text),
-    _connector_service.connector_service_scale(text, text), _connector_service.connector_service_texts(uuid, text, date, date)
+    _connector_service.connector_service_scale(text, text), _connector_service.connector_service_texts(uuid, text, date, date),
+    _connector_service.connector_service_own_tenant(), _connector_service.connector_service_only_tenant()
 TO connector_service_admin, connector_service_app, connector_service_tenant;
 
 -- PUBLIC: whoever an administrator lets read a table has to be told that he is no tenant.

@@ -11,6 +11,7 @@ mod document;
 mod fact;
 mod lock;
 mod mapping;
+mod named;
 mod run;
 mod secret;
 mod status;

@@ -25,6 +25,7 @@ pub mod raw;
 pub mod read;
 pub mod retention;
 pub mod run;
+pub mod schedule;
 pub mod state;
 pub mod storable;
 pub mod token;
