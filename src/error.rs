@@ -50,6 +50,11 @@ pub enum Error {
     /// Holds the name, and the connectors that have it.
     #[error("more than one connector is named \"{0}\"")]
     ManyNamed(String, Vec<Uuid>),
+    #[error("tenant \"{0}\" does not exist")]
+    UnknownTenant(Uuid),
+    /// Holds the table.
+    #[error("permission denied to delete rows of {0}")]
+    MayNotDelete(&'static str),
     /// Holds the connector and its type.
     #[error("connector \"{0}\" takes no files")]
     TakesNoFiles(Uuid, String),
@@ -326,6 +331,10 @@ impl From<Error> for ErrorReport {
             Error::ManyNamed(_, connectors) => report(PgSqlErrorCode::ERRCODE_CARDINALITY_VIOLATION)
                 .set_detail(bounded(format!("They are {}.", quoted(&connectors))))
                 .set_hint("Give the connector_id; the table connectors tells whose each is."),
+            Error::UnknownTenant(_) => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT)
+                .set_hint("Take a tenant_id from the table tenants."),
+            Error::MayNotDelete(_) => report(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE)
+                .set_hint("Who may write the connectors of a tenant may do this: an administrator, an application, or the tenant's own role."),
             Error::TakesNoFiles(_, source) => {
                 report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
                     .set_detail(format!("Its type is {source}."))

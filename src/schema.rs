@@ -34,10 +34,15 @@ extension_sql_file!(
     requires = ["raw"]
 );
 extension_sql_file!(
+    "../sql/install/32_retention.sql",
+    name = "retention",
+    requires = ["measure"]
+);
+extension_sql_file!(
     "../sql/install/35_mapping.sql",
     name = "mapping",
     // Its functions name these functions, which must exist when they are created.
-    requires = ["measure", connector_service_judge_paths]
+    requires = ["retention", connector_service_judge_paths]
 );
 extension_sql_file!(
     "../sql/install/40_fact.sql",
@@ -140,10 +145,15 @@ extension_sql_file!(
     requires = ["health", connector_service_hint]
 );
 extension_sql_file!(
+    "../sql/install/88_restore.sql",
+    name = "restore",
+    requires = ["gateway"]
+);
+extension_sql_file!(
     "../sql/install/90_control.sql",
     name = "control",
     requires = [
-        "gateway",
+        "restore",
         connector_service_backfill,
         connector_service_backfill_named,
         connector_service_cancel,
@@ -183,6 +193,21 @@ extension_sql_file!(
         connector_service_types,
         connector_service_wake
     ]
+);
+extension_sql_file!(
+    "../sql/install/92_delete.sql",
+    name = "delete",
+    requires = [
+        "control",
+        connector_service_delete,
+        connector_service_delete_some,
+        connector_service_delete_tenant
+    ]
+);
+extension_sql_file!(
+    "../sql/install/94_erase.sql",
+    name = "erase",
+    requires = ["delete", connector_service_erase]
 );
 // Last, because it grants privileges on everything before.
 extension_sql_file!("../sql/install/95_access.sql", name = "access", finalize);

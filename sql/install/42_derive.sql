@@ -227,6 +227,13 @@ BEGIN
     ELSE
         -- Before anything is read: a session that changes one of these records from now on waits, and then has it processed again.
         UPDATE @extschema@.raw_connector_data SET processed = true WHERE raw_id = ANY (p_raw_ids) AND NOT processed;
+        -- A record whose JSON was dropped cannot be read again: its facts stay, unless the source has deleted it.
+        p_raw_ids := ARRAY(
+            SELECT r.raw_id FROM unnest(p_raw_ids) AS wanted(raw_id)
+                CROSS JOIN LATERAL (
+                    SELECT raw.raw_id, raw.dropped_at, raw.deleted FROM @extschema@.raw_connector_data raw
+                    WHERE raw.raw_id = wanted.raw_id OFFSET 0) AS r
+            WHERE r.dropped_at IS NULL OR r.deleted);
         -- Facts that should not be there are deleted, missing facts are inserted, and the rest is not written.
         WITH extracted AS MATERIALIZED (SELECT x.* FROM _connector_service.connector_service_extract(p_connector_id, p_raw_ids) x),
         wrong AS MATERIALIZED (SELECT DISTINCT x.raw_id, x.mapping_id FROM extracted x WHERE x.problem IS NOT NULL),
@@ -296,11 +303,13 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_middle integer := cardinality(p_raw_ids) / 2;
+    v_unread bigint := 0;
 BEGIN
-    IF p_fresh AND NOT EXISTS (SELECT FROM _connector_service.connector_service_mappings_of(p_connector_id)) THEN
-        RETURN 0;
+    IF NOT p_fresh OR EXISTS (SELECT FROM _connector_service.connector_service_mappings_of(p_connector_id)) THEN
+        v_unread := _connector_service.connector_service_derive_batch(p_connector_id, p_run_id, p_raw_ids, p_fresh);
     END IF;
-    RETURN _connector_service.connector_service_derive_batch(p_connector_id, p_run_id, p_raw_ids, p_fresh);
+    PERFORM _connector_service.connector_service_keep_out(p_connector_id, p_run_id, p_raw_ids);
+    RETURN v_unread;
 EXCEPTION WHEN data_exception OR program_limit_exceeded OR undefined_object OR feature_not_supported OR statement_too_complex THEN
     -- The batch is halved until the record is found that a path cannot be evaluated on. Only that record is rejected.
     IF v_middle > 0 THEN

@@ -55,7 +55,7 @@ DECLARE
     v_home text := (SELECT t.currency FROM @extschema@.tenants t WHERE t.tenant_id = NEW.tenant_id);
     v_has_bounds boolean := NEW.min_value IS NOT NULL OR NEW.max_value < 'Infinity';
 BEGIN
-    NEW.metric_type := lower(btrim(NEW.metric_type));
+    NEW.metric_type := lower(btrim(NEW.metric_type) COLLATE "C");
     IF NEW.metric_type IS NOT NULL THEN
         PERFORM _connector_service.connector_service_check_metric_type(NEW.tenant_id, NEW.metric_type);
     END IF;

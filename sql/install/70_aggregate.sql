@@ -224,7 +224,7 @@ COMMENT ON FUNCTION @extschema@.aggregate_metrics(uuid, text, date, date, text) 
 CREATE FUNCTION @extschema@.connector_service_explain(p_metric_id uuid)
 RETURNS TABLE (raw_id uuid, connector_id uuid, connector text, source_record_id text, item integer, mapping_id integer, mapping_version integer, mapping jsonb,
     category text, currency text, value numeric, rate numeric, counted numeric, data jsonb, ingested_at timestamptz, run_id uuid, run_finished_at timestamptz,
-    not_counted text, distinct_value text, metric_time timestamptz)
+    not_counted text, distinct_value text, metric_time timestamptz, dropped_at timestamptz)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -258,14 +258,14 @@ BEGIN
             WHEN v_aggregation = 'last' AND rated.rate IS NOT NULL AND row_number() OVER (
                 PARTITION BY rated.rate IS NULL ORDER BY f.metric_time DESC, f.raw_id DESC, f.mapping_id DESC, f.item DESC) > 1 THEN 0
             ELSE f.value * rated.rate END,
-        r.data, r.ingested_at, r.run_id, run.finished_at,
+        CASE WHEN r.dropped_at IS NULL THEN r.data END, r.ingested_at, r.run_id, run.finished_at,
         CASE d.decided_by
             WHEN 'person' THEN format('connector "%s" is not counted for %s since %s, as decided by connector_service_count()', c.name, f.metric_type, d.decided_at::date)
             WHEN 'worker' THEN format('%s counts it already: %s of %s records of "%s" have an equal amount there, see count_decisions',
                 coalesce((SELECT string_agg(format('"%s"', o.name), ' or ' ORDER BY o.name) FROM @extschema@.connectors o WHERE o.connector_id = ANY (d.against)), 'another connector'),
                 d.evidence ->> 'matched', d.evidence ->> 'amounts', c.name)
         END,
-        f.distinct_value, f.metric_time
+        f.distinct_value, f.metric_time, r.dropped_at
     FROM @extschema@.metric_facts f
         JOIN @extschema@.tenants t ON t.tenant_id = f.tenant_id
         JOIN @extschema@.raw_connector_data r ON r.raw_id = f.raw_id
@@ -281,6 +281,6 @@ BEGIN
     ORDER BY c.name, r.source_record_id, f.mapping_id, f.item;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_explain(uuid) IS 'Explains metric p_metric_id, or a value of a measure: one row for each fact, with its record, the mapping in the version that was used, the exchange rate, the amount that counted (NULL: no exchange rate; 0: it is left out, and not_counted says why) and the run that stored the record. The sum of counted is the metric; for a measure that is averaged, their average. Of the last value only its record counts, and of a text the first record that has it: the others have 0. A notice tells if a person entered another value. Raises 42704 for an unknown metric.';
+COMMENT ON FUNCTION @extschema@.connector_service_explain(uuid) IS 'Explains metric p_metric_id, or a value of a measure: one row for each fact, with its record, the mapping in the version that was used, the exchange rate, the amount that counted (NULL: no exchange rate; 0: it is left out, and not_counted says why) and the run that stored the record. The sum of counted is the metric; for a measure that is averaged, their average. Of the last value only its record counts, and of a text the first record that has it: the others have 0. data is NULL where the JSON of the record was dropped, and dropped_at says when. A notice tells if a person entered another value. Raises 42704 for an unknown metric.';
 
 SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

@@ -5,14 +5,17 @@ SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 CREATE FUNCTION @extschema@.connector_service_adopt() RETURNS void LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
+    SELECT _connector_service.connector_service_check_orphans();
     INSERT INTO @extschema@.installation AS i (system_identifier, database_oid)
     SELECT s.system_identifier, d.oid FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
     WHERE d.datname = pg_catalog.current_database()
     ON CONFLICT (only_row) DO UPDATE
     SET system_identifier = excluded.system_identifier, database_oid = excluded.database_oid, held_since = NULL, held_because = NULL;
+    UPDATE @extschema@.connectors c SET installation_id = i.installation_id
+    FROM @extschema@.installation i WHERE c.installation_id IS DISTINCT FROM i.installation_id;
     SELECT _connector_service.connector_service_wake();
 END;
-COMMENT ON FUNCTION @extschema@.connector_service_adopt() IS 'Allows this copy of an installation (restored, cloned, or made from a template) to call the vendors. The worker starts at COMMIT.';
+COMMENT ON FUNCTION @extschema@.connector_service_adopt() IS 'Allows this copy of an installation (restored, cloned, or made from a template) to call the vendors. The worker starts at COMMIT. Raises 23503 if the restore is not complete: rows refer to rows that are not there.';
 
 CREATE FUNCTION @extschema@.connector_service_catalog()
 RETURNS TABLE (type text, available boolean, kind text, default_frequency text, default_streams text[], streams text[], credentials jsonb, config jsonb)

@@ -91,6 +91,12 @@ CREATE POLICY own ON @extschema@.raw_connector_data USING (tenant_id = (SELECT @
 ALTER TABLE @extschema@.quarantine ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY administrators ON @extschema@.quarantine TO connector_service_admin USING (true);
 CREATE POLICY own ON @extschema@.quarantine USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.raw_retention ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.raw_retention TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.raw_retention USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.erasures ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.erasures TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.erasures USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
 ALTER TABLE @extschema@.rate_budgets ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY administrators ON @extschema@.rate_budgets TO connector_service_admin USING (true);
 CREATE POLICY own ON @extschema@.rate_budgets USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
@@ -229,6 +235,16 @@ GRANT EXECUTE ON FUNCTION
     _connector_service.connector_service_reseal(uuid, uuid, jsonb), _connector_service.connector_service_key_ids(jsonb)
 TO connector_service_admin;
 
+-- Deleting, and what old records became.
+GRANT SELECT ON @extschema@.raw_retention, @extschema@.erasures TO connector_service_admin, connector_service_app, connector_service_tenant;
+-- To let such records in again.
+GRANT DELETE ON @extschema@.erasures TO connector_service_admin, connector_service_app, connector_service_tenant;
+GRANT EXECUTE ON FUNCTION
+    @extschema@.connector_service_delete(uuid, boolean), @extschema@.connector_service_delete_some(uuid, text),
+    @extschema@.connector_service_delete_tenant(uuid, boolean), @extschema@.connector_service_erase(text, uuid, uuid, boolean, text, boolean)
+TO connector_service_admin, connector_service_app, connector_service_tenant;
+GRANT EXECUTE ON PROCEDURE @extschema@.connector_service_delete_wait(uuid) TO connector_service_admin, connector_service_app, connector_service_tenant;
+
 -- To end a pause by hand.
 GRANT DELETE ON @extschema@.rate_budgets TO connector_service_admin;
 
@@ -313,6 +329,30 @@ TO connector_service_admin, connector_service_app, connector_service_tenant;
 -- PUBLIC: whoever an administrator lets read a table has to be told that he is no tenant.
 
 GRANT EXECUTE ON FUNCTION @extschema@.connector_service_tenant() TO PUBLIC;
+
+-- What pg_restore loads is taken as it is: see 88_restore.sql. All tables are there now.
+
+DO $restore$
+DECLARE
+    v_table record;
+BEGIN
+    FOR v_table IN
+        SELECT c.oid::regclass AS name
+        FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'connector_service' JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'r'
+        WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND d.classid = 'pg_class'::regclass AND c.oid = ANY (e.extconfig)
+            AND EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid)
+        ORDER BY 1
+    LOOP
+        -- Before all others, and at their end.
+        EXECUTE format('CREATE TRIGGER "A_restore_begins" BEFORE INSERT ON %s FOR EACH STATEMENT
+            WHEN (current_setting(''application_name'') = ''pg_restore'') EXECUTE FUNCTION _connector_service.connector_service_restore_begins()', v_table.name);
+        EXECUTE format('CREATE TRIGGER restore_ends AFTER INSERT ON %s FOR EACH STATEMENT
+            WHEN (current_setting(''session_replication_role'') = ''replica'') EXECUTE FUNCTION _connector_service.connector_service_restore_ends()', v_table.name);
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER restore_ends', v_table.name);
+    END LOOP;
+    ALTER TABLE @extschema@.connectors ENABLE ALWAYS TRIGGER connectors_inserted;
+END
+$restore$;
 
 -- The person who installs the extension is told where the key file is: without this file every credential is lost.
 

@@ -12,6 +12,8 @@ pub mod backfill;
 pub mod budget;
 pub mod connector;
 pub mod count;
+pub mod delete;
+pub mod drop;
 pub mod fact;
 mod former;
 pub mod installation;

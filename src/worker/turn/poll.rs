@@ -13,7 +13,7 @@ use crate::guc::{self, Scheduler};
 use crate::store::connector::{Due, Found, Which};
 use crate::store::installation::{self, Installation};
 use crate::store::schedule::{self, Covered};
-use crate::store::{Db, backfill, connector, count, fact, lock, metric, run, tx, tx_as_superuser};
+use crate::store::{Db, backfill, connector, count, delete, fact, lock, metric, run, tx, tx_as_superuser};
 use crate::{activity, board, signals, trouble};
 
 const SYNCS_NOTHING: &str = "syncs nothing";
@@ -292,6 +292,7 @@ impl SyncWorker {
             || tx(fact::is_any_waiting)?
             || settles && tx(metric::is_any_touched)?
             || tx(count::is_any_urgent)?
+            || tx(delete::is_any)?
         {
             self.asked_at = Some(Instant::now());
             self.ask_upkeep(Errand::Derive);

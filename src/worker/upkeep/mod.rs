@@ -7,6 +7,7 @@
 //! page waits for it. A record that alone exceeds the limits goes to the quarantine with that reason.
 
 mod count;
+mod removal;
 mod step;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,6 +17,7 @@ use pgrx::prelude::*;
 use uuid::Uuid;
 
 use self::count::{Compared, compare_some};
+use self::removal::Removal;
 use self::step::{MEMORY, Step, check_some, derive_some, settle_some};
 use super::memory::Limit;
 use crate::board::{self, Errand};
@@ -123,6 +125,7 @@ fn run(database: pg_sys::Oid) {
         refresh_at: Some(now),
         refreshed_at: None,
         refresh_took: Duration::ZERO,
+        removal: Removal::new(),
     };
     loop {
         signals::answer();
@@ -182,6 +185,7 @@ struct Upkeep {
     refreshed_at: Option<Instant>,
     /// How long the last refresh took.
     refresh_took: Duration,
+    removal: Removal,
 }
 
 impl Upkeep {
@@ -194,7 +198,7 @@ impl Upkeep {
         if !found.has_connectors {
             return Ok(self.serve_people());
         }
-        let mut next = self.take_turn()?;
+        let mut next = self.take_turn()?.min(self.removal.take_turn());
         next = next.min(self.compare()?);
         let now = Instant::now();
         if now >= self.check_at {
@@ -534,6 +538,7 @@ fn tidy() -> Duration {
         requests,
         quarantine,
         alerts,
+        raw: _,
     } = guc::retention();
     let step = |what: fn(&mut Db, Duration) -> Result<bool>, kept: Option<Duration>| match kept {
         None => Ok(false),
