@@ -29,9 +29,14 @@ extension_sql_file!(
     requires = ["upload"]
 );
 extension_sql_file!(
+    "../sql/install/32_measure.sql",
+    name = "measure",
+    requires = ["raw"]
+);
+extension_sql_file!(
     "../sql/install/32_retention.sql",
     name = "retention",
-    requires = ["raw"]
+    requires = ["measure"]
 );
 extension_sql_file!(
     "../sql/install/35_mapping.sql",
@@ -50,6 +55,7 @@ extension_sql_file!(
     requires = [
         "fact",
         connector_service_amount,
+        connector_service_clock,
         connector_service_day,
         connector_service_hours
     ]
@@ -69,14 +75,24 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!(
+    "../sql/install/48_count.sql",
+    name = "count",
+    requires = ["builtin"]
+);
+extension_sql_file!(
     "../sql/install/50_metric.sql",
     name = "metric",
-    requires = ["builtin"]
+    requires = ["count"]
+);
+extension_sql_file!(
+    "../sql/install/51_measure_value.sql",
+    name = "measure_value",
+    requires = ["metric"]
 );
 extension_sql_file!(
     "../sql/install/52_process.sql",
     name = "process",
-    requires = ["metric"]
+    requires = ["measure_value"]
 );
 extension_sql_file!(
     "../sql/install/54_verify.sql",
@@ -89,9 +105,14 @@ extension_sql_file!(
     requires = ["verify"]
 );
 extension_sql_file!(
+    "../sql/install/58_decide.sql",
+    name = "decide",
+    requires = ["metric_change"]
+);
+extension_sql_file!(
     "../sql/install/60_alert.sql",
     name = "alert",
-    requires = ["metric_change", connector_service_lock_alerts]
+    requires = ["decide", connector_service_lock_alerts]
 );
 extension_sql_file!(
     "../sql/install/62_rule.sql",
@@ -134,25 +155,39 @@ extension_sql_file!(
     requires = [
         "restore",
         connector_service_backfill,
+        connector_service_backfill_named,
         connector_service_cancel,
+        connector_service_cancel_named,
         connector_service_check,
+        connector_service_check_named,
         connector_service_hint,
         connector_service_preview_upload,
+        connector_service_preview_upload_named,
         connector_service_upload,
+        connector_service_upload_named,
         connector_service_check_config,
         connector_service_check_type,
+        connector_service_count,
         connector_service_key_file,
         connector_service_key_ids,
         connector_service_new_key,
+        connector_service_notice_number,
+        connector_service_prospects,
+        connector_service_similar,
         connector_service_preview,
+        connector_service_preview_named,
         connector_service_replay,
+        connector_service_replay_named,
         connector_service_refresh,
+        connector_service_refresh_named,
         connector_service_reprocess,
+        connector_service_reprocess_named,
         connector_service_reseal,
         connector_service_retire_key,
         connector_service_seal,
         connector_service_seal_key,
         connector_service_sync,
+        connector_service_sync_named,
         connector_service_sync_due,
         connector_service_sync_due_of,
         connector_service_types,

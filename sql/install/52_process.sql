@@ -58,7 +58,7 @@ END
 $$;
 COMMENT ON FUNCTION @extschema@.connector_service_process(bigint) IS 'Writes the facts of stored records that have none yet, at most p_records of them (NULL: all), and sums the days that they change. Returns the number of records. The upkeep process does this by itself; call it to have it done now.';
 
-CREATE FUNCTION _connector_service.connector_service_reprocess_records(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
+CREATE FUNCTION _connector_service.connector_service_derive_again(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
 -- By key, even if the planner has no statistics of the table.
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
 AS $$
@@ -100,7 +100,18 @@ BEGIN
                 CASE v_kept WHEN 1 THEN '1 record' ELSE v_kept || ' records' END, p_connector_id),
             HINT = 'Have the source read again for what should follow the current mappings and settings, with connector_service_backfill() or connector_service_refresh().';
     END IF;
-    PERFORM _connector_service.connector_service_settle(NULL::integer, v_tenant_id);
+    RETURN v_count;
+END
+$$;
+COMMENT ON FUNCTION _connector_service.connector_service_derive_again(uuid) IS 'Writes the facts of all records of a connector again; returns the number of records. Their days are still to be summed. Takes the lock of the tenant''s facts.';
+
+CREATE FUNCTION _connector_service.connector_service_reprocess_records(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_count bigint := _connector_service.connector_service_derive_again(p_connector_id);
+BEGIN
+    PERFORM _connector_service.connector_service_settle(NULL::integer, c.tenant_id) FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id;
     RETURN v_count;
 END
 $$;

@@ -159,6 +159,8 @@ impl Stage {
                 Stage::run(&mut self.client, &statements);
             }
         }
+        let (table, emptied) = self.world.truncate();
+        Stage::run(&mut self.client, &[emptied]);
         let changed = started.elapsed();
         self.queue(if is_last { 100 } else { SYNCED });
         match during {
@@ -170,7 +172,7 @@ impl Stage {
         let settled = started.elapsed();
         self.compare();
         println!(
-            "{during:?}: {changed:.1?} for changes, {:.1?} for syncs, {:.1?} to compare",
+            "{during:?}, TRUNCATE {table}: {changed:.1?} for changes, {:.1?} for syncs, {:.1?} to compare",
             settled - changed,
             started.elapsed() - settled
         );
