@@ -200,6 +200,7 @@ extension_sql_file!(
     requires = [
         "control",
         connector_service_delete,
+        connector_service_delete_named,
         connector_service_delete_some,
         connector_service_delete_tenant
     ]

@@ -238,6 +238,7 @@ $$;
 COMMENT ON FUNCTION _connector_service.connector_service_delete_tenant_batch(uuid, integer) IS 'Deletes the next rows of a tenant that is being deleted and has no connector any more, and in the end the tenant; returns how many, 0 if it is gone. The caller holds the lock of the tenant''s facts.';
 
 COMMENT ON FUNCTION @extschema@.connector_service_delete(uuid, boolean) IS 'Tells what the deletion of connector p_connector_id deletes: the number of rows of each table, and how many metrics change. With p_dry_run => false it deletes all of this: the connector is paused at once, its runs are cancelled, and the upkeep process deletes the rows in batches; metrics follow. CALL connector_service_delete_wait() does it in the session. Raises 42704 for a connector that is unknown or another tenant''s, 42501 for a caller who may not delete connectors.';
+COMMENT ON FUNCTION @extschema@.connector_service_delete(text, boolean) IS 'connector_service_delete() with the name or id of a connector. Raises 42704 for an unknown one, 21000 if connectors of several tenants have the name.';
 COMMENT ON FUNCTION @extschema@.connector_service_delete_tenant(uuid, boolean) IS 'Tells what the deletion of tenant p_tenant_id deletes: the number of rows of each table. With p_dry_run => false it deletes all of this: connectors as in connector_service_delete(), then metrics, alerts, rules, mappings, tokens and the tenant. Raises 42704 for a tenant that is unknown or another one''s, 42501 for a caller who may not delete tenants.';
 COMMENT ON FUNCTION @extschema@.connector_service_delete_some(uuid, text) IS 'Deletes the next 1,000 rows of a connector for which connector_service_delete() was called, behind record p_after. Returns how many rows it deleted (0: the connector is gone) and the last record. CALL connector_service_delete_wait() calls it until all is deleted. Raises 42501 for a caller who may not delete connectors.';
 
@@ -270,5 +271,23 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE @extschema@.connector_service_delete_wait(uuid) IS 'For psql: deletes connector p_connector_id with everything that came from it, in batches that commit, and shows the progress as notices. If it is interrupted, the upkeep process goes on. Raises as connector_service_delete().';
+
+CREATE PROCEDURE @extschema@.connector_service_delete_wait(p_connector text)
+LANGUAGE plpgsql
+-- No SET search_path here: a procedure that has one cannot COMMIT. Everything is qualified instead, types too.
+AS $$
+DECLARE
+    v_connector_id pg_catalog.uuid;
+BEGIN
+    PERFORM FROM @extschema@.connector_service_delete(p_connector, false);
+    SELECT c.connector_id INTO v_connector_id FROM @extschema@.connectors c
+    WHERE c.deleting_since IS NOT NULL
+        AND (c.connector_id::pg_catalog.text OPERATOR(pg_catalog.=) pg_catalog.lower(pg_catalog.btrim(p_connector))
+            OR pg_catalog.lower(pg_catalog.btrim(c.name) COLLATE "C") OPERATOR(pg_catalog.=) pg_catalog.lower(pg_catalog.btrim(p_connector) COLLATE "C"))
+    LIMIT 1;
+    CALL @extschema@.connector_service_delete_wait(v_connector_id);
+END
+$$;
+COMMENT ON PROCEDURE @extschema@.connector_service_delete_wait(text) IS 'connector_service_delete_wait() with the name or id of a connector.';
 
 SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);

@@ -62,8 +62,14 @@ BEGIN
         RETURNING f.tenant_id, f.metric_type, f.metric_date),
     renamed AS (
         -- A category may be the name of a customer.
-        UPDATE @extschema@.metric_facts f SET category = NULL
-        WHERE p_facts = 'keep' AND f.raw_id = ANY (p_raw_ids) AND _connector_service.connector_service_holds(f.category, p_literals)
+        UPDATE @extschema@.metric_facts f
+        SET category = CASE WHEN NOT _connector_service.connector_service_holds(f.category, p_literals) THEN f.category END,
+            -- And a text that is counted: the same hash for the same text, so that the count stays.
+            distinct_value = CASE WHEN _connector_service.connector_service_holds(f.distinct_value, p_literals)
+                THEN '#' || left(encode(sha256(convert_to(e.expression_hash::text || f.distinct_value, 'UTF8')), 'hex'), 32) ELSE f.distinct_value END
+        FROM @extschema@.erasures e
+        WHERE p_facts = 'keep' AND f.raw_id = ANY (p_raw_ids) AND e.erasure_id = p_erasure_id
+            AND (_connector_service.connector_service_holds(f.category, p_literals) OR _connector_service.connector_service_holds(f.distinct_value, p_literals))
         RETURNING f.tenant_id, f.metric_type, f.metric_date)
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT c.tenant_id, c.metric_type, c.metric_date FROM changed c UNION SELECT r.tenant_id, r.metric_type, r.metric_date FROM renamed r;

@@ -240,10 +240,10 @@ GRANT SELECT ON @extschema@.raw_retention, @extschema@.erasures TO connector_ser
 -- To let such records in again.
 GRANT DELETE ON @extschema@.erasures TO connector_service_admin, connector_service_app, connector_service_tenant;
 GRANT EXECUTE ON FUNCTION
-    @extschema@.connector_service_delete(uuid, boolean), @extschema@.connector_service_delete_some(uuid, text),
+    @extschema@.connector_service_delete(uuid, boolean), @extschema@.connector_service_delete(text, boolean), @extschema@.connector_service_delete_some(uuid, text),
     @extschema@.connector_service_delete_tenant(uuid, boolean), @extschema@.connector_service_erase(text, uuid, uuid, boolean, text, boolean)
 TO connector_service_admin, connector_service_app, connector_service_tenant;
-GRANT EXECUTE ON PROCEDURE @extschema@.connector_service_delete_wait(uuid) TO connector_service_admin, connector_service_app, connector_service_tenant;
+GRANT EXECUTE ON PROCEDURE @extschema@.connector_service_delete_wait(uuid), @extschema@.connector_service_delete_wait(text) TO connector_service_admin, connector_service_app, connector_service_tenant;
 
 -- To end a pause by hand.
 GRANT DELETE ON @extschema@.rate_budgets TO connector_service_admin;

@@ -7,7 +7,7 @@ use crate::board;
 use crate::error::{Error, Result};
 use crate::store::{self, connector, delete, read_uuid};
 
-type Items = TableIterator<'static, (name!(item, String), name!(rows, i64))>;
+pub(super) type Items = TableIterator<'static, (name!(item, String), name!(rows, i64))>;
 
 /// Says what the deletion of a connector deletes, and with `p_dry_run => false` begins it.
 #[pg_extern(volatile, parallel_unsafe, strict)]
@@ -16,20 +16,22 @@ fn connector_service_delete(
     p_connector_id: pgrx::Uuid,
     p_dry_run: default!(bool, true),
 ) -> Result<TableIterator<'static, (name!(item, String), name!(rows, i64))>, ErrorReport> {
-    let connector = read_uuid(p_connector_id);
+    Ok(delete_connector(read_uuid(p_connector_id), p_dry_run)?)
+}
+
+pub(super) fn delete_connector(connector: uuid::Uuid, is_trial: bool) -> Result<Items> {
     need_visible_connector(connector)?;
-    let items: Result<Vec<_>> = store::with(|db| {
+    let items = store::with(|db| {
         let items = delete::of_connector(db, connector)?;
-        if !p_dry_run {
+        if !is_trial {
             delete::begin(db, connector)?;
         }
         Ok(items)
-    });
-    if !p_dry_run {
+    })?;
+    if !is_trial {
         board::wake_at_commit();
     }
-    let items: Items = TableIterator::new(items?);
-    Ok(items)
+    Ok(TableIterator::new(items))
 }
 
 /// Says what the deletion of a tenant deletes, and with `p_dry_run => false` begins it. A tenant without connectors is deleted at

@@ -13,7 +13,9 @@ use crate::guc::{self, Scheduler};
 use crate::store::connector::{Due, Found, Which};
 use crate::store::installation::{self, Installation};
 use crate::store::schedule::{self, Covered};
-use crate::store::{Db, backfill, connector, count, delete, fact, lock, metric, run, tx, tx_as_superuser};
+use crate::store::{
+    Db, backfill, connector, count, delete, fact, lock, metric, run, tx, tx_as_superuser,
+};
 use crate::{activity, board, signals, trouble};
 
 const SYNCS_NOTHING: &str = "syncs nothing";
