@@ -10,6 +10,7 @@ use super::TURN;
 use super::step::{MEMORY, Step, step};
 use crate::error::{Error, Result};
 use crate::store::delete::{self, Wait};
+use crate::store::drop::Old;
 use crate::store::{bounded, drop, run, tx};
 use crate::worker::memory::Limit;
 use crate::{activity, fault, guc, signals, trouble};
@@ -28,6 +29,10 @@ const MAKE_ROOM_EVERY: Duration = Duration::from_secs(60);
 /// While a tenant's records are being stored, work on them rests for this many times as long as it took.
 const REST_BESIDE_RUNS: u32 = 5;
 
+/// Rests between two turns, and before a tenant is tried again whose lock another session holds.
+const BETWEEN_TURNS: Duration = Duration::from_millis(50);
+const WHILE_LOCKED: Duration = Duration::from_millis(500);
+
 /// Blocks that are emptied at once. More: longer transactions. Fewer: more of them.
 const BLOCKS_AT_ONCE: i64 = 32;
 
@@ -41,7 +46,32 @@ const COULD_NOT_DELETE: &str = "could not delete a connector";
 const COULD_NOT_DROP: &str = "could not drop the JSON of old records";
 const COULD_NOT_MOVE: &str = "could not make room in raw_connector_data";
 
+/// Records whose JSON is to be dropped, and the place of the next one.
+struct Found {
+    tenant: Uuid,
+    connector: Uuid,
+    old: Old,
+    next: usize,
+}
+
+/// The next old records of any connector.
+fn find(default: Option<Duration>) -> Result<Option<Found>> {
+    for (tenant, connector) in tx(|db| drop::connectors(db, default))? {
+        signals::answer();
+        if let Some(old) = bounded(FOUND_WITHIN, |db| drop::find(db, connector, default))? {
+            return Ok(Some(Found {
+                tenant,
+                connector,
+                old,
+                next: 0,
+            }));
+        }
+    }
+    Ok(None)
+}
+
 pub struct Removal {
+    found: Option<Found>,
     /// The last record that was deleted of each connector.
     deleted: HashMap<Uuid, String>,
     drop_at: Instant,
@@ -56,6 +86,7 @@ impl Removal {
     pub fn new() -> Removal {
         let now = Instant::now();
         Removal {
+            found: None,
             deleted: HashMap::new(),
             drop_at: now,
             room_at: now + MAKE_ROOM_EVERY,
@@ -129,7 +160,7 @@ impl Removal {
             }
         }
         match (is_any, is_stopped) {
-            (_, true) => Duration::from_millis(500),
+            (_, true) => WHILE_LOCKED,
             // A tenant whose last connector is gone.
             (true, false) => Duration::ZERO,
             (false, false) => super::POLL_AT_LEAST,
@@ -162,57 +193,79 @@ impl Removal {
     /// Drops the JSON of old records for one turn.
     fn drop_old(&mut self) -> Duration {
         let _doing = activity::doing("dropping the JSON of old records");
-        let until = Instant::now() + TURN;
-        match self.drop_until(until) {
-            Ok(true) => {
+        match self.drop_until(Instant::now() + TURN) {
+            Ok(None) => {
                 trouble::succeeded(COULD_NOT_DROP);
                 LOOK_EVERY
             }
-            Ok(false) => Duration::from_millis(50),
-            Err(error) if error.is_about_a_lock() => Duration::from_secs(1),
+            Ok(Some(rest)) => rest,
+            Err(error) if error.is_about_a_lock() => WHILE_LOCKED,
             Err(error) => {
                 trouble::failed(COULD_NOT_DROP, &error);
+                self.found = None;
                 super::AFTER_TROUBLE
             }
         }
     }
 
-    /// True: there is nothing left to do.
-    fn drop_until(&mut self, until: Instant) -> Result<bool> {
+    /// How long to rest before the next turn. `None`: there is nothing left to do.
+    fn drop_until(&mut self, until: Instant) -> Result<Option<Duration>> {
         let default = guc::retention().raw;
         let busy = tx(run::busy_tenants)?;
-        for (tenant, connector) in tx(|db| drop::connectors(db, default))? {
-            loop {
-                let found = bounded(FOUND_WITHIN, |db| drop::find(db, connector, default))?;
-                let Some(old) = found else {
-                    break;
-                };
-                for raw_ids in old.raw_ids.chunks(DROPPED_AT_ONCE) {
-                    signals::answer();
-                    let began = Instant::now();
-                    let done = step(STEP_WITHIN, |db| {
-                        let of = (tenant, connector);
-                        let done = drop::some(db, of, default, &old.stream, raw_ids.to_vec())?;
-                        fault::point("mid_drop");
-                        Ok(done)
-                    })?;
-                    match done {
-                        Step::Did(_) => {}
-                        Step::Locked => return Ok(false),
-                        Step::Costly(why) => return Err(Error::Costly(tenant, why)),
-                    }
-                    if busy.contains(&tenant) {
-                        std::thread::sleep((began.elapsed() * REST_BESIDE_RUNS).min(TURN / 4));
-                    }
-                    if Instant::now() >= until {
-                        return Ok(false);
-                    }
-                }
-                tx(|db| drop::advance(db, connector, &old))?;
-            }
+        loop {
             signals::answer();
+            let found = match self.found.take() {
+                Some(found) => found,
+                None => match find(default)? {
+                    Some(found) => found,
+                    None => return Ok(None),
+                },
+            };
+            let Found {
+                tenant,
+                connector,
+                old,
+                next,
+            } = found;
+            let raw_ids: Vec<_> = old
+                .raw_ids
+                .iter()
+                .skip(next)
+                .take(DROPPED_AT_ONCE)
+                .copied()
+                .collect();
+            if raw_ids.is_empty() {
+                tx(|db| drop::advance(db, connector, &old))?;
+                continue;
+            }
+            let began = Instant::now();
+            let done = step(STEP_WITHIN, |db| {
+                let of = (tenant, connector);
+                let done = drop::some(db, of, default, &old.stream, raw_ids)?;
+                fault::point("mid_drop");
+                Ok(done)
+            })?;
+            let (next, is_locked) = match done {
+                Step::Did(_) => (next + DROPPED_AT_ONCE, false),
+                Step::Locked => (next, true),
+                Step::Costly(why) => return Err(Error::Costly(tenant, why)),
+            };
+            self.found = Some(Found {
+                tenant,
+                connector,
+                old,
+                next,
+            });
+            if is_locked {
+                return Ok(Some(WHILE_LOCKED));
+            }
+            if busy.contains(&tenant) {
+                return Ok(Some(began.elapsed() * REST_BESIDE_RUNS));
+            }
+            if Instant::now() >= until {
+                return Ok(Some(BETWEEN_TURNS));
+            }
         }
-        Ok(true)
     }
 
     /// Empties blocks at the end of `raw_connector_data` for one turn, where much of it is free. VACUUM then cuts them off.
