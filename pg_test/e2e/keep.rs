@@ -594,6 +594,11 @@ fn one_persons_records_are_erased_and_stay_out() {
             .map(|row| row.get(0))
             .collect()
     };
+    let reasons = items(
+        &mut stage.client,
+        "SELECT reason_code || ' ' || convert_from(raw, 'UTF8') FROM quarantine ORDER BY 1",
+    );
+    assert_eq!(reasons.len(), 2, "{reasons:?}");
     let found = items(&mut stage.client, &call(""));
     assert_eq!(
         found[..2],

@@ -151,6 +151,7 @@ LANGUAGE plpgsql
 -- By the index, even if the planner has no statistics of the table.
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off
 AS $$
+#variable_conflict use_column
 DECLARE
     v_connector @extschema@.connectors;
     v_others text[];

@@ -196,11 +196,17 @@ BEGIN
             RETURN;
         END IF;
     END LOOP;
-    DELETE FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id;
-    rows := greatest(rows, 1);
+    -- Its metrics first: where no connector is left, nobody sums days.
+    IF rows = 0 THEN
+        rows := _connector_service.connector_service_settle(200, (SELECT c.tenant_id FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id));
+    END IF;
+    IF rows = 0 THEN
+        DELETE FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id;
+        rows := 1;
+    END IF;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_delete_batch(uuid, text, integer) IS 'Deletes the next rows of a connector that is being deleted, about p_rows of them, and in the end the connector itself; returns how many, 0 if it is gone. p_after and last: the last record that was deleted. The caller holds the lock of the tenant''s facts.';
+COMMENT ON FUNCTION _connector_service.connector_service_delete_batch(uuid, text, integer) IS 'Deletes the next rows of a connector that is being deleted, about p_rows of them, and in the end, when its metrics are summed, the connector itself; returns how many, 0 if it is gone. p_after and last: the last record that was deleted. The caller holds the lock of the tenant''s facts.';
 
 CREATE FUNCTION _connector_service.connector_service_delete_tenant_batch(p_tenant_id uuid, p_rows integer) RETURNS bigint LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -214,6 +220,9 @@ BEGIN
         RETURN 0;
     END IF;
     DELETE FROM @extschema@.metric_facts f WHERE f.tenant_id = p_tenant_id;
+    -- They keep the text of mappings that are gone.
+    DELETE FROM @extschema@.metric_mappings m WHERE m.tenant_id = p_tenant_id;
+    DELETE FROM @extschema@.metric_mapping_versions v WHERE v.mapping_id >= 1000 AND (v.definition ->> 'tenant_id')::uuid = p_tenant_id;
     FOR v_table IN SELECT _connector_service.connector_service_tables_of('tenant_id') LOOP
         v_rows := v_rows + _connector_service.connector_service_delete_rows(v_table, 'tenant_id', p_tenant_id, p_rows);
         IF v_rows >= p_rows THEN
@@ -256,7 +265,7 @@ BEGIN
             RAISE NOTICE '% rows deleted', v_count;
         END IF;
     END LOOP;
-    RAISE NOTICE 'connector % is deleted: % rows in % s; its metrics follow', p_connector_id, v_count,
+    RAISE NOTICE 'connector % is deleted: % rows in % s', p_connector_id, v_count,
         pg_catalog.round(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) v_began), 1);
 END
 $$;
