@@ -220,8 +220,9 @@ BEGIN
                     SELECT r.streams FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id AND r.streams IS NOT NULL
                     ORDER BY r.requested_at DESC LIMIT 1) AS r, jsonb_object_keys(r.streams) AS k(stream)
                 -- Names in config: a list of names, tables and queries, the streams of a manifest, sheets, one name.
-                UNION ALL SELECT k.value #>> '{}' FROM jsonb_path_query(c.config, '$.streams[*] ? (@.type() == "string"), $.streams[*].name, $.manifest.**.name ? (@.type() == "string")') AS k(value)
-                    WHERE jsonb_typeof(k.value) = 'string'
+                UNION ALL SELECT k.value #>> '{}' FROM jsonb_path_query(c.config, '$.streams[*] ? (@.type() == "string")') AS k(value)
+                UNION ALL SELECT k.value #>> '{}' FROM jsonb_path_query(c.config, '$.streams[*].name') AS k(value)
+                UNION ALL SELECT k.value #>> '{}' FROM jsonb_path_query(c.config, '$.manifest.** ? (exists(@.retriever)).name') AS k(value)
                 UNION ALL SELECT regexp_replace(k.value #>> '{}', '^.*[.]', '') FROM jsonb_path_query(c.config, '$.streams[*] ? (!exists(@.name)).table') AS k(value)
                 UNION ALL SELECT k.value #>> '{}' FROM jsonb_path_query(c.config, '$.sheets[*]') AS k(value) WHERE c.type = 'excel'
                 UNION ALL SELECT coalesce(c.config ->> 'stream', CASE c.type WHEN 'webhook' THEN 'events' ELSE 'rows' END) WHERE c.type IN ('csv', 'excel', 'webhook')
