@@ -52,7 +52,10 @@ fn a_restored_dump_holds_every_row_and_calls_no_vendor_until_it_is_adopted() {
              SELECT connector_id, 'orders', 'costs', '$.shipping', '$.updated_at', '$.id == 7' FROM connectors WHERE name = 'shop';
              INSERT INTO fx_rates SELECT 'EUR', 'USD', date '2026-01-01' + n, 1.1 FROM generate_series(0, 20) AS n;
              INSERT INTO quality_rules (metric_type, max_value) VALUES ('revenue', 50);
-             INSERT INTO metrics (tenant_id, metric_type, metric_value, metric_date) SELECT tenant_id, 'revenue', 12.50, '2026-01-02' FROM tenants;",
+             INSERT INTO metrics (tenant_id, metric_type, metric_value, metric_date) SELECT tenant_id, 'revenue', 12.50, '2026-01-02' FROM tenants;
+             INSERT INTO measures (tenant_id, name, aggregation) SELECT tenant_id, 'visits', 'average' FROM tenants;
+             INSERT INTO quality_rules (tenant_id, metric_type, max_value) SELECT tenant_id, 'visits', 50 FROM tenants;
+             INSERT INTO measure_values (tenant_id, metric_type, metric_value, metric_date) SELECT tenant_id, 'visits', 51, '2026-01-02' FROM tenants;",
         )
         .unwrap();
     let runs: Vec<String> = client
@@ -72,6 +75,7 @@ fn a_restored_dump_holds_every_row_and_calls_no_vendor_until_it_is_adopted() {
         .batch_execute(
             "UPDATE connectors SET created_at = created_at - interval '1 day';
              UPDATE metrics SET created_at = created_at - interval '1 day';
+             UPDATE measure_values SET created_at = created_at - interval '1 day';
              -- Whether the worker looked for missing days before the syncs or after is chance.
              DELETE FROM data_quality_alerts WHERE alert_type = 'missing'",
         )
@@ -86,15 +90,17 @@ fn a_restored_dump_holds_every_row_and_calls_no_vendor_until_it_is_adopted() {
     for (table, rows) in [
         ("connectors", 3),
         // The sums are over the bound on every day; seven days have no rate; one was entered by hand; one record has
-        // no costs.
-        ("data_quality_alerts", 29),
+        // no costs, and a value of a measure is over its bound.
+        ("data_quality_alerts", 30),
         ("fx_rates", 21),
+        ("measure_values", 1),
+        ("measures", 1),
         ("metric_facts", 500),
         ("metric_mapping_versions", 2),
         ("metric_mappings", 2),
         ("metric_sources", 1),
         ("metrics", 21),
-        ("quality_rules", 1),
+        ("quality_rules", 2),
         ("quarantine", 2),
         ("raw_connector_data", 501),
         ("sync_requests", 1),

@@ -115,8 +115,9 @@ CREATE TABLE @extschema@.connectors (
 CREATE INDEX idx_connectors_tenant ON @extschema@.connectors (tenant_id, connector_id);
 CREATE INDEX idx_connectors_next_sync ON @extschema@.connectors (next_sync_at) WHERE status = 'active';
 CREATE INDEX idx_connectors_probe ON @extschema@.connectors (next_sync_at) WHERE status = 'error';
--- NULL is no name, so connectors of an older version, or of a dump, may share one.
-CREATE UNIQUE INDEX connectors_name_is_unique_in_tenant ON @extschema@.connectors (name_key, tenant_id);
+-- Connectors of an older version, or of a dump, may share a name: then this is NULL. With a condition, so that a new name locks the
+-- row no more than other changes do: the records that arrive meanwhile refer to it.
+CREATE UNIQUE INDEX connectors_name_is_unique_in_tenant ON @extschema@.connectors (name_key, tenant_id) WHERE name_key IS NOT NULL;
 CREATE INDEX idx_connectors_shared_name ON @extschema@.connectors (tenant_id) WHERE name_key IS NULL;
 -- Whether a row came from another installation is asked with every poll.
 CREATE INDEX connectors_installation ON @extschema@.connectors (installation_id);

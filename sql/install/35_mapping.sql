@@ -126,7 +126,6 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_variables text[] := CASE WHEN NEW.items_path IS NULL THEN '{}' ELSE ARRAY['"record"'] END;
-    v_measure @extschema@.measures;
 BEGIN
     IF TG_OP = 'UPDATE' AND OLD.builtin THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -137,11 +136,9 @@ BEGIN
         NEW.tenant_id := (SELECT c.tenant_id FROM @extschema@.connectors c WHERE c.connector_id = NEW.connector_id);
     END IF;
     NEW.metric_type := lower(btrim(NEW.metric_type) COLLATE "C");
-    -- A row from a dump may come before its measure, which it had when it was made.
-    IF TG_OP = 'UPDATE' OR NEW.metric_type IS NULL OR NEW.created_at >= now() - interval '1 minute' THEN
-        PERFORM _connector_service.connector_service_check_metric_type(NEW.tenant_id, NEW.metric_type);
+    IF NEW.metric_type IS NULL THEN
+        PERFORM _connector_service.connector_service_check_metric_type(NULL::uuid, NEW.metric_type);
     END IF;
-    SELECT m.* INTO v_measure FROM @extschema@.measures m WHERE m.tenant_id = NEW.tenant_id AND m.name = NEW.metric_type;
     NEW.negative := coalesce(lower(btrim(NEW.negative) COLLATE "C"),
         CASE NEW.metric_type WHEN 'revenue' THEN 'costs' WHEN 'staffing' THEN 'reject' ELSE 'net' END);
     IF NEW.negative NOT IN ('reject', 'net', 'costs') THEN
@@ -158,17 +155,6 @@ BEGIN
     IF NEW.connector_type IS NOT NULL THEN
         NEW.connector_type := lower(btrim(NEW.connector_type) COLLATE "C");
         PERFORM _connector_service.connector_service_check_type(NEW.connector_type);
-    END IF;
-    IF v_measure.unit <> 'money' AND (NEW.negative = 'costs' OR NEW.unit <> 'major') THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = format('measure "%s" is counted in %s, so its mapping cannot have %s', v_measure.name, v_measure.unit,
-                CASE WHEN NEW.negative = 'costs' THEN 'negative = costs' ELSE format('unit = %s', NEW.unit) END),
-            HINT = CASE WHEN NEW.negative = 'costs' THEN 'Set negative to net or reject.' ELSE 'Leave unit out: only money has minor units.' END;
-    ELSIF v_measure.aggregation = 'distinct_count' AND (NEW.until_path IS NOT NULL OR NEW.factor <> 1) THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = format('measure "%s" counts texts, so its mapping cannot have %s', v_measure.name,
-                CASE WHEN NEW.until_path IS NOT NULL THEN 'an until_path' ELSE 'a factor' END),
-            HINT = 'value_path alone finds the text that is counted, such as $.customer.id.';
     END IF;
     PERFORM _connector_service.connector_service_check_path(path.name, path.text, path.variables)
     FROM (VALUES
@@ -234,8 +220,9 @@ BEGIN
                     SELECT r.streams FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id AND r.streams IS NOT NULL
                     ORDER BY r.requested_at DESC LIMIT 1) AS r, jsonb_object_keys(r.streams) AS k(stream)
                 -- Names in config: a list of names, tables and queries, the streams of a manifest, sheets, one name.
-                UNION ALL SELECT k.value #>> '{}' FROM jsonb_path_query(c.config, '$.streams[*] ? (@.type() == "string"), $.streams[*].name, $.manifest.**.name ? (@.type() == "string")') AS k(value)
-                    WHERE jsonb_typeof(k.value) = 'string'
+                UNION ALL SELECT k.value #>> '{}' FROM jsonb_path_query(c.config, '$.streams[*] ? (@.type() == "string")') AS k(value)
+                UNION ALL SELECT k.value #>> '{}' FROM jsonb_path_query(c.config, '$.streams[*].name') AS k(value)
+                UNION ALL SELECT k.value #>> '{}' FROM jsonb_path_query(c.config, '$.manifest.** ? (exists(@.retriever)).name') AS k(value)
                 UNION ALL SELECT regexp_replace(k.value #>> '{}', '^.*[.]', '') FROM jsonb_path_query(c.config, '$.streams[*] ? (!exists(@.name)).table') AS k(value)
                 UNION ALL SELECT k.value #>> '{}' FROM jsonb_path_query(c.config, '$.sheets[*]') AS k(value) WHERE c.type = 'excel'
                 UNION ALL SELECT coalesce(c.config ->> 'stream', CASE c.type WHEN 'webhook' THEN 'events' ELSE 'rows' END) WHERE c.type IN ('csv', 'excel', 'webhook')
@@ -255,7 +242,25 @@ DECLARE
     v_same integer;
     v_known text[];
     v_like text;
+    v_measure @extschema@.measures;
 BEGIN
+    -- Here and not before: what is not known tells which measures a tenant has, and by now row security has judged the row.
+    -- A row from a dump may come before its measure, which it had when it was made.
+    IF TG_OP = 'UPDATE' OR TG_OP = 'INSERT' AND NEW.created_at >= now() - interval '1 minute' THEN
+        PERFORM _connector_service.connector_service_check_metric_type(NEW.tenant_id, NEW.metric_type);
+        SELECT m.* INTO v_measure FROM @extschema@.measures m WHERE m.tenant_id = NEW.tenant_id AND m.name = NEW.metric_type;
+        IF v_measure.unit <> 'money' AND (NEW.negative = 'costs' OR NEW.unit <> 'major') THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+                MESSAGE = format('measure "%s" is counted in %s, so its mapping cannot have %s', v_measure.name, v_measure.unit,
+                    CASE WHEN NEW.negative = 'costs' THEN 'negative = costs' ELSE format('unit = %s', NEW.unit) END),
+                HINT = CASE WHEN NEW.negative = 'costs' THEN 'Set negative to net or reject.' ELSE 'Leave unit out: only money has minor units.' END;
+        ELSIF v_measure.aggregation = 'distinct_count' AND (NEW.until_path IS NOT NULL OR NEW.factor <> 1) THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+                MESSAGE = format('measure "%s" counts texts, so its mapping cannot have %s', v_measure.name,
+                    CASE WHEN NEW.until_path IS NOT NULL THEN 'an until_path' ELSE 'a factor' END),
+                HINT = 'value_path alone finds the text that is counted, such as $.customer.id.';
+        END IF;
+    END IF;
     IF TG_OP <> 'DELETE' AND NEW.active THEN
         -- A name that nothing has counts nothing, and says nothing.
         IF NOT NEW.builtin AND (TG_OP = 'INSERT' OR (NEW.stream, NEW.connector_id, NEW.connector_type, NEW.tenant_id, NEW.active)
@@ -313,7 +318,7 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_mapping_after() IS 'Trigger of metric_mappings: tells by a notice how a change is applied to stored records, and protects the built-in mappings.';
+COMMENT ON FUNCTION _connector_service.connector_service_mapping_after() IS 'Trigger of metric_mappings: raises 22023 for a metric type that is not known, or a measure that the mapping does not fit, tells by a notice how a change is applied to stored records, and protects the built-in mappings.';
 CREATE TRIGGER metric_mappings_after AFTER INSERT OR UPDATE OR DELETE ON @extschema@.metric_mappings
     FOR EACH ROW EXECUTE FUNCTION _connector_service.connector_service_mapping_after();
 

@@ -43,6 +43,7 @@ COMMENT ON COLUMN @extschema@.count_decisions.decided_at IS 'Time at which count
 COMMENT ON COLUMN @extschema@.count_decisions.compared_at IS 'Time of the last comparison. NULL: a person decided.';
 
 CREATE TABLE @extschema@.count_due (
+    due_id uuid CONSTRAINT count_due_pkey PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     tenant_id uuid NOT NULL,
     metric_type text NOT NULL,
     is_urgent boolean NOT NULL DEFAULT false
@@ -51,7 +52,8 @@ CREATE TABLE @extschema@.count_due (
 -- Not unique: a session that asks for a comparison must not wait for another session that asked for the same.
 ALTER TABLE @extschema@.count_due REPLICA IDENTITY FULL;
 CREATE INDEX count_due_tenant ON @extschema@.count_due (tenant_id, metric_type);
-COMMENT ON TABLE @extschema@.count_due IS 'Tenants whose connectors are to be compared, because facts, connectors or mappings changed. The upkeep process deletes a row when it compares.';
+COMMENT ON TABLE @extschema@.count_due IS 'Tenants whose connectors are to be compared, because facts, connectors or mappings changed. The upkeep process deletes the rows that it saw when it has decided.';
+COMMENT ON COLUMN @extschema@.count_due.due_id IS 'Id of the row.';
 COMMENT ON COLUMN @extschema@.count_due.tenant_id IS 'Tenant whose connectors are compared.';
 COMMENT ON COLUMN @extschema@.count_due.metric_type IS 'revenue or costs.';
 COMMENT ON COLUMN @extschema@.count_due.is_urgent IS 'Whether to compare at once: a connector was paused, resumed or deleted, a mapping changed, or a person gave a decision back. False: facts changed, for which a tenant''s metric type is compared at most once a minute, and less often where that takes long.';

@@ -176,6 +176,7 @@ DECLARE
     v_evidence jsonb := p_decision.evidence;
     v_what text := _connector_service.connector_service_count_name(p_decision.metric_type, p_decision.part);
     v_type text := CASE p_decision.part WHEN 'refunds' THEN 'refunds' ELSE p_decision.metric_type END;
+    v_is text := CASE WHEN v_type IN ('costs', 'refunds') THEN 'are' ELSE 'is' END;
     v_own text := (SELECT format('"%s"', c.name) FROM @extschema@.connectors c WHERE c.connector_id = p_decision.connector_id);
     v_others text := (SELECT string_agg(format('"%s"', c.name), ' and ' ORDER BY array_position(p_decision.against, c.connector_id))
         FROM @extschema@.connectors c WHERE c.connector_id = ANY (p_decision.against));
@@ -188,7 +189,7 @@ DECLARE
     v_text text;
 BEGIN
     IF p_decision.verdict = 'same' THEN
-        v_text := format('%s of %s is not counted%s: %s, %s, so each is counted once, from %s. ', v_what, v_own,
+        v_text := format('%s of %s %s not counted%s: %s, %s, so each is counted once, from %s. ', v_what, v_own, v_is,
             coalesce(' from ' || p_decision.first_date, '') || coalesce(' until ' || p_decision.last_date, ''), v_found, v_days, v_others);
         IF v_evidence ? 'after' THEN
             v_text := v_text || format('The sum of all days of %s was %s and is %s %s. ', p_decision.metric_type, v_evidence ->> 'before', v_evidence ->> 'after',
@@ -207,16 +208,18 @@ BEGIN
         END IF;
         RETURN v_text || format('To count %s as well: ' || v_call, v_own, p_decision.connector_id, 'true');
     ELSIF p_decision.verdict = 'too_early' THEN
-        RETURN format('%s of %s and of %s is counted, and may be the same: it is too early to compare (%s records against %s, on %s %s). It is compared again when more has come. If %s has what %s has: ' || v_call,
-            v_what, v_own, v_others, v_evidence ->> 'amounts', v_evidence ->> 'others', v_evidence ->> 'days', CASE v_evidence ->> 'days' WHEN '1' THEN 'day' ELSE 'days' END,
+        RETURN format('%s of %s and of %s %s counted, and may be the same: it is too early to compare (%s records against %s, on %s %s). It is compared again when more has come. If %s has what %s has: ' || v_call,
+            v_what, v_own, v_others, v_is, v_evidence ->> 'amounts', v_evidence ->> 'others', v_evidence ->> 'days', CASE v_evidence ->> 'days' WHEN '1' THEN 'day' ELSE 'days' END,
             v_own, v_others, p_decision.connector_id, 'false');
     ELSIF p_decision.verdict = 'separate' THEN
-        RETURN format('%s of %s is counted beside %s: only %s, %s. If they are the same all the same: ' || v_call,
-            v_what, v_own, v_others, v_found, v_days, p_decision.connector_id, 'false');
+        RETURN format('%s of %s and of %s %s counted, as different sales: %s%s, %s. If they are the same sales: ' || v_call,
+            v_what, v_own, v_others, v_is, CASE WHEN (v_evidence ->> 'by_chance')::numeric >= 5 THEN '' ELSE 'only ' END || v_found,
+            CASE WHEN (v_evidence ->> 'by_chance')::numeric >= 5 THEN format(', as chance would have it (%s %%)', v_evidence ->> 'by_chance') ELSE '' END,
+            v_days, p_decision.connector_id, 'false');
     END IF;
     -- Of the others, those that are in this one nearly completely: without them nothing is lost.
     v_within := ARRAY(SELECT s.key::uuid FROM jsonb_each_text(v_evidence -> 'others_share') AS s WHERE s.value::numeric >= 80 AND s.key::uuid = ANY (p_decision.against) ORDER BY s.key);
-    v_text := format('%s of %s and of %s is counted, and some of it twice, or not: ', v_what, v_own, v_others)
+    v_text := format('%s of %s and of %s %s counted, some of it perhaps twice: ', v_what, v_own, v_others, v_is)
         || CASE v_evidence ->> 'reason'
             WHEN 'alike' THEN format('they have their records on the same days, but other amounts (%s, %s), as with tips or taxes on one side. ', v_found, v_days)
             WHEN 'currencies' THEN format('they have their records on the same days, but in other currencies, so their amounts cannot be compared (%s). ', v_days)
@@ -262,7 +265,7 @@ END
 $$;
 COMMENT ON FUNCTION _connector_service.connector_service_count_alert(uuid, text) IS 'Opens one alert for each decision of the upkeep process, and closes those of decisions that are over.';
 
-CREATE FUNCTION _connector_service.connector_service_decide(p_tenant_id uuid, p_metric_type text, p_found jsonb) RETURNS boolean LANGUAGE plpgsql
+CREATE FUNCTION _connector_service.connector_service_decide(p_tenant_id uuid, p_metric_type text, p_found jsonb, p_asked uuid[]) RETURNS boolean LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET DateStyle = 'ISO'
 AS $$
 DECLARE
@@ -321,13 +324,14 @@ BEGIN
             WHERE d.tenant_id = p_tenant_id AND d.metric_type = p_metric_type AND d.connector_id = ANY (v_changed) AND d.decided_by = 'worker';
         END IF;
     END IF;
+    DELETE FROM @extschema@.count_due c WHERE c.due_id = ANY (p_asked);
     -- The sums above asked for a comparison, and nothing is new.
     DELETE FROM @extschema@.count_due c WHERE c.tenant_id = p_tenant_id AND c.metric_type = p_metric_type AND NOT c.is_urgent AND c.xmin = pg_current_xact_id()::xid;
     PERFORM _connector_service.connector_service_count_alert(p_tenant_id, p_metric_type);
     RETURN v_changed IS NOT NULL;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_decide(uuid, text, jsonb) IS 'Writes what the upkeep process found for a tenant''s metric type, one object for each decision; other decisions of the upkeep process end. Sums the days that change, and says so by alerts. Returns whether metrics changed. The caller holds the lock of the tenant''s facts.';
+COMMENT ON FUNCTION _connector_service.connector_service_decide(uuid, text, jsonb, uuid[]) IS 'Writes what the upkeep process found for a tenant''s metric type, one object for each decision; other decisions of the upkeep process end. Sums the days that change, and says so by alerts. Returns whether metrics changed. p_asked are the rows of count_due that asked for it. The caller holds the lock of the tenant''s facts.';
 
 CREATE FUNCTION _connector_service.connector_service_count_by_person(p_connector_id uuid, p_metric_type text, p_counts boolean) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET DateStyle = 'ISO'

@@ -56,9 +56,6 @@ DECLARE
     v_has_bounds boolean := NEW.min_value IS NOT NULL OR NEW.max_value < 'Infinity';
 BEGIN
     NEW.metric_type := lower(btrim(NEW.metric_type) COLLATE "C");
-    IF NEW.metric_type IS NOT NULL THEN
-        PERFORM _connector_service.connector_service_check_metric_type(NEW.tenant_id, NEW.metric_type);
-    END IF;
     NEW.currency := upper(btrim(NEW.currency));
     IF NEW.currency IS NULL AND v_has_bounds AND (NEW.metric_type IS NULL OR _connector_service.connector_service_is_money(NEW.tenant_id, NEW.metric_type)) THEN
         NEW.currency := v_home;
@@ -71,9 +68,22 @@ BEGIN
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_rule_before() IS 'Trigger of quality_rules: raises 22023 for an unknown metric type, and notes which currency bounds are in.';
+COMMENT ON FUNCTION _connector_service.connector_service_rule_before() IS 'Trigger of quality_rules: notes which currency bounds are in.';
 CREATE TRIGGER quality_rules_before BEFORE INSERT OR UPDATE ON @extschema@.quality_rules
     FOR EACH ROW EXECUTE FUNCTION _connector_service.connector_service_rule_before();
+
+CREATE FUNCTION _connector_service.connector_service_rule_after() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- By now row security has judged the row: the error tells which measures the tenant has.
+    PERFORM _connector_service.connector_service_check_metric_type(NEW.tenant_id, NEW.metric_type);
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION _connector_service.connector_service_rule_after() IS 'Trigger of quality_rules: raises 22023 for a metric type that is not known.';
+CREATE TRIGGER quality_rules_after AFTER INSERT OR UPDATE ON @extschema@.quality_rules
+    FOR EACH ROW WHEN (NEW.metric_type IS NOT NULL) EXECUTE FUNCTION _connector_service.connector_service_rule_after();
 
 CREATE FUNCTION _connector_service.connector_service_quality_rule(p_tenant_id uuid, p_metric_type text)
 RETURNS TABLE (min_value numeric, max_value numeric, outlier_factor numeric, outlier_min_history integer, completeness_ratio numeric,

@@ -67,20 +67,20 @@ pub fn is_any_urgent(db: &mut Db) -> Result<bool> {
     .need(0, 1)
 }
 
-/// Forgets what was asked for. What is asked for from now on is compared again.
-pub fn begin(db: &mut Db, due: &Due) -> Result<()> {
-    db.run(
-        "DELETE FROM @extschema@.count_due c WHERE c.tenant_id = $1 AND c.metric_type = $2",
+/// What asks for a comparison, by its ids.
+pub fn asked(db: &mut Db, due: &Due) -> Result<Vec<pgrx::Uuid>> {
+    let rows = db.run(
+        "SELECT array_agg(c.due_id) FROM @extschema@.count_due c WHERE c.tenant_id = $1 AND c.metric_type = $2",
         &[uuid(due.tenant).into(), due.metric_type.as_str().into()],
     )?;
-    Ok(())
+    Ok(rows.get(0, 1)?.unwrap_or_default())
 }
 
-/// Asks for a comparison.
-pub fn ask(db: &mut Db, due: &Due) -> Result<()> {
+/// Forgets what asked for a comparison.
+pub fn forget(db: &mut Db, asked: Vec<pgrx::Uuid>) -> Result<()> {
     db.run(
-        "INSERT INTO @extschema@.count_due (tenant_id, metric_type) VALUES ($1, $2)",
-        &[uuid(due.tenant).into(), due.metric_type.as_str().into()],
+        "DELETE FROM @extschema@.count_due c WHERE c.due_id = ANY ($1)",
+        &[asked.into()],
     )?;
     Ok(())
 }
@@ -199,16 +199,17 @@ pub fn amounts(db: &mut Db, due: &Due, (from, to): (i32, i32)) -> Result<Amounts
 }
 
 /// Writes what was found, as JSON. True: metrics changed. `None`: the lock of the tenant's facts is taken.
-pub fn decide(db: &mut Db, due: &Due, found: &str) -> Result<Option<bool>> {
+pub fn decide(db: &mut Db, due: &Due, found: &str, asked: Vec<pgrx::Uuid>) -> Result<Option<bool>> {
     if !lock::try_facts(due.tenant) {
         return Ok(None);
     }
     let rows = db.run(
-        "SELECT _connector_service.connector_service_decide($1, $2, $3::jsonb)",
+        "SELECT _connector_service.connector_service_decide($1, $2, $3::jsonb, $4)",
         &[
             uuid(due.tenant).into(),
             due.metric_type.as_str().into(),
             found.into(),
+            asked.into(),
         ],
     )?;
     Ok(Some(rows.need(0, 1)?))

@@ -228,12 +228,12 @@ fn a_decision_opens_no_other_alert() {
     let sql = format!(
         "INSERT INTO raw_connector_data (tenant_id, connector_id, source_type, stream, source_record_id, data)
          SELECT '{tenant}', '{shop}', 'shopify', 'orders', 'orders/' || n, jsonb_build_object('totalPriceSet', jsonb_build_object('shopMoney',
-             jsonb_build_object('amount', ((5000 + n * 7919 % 5000) / 100.0)::text, 'currencyCode', 'EUR')), 'processedAt', (now() - n * interval '6 hours')::text)
-         FROM generate_series(4, 1460) n;
+             jsonb_build_object('amount', ((5000 + n * 7919 % 5000) / 100.0)::text, 'currencyCode', 'EUR')), 'processedAt', (date_trunc('day', now()) - n * interval '6 hours')::text)
+         FROM generate_series(1, 1460) n;
          INSERT INTO raw_connector_data (tenant_id, connector_id, source_type, stream, source_record_id, data)
          SELECT '{tenant}', '{stripe}', 'stripe', 'balance_transactions', 'balance_transactions/' || n,
-             jsonb_build_object('amount', 5000 + n * 7919 % 5000, 'fee', 0, 'created', extract(epoch FROM now() - n * interval '6 hours')::bigint, 'currency', 'eur', 'reporting_category', 'charge')
-         FROM generate_series(4, 1460) n"
+             jsonb_build_object('amount', 5000 + n * 7919 % 5000, 'fee', 0, 'created', extract(epoch FROM date_trunc('day', now()) - n * interval '6 hours')::bigint, 'currency', 'eur', 'reporting_category', 'charge')
+         FROM generate_series(1, 1460) n"
     );
     client.batch_execute(&sql).unwrap();
     settled(&mut client, 120);

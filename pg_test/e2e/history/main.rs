@@ -151,7 +151,8 @@ impl Stage {
         }
     }
 
-    fn round(&mut self, during: During, is_last: bool) {
+    fn round(&mut self, number: usize, during: During) {
+        let is_last = number + 1 == ROUNDS.len();
         let started = Instant::now();
         for tenant in 0..HISTORIES {
             for _ in 0..QUIET_CHANGES {
@@ -159,7 +160,7 @@ impl Stage {
                 Stage::run(&mut self.client, &statements);
             }
         }
-        let (table, emptied) = self.world.truncate();
+        let (table, emptied) = self.world.truncate(number);
         Stage::run(&mut self.client, &[emptied]);
         let changed = started.elapsed();
         self.queue(if is_last { 100 } else { SYNCED });
@@ -356,7 +357,7 @@ fn five_hundred_random_histories_end_with_metrics_equal_to_a_recomputation() {
     println!("HISTORY_SEED={seed}");
     let mut stage = Stage::new(seed);
     for (number, during) in ROUNDS.into_iter().enumerate() {
-        stage.round(during, number + 1 == ROUNDS.len());
+        stage.round(number, during);
     }
     ledger_holds(&mut stage.client);
     let sql = "SELECT sum(received)::bigint FROM sync_runs";

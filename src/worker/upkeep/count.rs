@@ -53,9 +53,11 @@ pub enum Compared {
 /// Compares what is due, and decides.
 pub fn compare_some(due: &Due, days: i32) -> Result<Compared> {
     let mut read = None;
+    let mut asked = Vec::new();
     let days = days.min(DAYS);
     match step(READ_WITHIN, |db| {
-        count::begin(db, due)?;
+        // Before anything is read: what is asked for from now on is compared again.
+        asked = count::asked(db, due)?;
         let sources = count::sources(db, due)?;
         let found = count::days(db, due)?;
         if sources.len() < 2 {
@@ -80,24 +82,20 @@ pub fn compare_some(due: &Due, days: i32) -> Result<Compared> {
     }
     let found = read.map(|read| judge(&read)).unwrap_or_default();
     if found.is_empty() && !store::tx(|db| count::has_decisions(db, due))? {
+        store::tx(|db| count::forget(db, asked))?;
         return Ok(Compared::Nothing);
     }
     let text = Value::Array(found).to_string();
     let mut changed = false;
     match step(DECIDED_WITHIN, |db| {
-        let done = count::decide(db, due, &text)?;
+        let done = count::decide(db, due, &text, asked)?;
         changed = done == Some(true);
         Ok(done.map(|_| 0))
     })? {
         Step::Did(_) => Ok(Compared::Done { changed }),
-        Step::Locked => again(due).map(|()| Compared::Locked),
-        Step::Costly(why) => again(due).map(|()| Compared::Costly(why)),
+        Step::Locked => Ok(Compared::Locked),
+        Step::Costly(why) => Ok(Compared::Costly(why)),
     }
-}
-
-/// What was asked for is forgotten already.
-fn again(due: &Due) -> Result<()> {
-    store::tx(|db| count::ask(db, due))
 }
 
 /// The days to compare: up to the last one that connectors of two kinds have. `None`: there are no two.
@@ -247,12 +245,12 @@ fn decision(
         .collect();
     let span = before.filter(|before| before.is_same);
     let span = span.map(|before| (before.first, before.last).into());
-    let (days, stopped) = days_of(
-        comparison,
-        &history(read, source, &partners, others),
-        &known,
-        span,
-    );
+    let history = match part {
+        "all" => history(read, source, &partners, others),
+        // Metrics do not tell the parts of costs; what is compared does.
+        _ => history_of(question, &partners),
+    };
+    let (days, stopped) = days_of(comparison, &history, &known, span);
     let is_same = comparison.verdict == Verdict::Same;
     let mut evidence = evidence(&read.amounts.currencies, comparison, id_of);
     if is_same
@@ -325,6 +323,21 @@ fn history(read: &Read, source: &Source, partners: &[usize], others: &[&Source])
             .unwrap_or_default(),
         others: theirs,
     }
+}
+
+fn history_of(question: &Question, partners: &[usize]) -> History {
+    let mut history = History::default();
+    for it in &question.own {
+        *history.own.entry(it.day).or_default() += 1;
+    }
+    for it in question
+        .others
+        .iter()
+        .filter(|it| partners.contains(&it.source))
+    {
+        *history.others.entry(it.day).or_default() += 1;
+    }
+    history
 }
 
 fn evidence(
