@@ -40,7 +40,7 @@ END
 $$;
 COMMENT ON FUNCTION _connector_service.connector_service_outlook(text, text, text, text, timestamptz, text, jsonb) IS 'What will happen to a connector, and when: the end of a sentence. p_prospects is the result of connector_service_prospects().';
 
-CREATE FUNCTION _connector_service.connector_service_next_step(p_connector_id uuid, p_name text, p_type text, p_status text, p_frequency text, p_scheduler text, p_prospects jsonb)
+CREATE FUNCTION _connector_service.connector_service_next_step(p_connector_id uuid, p_name text, p_type text, p_status text, p_frequency text, p_scheduler text, p_is_due boolean, p_prospects jsonb)
 RETURNS text LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -59,13 +59,13 @@ BEGIN
     ELSIF p_type = 'webhook' THEN
         RETURN CASE WHEN v_address IS NULL THEN 'Set connector_service.gateway_listen, so that the gateway runs. Then events are pushed to its path ' ELSE 'Events are pushed to ' || v_address END
             || format('/webhooks/%s', p_connector_id);
-    ELSIF p_scheduler = 'external' OR p_frequency = 'manual' THEN
+    ELSIF p_scheduler = 'external' OR p_frequency = 'manual' AND NOT p_is_due THEN
         RETURN format('To sync it: SELECT %s.connector_service_sync(%L);', '@extschema@', p_name);
     END IF;
     RETURN format('To wait for it: CALL %s.connector_service_sync_wait(%L);', '@extschema@', p_name);
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_next_step(uuid, text, text, text, text, text, jsonb) IS 'What a person can do next with a connector: a hint.';
+COMMENT ON FUNCTION _connector_service.connector_service_next_step(uuid, text, text, text, text, text, boolean, jsonb) IS 'What a person can do next with a connector: a hint.';
 
 CREATE FUNCTION _connector_service.connector_service_connectors_inserted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -100,7 +100,7 @@ BEGIN
                 MESSAGE = format('connector "%s" %s', left(v_added.name, 200), _connector_service.connector_service_outlook(
                     v_added.type, v_added.status, v_added.sync_frequency, v_added.scheduler, v_added.next_sync_at, v_added.timezone, v_prospects)),
                 HINT = _connector_service.connector_service_next_step(
-                    v_added.connector_id, v_added.name, v_added.type, v_added.status, v_added.sync_frequency, v_added.scheduler, v_prospects);
+                    v_added.connector_id, v_added.name, v_added.type, v_added.status, v_added.sync_frequency, v_added.scheduler, v_added.due_at_once, v_prospects);
         END LOOP;
         RETURN NULL;
     END IF;
@@ -149,7 +149,7 @@ BEGIN
             NEW.type, NEW.status, NEW.sync_frequency, NEW.scheduler, NEW.next_sync_at,
             (SELECT t.timezone FROM @extschema@.tenants t WHERE t.tenant_id = NEW.tenant_id), v_prospects)),
         HINT = _connector_service.connector_service_next_step(
-            NEW.connector_id, NEW.name, NEW.type, NEW.status, NEW.sync_frequency, NEW.scheduler, v_prospects);
+            NEW.connector_id, NEW.name, NEW.type, NEW.status, NEW.sync_frequency, NEW.scheduler, NEW.due_at_once, v_prospects);
     RETURN NULL;
 END
 $$;
