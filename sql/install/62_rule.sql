@@ -198,8 +198,8 @@ BEGIN
                         1.4826 * (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY abs(v - history.median)) FROM unnest(history.values) AS v),
                         0.05 * abs(history.median)) AS width) AS margin
             ) AS spread ON history.days >= rule.outlier_min_history AND history.median <> 0 AND rule.outlier_factor < 'Infinity'
-        -- A row from a dump was checked when it was made.
-        WHERE TG_OP = 'UPDATE' OR c.created_at >= now() - interval '1 minute'),
+        -- A row from a dump was checked when it was made, and one without a derived value goes.
+        WHERE (TG_OP = 'UPDATE' OR c.created_at >= now() - interval '1 minute') AND (c.by_hand OR c.derived_value IS NOT NULL)),
     found AS MATERIALIZED (
         SELECT j.*, CASE
                 WHEN j.metric_value > j.max_value THEN format('above the limit of %s', j.max_value)
