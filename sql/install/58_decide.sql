@@ -165,9 +165,50 @@ CREATE FUNCTION _connector_service.connector_service_count_touch(p_tenant_id uui
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
-    SELECT p_tenant_id, p_metric_type, d.metric_date FROM _connector_service.connector_service_fact_days(p_tenant_id, p_metric_type) AS d(metric_date);
+    SELECT p_tenant_id, p_metric_type, d.metric_date FROM _connector_service.connector_service_fact_days(p_tenant_id, p_metric_type) AS d(metric_date)
+    WHERE NOT EXISTS (SELECT FROM @extschema@.metric_days_touched t
+        WHERE t.tenant_id = p_tenant_id AND t.metric_type = p_metric_type AND t.metric_date = d.metric_date);
 END;
 COMMENT ON FUNCTION _connector_service.connector_service_count_touch(uuid, text) IS 'Has all days of a tenant''s metric type summed again.';
+
+CREATE FUNCTION _connector_service.connector_service_decision_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF TG_OP <> 'INSERT' AND NOT OLD.counts THEN
+        PERFORM _connector_service.connector_service_count_touch(OLD.tenant_id, OLD.metric_type);
+    END IF;
+    IF TG_OP <> 'DELETE' AND NOT NEW.counts THEN
+        PERFORM _connector_service.connector_service_count_touch(NEW.tenant_id, NEW.metric_type);
+    END IF;
+    PERFORM _connector_service.connector_service_wake();
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION _connector_service.connector_service_decision_changed() IS 'Trigger of count_decisions: has the days summed again that a decision changes.';
+CREATE TRIGGER count_decisions_inserted AFTER INSERT ON @extschema@.count_decisions
+    FOR EACH ROW WHEN (NOT NEW.counts) EXECUTE FUNCTION _connector_service.connector_service_decision_changed();
+CREATE TRIGGER count_decisions_deleted AFTER DELETE ON @extschema@.count_decisions
+    FOR EACH ROW WHEN (NOT OLD.counts) EXECUTE FUNCTION _connector_service.connector_service_decision_changed();
+CREATE TRIGGER count_decisions_changed AFTER UPDATE ON @extschema@.count_decisions
+    FOR EACH ROW WHEN ((OLD.tenant_id, OLD.connector_id, OLD.metric_type, OLD.part, OLD.counts, OLD.first_date, OLD.last_date)
+        IS DISTINCT FROM (NEW.tenant_id, NEW.connector_id, NEW.metric_type, NEW.part, NEW.counts, NEW.first_date, NEW.last_date))
+    EXECUTE FUNCTION _connector_service.connector_service_decision_changed();
+
+CREATE FUNCTION _connector_service.connector_service_decisions_truncated() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM _connector_service.connector_service_count_touch(t.tenant_id, type.name)
+    FROM @extschema@.tenants t CROSS JOIN unnest('{revenue,inventory,staffing,costs}'::text[]) AS type(name);
+    PERFORM _connector_service.connector_service_count_now(t.tenant_id) FROM @extschema@.tenants t;
+    PERFORM _connector_service.connector_service_wake();
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION _connector_service.connector_service_decisions_truncated() IS 'Trigger of count_decisions: after TRUNCATE everything counts, until it is compared again.';
+CREATE TRIGGER count_decisions_truncated AFTER TRUNCATE ON @extschema@.count_decisions
+    FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_decisions_truncated();
 
 CREATE FUNCTION _connector_service.connector_service_count_sum(p_tenant_id uuid, p_metric_type text) RETURNS numeric LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -327,7 +368,6 @@ BEGIN
         DELETE FROM @extschema@.metric_sources s USING @extschema@.count_decisions d
         WHERE s.tenant_id = p_tenant_id AND s.metric_type = p_metric_type AND d.tenant_id = s.tenant_id AND d.metric_type = s.metric_type
             AND d.connector_id = s.connector_id AND d.part <> 'refunds' AND NOT d.counts;
-        PERFORM _connector_service.connector_service_count_touch(p_tenant_id, p_metric_type);
         -- So much is summed at once: nobody sees a part of the days changed. More days follow in steps.
         IF coalesce(v_facts, 0) <= 500000 THEN
             PERFORM _connector_service.connector_service_settle(NULL::integer, p_tenant_id);
@@ -380,7 +420,6 @@ BEGIN
             WHERE s.tenant_id = v_connector.tenant_id AND s.metric_type = v_metric_type AND s.connector_id = p_connector_id AND v_parts <> '{refunds}';
         END IF;
     END IF;
-    PERFORM _connector_service.connector_service_count_touch(v_connector.tenant_id, v_metric_type);
     PERFORM _connector_service.connector_service_settle(NULL::integer, v_connector.tenant_id);
     PERFORM _connector_service.connector_service_count_alert(v_connector.tenant_id, v_metric_type);
     PERFORM _connector_service.connector_service_count_now(v_connector.tenant_id);

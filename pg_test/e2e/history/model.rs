@@ -59,6 +59,8 @@ pub struct Mapping {
     pub factor: Exact,
     pub is_minor: bool,
     pub is_active: bool,
+    /// How close its source is to the sale.
+    pub class: Option<&'static str>,
 }
 
 /// A record and what became of it.
@@ -78,6 +80,8 @@ pub struct Tenant {
     /// By connector, by the vendor's id.
     pub records: Vec<BTreeMap<usize, Record>>,
     pub mappings: Vec<Mapping>,
+    /// What somebody decided: by connector, metric type and part, whether it counts.
+    pub decisions: BTreeMap<(usize, Kind, &'static str), bool>,
     /// Metrics that a person entered.
     pub by_hand: BTreeMap<(Kind, Day), Exact>,
     /// Everything that happened, for the report of a failure.
@@ -97,6 +101,17 @@ struct Fact {
     value: Exact,
 }
 
+/// What one connector has of a day.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Source {
+    pub value: Option<Exact>,
+    pub facts: usize,
+    /// Nothing of it counts.
+    pub is_left_out: bool,
+    /// What of it does not count, where something else does.
+    pub not_counted: Option<(Option<Exact>, usize)>,
+}
+
 /// What `metrics.data` says of a derived metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Data {
@@ -104,7 +119,7 @@ pub struct Data {
     pub currency: String,
     pub facts: usize,
     pub categories: BTreeMap<String, Exact>,
-    pub sources: BTreeMap<String, (Option<Exact>, usize)>,
+    pub sources: BTreeMap<String, Source>,
     pub unconverted: BTreeMap<String, Exact>,
 }
 
@@ -342,7 +357,7 @@ impl Tenant {
         let mut data = Data {
             category: String::new(),
             currency: self.currency.into(),
-            facts: facts.len(),
+            facts: 0,
             categories: BTreeMap::new(),
             sources: BTreeMap::new(),
             unconverted: BTreeMap::new(),
@@ -360,11 +375,21 @@ impl Tenant {
                 false => rate.map(|rate| fact.value.times(rate)),
             };
             let source = data.sources.entry(name_of(fact.connector)).or_default();
-            source.1 += 1;
+            let part = part(fact.kind, &fact.category);
+            if self.decisions.get(&(fact.connector, fact.kind, part)) == Some(&false) {
+                let left = source.not_counted.get_or_insert((None, 0));
+                left.1 += 1;
+                if let Some(counted) = counted {
+                    add(left.0.get_or_insert(Exact::ZERO), counted);
+                }
+                continue;
+            }
+            source.facts += 1;
+            data.facts += 1;
             match counted {
                 Some(counted) => {
                     add(total.get_or_insert(Exact::ZERO), counted);
-                    add(source.0.get_or_insert(Exact::ZERO), counted);
+                    add(source.value.get_or_insert(Exact::ZERO), counted);
                     let category = data.categories.entry(fact.category.clone());
                     add(category.or_insert(Exact::ZERO), counted);
                 }
@@ -374,10 +399,24 @@ impl Tenant {
                 }
             }
         }
+        for source in data.sources.values_mut().filter(|it| it.facts == 0) {
+            if let Some((value, facts)) = source.not_counted.take() {
+                (source.value, source.facts, source.is_left_out) = (value, facts, true);
+            }
+        }
         data.category = match data.categories.keys().next() {
             Some(only) if data.categories.len() == 1 => only.clone(),
             _ => "mixed".into(),
         };
         (total, data)
+    }
+}
+
+/// The part of a metric type that is decided by itself.
+fn part(kind: Kind, category: &str) -> &'static str {
+    match (kind, category) {
+        ("costs", "refunds") => "refunds",
+        ("costs", _) => "rest",
+        _ => "all",
     }
 }
