@@ -45,8 +45,10 @@ extension_sql_file!(
     requires = [
         "fact",
         connector_service_amount,
+        connector_service_amount_in,
         connector_service_day,
-        connector_service_hours
+        connector_service_hours,
+        connector_service_numbers
     ]
 );
 extension_sql_file!(

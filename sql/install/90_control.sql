@@ -221,8 +221,10 @@ $$;
 COMMENT ON PROCEDURE @extschema@.connector_service_rotate_key(boolean) IS 'Adds a new key to the key file, and seals all credentials of this database with it, a hundred connectors in one transaction. With p_new_key false: seals with the current key, after an interruption, or in another database of the server. Older keys stay in the key file until connector_service_retire_key(). Raises 55000 if a key is missing, or the key file cannot be written.';
 
 COMMENT ON FUNCTION _connector_service.connector_service_check_type(text) IS 'Raises 22023 for a connector type that is not known.';
-COMMENT ON FUNCTION _connector_service.connector_service_amount(text) IS 'The exact amount that a text stands for. NULL for anything but a plain decimal number: no thousands mark, decimal comma, currency sign, NaN or Infinity.';
-COMMENT ON FUNCTION _connector_service.connector_service_day(text, text) IS 'The day that a text stands for in a time zone. ISO 8601 with an offset, or a number of seconds, milliseconds or microseconds since 1970, is a time; a plain date, or a time without an offset, is that day. NULL for what is ambiguous or no date.';
+COMMENT ON FUNCTION _connector_service.connector_service_amount(text) IS 'The exact amount that a text stands for: a plain decimal number, perhaps with a currency, parentheses, a sign behind it, or CR. NULL for what is no amount or can be read in two ways.';
+COMMENT ON FUNCTION _connector_service.connector_service_amount_in(text, text) IS 'The exact amount that a text stands for, as connector_service_amount() reads it. NULL also if the text names another currency than p_currency.';
+COMMENT ON FUNCTION _connector_service.connector_service_numbers(text) IS 'JSON in which each text that is an amount is a number, for paths that calculate.';
+COMMENT ON FUNCTION _connector_service.connector_service_day(text, text) IS 'The day that a text stands for in a time zone. ISO 8601 with an offset, RFC 2822, or a number of seconds, milliseconds, microseconds or nanoseconds since 1970, is a time; a plain date, or a time without an offset, is that day. NULL for what is ambiguous or no date.';
 COMMENT ON FUNCTION _connector_service.connector_service_hours(text, text) IS 'The hours between two times of ISO 8601, rounded to six decimals. NULL for what is no time, or if only one of them has an offset.';
 COMMENT ON FUNCTION @extschema@.connector_service_hint(text) IS 'Returns what to do about error code p_error_code of sync_runs. NULL for an unknown code.';
 

@@ -4,6 +4,7 @@
 mod fuzz;
 mod fuzz_workbooks;
 mod hostile;
+mod shapes;
 mod spectrum;
 mod texts;
 mod workbooks;
