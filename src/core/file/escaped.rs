@@ -83,7 +83,8 @@ fn special(dialect: &Dialect) -> [u8; SPECIAL] {
     let delimiter = dialect.delimiter;
     [
         delimiter,
-        dialect.quote.unwrap_or(delimiter),
+        // Programs escape it even where they quote nothing.
+        dialect.quote.unwrap_or(b'"'),
         b'\n',
         b'\r',
         dialect.escape.unwrap_or(delimiter),
