@@ -58,12 +58,12 @@ CREATE FUNCTION _connector_service.connector_service_measure_before() RETURNS tr
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    NEW.name := lower(btrim(NEW.name));
+    NEW.name := lower(btrim(NEW.name) COLLATE "C");
     NEW.unit := btrim(NEW.unit);
-    IF lower(NEW.unit) = 'money' THEN
+    IF lower(NEW.unit COLLATE "C") = 'money' THEN
         NEW.unit := 'money';
     END IF;
-    NEW.aggregation := translate(lower(btrim(NEW.aggregation)), ' -', '__');
+    NEW.aggregation := translate(lower(btrim(NEW.aggregation) COLLATE "C"), ' -', '__');
     NEW.aggregation := CASE NEW.aggregation WHEN 'avg' THEN 'average' WHEN 'mean' THEN 'average'
         WHEN 'distinct' THEN 'distinct_count' WHEN 'count_distinct' THEN 'distinct_count' ELSE NEW.aggregation END;
     IF NEW.aggregation NOT IN ('sum', 'last', 'average', 'distinct_count') THEN

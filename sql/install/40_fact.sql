@@ -79,6 +79,8 @@ CREATE TABLE @extschema@.metric_days_touched (
     metric_date date NOT NULL
 -- Rows come and go all the time.
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+-- A publication refuses to delete rows of a table that has neither a primary key nor a replica identity.
+ALTER TABLE @extschema@.metric_days_touched REPLICA IDENTITY FULL;
 -- Not unique: a session that marks a day must not wait for another session that marked the same day.
 CREATE INDEX metric_days_touched_tenant ON @extschema@.metric_days_touched (tenant_id, metric_type, metric_date);
 COMMENT ON TABLE @extschema@.metric_days_touched IS 'Days whose facts changed since the day was last summed. A row is written in one transaction with the facts, and deleted when the day is summed.';

@@ -47,8 +47,9 @@ BEGIN
         LOOP
             SELECT array_agg(page.raw_id), max(page.source_record_id) INTO v_raw_ids, v_last
             FROM (
+                -- What was dropped cannot be derived again; its facts are what they were.
                 SELECT r.raw_id, r.source_record_id FROM @extschema@.raw_connector_data r
-                WHERE r.connector_id = v_connector_id AND r.source_record_id > v_last
+                WHERE r.connector_id = v_connector_id AND r.source_record_id > v_last AND (r.dropped_at IS NULL OR r.deleted)
                 ORDER BY r.source_record_id LIMIT 10000) AS page;
             EXIT WHEN v_raw_ids IS NULL;
             RETURN QUERY

@@ -8,7 +8,7 @@ CREATE TABLE @extschema@.data_quality_alerts (
     tenant_id uuid NOT NULL,
     metric_id uuid,
     connector_id uuid,
-    alert_type text NOT NULL CONSTRAINT data_quality_alerts_type_is_known CHECK (alert_type IN ('outlier', 'missing', 'schema_error', 'freshness', 'completeness')),
+    alert_type text NOT NULL CONSTRAINT data_quality_alerts_type_is_known CHECK (alert_type IN ('outlier', 'missing', 'schema_error', 'freshness', 'completeness', 'double_count')),
     severity text NOT NULL DEFAULT 'warning' CONSTRAINT data_quality_alerts_severity_is_known CHECK (severity IN ('info', 'warning', 'critical')),
     message text,
     occurrences integer NOT NULL DEFAULT 1,
@@ -41,7 +41,7 @@ COMMENT ON COLUMN @extschema@.data_quality_alerts.tenant_id IS 'Tenant whose dat
 COMMENT ON COLUMN @extschema@.data_quality_alerts.metric_id IS 'Metric that the alert is about. NULL: it is about no single metric.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.measure_value_id IS 'Value of a measure that the alert is about, a metric_id of measure_values. NULL: it is about none.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.connector_id IS 'Connector that the alert is about. NULL: it is about no single connector.';
-COMMENT ON COLUMN @extschema@.data_quality_alerts.alert_type IS 'outlier: an unusual value. missing: a day without data. schema_error: records that a mapping cannot read. freshness: a connector without a successful sync. completeness: a day with too few records, an amount that could not be counted, or a stream of which the vendor has more records than came.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.alert_type IS 'outlier: an unusual value. missing: a day without data. schema_error: records that a mapping cannot read. freshness: a connector without a successful sync. completeness: a day with too few records, an amount that could not be counted, or a stream of which the vendor has more records than came. double_count: connectors that may see the same money, and what was decided; see count_decisions.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.severity IS 'info, warning or critical.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.message IS 'The problem in words, as it was last found.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.occurrences IS 'How often the problem was found; for schema_error, in how many records. Problems that only a check finds count at most twice a day.';
@@ -86,8 +86,8 @@ BEGIN
         -- A missing day that a person's statement reports closes itself like any other, if its message says which it is.
         IF NEW.alert_type = 'missing' THEN
             NEW.metric_date := coalesce(NEW.metric_date, _connector_service.connector_service_day(substring(NEW.message FROM '[0-9]{4}-[0-9]{2}-[0-9]{2}'), 'UTC'));
-            NEW.metric_type := coalesce(NEW.metric_type, lower(substring(NEW.message FROM '(?i)(revenue|inventory|staffing|costs)')),
-                (SELECT own.name FROM @extschema@.measures own WHERE own.tenant_id = NEW.tenant_id AND position(own.name IN lower(NEW.message)) > 0
+            NEW.metric_type := coalesce(NEW.metric_type, lower(substring(NEW.message COLLATE "C" FROM '(?i)(revenue|inventory|staffing|costs)')),
+                (SELECT own.name FROM @extschema@.measures own WHERE own.tenant_id = NEW.tenant_id AND position(own.name IN lower(NEW.message COLLATE "C")) > 0
                     ORDER BY length(own.name) DESC, own.name LIMIT 1));
         END IF;
     END IF;

@@ -105,7 +105,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('the start date %s is after the end date %s', p_start_date, p_end_date),
             HINT = 'Swap the two dates.';
-    ELSIF p_bucket IS NULL OR lower(btrim(p_bucket)) NOT IN ('day', 'week', 'month', 'quarter', 'year') THEN
+    ELSIF p_bucket IS NULL OR lower(btrim(p_bucket) COLLATE "C") NOT IN ('day', 'week', 'month', 'quarter', 'year') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('bucket "%s" is not known', p_bucket),
             DETAIL = 'Known buckets: day, month, quarter, week, year.';
@@ -205,7 +205,7 @@ BEGIN ATOMIC
             SELECT asked.bucket, m.metric_type, date_trunc(asked.bucket, m.metric_date::timestamp)::date AS first_day,
                 coalesce(own.aggregation, 'sum') AS aggregation, CASE WHEN own.unit = 'money' OR m.metric_type IN ('revenue', 'costs') THEN coalesce(t.currency, 'USD') END AS currency,
                 m.metric_value, m.metric_date, m.by_hand, m.data
-            FROM (SELECT lower(btrim(p_bucket)) AS bucket) AS asked
+            FROM (SELECT lower(btrim(p_bucket) COLLATE "C") AS bucket) AS asked
                 CROSS JOIN (
                     SELECT four.tenant_id, four.metric_type, four.metric_value, four.metric_date, four.by_hand, NULL::jsonb AS data FROM @extschema@.metrics four
                     WHERE four.tenant_id = p_tenant_id AND four.metric_date BETWEEN p_start_date AND p_end_date
@@ -224,7 +224,7 @@ COMMENT ON FUNCTION @extschema@.aggregate_metrics(uuid, text, date, date, text) 
 CREATE FUNCTION @extschema@.connector_service_explain(p_metric_id uuid)
 RETURNS TABLE (raw_id uuid, connector_id uuid, connector text, source_record_id text, item integer, mapping_id integer, mapping_version integer, mapping jsonb,
     category text, currency text, value numeric, rate numeric, counted numeric, data jsonb, ingested_at timestamptz, run_id uuid, run_finished_at timestamptz,
-    distinct_value text, metric_time timestamptz)
+    not_counted text, distinct_value text, metric_time timestamptz, dropped_at timestamptz)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -253,11 +253,19 @@ BEGIN
     SELECT f.raw_id, f.connector_id, c.name, r.source_record_id, f.item, f.mapping_id, f.version, v.definition,
         f.category, f.currency, f.value, rated.rate,
         -- Of a text only the first record counts, and of the last value only that record.
-        CASE WHEN v_aggregation = 'distinct_count' AND row_number() OVER (PARTITION BY f.distinct_value ORDER BY r.source_record_id, f.raw_id, f.mapping_id, f.item) > 1 THEN 0
+        CASE WHEN d.connector_id IS NOT NULL THEN 0
+            WHEN v_aggregation = 'distinct_count' AND row_number() OVER (PARTITION BY f.distinct_value ORDER BY r.source_record_id, f.raw_id, f.mapping_id, f.item) > 1 THEN 0
             WHEN v_aggregation = 'last' AND rated.rate IS NOT NULL AND row_number() OVER (
                 PARTITION BY rated.rate IS NULL ORDER BY f.metric_time DESC, f.raw_id DESC, f.mapping_id DESC, f.item DESC) > 1 THEN 0
             ELSE f.value * rated.rate END,
-        r.data, r.ingested_at, r.run_id, run.finished_at, f.distinct_value, f.metric_time
+        CASE WHEN r.dropped_at IS NULL THEN r.data END, r.ingested_at, r.run_id, run.finished_at,
+        CASE d.decided_by
+            WHEN 'person' THEN format('connector "%s" is not counted for %s since %s, as decided by connector_service_count()', c.name, f.metric_type, d.decided_at::date)
+            WHEN 'worker' THEN format('%s counts it already: %s of %s records of "%s" have an equal amount there, see count_decisions',
+                coalesce((SELECT string_agg(format('"%s"', o.name), ' or ' ORDER BY o.name) FROM @extschema@.connectors o WHERE o.connector_id = ANY (d.against)), 'another connector'),
+                d.evidence ->> 'matched', d.evidence ->> 'amounts', c.name)
+        END,
+        f.distinct_value, f.metric_time, r.dropped_at
     FROM @extschema@.metric_facts f
         JOIN @extschema@.tenants t ON t.tenant_id = f.tenant_id
         JOIN @extschema@.raw_connector_data r ON r.raw_id = f.raw_id
@@ -265,11 +273,14 @@ BEGIN
         LEFT JOIN @extschema@.metric_mapping_versions v ON v.mapping_id = f.mapping_id AND v.version = f.version
         LEFT JOIN @extschema@.fx_rates x ON x.to_currency = t.currency AND x.rate_date = f.metric_date AND x.from_currency = f.currency
         LEFT JOIN @extschema@.sync_runs run ON run.run_id = r.run_id
+        LEFT JOIN @extschema@.count_decisions d ON NOT d.counts AND d.tenant_id = f.tenant_id AND d.connector_id = f.connector_id AND d.metric_type = f.metric_type
+            AND d.part = CASE WHEN f.metric_type <> 'costs' THEN 'all' WHEN f.category = 'refunds' THEN 'refunds' ELSE 'rest' END
+            AND f.metric_date >= coalesce(d.first_date, '-infinity') AND f.metric_date <= coalesce(d.last_date, 'infinity')
         CROSS JOIN LATERAL (SELECT CASE WHEN f.currency IN (t.currency, '') THEN 1 ELSE x.rate END) AS rated(rate)
     WHERE f.tenant_id = v_metric.tenant_id AND f.metric_type = v_metric.metric_type AND f.metric_date = v_metric.metric_date
     ORDER BY c.name, r.source_record_id, f.mapping_id, f.item;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.connector_service_explain(uuid) IS 'Explains metric p_metric_id, or a value of a measure: one row for each fact, with its record, the mapping in the version that was used, the exchange rate, the amount that counted (NULL: no exchange rate) and the run that stored the record. The sum of counted is the metric; for a measure that is averaged, their average. Of the last value only its record counts, and of a text the first record that has it: the others have 0. A notice tells if a person entered another value. Raises 42704 for an unknown metric.';
+COMMENT ON FUNCTION @extschema@.connector_service_explain(uuid) IS 'Explains metric p_metric_id, or a value of a measure: one row for each fact, with its record, the mapping in the version that was used, the exchange rate, the amount that counted (NULL: no exchange rate; 0: it is left out, and not_counted says why) and the run that stored the record. The sum of counted is the metric; for a measure that is averaged, their average. Of the last value only its record counts, and of a text the first record that has it: the others have 0. data is NULL where the JSON of the record was dropped, and dropped_at says when. A notice tells if a person entered another value. Raises 42704 for an unknown metric.';
 
 SELECT pg_catalog.set_config('search_path', '@extschema@, pg_temp', true);
