@@ -14,7 +14,7 @@ const OTHERS: [&str; 2] = [
 ];
 
 /// What a tenant may read.
-const READABLE: [&str; 17] = [
+const READABLE: [&str; 18] = [
     "tenants",
     "connectors",
     "sync_runs",
@@ -26,6 +26,7 @@ const READABLE: [&str; 17] = [
     "metric_mapping_versions",
     "metric_facts",
     "metric_sources",
+    "count_decisions",
     "metrics",
     "data_quality_alerts",
     "quality_rules",
