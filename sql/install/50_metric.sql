@@ -4,7 +4,7 @@ SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
 CREATE TABLE @extschema@.metrics (
     metric_id uuid CONSTRAINT metrics_pkey PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
-    tenant_id uuid NOT NULL,
+    tenant_id uuid NOT NULL DEFAULT @extschema@.connector_service_default_tenant(),
     metric_type text NOT NULL,
     metric_value numeric NOT NULL,
     metric_date date NOT NULL,
@@ -59,7 +59,8 @@ BEGIN ATOMIC
         SELECT p_tenant_ids[grouped.n] AS tenant_id, p_metric_types[grouped.n] AS metric_type, p_metric_dates[grouped.n] AS metric_date,
             t.currency AS home_currency, grouped.connector_id, coalesce(grouped.category, 'uncategorized') AS category,
             grouped.currency, grouped.amount, grouped.facts,
-            CASE WHEN grouped.currency = t.currency THEN grouped.amount ELSE grouped.amount * x.rate END AS counted,
+            -- A measure that is not money has no currency.
+            CASE WHEN grouped.currency IN (t.currency, '') THEN grouped.amount ELSE grouped.amount * x.rate END AS counted,
             left_out.connector_id IS NULL AS counts
         FROM (
             -- By the number of the day: every key costs, for every fact.
@@ -133,6 +134,9 @@ DECLARE
     v_dates date[];
     v_empty uuid[];
     v_trouble jsonb;
+    v_own_tenants uuid[];
+    v_own_types text[];
+    v_own_dates date[];
 BEGIN
     IF NOT EXISTS (SELECT FROM @extschema@.metric_days_touched t WHERE p_tenant_id IS NULL OR t.tenant_id = p_tenant_id) THEN
         RETURN 0;
@@ -146,7 +150,18 @@ BEGIN
     taken AS (
         DELETE FROM @extschema@.metric_days_touched t USING day
         WHERE t.tenant_id = day.tenant_id AND t.metric_type = day.metric_type AND t.metric_date = day.metric_date)
-    SELECT array_agg(day.tenant_id), array_agg(day.metric_type), array_agg(day.metric_date) INTO v_tenants, v_types, v_dates FROM day;
+    SELECT array_agg(day.tenant_id) FILTER (WHERE NOT is_own), array_agg(day.metric_type) FILTER (WHERE NOT is_own),
+        array_agg(day.metric_date) FILTER (WHERE NOT is_own),
+        array_agg(day.tenant_id) FILTER (WHERE is_own), array_agg(day.metric_type) FILTER (WHERE is_own),
+        array_agg(day.metric_date) FILTER (WHERE is_own)
+    INTO v_tenants, v_types, v_dates, v_own_tenants, v_own_types, v_own_dates
+    FROM day CROSS JOIN LATERAL (SELECT day.metric_type NOT IN ('revenue', 'inventory', 'staffing', 'costs')) AS kind(is_own);
+    IF v_own_dates IS NOT NULL THEN
+        PERFORM _connector_service.connector_service_settle_measures(v_own_tenants, v_own_types, v_own_dates);
+    END IF;
+    IF v_dates IS NULL THEN
+        RETURN coalesce(cardinality(v_own_dates), 0);
+    END IF;
 
     WITH summed AS MATERIALIZED (SELECT s.* FROM _connector_service.connector_service_sums(v_tenants, v_types, v_dates) s),
     stored AS (
@@ -165,7 +180,8 @@ BEGIN
     unsaid AS (
         UPDATE @extschema@.metrics m SET derived_value = NULL, settled_at = clock_timestamp() FROM empty e
         WHERE m.tenant_id = e.tenant_id AND m.metric_type = e.metric_type AND m.metric_date = e.metric_date
-            AND m.derived_value IS NOT NULL
+            -- A row that a person gave back is derived, or is not there.
+            AND (m.derived_value IS NOT NULL OR NOT m.by_hand)
         RETURNING m.metric_id, m.by_hand),
     source AS (
         INSERT INTO @extschema@.metric_sources AS known (tenant_id, metric_type, connector_id, first_date)
@@ -187,10 +203,10 @@ BEGIN
 
     PERFORM _connector_service.connector_service_alert_days(v_tenants, v_types, v_dates, v_trouble);
     PERFORM _connector_service.connector_service_count_due(v_tenants, v_types);
-    RETURN cardinality(v_dates);
+    RETURN cardinality(v_dates) + coalesce(cardinality(v_own_dates), 0);
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_settle(integer, uuid) IS 'Sums the days whose facts changed, of a tenant (NULL: of all tenants), at most p_days of them; writes metrics and alerts, and returns the number of days. Takes the lock of the facts.';
+COMMENT ON FUNCTION _connector_service.connector_service_settle(integer, uuid) IS 'Sums the days whose facts changed, of a tenant (NULL: of all tenants), at most p_days of them; writes metrics, values of measures and alerts, and returns the number of days. Takes the lock of the facts.';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.metrics', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.metric_sources', '');

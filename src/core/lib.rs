@@ -23,6 +23,7 @@ pub mod mapping;
 pub mod record;
 pub mod secret;
 pub mod serve;
+pub mod similar;
 pub mod source;
 pub mod template;
 mod threads;

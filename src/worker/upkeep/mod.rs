@@ -7,6 +7,7 @@
 //! page waits for it. A record that alone exceeds the limits goes to the quarantine with that reason.
 
 mod count;
+mod removal;
 mod step;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,6 +17,7 @@ use pgrx::prelude::*;
 use uuid::Uuid;
 
 use self::count::{Compared, compare_some};
+use self::removal::Removal;
 use self::step::{MEMORY, Step, check_some, derive_some, settle_some};
 use super::memory::Limit;
 use crate::board::{self, Errand};
@@ -76,6 +78,9 @@ const BUSY_POLL: Duration = Duration::from_secs(1);
 /// Longest time between two polls.
 const POLL_AT_LEAST: Duration = Duration::from_secs(60);
 
+/// How long this process stays without a connector. Shorter: metrics that people enter start it more often.
+const FORGET: Duration = Duration::from_secs(5 * 60);
+
 const COULD_NOT_LOOK: &str = "could not look for upkeep work";
 const COULD_NOT_DERIVE: &str = "could not derive the facts of stored records";
 const COULD_NOT_SUM: &str = "could not sum the days that changed";
@@ -120,6 +125,7 @@ fn run(database: pg_sys::Oid) {
         refresh_at: Some(now),
         refreshed_at: None,
         refresh_took: Duration::ZERO,
+        removal: Removal::new(),
     };
     loop {
         signals::answer();
@@ -179,6 +185,7 @@ struct Upkeep {
     refreshed_at: Option<Instant>,
     /// How long the last refresh took.
     refresh_took: Duration,
+    removal: Removal,
 }
 
 impl Upkeep {
@@ -188,10 +195,11 @@ impl Upkeep {
         if found.version != env!("CARGO_PKG_VERSION") {
             return Ok(None);
         }
-        if !found.has_connectors {
-            return Ok(None);
+        // A copy that nobody has adopted is read by people all the same.
+        if !found.has_connectors || found.held.is_some() {
+            return Ok(self.serve_people());
         }
-        let mut next = self.take_turn()?;
+        let mut next = self.take_turn()?.min(self.removal.take_turn());
         next = next.min(self.compare()?);
         let now = Instant::now();
         if now >= self.check_at {
@@ -209,6 +217,19 @@ impl Upkeep {
             }));
         }
         Ok(Some(next))
+    }
+
+    /// Refreshes the monthly aggregate of metrics that only people enter, because nothing may be synced. `None`: nobody has entered one
+    /// for a while.
+    fn serve_people(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        match self.refresh_at {
+            Some(at) if now >= at => self.refresh(),
+            Some(at) => return Some(at - now),
+            None => {}
+        }
+        let is_new = self.refreshed_at.is_some_and(|at| at.elapsed() < FORGET);
+        (is_new || self.refresh_at.is_some()).then_some(POLL_AT_LEAST)
     }
 
     /// Does some work of the next tenant that has any.
@@ -518,6 +539,7 @@ fn tidy() -> Duration {
         requests,
         quarantine,
         alerts,
+        raw: _,
     } = guc::retention();
     let step = |what: fn(&mut Db, Duration) -> Result<bool>, kept: Option<Duration>| match kept {
         None => Ok(false),
