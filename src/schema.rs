@@ -14,9 +14,14 @@ extension_sql_file!(
     requires = ["guard"]
 );
 extension_sql_file!(
+    "../sql/install/12_outlook.sql",
+    name = "outlook",
+    requires = ["connector"]
+);
+extension_sql_file!(
     "../sql/install/20_run.sql",
     name = "run",
-    requires = ["connector"]
+    requires = ["outlook"]
 );
 extension_sql_file!(
     "../sql/install/25_upload.sql",

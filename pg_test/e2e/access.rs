@@ -161,7 +161,8 @@ fn a_tenant_cannot_reach_the_rows_of_another_one() {
         (format!("INSERT INTO data_quality_alerts (tenant_id, alert_type, message, alert_key) VALUES ('{B}', 'missing', 'x', 'a key')"), "42501"),
         (format!("INSERT INTO quality_rules (tenant_id, max_value) VALUES ('{B}', 1)"), "42501"),
         ("INSERT INTO quality_rules (tenant_id, max_value) VALUES (NULL, 1)".into(), "42501"),
-        ("INSERT INTO metric_mappings (connector_type, stream, metric_type, value_path, date_path) VALUES ('api', 'orders', 'costs', '$.a', '$.b')".into(), "42501"),
+        // A mapping of all tenants. Where the column is left out, it is the role's own tenant.
+        ("INSERT INTO metric_mappings (connector_type, tenant_id, stream, metric_type, value_path, date_path) VALUES ('api', NULL, 'orders', 'costs', '$.a', '$.b')".into(), "42501"),
         (format!("INSERT INTO metric_mappings (connector_type, tenant_id, stream, metric_type, value_path, date_path) VALUES ('api', '{B}', 'orders', 'costs', '$.a', '$.b')"), "42501"),
         (format!("INSERT INTO metric_mappings (mapping_id, builtin, connector_type, tenant_id, stream, metric_type, value_path, date_path) VALUES (999, true, 'api', '{A}', 'orders', 'costs', '$.a', '$.b')"), "42501"),
         // What points at another's.

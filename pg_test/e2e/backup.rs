@@ -54,7 +54,7 @@ fn a_restored_dump_holds_every_row_and_calls_no_vendor_until_it_is_adopted() {
              INSERT INTO quality_rules (metric_type, max_value) VALUES ('revenue', 50);
              INSERT INTO metrics (tenant_id, metric_type, metric_value, metric_date) SELECT tenant_id, 'revenue', 12.50, '2026-01-02' FROM tenants;
              INSERT INTO measures (tenant_id, name, aggregation) SELECT tenant_id, 'visits', 'average' FROM tenants;
-             INSERT INTO quality_rules (tenant_id, metric_type, max_value) SELECT tenant_id, 'visits', 50 FROM tenants;
+             INSERT INTO quality_rules (tenant_id, metric_type, max_value, closed_weekdays) SELECT tenant_id, 'visits', 50, '{1,2,3,4,5,6,7}' FROM tenants;
              INSERT INTO measure_values (tenant_id, metric_type, metric_value, metric_date) SELECT tenant_id, 'visits', 51, '2026-01-02' FROM tenants;",
         )
         .unwrap();

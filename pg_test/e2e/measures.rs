@@ -349,7 +349,7 @@ fn a_metric_that_is_given_back_on_a_day_without_one_is_gone() {
              VALUES ('{TENANT}', '{SHOP}', 'webhook', 'orders', 'orders/8', '{{\"at\": \"2025-09-01\", \"cur\": \"USD\", \"total\": -4, \"left\": 1, \"who\": \"x\"}}');
              SELECT connector_service_process();
              INSERT INTO metrics (tenant_id, metric_type, metric_value, metric_date, by_hand)
-             VALUES ('{TENANT}', 'revenue', 3, '2025-09-01', false), ('{TENANT}', 'staffing', 3, '2025-09-01', true);
+             VALUES ('{TENANT}', 'revenue', 3000000, '2025-09-01', false), ('{TENANT}', 'staffing', 3, '2025-09-01', true);
              INSERT INTO measure_values (tenant_id, metric_type, metric_value, metric_date) VALUES ('{TENANT}', 'stock', 3, '2025-09-02')"
         ))
         .unwrap();

@@ -93,20 +93,44 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION _connector_service.connector_service_count_sources(uuid, text) IS 'The connectors of a tenant, the closest to the sale first: of several classes of mappings, the closest counts.';
 
+CREATE FUNCTION _connector_service.connector_service_fact_days(p_tenant_id uuid, p_metric_type text) RETURNS SETOF date LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    WITH RECURSIVE day (metric_date) AS (
+        SELECT (SELECT min(f.metric_date) FROM @extschema@.metric_facts f WHERE f.tenant_id = p_tenant_id AND f.metric_type = p_metric_type)
+        UNION ALL
+        -- From one day to the next by the index: a day may have millions of facts.
+        SELECT (SELECT min(f.metric_date) FROM @extschema@.metric_facts f
+            WHERE f.tenant_id = p_tenant_id AND f.metric_type = p_metric_type AND f.metric_date > day.metric_date)
+        FROM day WHERE day.metric_date IS NOT NULL)
+    SELECT day.metric_date FROM day WHERE day.metric_date IS NOT NULL;
+END;
+COMMENT ON FUNCTION _connector_service.connector_service_fact_days(uuid, text) IS 'The days on which a tenant''s metric type has facts.';
+
 CREATE FUNCTION _connector_service.connector_service_count_days(p_tenant_id uuid, p_metric_type text)
 RETURNS TABLE (connector_id text, day integer, facts bigint) LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT s.key, m.metric_date - '2000-01-01'::date,
+    WITH told AS MATERIALIZED (
+        SELECT m.metric_date, m.data FROM @extschema@.metrics m
+        WHERE m.tenant_id = p_tenant_id AND m.metric_type = p_metric_type AND NOT m.by_hand AND jsonb_typeof(m.data -> 'sources') = 'object')
+    SELECT s.key, t.metric_date - '2000-01-01'::date,
         coalesce((s.value ->> 'facts')::bigint, 0) + coalesce((s.value #>> '{not_counted,facts}')::bigint, 0)
-    FROM @extschema@.metrics m CROSS JOIN LATERAL jsonb_each(CASE jsonb_typeof(m.data -> 'sources') WHEN 'object' THEN m.data -> 'sources' END) AS s
-    WHERE m.tenant_id = p_tenant_id AND m.metric_type = p_metric_type AND NOT m.by_hand AND jsonb_typeof(s.value -> 'facts') = 'number';
+    FROM told t CROSS JOIN LATERAL jsonb_each(t.data -> 'sources') AS s
+    UNION ALL
+    -- A day that has no metric, or one of a person's.
+    SELECT f.connector_id::text, day.metric_date - '2000-01-01'::date, f.facts
+    FROM (SELECT d.metric_date FROM _connector_service.connector_service_fact_days(p_tenant_id, p_metric_type) AS d(metric_date)
+            EXCEPT SELECT t.metric_date FROM told t) AS day
+        CROSS JOIN LATERAL (
+            SELECT f.connector_id, count(*) AS facts FROM @extschema@.metric_facts f
+            WHERE f.tenant_id = p_tenant_id AND f.metric_type = p_metric_type AND f.metric_date = day.metric_date GROUP BY 1) AS f;
 END;
 COMMENT ON FUNCTION _connector_service.connector_service_count_days(uuid, text) IS 'How many facts each connector has on each day, in days since 2000-01-01, as the metrics tell: quicker than to count them.';
 
 CREATE FUNCTION _connector_service.connector_service_count_amounts(p_tenant_id uuid, p_metric_type text, p_from integer, p_to integer)
-RETURNS TABLE (connector_id uuid, part text, day integer, currency text, value text, net text, records bigint) LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET jit = off
+RETURNS TABLE (connector_id uuid, part text, day integer, currency text, value text, net text) LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
     WITH fee AS (
         -- What was kept of a payment is a fact of the same record.
@@ -129,33 +153,62 @@ BEGIN ATOMIC
             AND f.metric_date BETWEEN '2000-01-01'::date + p_from AND '2000-01-01'::date + p_to
         GROUP BY 1, 4, 5)
     SELECT r.connector_id, r.part, r.metric_date - '2000-01-01'::date, r.currency,
-        trunc(r.value * 1000000000)::text, trunc((r.value - fee.value) * 1000000000)::text, count(*)
+        trunc(r.value * 1000000000)::text, trunc((r.value - fee.value) * 1000000000)::text
     FROM record r LEFT JOIN fee ON fee.raw_id = r.raw_id AND fee.currency = r.currency
-    WHERE r.value <> 0
-    GROUP BY 1, 2, 3, 4, 5, 6;
+    WHERE r.value <> 0;
 END;
 COMMENT ON FUNCTION _connector_service.connector_service_count_amounts(uuid, text, integer, integer) IS 'The amounts of a tenant''s records between two days (in days since 2000-01-01), in 10^-9 of their currency: one for each record, however many facts it has. net is the amount without the fees that were kept of it; NULL: there are none. The part paid_back has the refunds of a day.';
 
 -- What was found.
 
-CREATE FUNCTION _connector_service.connector_service_count_touch(p_tenant_id uuid, p_metric_types text[]) RETURNS bigint LANGUAGE sql
+CREATE FUNCTION _connector_service.connector_service_count_touch(p_tenant_id uuid, p_metric_type text) RETURNS void LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    WITH RECURSIVE day (metric_type, metric_date) AS (
-        SELECT type.name, (SELECT min(f.metric_date) FROM @extschema@.metric_facts f WHERE f.tenant_id = p_tenant_id AND f.metric_type = type.name)
-        FROM unnest(p_metric_types) AS type(name)
-        UNION ALL
-        -- From one day to the next by the index: a day may have millions of facts.
-        SELECT day.metric_type, (SELECT min(f.metric_date) FROM @extschema@.metric_facts f
-            WHERE f.tenant_id = p_tenant_id AND f.metric_type = day.metric_type AND f.metric_date > day.metric_date)
-        FROM day WHERE day.metric_date IS NOT NULL),
-    touched AS (
-        INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
-        SELECT p_tenant_id, day.metric_type, day.metric_date FROM day WHERE day.metric_date IS NOT NULL
-        RETURNING 1)
-    SELECT count(*) FROM touched;
+    INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
+    SELECT p_tenant_id, p_metric_type, d.metric_date FROM _connector_service.connector_service_fact_days(p_tenant_id, p_metric_type) AS d(metric_date)
+    WHERE NOT EXISTS (SELECT FROM @extschema@.metric_days_touched t
+        WHERE t.tenant_id = p_tenant_id AND t.metric_type = p_metric_type AND t.metric_date = d.metric_date);
 END;
-COMMENT ON FUNCTION _connector_service.connector_service_count_touch(uuid, text[]) IS 'Has all days of a tenant''s metric types summed again; returns their number.';
+COMMENT ON FUNCTION _connector_service.connector_service_count_touch(uuid, text) IS 'Has all days of a tenant''s metric type summed again.';
+
+CREATE FUNCTION _connector_service.connector_service_decision_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF TG_OP <> 'INSERT' AND NOT OLD.counts THEN
+        PERFORM _connector_service.connector_service_count_touch(OLD.tenant_id, OLD.metric_type);
+    END IF;
+    IF TG_OP <> 'DELETE' AND NOT NEW.counts THEN
+        PERFORM _connector_service.connector_service_count_touch(NEW.tenant_id, NEW.metric_type);
+    END IF;
+    PERFORM _connector_service.connector_service_wake();
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION _connector_service.connector_service_decision_changed() IS 'Trigger of count_decisions: has the days summed again that a decision changes.';
+CREATE TRIGGER count_decisions_inserted AFTER INSERT ON @extschema@.count_decisions
+    FOR EACH ROW WHEN (NOT NEW.counts) EXECUTE FUNCTION _connector_service.connector_service_decision_changed();
+CREATE TRIGGER count_decisions_deleted AFTER DELETE ON @extschema@.count_decisions
+    FOR EACH ROW WHEN (NOT OLD.counts) EXECUTE FUNCTION _connector_service.connector_service_decision_changed();
+CREATE TRIGGER count_decisions_changed AFTER UPDATE ON @extschema@.count_decisions
+    FOR EACH ROW WHEN ((OLD.tenant_id, OLD.connector_id, OLD.metric_type, OLD.part, OLD.counts, OLD.first_date, OLD.last_date)
+        IS DISTINCT FROM (NEW.tenant_id, NEW.connector_id, NEW.metric_type, NEW.part, NEW.counts, NEW.first_date, NEW.last_date))
+    EXECUTE FUNCTION _connector_service.connector_service_decision_changed();
+
+CREATE FUNCTION _connector_service.connector_service_decisions_truncated() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM _connector_service.connector_service_count_touch(t.tenant_id, type.name)
+    FROM @extschema@.tenants t CROSS JOIN unnest('{revenue,inventory,staffing,costs}'::text[]) AS type(name);
+    PERFORM _connector_service.connector_service_count_now(t.tenant_id) FROM @extschema@.tenants t;
+    PERFORM _connector_service.connector_service_wake();
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION _connector_service.connector_service_decisions_truncated() IS 'Trigger of count_decisions: after TRUNCATE everything counts, until it is compared again.';
+CREATE TRIGGER count_decisions_truncated AFTER TRUNCATE ON @extschema@.count_decisions
+    FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_decisions_truncated();
 
 CREATE FUNCTION _connector_service.connector_service_count_sum(p_tenant_id uuid, p_metric_type text) RETURNS numeric LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -315,7 +368,6 @@ BEGIN
         DELETE FROM @extschema@.metric_sources s USING @extschema@.count_decisions d
         WHERE s.tenant_id = p_tenant_id AND s.metric_type = p_metric_type AND d.tenant_id = s.tenant_id AND d.metric_type = s.metric_type
             AND d.connector_id = s.connector_id AND d.part <> 'refunds' AND NOT d.counts;
-        PERFORM _connector_service.connector_service_count_touch(p_tenant_id, ARRAY[p_metric_type]);
         -- So much is summed at once: nobody sees a part of the days changed. More days follow in steps.
         IF coalesce(v_facts, 0) <= 500000 THEN
             PERFORM _connector_service.connector_service_settle(NULL::integer, p_tenant_id);
@@ -368,7 +420,6 @@ BEGIN
             WHERE s.tenant_id = v_connector.tenant_id AND s.metric_type = v_metric_type AND s.connector_id = p_connector_id AND v_parts <> '{refunds}';
         END IF;
     END IF;
-    PERFORM _connector_service.connector_service_count_touch(v_connector.tenant_id, ARRAY[v_metric_type]);
     PERFORM _connector_service.connector_service_settle(NULL::integer, v_connector.tenant_id);
     PERFORM _connector_service.connector_service_count_alert(v_connector.tenant_id, v_metric_type);
     PERFORM _connector_service.connector_service_count_now(v_connector.tenant_id);

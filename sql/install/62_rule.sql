@@ -4,7 +4,7 @@ SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
 CREATE TABLE @extschema@.quality_rules (
     rule_id integer CONSTRAINT quality_rules_pkey PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
-    tenant_id uuid CONSTRAINT quality_rules_tenant_fkey REFERENCES @extschema@.tenants ON DELETE CASCADE,
+    tenant_id uuid DEFAULT _connector_service.connector_service_own_tenant() CONSTRAINT quality_rules_tenant_fkey REFERENCES @extschema@.tenants ON DELETE CASCADE,
     metric_type text,
     min_value numeric,
     max_value numeric,
@@ -20,7 +20,7 @@ CREATE UNIQUE INDEX quality_rules_once ON @extschema@.quality_rules
     ((coalesce(tenant_id, '00000000-0000-0000-0000-000000000000')), (coalesce(metric_type, '')), (coalesce(currency, '')));
 COMMENT ON TABLE @extschema@.quality_rules IS 'What is normal for a tenant and metric type. Each setting is taken from the most specific row that has it: tenant and metric type, tenant, metric type, the row without both. Where no row has it, its default counts.';
 COMMENT ON COLUMN @extschema@.quality_rules.rule_id IS 'Id of the rule.';
-COMMENT ON COLUMN @extschema@.quality_rules.tenant_id IS 'Tenant that the rule is for. NULL: all tenants.';
+COMMENT ON COLUMN @extschema@.quality_rules.tenant_id IS 'Tenant that the rule is for. NULL: all tenants. Default: the tenant of a role that has one, else NULL.';
 COMMENT ON COLUMN @extschema@.quality_rules.metric_type IS 'Metric type that the rule is for; a rule of a tenant may name its measures (22023 for another text). NULL: all metric types. The setting freshness counts only in a row without metric type.';
 COMMENT ON COLUMN @extschema@.quality_rules.min_value IS 'A metric below this value is an outlier. Default: no bound.';
 COMMENT ON COLUMN @extschema@.quality_rules.max_value IS 'A metric above this value is an outlier. Default for revenue: 1,000,000, and for currencies of small units 10 to 100,000 times as much, such as 100,000,000 yen; no bound for the others. Infinity: no bound.';
@@ -198,8 +198,8 @@ BEGIN
                         1.4826 * (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY abs(v - history.median)) FROM unnest(history.values) AS v),
                         0.05 * abs(history.median)) AS width) AS margin
             ) AS spread ON history.days >= rule.outlier_min_history AND history.median <> 0 AND rule.outlier_factor < 'Infinity'
-        -- A row from a dump was checked when it was made.
-        WHERE TG_OP = 'UPDATE' OR c.created_at >= now() - interval '1 minute'),
+        -- A row from a dump was checked when it was made, and one without a derived value goes.
+        WHERE (TG_OP = 'UPDATE' OR c.created_at >= now() - interval '1 minute') AND (c.by_hand OR c.derived_value IS NOT NULL)),
     found AS MATERIALIZED (
         SELECT j.*, CASE
                 WHEN j.metric_value > j.max_value THEN format('above the limit of %s', j.max_value)

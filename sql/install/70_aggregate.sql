@@ -132,7 +132,7 @@ SELECT b.tenant_id, b.metric_type, b.month,
     CASE WHEN b.aggregation = 'distinct_count' THEN
             _connector_service.connector_service_texts(b.tenant_id, b.metric_type, b.month, (b.month + interval '1 month' - interval '1 day')::date)
         ELSE b.total END AS total,
-    CASE WHEN b.aggregation = 'average' THEN b.total ELSE _connector_service.connector_service_round(b.average, b.currency) END AS average,
+    _connector_service.connector_service_round(CASE WHEN b.aggregation = 'average' THEN b.total ELSE b.average END, b.currency) AS average,
     b.days_with_data
 FROM (
     SELECT m.tenant_id, m.metric_type, pg_catalog.date_trunc('month', m.metric_date::timestamp)::date AS month, coalesce(own.aggregation, 'sum') AS aggregation,
@@ -189,7 +189,7 @@ BEGIN ATOMIC
                 p_tenant_id, b.metric_type, greatest(b.first_day, p_start_date),
                 least((b.first_day + CASE b.bucket WHEN 'quarter' THEN interval '3 months' ELSE ('1 ' || b.bucket)::interval END - interval '1 day')::date, p_end_date))
             ELSE b.total END,
-        CASE WHEN b.aggregation = 'average' THEN b.total ELSE _connector_service.connector_service_round(b.average, b.currency) END,
+        _connector_service.connector_service_round(CASE WHEN b.aggregation = 'average' THEN b.total ELSE b.average END, b.currency),
         b.minimum, b.maximum, b.days
     FROM (
         SELECT d.bucket, d.metric_type, d.first_day, d.aggregation, d.currency,
@@ -219,7 +219,7 @@ BEGIN ATOMIC
         GROUP BY 1, 2, 3, 4, 5) AS b
     ORDER BY 1, 2;
 END;
-COMMENT ON FUNCTION @extschema@.aggregate_metrics(uuid, text, date, date, text) IS 'Returns total, average, minimum and maximum of the metrics of tenant p_tenant_id from p_start_date to p_end_date, both included, for each p_bucket: day, week (from Monday), month, quarter or year. period_start and period_end are those of the whole bucket; only days of the period count. The average is over days with data; one of money is rounded half away from zero to the minor unit of the currency, and totals are exact. A bucket without data has no row. For a measure, total is what the measure''s aggregation makes of the period: the sum, the value of the last day, the average of all records (which average shows too), or how many different texts all records have (days that were entered by hand add their numbers). p_metric_type is one of the four types or a measure of the tenant; NULL: all of them. Raises 22004 if another argument is NULL, 22023 for an unknown metric type or bucket, or a period that ends before it starts.';
+COMMENT ON FUNCTION @extschema@.aggregate_metrics(uuid, text, date, date, text) IS 'Returns total, average, minimum and maximum of the metrics of tenant p_tenant_id from p_start_date to p_end_date, both included, for each p_bucket: day, week (from Monday), month, quarter or year. period_start and period_end are those of the whole bucket; only days of the period count. The average is over days with data; one of money is rounded half away from zero to the minor unit of the currency, and totals are exact. A bucket without data has no row. For a measure, total is what the measure''s aggregation makes of the period: the sum, the value of the last day, the average of all records to ten decimal places (which average shows too), or how many different texts all records have (days that were entered by hand add their numbers). p_metric_type is one of the four types or a measure of the tenant; NULL: all of them. Raises 22004 if another argument is NULL, 22023 for an unknown metric type or bucket, or a period that ends before it starts.';
 
 CREATE FUNCTION @extschema@.connector_service_explain(p_metric_id uuid)
 RETURNS TABLE (raw_id uuid, connector_id uuid, connector text, source_record_id text, item integer, mapping_id integer, mapping_version integer, mapping jsonb,

@@ -374,7 +374,7 @@ BEGIN
             CROSS JOIN LATERAL (
                 SELECT count(*) AS records, count(*) FILTER (WHERE
                         EXISTS (SELECT FROM @extschema@.metric_facts f WHERE f.raw_id = r.raw_id AND f.mapping_id = m.mapping_id)
-                        OR EXISTS (SELECT FROM @extschema@.quarantine q WHERE q.raw_id = r.raw_id)) AS matched
+                        OR EXISTS (SELECT FROM @extschema@.quarantine q WHERE q.raw_id = r.raw_id AND q.replayed_at IS NULL)) AS matched
                 FROM (
                     SELECT k.raw_id FROM @extschema@.raw_connector_data k
                     WHERE k.connector_id = c.connector_id AND k.source_record_id >= split_part(m.stream, '/', 1) AND k.source_record_id < split_part(m.stream, '/', 1) || '0'

@@ -272,6 +272,7 @@ COMMENT ON PROCEDURE @extschema@.connector_service_rotate_key(boolean) IS 'Adds 
 COMMENT ON FUNCTION _connector_service.connector_service_check_type(text) IS 'Raises 22023 for a connector type that is not known.';
 COMMENT ON FUNCTION _connector_service.connector_service_amount(text) IS 'The exact amount that a text stands for. NULL for anything but a plain decimal number: no thousands mark, decimal comma, currency sign, NaN or Infinity.';
 COMMENT ON FUNCTION _connector_service.connector_service_day(text, text) IS 'The day that a text stands for in a time zone. ISO 8601 with an offset, or a number of seconds, milliseconds or microseconds since 1970, is a time; a plain date, or a time without an offset, is that day. NULL for what is ambiguous or no date.';
+COMMENT ON FUNCTION _connector_service.connector_service_clock(text) IS 'The time that a text stands for, to the microsecond, as text that PostgreSQL reads: with a Z, or without one for a time of the tenant''s zone. A plain date is the beginning of its day. NULL for what connector_service_day() does not read.';
 COMMENT ON FUNCTION _connector_service.connector_service_hours(text, text) IS 'The hours between two times of ISO 8601, rounded to six decimals. NULL for what is no time, or if only one of them has an offset.';
 COMMENT ON FUNCTION @extschema@.connector_service_hint(text) IS 'Returns what to do about error code p_error_code of sync_runs. NULL for an unknown code.';
 

@@ -277,8 +277,8 @@ GRANT INSERT (tenant_id, name, unit, aggregation, may_be_negative, description),
     UPDATE (name, unit, aggregation, may_be_negative, description),
     DELETE ON @extschema@.measures TO connector_service_app, connector_service_tenant;
 -- An alert that is there already is counted by who inserts it again, so the count is his to change.
-GRANT INSERT (alert_id, tenant_id, metric_id, connector_id, alert_type, severity, message, metric_type, metric_date, created_at),
-    UPDATE (metric_id, severity, message, occurrences, last_seen_at, resolved, resolved_at)
+GRANT INSERT (alert_id, tenant_id, metric_id, measure_value_id, connector_id, alert_type, severity, message, metric_type, metric_date, created_at),
+    UPDATE (metric_id, measure_value_id, severity, message, occurrences, last_seen_at, resolved, resolved_at)
 ON @extschema@.data_quality_alerts TO connector_service_app, connector_service_tenant;
 -- Not the id and the version: those of built-in mappings are not for the taking.
 GRANT INSERT (connector_id, connector_type, tenant_id, stream, metric_type, items_path, value_path, until_path, date_path, category_path, currency_path, filter, negative, factor, class, unit, active, note),

@@ -117,6 +117,7 @@ fn with_pg_cron_and_no_job_the_worker_keeps_the_schedule() {
     client
         .batch_execute("SELECT cron.unschedule('connector_service_daily')")
         .unwrap();
+    std::thread::sleep(Duration::from_secs(2));
     let daily = insert("daily", &vendor.url(), "orders");
     let shown = cluster.script(
         "app",
@@ -411,7 +412,10 @@ fn without_the_preload_a_notice_says_that_nothing_is_synced() {
     let cluster = Cluster::create();
     cluster.run();
     let _client = cluster.database("app");
-    let shown = cluster.script("app", &insert("shop", "http://127.0.0.1:9", "orders"));
+    let shown = cluster.script(
+        "app",
+        "INSERT INTO connectors (name, type) VALUES ('shop', 'csv')",
+    );
     assert!(
         shown.contains(
             "\"shop\" will not be synced: connector_service was not loaded when the server started"
@@ -429,9 +433,10 @@ fn waiting_ends_in_time_and_says_what_to_do() {
     client
         .batch_execute(&insert("slow", &vendor.url(), "slow"))
         .unwrap();
+    let id = text(&mut client, "SELECT connector_id::text FROM connectors");
     for call in [
         "CALL connector_service_sync_wait('slow', '1 s')",
-        "CALL connector_service_sync_wait((SELECT connector_id FROM connectors), '1 s')",
+        &format!("CALL connector_service_sync_wait('{id}'::uuid, '1 s')"),
         "CALL connector_service_sync_wait('slow', p_timeout => '0 s')",
     ] {
         let (code, message, hint) = refusal(&mut client, call);

@@ -202,8 +202,7 @@ fn an_event_trigger_that_refuses_the_refresh_is_named() {
     );
     client.batch_execute(&fix.unwrap()).unwrap();
     assert!(doctor(&mut client, "monthly_revenue").0);
-    let sql =
-        "SELECT string_agg(evtname || evtenabled, ' ' ORDER BY evtname) FROM pg_event_trigger";
+    let sql = "SELECT string_agg(evtname::text || evtenabled::text, ' ' ORDER BY evtname) FROM pg_event_trigger";
     assert_eq!(text(&mut client, sql), "audit_refreshO harmlessO");
 }
 

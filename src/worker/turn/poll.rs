@@ -30,7 +30,7 @@ const BETWEEN_TAKING_OVER: Duration = Duration::from_secs(1);
 
 /// How long the jobs of pg_cron are believed to be the same. Longer: a job that was made or removed is noticed later. Shorter: polls
 /// that follow each other read them each time.
-const BETWEEN_JOBS: Duration = Duration::from_secs(1);
+const BETWEEN_JOBS: Duration = Duration::from_millis(250);
 
 /// Connectors that one poll queues. More: the first of them start later. Fewer: more polls.
 const QUEUED_AT_ONCE: i64 = 500;

@@ -195,7 +195,8 @@ impl Upkeep {
         if found.version != env!("CARGO_PKG_VERSION") {
             return Ok(None);
         }
-        if !found.has_connectors {
+        // A copy that nobody has adopted is read by people all the same.
+        if !found.has_connectors || found.held.is_some() {
             return Ok(self.serve_people());
         }
         let mut next = self.take_turn()?.min(self.removal.take_turn());
@@ -218,8 +219,8 @@ impl Upkeep {
         Ok(Some(next))
     }
 
-    /// Refreshes the monthly aggregate of metrics that only people enter, because there is no connector. `None`: nobody has entered
-    /// one for a while.
+    /// Refreshes the monthly aggregate of metrics that only people enter, because nothing may be synced. `None`: nobody has entered one
+    /// for a while.
     fn serve_people(&mut self) -> Option<Duration> {
         let now = Instant::now();
         match self.refresh_at {
