@@ -4,6 +4,7 @@
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_void};
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
@@ -35,6 +36,7 @@ static RUN_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(90 * DAY);
 static REQUEST_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * DAY);
 static QUARANTINE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(365 * DAY);
 static ALERT_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(365 * DAY);
+static RAW_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_SYNCS_PER_TENANT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_SYNCS_PER_ACCOUNT: GucSetting<i32> = GucSetting::<i32>::new(8);
 static CONNECT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
@@ -52,6 +54,8 @@ static ALLOWED_PRIVATE_HOSTS: GucSetting<Option<CString>> =
 static SCHEDULER: GucSetting<Scheduler> = GucSetting::<Scheduler>::new(Scheduler::Auto);
 
 static GATEWAY_LISTEN: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static GATEWAY_DATABASE: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c""));
 static GATEWAY_CERTIFICATE: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c""));
 static GATEWAY_PRIVATE_KEY: GucSetting<Option<CString>> =
@@ -139,6 +143,15 @@ pub fn define() {
         c"How long alerts are kept after they were resolved.",
         c"0: they are kept forever. Open alerts are always kept.",
         &ALERT_RETENTION,
+        0,
+        i32::MAX,
+        min,
+    );
+    int(
+        c"connector_service.raw_retention",
+        c"How long the JSON of a record is kept after its latest version was stored.",
+        c"0: it is kept forever. Facts and metrics stay. raw_retention in the config of a connector comes before it.",
+        &RAW_RETENTION,
         0,
         i32::MAX,
         min,
@@ -293,8 +306,16 @@ pub fn define() {
     GucRegistry::define_enum_guc(
         c"connector_service.scheduler",
         c"What queues connectors that are due.",
-        c"auto: pg_cron where it is installed in the database, else the sync worker.",
+        c"auto: pg_cron for the frequencies that it has jobs for in the database, else the sync worker. New, resumed, corrected and failed connectors are the sync worker's.",
         &SCHEDULER,
+        GucContext::Sighup,
+        none,
+    );
+    GucRegistry::define_string_guc(
+        c"connector_service.gateway_database",
+        c"The database whose gateway listens at the address that names no database.",
+        c"Empty: of the databases that have the extension, the one that was created first.",
+        &GATEWAY_DATABASE,
         GucContext::Sighup,
         none,
     );
@@ -315,7 +336,7 @@ pub fn define() {
         GucRegistry::define_string_guc_with_hooks(
             c"connector_service.gateway_listen",
             c"Where the HTTP gateway listens: address:port or database=address:port, separated by commas.",
-            c"Empty: there is no gateway. An address without a database applies to each database that has the extension.",
+            c"Empty: there is no gateway. An address without a database is for one database: see connector_service.gateway_database.",
             &GATEWAY_LISTEN,
             GucContext::Sighup,
             GucFlags::default(),
@@ -479,6 +500,37 @@ pub fn gateway_listen() -> Addresses {
     list(&GATEWAY_LISTEN)
 }
 
+/// The database whose gateway has the address that names none. `None`: the launcher chooses.
+pub fn gateway_database() -> Option<String> {
+    let name = GATEWAY_DATABASE.get()?;
+    let name = name.to_str().ok().map(str::trim)?;
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// Where the gateway of a database listens, if it has one.
+pub struct Listens {
+    pub at: SocketAddr,
+    /// Whether the address names no database, so that only one database can have it.
+    pub is_shared: bool,
+}
+
+/// Where a gateway of this database may listen.
+pub fn gateway_of(database: &str) -> Option<Listens> {
+    let addresses = gateway_listen();
+    if let Some(at) = addresses.named(database) {
+        return Some(Listens {
+            at,
+            is_shared: false,
+        });
+    }
+    let is_it = gateway_database().is_none_or(|chosen| chosen == database);
+    let at = addresses.unnamed().filter(|_| is_it)?;
+    Some(Listens {
+        at,
+        is_shared: true,
+    })
+}
+
 /// The files of the gateway's certificate and key.
 pub fn gateway_identity() -> (Option<PathBuf>, Option<PathBuf>) {
     (path(&GATEWAY_CERTIFICATE), path(&GATEWAY_PRIVATE_KEY))
@@ -514,6 +566,8 @@ pub struct Retention {
     pub requests: Option<Duration>,
     pub quarantine: Option<Duration>,
     pub alerts: Option<Duration>,
+    /// The JSON of records.
+    pub raw: Option<Duration>,
 }
 
 pub fn retention() -> Retention {
@@ -526,6 +580,7 @@ pub fn retention() -> Retention {
         requests: kept(&REQUEST_RETENTION),
         quarantine: kept(&QUARANTINE_RETENTION),
         alerts: kept(&ALERT_RETENTION),
+        raw: kept(&RAW_RETENTION),
     }
 }
 

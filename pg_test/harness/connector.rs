@@ -50,10 +50,12 @@ pub fn api(base: &str, path: &str) -> Value {
     json!({"manifest": manifest(base, path)})
 }
 
-/// Inserts a connector of type api that runs only on demand; returns its id.
+/// Inserts a connector of type api that runs only on demand; returns its id. Where the name is taken, a number follows it.
 pub fn insert_connector(client: &mut Client, name: &str, config: &Value) -> String {
     let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials, sync_frequency)
-               VALUES ('00000000-0000-4000-8000-000000000001', $1, 'api', $2, '{\"api_key\": \"sk_test_not_a_real_key\"}', 'manual')
+               SELECT '00000000-0000-4000-8000-000000000001', $1::text || CASE count(*) WHEN 0 THEN '' ELSE format(' (%s)', count(*)) END,
+                   'api', $2::jsonb, '{\"api_key\": \"sk_test_not_a_real_key\"}', 'manual'
+               FROM connectors WHERE tenant_id = '00000000-0000-4000-8000-000000000001' AND (name = $1 OR starts_with(name, $1 || ' ('))
                RETURNING connector_id::text";
     client
         .query_one(sql, &[&name, config])

@@ -72,7 +72,7 @@ impl Gateway {
     /// Inserts a webhook connector and returns its id.
     pub fn webhook(&mut self, config: &Value) -> String {
         let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials)
-            VALUES ($1::text::uuid, 'pushed', 'webhook', $2, jsonb_build_object('secret', $3::text)) RETURNING connector_id::text";
+            VALUES ($1::text::uuid, 'pushed ' || left(gen_random_uuid()::text, 8), 'webhook', $2, jsonb_build_object('secret', $3::text)) RETURNING connector_id::text";
         let row = self.client.query_one(sql, &[&TENANT, config, &SECRET]);
         row.expect("a connector").get(0)
     }

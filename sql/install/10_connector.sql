@@ -7,8 +7,11 @@ CREATE TABLE @extschema@.tenants (
     name text CONSTRAINT tenants_name_is_bounded CHECK (pg_catalog.octet_length(name) <= 1024),
     timezone text NOT NULL DEFAULT 'UTC',
     currency text NOT NULL DEFAULT 'USD' CONSTRAINT tenants_currency_is_iso_code CHECK (currency ~ '^[A-Z]{3}$'),
-    created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    is_default boolean NOT NULL DEFAULT false,
+    deleting_since timestamptz
 );
+CREATE UNIQUE INDEX tenants_one_default ON @extschema@.tenants (is_default) WHERE is_default;
 COMMENT ON TABLE @extschema@.tenants IS 'One row for each tenant: a customer whose data is kept apart from everybody else''s. A row is added by itself when a connector or a metric names a new tenant_id.';
 COMMENT ON CONSTRAINT tenants_name_is_bounded ON @extschema@.tenants IS 'The name is shown in lists, messages and labels.';
 COMMENT ON COLUMN @extschema@.tenants.tenant_id IS 'Id of the tenant. Your application may choose it; the default is a random one.';
@@ -16,10 +19,78 @@ COMMENT ON COLUMN @extschema@.tenants.name IS 'Name for people. The extension do
 COMMENT ON COLUMN @extschema@.tenants.timezone IS 'Time zone of the tenant, a name of pg_timezone_names such as Europe/Berlin. It decides when a day begins and when a sync is due. A change derives all metrics of the tenant again.';
 COMMENT ON COLUMN @extschema@.tenants.currency IS 'Currency that the tenant reports in, as an ISO 4217 code such as EUR. A change derives all metrics of the tenant again.';
 COMMENT ON COLUMN @extschema@.tenants.created_at IS 'Time at which the row was added.';
+COMMENT ON COLUMN @extschema@.tenants.is_default IS 'Whether this tenant is meant where a row names none. At most one tenant is. connector_service_default_tenant(tenant_id) sets it.';
+
+CREATE FUNCTION _connector_service.connector_service_only_tenant() RETURNS uuid LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_tenants uuid[];
+BEGIN
+    FOR v_try IN 1 .. 3 LOOP
+        v_tenants := ARRAY(SELECT t.tenant_id FROM @extschema@.tenants t WHERE t.is_default);
+        IF v_tenants = '{}' THEN
+            v_tenants := ARRAY(SELECT t.tenant_id FROM @extschema@.tenants t LIMIT 2);
+        END IF;
+        EXIT WHEN v_tenants <> '{}';
+        -- Another session may do the same. Then its tenant is the default, once it has committed.
+        INSERT INTO @extschema@.tenants (name, is_default) VALUES ('default', true) ON CONFLICT DO NOTHING;
+    END LOOP;
+    IF cardinality(v_tenants) > 1 THEN
+        RAISE EXCEPTION USING ERRCODE = 'not_null_violation',
+            MESSAGE = 'tenant_id is missing: there are several tenants, and none of them is the default',
+            HINT = format('Name the tenant_id, or choose a default: SELECT %s.connector_service_default_tenant(tenant_id) FROM %s.tenants WHERE name = ''...'';', '@extschema@', '@extschema@');
+    END IF;
+    RETURN v_tenants[1];
+END
+$$;
+COMMENT ON FUNCTION _connector_service.connector_service_only_tenant() IS 'The default tenant, or else the only one. Makes a default tenant where there is none. Raises 23502 where there are several and no default.';
+
+CREATE FUNCTION _connector_service.connector_service_own_tenant() RETURNS uuid LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- Who sees all tenants has none of his own. While the extension is being created there is no role for administrators.
+    IF EXISTS (SELECT FROM pg_roles r WHERE r.rolname = current_user AND (r.rolsuper OR r.rolbypassrls)) THEN
+        RETURN NULL;
+    END IF;
+    IF pg_has_role('connector_service_admin', 'USAGE') THEN
+        RETURN NULL;
+    END IF;
+    RETURN @extschema@.connector_service_tenant();
+END
+$$;
+COMMENT ON FUNCTION _connector_service.connector_service_own_tenant() IS 'The tenant that the caller is bound to or acts for. NULL for a role that sees all tenants. Raises 42501 for a role without a tenant.';
+
+CREATE FUNCTION @extschema@.connector_service_default_tenant() RETURNS uuid LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT coalesce(_connector_service.connector_service_own_tenant(), _connector_service.connector_service_only_tenant());
+END;
+COMMENT ON FUNCTION @extschema@.connector_service_default_tenant() IS 'Returns the tenant that is meant where a row of connectors or metrics names none: the caller''s own tenant; for a role that sees all tenants the default tenant, or else the only one. Where there is no tenant yet, one is made, named "default". Raises 23502 if there are several tenants and no default, 42501 for a role without a tenant.';
+
+CREATE FUNCTION @extschema@.connector_service_default_tenant(p_tenant_id uuid) RETURNS uuid LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE @extschema@.tenants SET is_default = false WHERE is_default AND tenant_id IS DISTINCT FROM p_tenant_id;
+    IF p_tenant_id IS NOT NULL THEN
+        UPDATE @extschema@.tenants SET is_default = true WHERE tenant_id = p_tenant_id;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+                MESSAGE = format('tenant "%s" does not exist', p_tenant_id),
+                HINT = 'Take a tenant_id from the table tenants, or NULL for no default.';
+        END IF;
+    END IF;
+    RETURN p_tenant_id;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.connector_service_default_tenant(uuid) IS 'For administrators: makes tenant p_tenant_id the default, which is meant where a row of connectors or metrics names no tenant. NULL: there is no default any more. Raises 42704 for an unknown tenant.';
+COMMENT ON COLUMN @extschema@.tenants.deleting_since IS 'Time at which connector_service_delete_tenant() was called for the tenant. The row goes when everything else of it is deleted. NULL: it stays.';
 
 CREATE TABLE @extschema@.connectors (
     connector_id uuid CONSTRAINT connectors_pkey PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
-    tenant_id uuid NOT NULL CONSTRAINT connectors_tenant_fkey REFERENCES @extschema@.tenants,
+    tenant_id uuid NOT NULL DEFAULT @extschema@.connector_service_default_tenant() CONSTRAINT connectors_tenant_fkey REFERENCES @extschema@.tenants,
     name text NOT NULL,
     type text NOT NULL,
     credentials jsonb NOT NULL DEFAULT '{}' CONSTRAINT connectors_credentials_is_object CHECK (pg_catalog.jsonb_typeof(credentials) = 'object'),
@@ -33,6 +104,10 @@ CREATE TABLE @extschema@.connectors (
     failures integer NOT NULL DEFAULT 0 CONSTRAINT connectors_failures_not_negative CHECK (failures >= 0),
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    due_at_once boolean NOT NULL DEFAULT false,
+    name_key text,
+    installation_id uuid,
+    deleting_since timestamptz,
     CONSTRAINT connectors_id_tenant_key UNIQUE (connector_id, tenant_id),
     CONSTRAINT connectors_frequency_is_known CHECK (sync_frequency IN ('hourly', 'daily', 'weekly', 'manual')),
     CONSTRAINT connectors_status_is_known CHECK (status IN ('active', 'paused', 'error'))
@@ -42,23 +117,45 @@ CREATE TABLE @extschema@.connectors (
 CREATE INDEX idx_connectors_tenant ON @extschema@.connectors (tenant_id, connector_id);
 CREATE INDEX idx_connectors_next_sync ON @extschema@.connectors (next_sync_at) WHERE status = 'active';
 CREATE INDEX idx_connectors_probe ON @extschema@.connectors (next_sync_at) WHERE status = 'error';
+-- Connectors of an older version, or of a dump, may share a name: then this is NULL. With a condition, so that a new name locks the
+-- row no more than other changes do: the records that arrive meanwhile refer to it.
+CREATE UNIQUE INDEX connectors_name_is_unique_in_tenant ON @extschema@.connectors (name_key, tenant_id) WHERE name_key IS NOT NULL;
+CREATE INDEX idx_connectors_shared_name ON @extschema@.connectors (tenant_id) WHERE name_key IS NULL;
+-- Whether a row came from another installation is asked with every poll.
+CREATE INDEX connectors_installation ON @extschema@.connectors (installation_id);
+CREATE INDEX connectors_deleting ON @extschema@.connectors (deleting_since) WHERE deleting_since IS NOT NULL;
 COMMENT ON TABLE @extschema@.connectors IS 'One row for each source that is synced. To insert a row is enough: an active connector is due at once, unless its frequency is manual.';
 COMMENT ON CONSTRAINT connectors_error_message_is_bounded ON @extschema@.connectors IS 'The message is read whenever the connector is read.';
 COMMENT ON COLUMN @extschema@.connectors.connector_id IS 'Id of the connector. It cannot be changed, because the credentials are sealed for this id.';
-COMMENT ON COLUMN @extschema@.connectors.tenant_id IS 'Tenant that owns the connector and all data that comes from it. A tenant that is not known yet is added to tenants.';
-COMMENT ON COLUMN @extschema@.connectors.name IS 'Name for people, shown in lists, messages and alerts. The extension does not interpret it. At most 1024 bytes.';
+COMMENT ON COLUMN @extschema@.connectors.tenant_id IS 'Tenant that owns the connector and all data that comes from it. A tenant that is not known yet is added to tenants. Default: see connector_service_default_tenant().';
+COMMENT ON COLUMN @extschema@.connectors.name IS 'Name, unique in the tenant: capital letters of ASCII and spaces at its ends make no difference. Functions that take a connector take its name. At most 1024 bytes.';
 COMMENT ON COLUMN @extschema@.connectors.type IS 'Type of the source: api, csv, excel, erpnext, mysql, postgres, quickbooks, salesforce, shopify, square, stripe or webhook. See connector_service_catalog().';
 COMMENT ON COLUMN @extschema@.connectors.credentials IS 'JSON object with what the source needs for a login; connector_service_catalog() lists the keys of each type. Write a field as plain JSON, or as {"$box": base64}, a box that was sealed for connector_service_seal_key(); one box may also hold the whole object. Every field is sealed before the row is stored, as {"$sealed": ...}, and no function returns it. To change one field, write credentials || ''{"field": ...}''. The templates of an api manifest see the fields as config.';
 COMMENT ON COLUMN @extschema@.connectors.config IS 'JSON object with the settings of the source; connector_service_catalog() lists the keys of each type. "start_date" (ISO 8601) is where a first sync begins; the default is 30 days ago. For type api, "manifest" holds the declarative manifest, and its templates see the other keys as config. At most 1 MB, 20000 values and 64 levels.';
 COMMENT ON COLUMN @extschema@.connectors.sync_frequency IS 'How often the connector is synced: hourly, daily, weekly or manual. The values on-demand and event-driven are stored as manual. So is every value for the types csv, excel and webhook, whose data is given to the connector.';
 COMMENT ON COLUMN @extschema@.connectors.last_sync_at IS 'Start of the last run that succeeded in all of its streams. Everything that the source showed at that time is stored. NULL: no run has succeeded yet.';
-COMMENT ON COLUMN @extschema@.connectors.next_sync_at IS 'Time at which the connector is due. A new or resumed connector is due at once, later the next full hour, day or week of the tenant''s time zone counts. After a failure it is the time of the next try. NULL: the connector is synced on demand only.';
+COMMENT ON COLUMN @extschema@.connectors.next_sync_at IS 'Time at which the connector is due. A new, resumed or corrected connector is due at once, later the next full hour, day or week of the tenant''s time zone counts. After a failure it is the time of the next try. NULL: the connector is synced on demand only.';
 COMMENT ON COLUMN @extschema@.connectors.status IS 'active; paused: a person stopped the connector, and nothing runs; error: a person must correct something, and until then the connector is tried every six hours. A run that succeeds turns error into active.';
 COMMENT ON COLUMN @extschema@.connectors.error_message IS 'What went wrong last, and what to do about it. NULL after a success. At most 16384 bytes.';
-COMMENT ON COLUMN @extschema@.connectors.scheduler IS 'Who asks for a sync when it is due, and again after a failure. database: pg_cron or the sync worker. external: another scheduler such as Airflow, by connector_service_sync().';
-COMMENT ON COLUMN @extschema@.connectors.failures IS 'Number of failed runs since the last success.';
+COMMENT ON COLUMN @extschema@.connectors.scheduler IS 'Who asks for a sync when it is due, and again after a failure. database: pg_cron or the sync worker; the first sync, and the one after a correction or a pause, is the sync worker''s. external: another scheduler such as Airflow, by connector_service_sync().';
+COMMENT ON COLUMN @extschema@.connectors.failures IS 'Number of failed runs since the last success, or since a person last corrected config or credentials.';
 COMMENT ON COLUMN @extschema@.connectors.created_at IS 'Time at which the row was inserted. Rows that are older than their transaction look like a restored dump; see installation.';
 COMMENT ON COLUMN @extschema@.connectors.updated_at IS 'Time at which a person last changed the row, or its credentials were sealed with another key. A sync does not change it.';
+COMMENT ON COLUMN @extschema@.connectors.due_at_once IS 'Whether the connector is new, resumed or corrected, and has not been queued since. The sync worker then queues it, whatever connector_service.scheduler is. Written by a trigger.';
+COMMENT ON COLUMN @extschema@.connectors.name_key IS 'What makes the name unique: the name in small letters, without spaces at its ends. NULL: another connector of the tenant has had the name since an older version, or the name is longer than 1024 bytes. Written by a trigger.';
+
+CREATE FUNCTION _connector_service.connector_service_restores() RETURNS boolean LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT EXISTS (
+        SELECT FROM pg_roles r
+        WHERE r.rolname = coalesce(nullif(current_setting('role'), 'none'), session_user)
+            AND (r.rolbypassrls OR pg_has_role(r.oid, 'connector_service_admin', 'USAGE')));
+END;
+COMMENT ON FUNCTION _connector_service.connector_service_restores() IS 'Whether the session may restore a dump: its role sees all tenants.';
+
+COMMENT ON COLUMN @extschema@.connectors.installation_id IS 'Installation that the row was inserted in; see installation. A row of another installation was restored or copied, so nothing is synced until connector_service_adopt().';
+COMMENT ON COLUMN @extschema@.connectors.deleting_since IS 'Time at which connector_service_delete() was called for the connector. It is paused, and its rows are deleted in the background; this one goes last. NULL: it stays.';
 
 CREATE FUNCTION _connector_service.connector_service_next_slot(p_frequency text, p_timezone text, p_after timestamptz)
 RETURNS timestamptz LANGUAGE sql STABLE STRICT
@@ -97,7 +194,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     was_active boolean := false;
+    is_given boolean := false;
+    is_corrected boolean := false;
     v_is_within_bounds boolean;
+    v_key text := lower(btrim(NEW.name, E' \t\n\r\f\v') COLLATE "C");
+    v_taken_by uuid;
+    v_context text;
     v_null text := CASE
         WHEN NEW.connector_id IS NULL THEN 'connector_id' WHEN NEW.tenant_id IS NULL THEN 'tenant_id' WHEN NEW.name IS NULL THEN 'name'
         WHEN NEW.type IS NULL THEN 'type' WHEN NEW.config IS NULL THEN 'config' WHEN NEW.credentials IS NULL THEN 'credentials'
@@ -119,9 +221,11 @@ BEGIN
         -- Assigned, and not selected, as below.
         v_is_within_bounds := _connector_service.connector_service_check_config(NEW.config);
     END IF;
-    NEW.type := lower(btrim(NEW.type));
-    NEW.status := lower(btrim(NEW.status));
-    NEW.sync_frequency := lower(btrim(NEW.sync_frequency));
+    -- Whatever the locale of the database: in Turkish the small letter of I is another one.
+    NEW.type := lower(btrim(NEW.type) COLLATE "C");
+    NEW.status := lower(btrim(NEW.status) COLLATE "C");
+    NEW.sync_frequency := lower(btrim(NEW.sync_frequency) COLLATE "C");
+    NEW.scheduler := lower(btrim(NEW.scheduler) COLLATE "C");
     IF NEW.sync_frequency IN ('on-demand', 'on_demand', 'event-driven', 'event_driven') THEN
         NEW.sync_frequency := 'manual';
     END IF;
@@ -152,6 +256,9 @@ BEGIN
         -- Assigned, and not selected: a statement inside of a function may be logged with its parameters.
         NEW.credentials := _connector_service.connector_service_seal(NEW.tenant_id, NEW.connector_id, NEW.type, NEW.config, NEW.credentials, NULL, NULL);
         INSERT INTO @extschema@.tenants (tenant_id) VALUES (NEW.tenant_id) ON CONFLICT DO NOTHING;
+        NEW.due_at_once := false;
+        -- A restored row names the installation that it was dumped from.
+        NEW.installation_id := coalesce(NEW.installation_id, (SELECT i.installation_id FROM @extschema@.installation i));
     ELSE
         IF NEW.connector_id <> OLD.connector_id THEN
             RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
@@ -159,10 +266,17 @@ BEGIN
                 DETAIL = 'The credentials are sealed for this id.',
                 HINT = 'Insert a new connector, with its credentials.';
         END IF;
+        -- What a person gives is not sealed yet. A refresh token that a vendor replaced, and a secret under another key, are.
+        -- No query, as above.
+        is_given := CASE WHEN jsonb_typeof(NEW.credentials) = 'object' THEN
+            jsonb_path_exists(NEW.credentials, '$.* ? (!exists(@."$sealed"))')
+            OR NOT jsonb_path_query_array(NEW.credentials, '$.keyvalue().key') @> jsonb_path_query_array(OLD.credentials, '$.keyvalue().key') END;
         IF (NEW.tenant_id, NEW.type, NEW.config, NEW.credentials) IS DISTINCT FROM (OLD.tenant_id, OLD.type, OLD.config, OLD.credentials) THEN
             NEW.credentials := _connector_service.connector_service_seal(NEW.tenant_id, NEW.connector_id, NEW.type, NEW.config, NEW.credentials, OLD.tenant_id, OLD.credentials);
         END IF;
         was_active := OLD.status = 'active' AND OLD.sync_frequency <> 'manual';
+        is_corrected := (OLD.status = 'error' OR OLD.failures > 0) AND NEW.status <> 'paused'
+            AND (is_given OR (NEW.type, NEW.config) IS DISTINCT FROM (OLD.type, OLD.config));
         -- Only a change by a person counts as an update. What a sync writes about itself does not.
         IF (NEW.tenant_id, NEW.name, NEW.type, NEW.credentials, NEW.config, NEW.sync_frequency)
             IS DISTINCT FROM (OLD.tenant_id, OLD.name, OLD.type, OLD.credentials, OLD.config, OLD.sync_frequency) THEN
@@ -175,19 +289,58 @@ BEGIN
         END IF;
     END IF;
 
+    IF NEW.scheduler <> 'database' OR NEW.status = 'paused' THEN
+        NEW.due_at_once := false;
+    ELSIF TG_OP = 'UPDATE' AND OLD.scheduler <> 'database' AND NEW.status = 'active' AND NEW.next_sync_at <= now() THEN
+        NEW.due_at_once := true;
+    END IF;
+    IF is_corrected THEN
+        IF NEW.next_sync_at IS NOT DISTINCT FROM OLD.next_sync_at THEN
+            NEW.next_sync_at := now();
+        END IF;
+        NEW.failures := 0;
+        NEW.due_at_once := NEW.scheduler = 'database' AND NEW.next_sync_at <= now();
+    END IF;
     IF NEW.status = 'active' AND NEW.sync_frequency <> 'manual' AND NEW.next_sync_at IS NULL THEN
-        NEW.next_sync_at := CASE
-            WHEN was_active THEN _connector_service.connector_service_next_slot(
-                NEW.sync_frequency, (SELECT t.timezone FROM @extschema@.tenants t WHERE t.tenant_id = NEW.tenant_id), now())
-            ELSE now()
-        END;
+        IF was_active THEN
+            NEW.next_sync_at := _connector_service.connector_service_next_slot(
+                NEW.sync_frequency, (SELECT t.timezone FROM @extschema@.tenants t WHERE t.tenant_id = NEW.tenant_id), now());
+        ELSE
+            NEW.next_sync_at := now();
+            NEW.due_at_once := NEW.scheduler = 'database';
+        END IF;
+    ELSIF TG_OP = 'INSERT' AND NEW.status = 'active' AND NEW.sync_frequency <> 'manual' AND NEW.next_sync_at <= now() THEN
+        NEW.due_at_once := NEW.scheduler = 'database';
+    END IF;
+
+    IF TG_OP = 'INSERT' OR NEW.name_key IS NULL OR (NEW.name, NEW.tenant_id) IS DISTINCT FROM (OLD.name, OLD.tenant_id) THEN
+        NEW.name_key := CASE WHEN octet_length(v_key) <= 1024 THEN v_key END;
+        SELECT c.connector_id INTO v_taken_by FROM @extschema@.connectors c
+        WHERE c.name_key = v_key AND c.tenant_id = NEW.tenant_id AND c.connector_id <> NEW.connector_id;
+        IF FOUND THEN
+            IF TG_OP = 'UPDATE' AND (NEW.name, NEW.tenant_id) IS NOT DISTINCT FROM (OLD.name, OLD.tenant_id)
+                OR TG_OP = 'INSERT' AND NEW.created_at < now() - interval '1 minute' AND _connector_service.connector_service_restores() THEN
+                -- Two connectors that had one name before names were unique keep it.
+                NEW.name_key := NULL;
+            ELSE
+                -- The index refuses it too, and is what ON CONFLICT asks. It gives no hint.
+                GET DIAGNOSTICS v_context = PG_CONTEXT;
+                IF TG_OP = 'UPDATE' OR v_context !~ E'\n' AND current_query() COLLATE "C" !~* '\mon\s+conflict\M' THEN
+                    RAISE EXCEPTION USING ERRCODE = 'unique_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, COLUMN = 'name',
+                        CONSTRAINT = 'connectors_name_is_unique_in_tenant',
+                        MESSAGE = format('the tenant already has a connector named "%s"', left(btrim(NEW.name), 200)),
+                        DETAIL = format('It is connector %s.', v_taken_by),
+                        HINT = format('Give this one another name, or change the one that is there: UPDATE %I.connectors SET ... WHERE connector_id = %L;', TG_TABLE_SCHEMA, v_taken_by);
+                END IF;
+            END IF;
+        END IF;
     END IF;
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_connectors_before() IS 'Trigger of connectors: checks type, status, frequency and config, seals the credentials, registers the tenant, and makes a new or resumed connector due.';
+COMMENT ON FUNCTION _connector_service.connector_service_connectors_before() IS 'Trigger of connectors: checks type, status, frequency and config, seals the credentials, registers the tenant, keeps names apart, and makes a new, resumed or corrected connector due.';
 -- Not for the columns that a run writes, thousands of times in an hour.
-CREATE TRIGGER connectors_before BEFORE INSERT OR UPDATE OF connector_id, tenant_id, name, type, credentials, config, sync_frequency, status
+CREATE TRIGGER connectors_before BEFORE INSERT OR UPDATE OF connector_id, tenant_id, name, type, credentials, config, sync_frequency, status, scheduler
     ON @extschema@.connectors FOR EACH ROW EXECUTE FUNCTION _connector_service.connector_service_connectors_before();
 CREATE TRIGGER connectors_before_due BEFORE UPDATE OF next_sync_at ON @extschema@.connectors
     FOR EACH ROW WHEN (NEW.next_sync_at IS NULL AND NEW.sync_frequency <> 'manual')
@@ -200,7 +353,8 @@ CREATE TABLE @extschema@.installation (
     database_oid oid NOT NULL,
     held_since timestamptz,
     held_because text,
-    key_id text
+    key_id text,
+    installation_id uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid()
 );
 COMMENT ON TABLE @extschema@.installation IS 'One row: the server and the database that this installation belongs to. While syncing is held, or the row names another server or database, nothing is fetched: a restored or cloned copy must not call the vendors of its source. See connector_service_adopt().';
 COMMENT ON COLUMN @extschema@.installation.only_row IS 'Always true. It keeps the table at one row.';
@@ -209,38 +363,11 @@ COMMENT ON COLUMN @extschema@.installation.database_oid IS 'OID of the database,
 COMMENT ON COLUMN @extschema@.installation.held_since IS 'Time since which syncing is held. NULL: syncing is not held.';
 COMMENT ON COLUMN @extschema@.installation.held_because IS 'Why syncing is held, in words.';
 COMMENT ON COLUMN @extschema@.installation.key_id IS 'Id of the current key, as this database last saw the key file. A key file without this key is refused. NULL: no credential has been sealed yet.';
+COMMENT ON COLUMN @extschema@.installation.installation_id IS 'Id of this installation. Connectors that are inserted here have it; connectors that are restored from a dump have another one.';
 INSERT INTO @extschema@.installation (system_identifier, database_oid)
 SELECT s.system_identifier, d.oid
 FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
 WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
-
-CREATE FUNCTION _connector_service.connector_service_connectors_inserted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    -- A row that is older than its own transaction was not made here: a dump is being restored, and a sync that starts in
-    -- the middle would collide with the rows that are still to come. A role under row security restores nothing, so no
-    -- tenant can stop all others by what it writes into created_at.
-    IF EXISTS (SELECT FROM added a WHERE a.created_at < now() - interval '1 minute')
-        AND EXISTS (
-            SELECT FROM pg_roles r
-            WHERE r.rolname = coalesce(nullif(current_setting('role'), 'none'), session_user)
-                AND (r.rolbypassrls OR pg_has_role(r.oid, 'connector_service_admin', 'USAGE'))) THEN
-        UPDATE @extschema@.installation
-        SET held_since = now(), held_because = 'connectors were restored from a dump'
-        WHERE held_since IS NULL;
-        IF FOUND THEN
-            RAISE WARNING USING
-                MESSAGE = 'the connectors seem to be restored from a dump; nothing is synced until this database is adopted',
-                HINT = format('When the restore is complete, and this database should call the vendors: SELECT %I.connector_service_adopt();', TG_TABLE_SCHEMA);
-        END IF;
-    END IF;
-    RETURN NULL;
-END
-$$;
-COMMENT ON FUNCTION _connector_service.connector_service_connectors_inserted() IS 'Trigger of connectors: holds syncing while a dump is being restored.';
-CREATE TRIGGER connectors_inserted AFTER INSERT ON @extschema@.connectors
-    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_connectors_inserted();
 
 CREATE FUNCTION _connector_service.connector_service_wake_after() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp

@@ -16,6 +16,8 @@ CREATE TABLE @extschema@.raw_connector_data (
     deleted boolean NOT NULL DEFAULT false,
     run_id uuid,
     source_version timestamptz,
+    dropped_at timestamptz,
+    erasure_id bigint,
     CONSTRAINT raw_connector_data_record_key UNIQUE (connector_id, source_record_id),
     CONSTRAINT raw_connector_data_connector_fkey FOREIGN KEY (connector_id, tenant_id)
         REFERENCES @extschema@.connectors (connector_id, tenant_id)
@@ -30,12 +32,14 @@ COMMENT ON COLUMN @extschema@.raw_connector_data.connector_id IS 'Connector that
 COMMENT ON COLUMN @extschema@.raw_connector_data.source_type IS 'Type of the connector.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.stream IS 'Stream of the source that the record belongs to, such as orders.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.source_record_id IS 'The stream, a slash and the id that the vendor uses, such as orders/4711. Where the vendor has no id: the stream, a slash, # and a hash of the key columns or of the content.';
-COMMENT ON COLUMN @extschema@.raw_connector_data.data IS 'The record as JSON. Numbers are exact: they are never converted to a binary float.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.data IS 'The record as JSON. Numbers are exact: they are never converted to a binary float. Of a record that was dropped (dropped_at) an empty object, or the ids and stamps by which its deletion is recognized.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.content_hash IS 'First 16 bytes of the SHA-256 of the record''s text. An equal hash shows that a record has not changed. NULL: the row was written by hand.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.ingested_at IS 'Time at which this version of the record was stored.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.processed IS 'Whether the facts of this version are written. See metric_facts.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.deleted IS 'Whether the source reported the record as deleted, or does not show it any more. The row stays, and counts in no metric.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.run_id IS 'Run that stored this version. NULL: the row was written by hand.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.dropped_at IS 'Time at which the JSON of the record was dropped, by raw_retention or connector_service_erase(). Its facts stay. NULL: data is the whole record.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.erasure_id IS 'Erasure that dropped the JSON for good; see erasures. A later version of the record is counted, and its JSON is dropped again. NULL: none did.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.source_version IS 'Time of the state that the record shows, as the vendor says. An older state does not replace a newer one. NULL: the vendor does not say.';
 
 CREATE TABLE @extschema@.quarantine (

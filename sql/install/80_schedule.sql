@@ -1,4 +1,4 @@
--- schedule: the jobs of pg_cron that queue due connectors. Where pg_cron is not in this database, the worker queues them.
+-- schedule: the jobs of pg_cron that queue due connectors. Where pg_cron has no job for them, the worker queues them.
 -- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
@@ -33,6 +33,8 @@ DECLARE
 BEGIN
     SELECT i.scheduled_by INTO v_before FROM @extschema@.installation i FOR UPDATE;
     UPDATE @extschema@.installation SET scheduled_by = p_role WHERE scheduled_by IS DISTINCT FROM p_role;
+    -- The sync worker queues what pg_cron has no job for.
+    PERFORM _connector_service.connector_service_wake();
     RETURN v_before;
 END
 $$;
@@ -106,7 +108,7 @@ BEGIN ATOMIC
         CROSS JOIN LATERAL _connector_service.connector_service_put_jobs(
             _connector_service.connector_service_note_schedule(current_user), jobs.names, jobs.schedules, jobs.commands) AS put(job_name);
 END;
-COMMENT ON FUNCTION @extschema@.connector_service_schedule() IS 'Installs the pg_cron jobs for the calling role and returns their names. It can be called again: existing jobs are updated. Hourly connectors are synced at each full hour of their tenant''s time zone, daily connectors at 02:00, weekly connectors at 02:00 on Monday. Raises 55000 if pg_cron is not in this database, 42501 if another role owns the jobs.';
+COMMENT ON FUNCTION @extschema@.connector_service_schedule() IS 'Installs the pg_cron jobs for the calling role and returns their names. It can be called again: existing jobs are updated. Hourly connectors are synced at each full hour of their tenant''s time zone, daily connectors at 02:00, weekly connectors at 02:00 on Monday. The first sync of a connector, the one after a pause or a correction, and those after failures stay the sync worker''s. Raises 55000 if pg_cron is not in this database, 42501 if another role owns the jobs.';
 
 CREATE FUNCTION _connector_service.connector_service_take_jobs(p_names text[]) RETURNS SETOF text LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

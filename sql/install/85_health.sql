@@ -79,6 +79,11 @@ DECLARE
     v_waits boolean;
     v_text text;
     v_fix text;
+    v_address text := p_status #>> '{gateway,address}';
+    v_chosen text := p_status #>> '{gateway,chosen}';
+    v_serves text := p_status #>> '{gateway,serves}';
+    v_others text := (SELECT string_agg(format('"%s"', o.name), ', ') FROM jsonb_array_elements_text(p_status #> '{gateway,others}') AS o (name));
+    v_event_triggers text[];
 BEGIN
     SELECT i.* INTO v_installation FROM @extschema@.installation i;
 
@@ -129,12 +134,30 @@ BEGIN
     END IF;
     RETURN NEXT;
 
-    IF p_status #>> '{gateway,address}' IS NOT NULL THEN
+    IF v_address IS NOT NULL THEN
         item := 'gateway';
         ok := (p_status #>> '{gateway,runs}')::boolean;
-        detail := format(CASE WHEN ok THEN 'a gateway runs for %s' ELSE 'connector_service.gateway_listen names %s, but no gateway runs' END, p_status #>> '{gateway,address}');
+        detail := format(CASE WHEN ok THEN 'a gateway runs for %s' ELSE 'connector_service.gateway_listen names %s, but no gateway runs' END, v_address);
         fix := CASE WHEN NOT ok THEN 'see worker; the server''s log says why the gateway did not start' END;
-        IF ok AND (p_status #>> '{gateway,is_readable_on_its_way}')::boolean THEN
+        IF (p_status #>> '{gateway,is_shared}')::boolean THEN
+            -- One address, and perhaps several databases.
+            v_fix := format('ALTER SYSTEM SET connector_service.gateway_database = %L; SELECT pg_reload_conf(); -- if this database should answer there; in connector_service.gateway_listen each database can have an address of its own, such as %s=127.0.0.1:8090',
+                current_database(), current_database());
+            IF ok AND v_chosen IS NULL AND v_others IS NOT NULL THEN
+                ok := false;
+                detail := format('the gateway at %s answers for this database, and not for %s; connector_service.gateway_database does not say that it should', v_address, v_others);
+                fix := v_fix;
+            ELSIF NOT ok AND v_serves IS NOT NULL THEN
+                ok := v_chosen = v_serves;
+                ok := coalesce(ok, false);
+                detail := format('the gateway at %s answers for database "%s", and not for this one', v_address, v_serves);
+                fix := CASE WHEN NOT ok THEN v_fix END;
+            ELSIF NOT ok AND v_chosen <> current_database() THEN
+                detail := format('connector_service.gateway_database names "%s", and no gateway runs for that database', v_chosen);
+                fix := v_fix;
+            END IF;
+        END IF;
+        IF ok AND (p_status #>> '{gateway,runs}')::boolean AND (p_status #>> '{gateway,is_readable_on_its_way}')::boolean THEN
             ok := false;
             detail := format('the gateway at %s serves other machines over plain HTTP, so tokens and data can be read on the network', p_status #>> '{gateway,address}');
             fix := 'ALTER SYSTEM SET connector_service.gateway_certificate = ''/path/to/fullchain.pem''; ALTER SYSTEM SET connector_service.gateway_private_key = ''/path/to/privkey.pem''; SELECT pg_reload_conf(); -- or let it listen at 127.0.0.1, behind a proxy';
@@ -154,6 +177,17 @@ BEGIN
             WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND d.classid = 'pg_class'::regclass AND d.objid = c.oid)
         AND NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'connector_service'
             WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass AND d.objid = t.tgfoid);
+    -- An event trigger of somebody else's runs with the refresh of the monthly aggregate, with the rights of the extension.
+    v_event_triggers := ARRAY(
+        SELECT e.evtname::text FROM pg_event_trigger e
+        WHERE e.evtenabled IN ('O', 'A') AND e.evtevent IN ('ddl_command_start', 'ddl_command_end', 'sql_drop')
+            AND (e.evttags IS NULL OR e.evttags && '{REFRESH MATERIALIZED VIEW,CREATE TABLE,CREATE TABLE AS,DROP TABLE}'::text[])
+            AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_event_trigger'::regclass AND d.objid = e.oid AND d.deptype = 'e')
+        ORDER BY e.evtname);
+    IF v_text ~ 'monthly' AND v_event_triggers <> '{}' THEN
+        detail := format('%s; %s with each refresh', detail, (SELECT string_agg(format('event trigger "%s"', t.name), ', ') || CASE WHEN count(*) = 1 THEN ' runs' ELSE ' run' END FROM unnest(v_event_triggers) AS t (name)));
+        v_fix := concat_ws(' ', v_fix, (SELECT string_agg(format('ALTER EVENT TRIGGER %I DISABLE;', t.name), ' ') FROM unnest(v_event_triggers) AS t (name)));
+    END IF;
     fix := CASE WHEN ok THEN NULL WHEN v_fix IS NULL THEN 'none in SQL: the detail says what fails, and the server''s log says since when'
         ELSE v_fix || ' -- if one of these triggers refuses the statement' END;
     RETURN NEXT;
@@ -163,7 +197,8 @@ BEGIN
             WHEN v_installation.only_row IS NULL THEN 'the table installation has no row'
             WHEN v_installation.held_since IS NOT NULL THEN v_installation.held_because
             WHEN v_installation.system_identifier <> s.system_identifier THEN 'the extension was installed on another server'
-            WHEN v_installation.database_oid <> d.oid THEN 'this database is a copy of another database' END
+            WHEN v_installation.database_oid <> d.oid THEN 'this database is a copy of another database'
+            WHEN EXISTS (SELECT FROM @extschema@.connectors c WHERE c.installation_id IS DISTINCT FROM v_installation.installation_id) THEN 'connectors were restored from a dump' END
         INTO v_text
     FROM pg_control_system() s, pg_database d WHERE d.datname = current_database();
     ok := v_text IS NULL;
@@ -194,10 +229,21 @@ BEGIN
         -- Jobs may be for other databases.
         SELECT count(*), count(DISTINCT j.username) INTO v_count, v_workers FROM cron.job j
         WHERE j.active AND j.database = current_database() AND j.command ~ 'connector_service_sync';
-        ok := v_count > 0;
-        detail := CASE WHEN ok THEN format('pg_cron has %s to queue due connectors', CASE v_count WHEN 1 THEN '1 job' ELSE v_count || ' jobs' END)
-            ELSE 'pg_cron should queue due connectors, but this role sees no job that does so' END;
-        fix := CASE WHEN NOT ok THEN format('SELECT %sconnector_service_schedule();', v_prefix) END;
+        v_text := (SELECT string_agg(c.frequency, ', ') FROM jsonb_array_elements_text(p_status -> 'pg_cron') AS c (frequency));
+        -- Jobs of others count too, and those that cannot work do not.
+        ok := v_text IS NOT NULL OR v_scheduler = 'auto' AND v_count = 0;
+        detail := CASE
+            WHEN v_text IS NOT NULL THEN format('pg_cron queues due connectors of these frequencies: %s; the sync worker does the rest', v_text)
+            WHEN ok THEN 'pg_cron has no job that queues due connectors, so the sync worker queues them'
+            WHEN v_count > 0 THEN format('pg_cron has %s to queue due connectors, and none of them works here: each belongs to a role that does not see all connectors, or connects to another server%s',
+                CASE v_count WHEN 1 THEN '1 job' ELSE v_count || ' jobs' END, CASE v_scheduler WHEN 'auto' THEN '; the sync worker queues them meanwhile' ELSE '' END)
+            ELSE 'connector_service.scheduler is pg_cron, and pg_cron has no job that queues due connectors; only first syncs, those after a pause or a correction, and those after failures are done' END;
+        fix := CASE WHEN ok THEN NULL
+            WHEN v_count > 0 THEN coalesce((
+                SELECT string_agg(DISTINCT format('GRANT connector_service_admin TO %I;', j.username), ' ') FROM cron.job j JOIN pg_roles r ON r.rolname = j.username
+                WHERE j.active AND j.database = current_database() AND j.command ~ 'connector_service_sync'
+                    AND NOT (r.rolsuper OR pg_has_role(r.oid, 'connector_service_admin', 'USAGE'))), format('SELECT %sconnector_service_schedule();', v_prefix))
+            ELSE format('SELECT %sconnector_service_schedule();', v_prefix) END;
         RETURN NEXT;
 
         item := 'job owner';
@@ -226,8 +272,11 @@ BEGIN
         WHERE c.status = 'active' AND c.scheduler = 'database' AND c.sync_frequency <> 'manual' AND NOT EXISTS (
             SELECT FROM cron.job j WHERE j.active AND j.database = current_database() AND j.command ~ 'connector_service_sync'
                 AND (j.command ~ 'connector_service_sync_due[[:space:]]*[(][[:space:]]*[)]' OR j.command ~ c.sync_frequency OR j.command !~ 'hourly|daily|weekly'));
-        ok := v_text IS NULL;
-        detail := coalesce('no job queues connectors with the frequency ' || v_text, 'each frequency in use has a job');
+        -- What pg_cron has no job for is the sync worker's, unless the setting says otherwise.
+        ok := v_text IS NULL OR v_scheduler = 'auto';
+        detail := CASE WHEN v_text IS NULL THEN 'each frequency in use has a job'
+            WHEN ok THEN format('no job queues connectors with the frequency %s, so the sync worker does', v_text)
+            ELSE 'no job queues connectors with the frequency ' || v_text END;
         fix := CASE WHEN NOT ok THEN format('SELECT %sconnector_service_schedule();', v_prefix) END;
         RETURN NEXT;
 
@@ -238,12 +287,12 @@ BEGIN
         ok := v_count = 0;
         detail := CASE WHEN ok THEN 'no job of this extension failed in the last day' ELSE format('%s failed in the last day; a message was: %s', CASE v_count WHEN 1 THEN '1 job run' ELSE v_count || ' job runs' END, v_text) END;
         fix := CASE WHEN ok THEN NULL
-            WHEN v_text ~* 'connection failed' THEN 'ALTER SYSTEM SET cron.use_background_workers = on; -- and restart the server; or allow the job''s role to connect from cron.host, in pg_hba.conf'
+            WHEN v_text COLLATE "C" ~* 'connection failed' THEN 'ALTER SYSTEM SET cron.use_background_workers = on; -- and restart the server; or allow the job''s role to connect from cron.host, in pg_hba.conf'
             ELSE 'SELECT * FROM cron.job_run_details ORDER BY runid DESC LIMIT 20; -- shows details' END;
         RETURN NEXT;
     ELSE
         ok := v_scheduler <> 'pg_cron';
-        detail := CASE WHEN NOT ok THEN 'connector_service.scheduler is pg_cron, but pg_cron is not installed in this database, so no due connector is queued'
+        detail := CASE WHEN NOT ok THEN 'connector_service.scheduler is pg_cron, but pg_cron is not installed in this database, so no due connector is queued after its first sync'
             WHEN current_setting('cron.database_name', true) <> current_database() THEN
                 format('pg_cron is installed in database "%s"; in this database the sync worker queues due connectors', current_setting('cron.database_name', true))
             ELSE 'the sync worker queues due connectors' END;
@@ -295,6 +344,50 @@ BEGIN
         detail := CASE WHEN ok THEN detail ELSE format('%s some streams again and again, and reads the others: %s', CASE v_count WHEN 1 THEN '1 connector fails in' ELSE v_count || ' connectors fail in' END, v_text) END;
         fix := CASE WHEN NOT ok THEN format('SELECT name, failed_streams, error_message FROM %sconnector_health WHERE failed_streams <> ''{}'';', v_prefix) END;
     END IF;
+    RETURN NEXT;
+
+    item := 'names of connectors';
+    SELECT count(*), min(c.name), string_agg(format('UPDATE %sconnectors SET name = %L WHERE connector_id = %L;', v_prefix, c.new_name, c.connector_id), ' ') FILTER (WHERE c.place <= 100)
+        INTO v_count, v_text, v_fix
+    FROM (
+        SELECT c.connector_id, left(c.name, 900) AS name, format('%s (%s)', left(c.name, 200), left(c.connector_id::text, 8)) AS new_name,
+            row_number() OVER (ORDER BY c.name, c.connector_id) AS place
+        FROM @extschema@.connectors c WHERE c.name_key IS NULL) AS c;
+    ok := v_count = 0;
+    detail := CASE WHEN ok THEN 'each connector of a tenant has a name of its own'
+        ELSE format('%s no name of its own, such as "%s", so functions that take a name may not find it', CASE v_count WHEN 1 THEN '1 connector has' ELSE v_count || ' connectors have' END, left(v_text, 200)) END;
+    fix := CASE WHEN NOT ok THEN v_fix END;
+    RETURN NEXT;
+
+    item := 'mappings';
+    -- Of each stream only some records are looked at.
+    SELECT count(*), string_agg(format('mapping %s (%s of stream "%s") matches none of %s of connector "%s"', u.mapping_id, u.metric_type, left(u.stream, 100),
+            CASE WHEN u.records >= 1000 THEN 'at least 1000 records' WHEN u.records = 1 THEN '1 record' ELSE u.records || ' records' END, left(u.name, 100)), '; ' ORDER BY u.mapping_id) FILTER (WHERE u.place <= 5)
+        INTO v_count, v_text
+    FROM (
+        SELECT m.mapping_id, m.metric_type, m.stream, c.name, seen.records, row_number() OVER (ORDER BY m.mapping_id, c.name) AS place
+        FROM (SELECT k.* FROM @extschema@.metric_mappings k WHERE k.active AND NOT k.builtin ORDER BY k.mapping_id LIMIT 200) AS m
+            CROSS JOIN LATERAL (
+                SELECT k.connector_id, k.name FROM @extschema@.connectors k
+                WHERE k.connector_id = m.connector_id OR k.type = m.connector_type AND (m.tenant_id IS NULL OR k.tenant_id = m.tenant_id)
+                LIMIT 10) AS c
+            CROSS JOIN LATERAL (
+                SELECT count(*) AS records, count(*) FILTER (WHERE
+                        EXISTS (SELECT FROM @extschema@.metric_facts f WHERE f.raw_id = r.raw_id AND f.mapping_id = m.mapping_id)
+                        OR EXISTS (SELECT FROM @extschema@.quarantine q WHERE q.raw_id = r.raw_id AND q.replayed_at IS NULL)) AS matched
+                FROM (
+                    SELECT k.raw_id FROM @extschema@.raw_connector_data k
+                    WHERE k.connector_id = c.connector_id AND k.source_record_id >= split_part(m.stream, '/', 1) AND k.source_record_id < split_part(m.stream, '/', 1) || '0'
+                        AND k.stream = m.stream AND k.processed AND NOT k.deleted
+                    LIMIT 1000) AS r) AS seen
+        WHERE seen.records > 0 AND seen.matched = 0
+            -- A mapping of the connector itself replaces it.
+            AND (m.connector_id IS NOT NULL OR NOT EXISTS (
+                SELECT FROM @extschema@.metric_mappings k
+                WHERE k.connector_id = c.connector_id AND k.stream = m.stream AND k.metric_type = m.metric_type))) AS u;
+    ok := v_count = 0;
+    detail := CASE WHEN ok THEN 'each mapping of your own matches records, or has none yet' ELSE v_text END;
+    fix := CASE WHEN NOT ok THEN 'none in SQL: compare filter, items_path and value_path of the mapping with a record in raw_connector_data.data' END;
     RETURN NEXT;
 
     item := 'statement logging';
@@ -364,15 +457,81 @@ BEGIN
     ok := v_count = 0;
     detail := CASE WHEN ok THEN 'monthly_revenue agrees with metrics' ELSE format('monthly_revenue is out of date for %s', CASE v_count WHEN 1 THEN '1 month' ELSE v_count || ' months' END) END;
     fix := CASE WHEN NOT ok THEN format('SELECT %srefresh_monthly_revenue();', v_prefix) END;
+    IF NOT ok AND v_event_triggers <> '{}' THEN
+        detail := format('%s; %s with each refresh, and may refuse it', detail, (SELECT string_agg(format('event trigger "%s"', t.name), ', ') || CASE WHEN count(*) = 1 THEN ' runs' ELSE ' run' END FROM unnest(v_event_triggers) AS t (name)));
+        fix := format('%s %s %s',
+            (SELECT string_agg(format('ALTER EVENT TRIGGER %I DISABLE;', t.name), ' ') FROM unnest(v_event_triggers) AS t (name)), fix,
+            (SELECT string_agg(format('ALTER EVENT TRIGGER %I ENABLE;', t.name), ' ') FROM unnest(v_event_triggers) AS t (name)));
+    END IF;
     RETURN NEXT;
 END
 $$;
 COMMENT ON FUNCTION _connector_service.connector_service_diagnose(jsonb) IS 'Does the work of connector_service_doctor(), with the result of connector_service_status().';
 
+-- Names nothing of ours: what it looks for is that those names are wrong.
+CREATE FUNCTION _connector_service.connector_service_diagnose_catalog() RETURNS TABLE (item text, ok boolean, detail text, fix text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_extension oid;
+    v_schema text;
+    v_internal text;
+    v_count bigint;
+    v_owners text;
+    v_fix text;
+BEGIN
+    SELECT e.oid, quote_ident(n.nspname) INTO v_extension, v_schema
+    FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'connector_service';
+    SELECT quote_ident(n.nspname) INTO v_internal FROM pg_depend d JOIN pg_namespace n ON n.oid = d.objid
+    WHERE d.refclassid = 'pg_extension'::regclass AND d.refobjid = v_extension AND d.deptype = 'e' AND d.classid = 'pg_namespace'::regclass;
+    item := 'schema';
+    ok := v_schema = '@extschema@' AND v_internal = '_connector_service';
+    detail := CASE WHEN ok THEN format('the extension is in the schema %s that it was installed in', v_schema)
+        ELSE concat_ws('; ',
+            CASE WHEN v_schema <> '@extschema@' THEN format('schema %s was renamed to %s, and the functions in it still name it %s', '@extschema@', v_schema, '@extschema@') END,
+            CASE WHEN v_internal <> '_connector_service' THEN format('schema _connector_service was renamed to %s', v_internal) END) || '; nothing is synced' END;
+    fix := CASE WHEN NOT ok THEN concat_ws(' ',
+        CASE WHEN v_schema <> '@extschema@' THEN format('ALTER SCHEMA %s RENAME TO %s;', v_schema, '@extschema@') END,
+        CASE WHEN v_internal <> '_connector_service' THEN format('ALTER SCHEMA %s RENAME TO _connector_service;', v_internal) END) END;
+    RETURN NEXT;
+
+    item := 'owner';
+    SELECT count(*), string_agg(DISTINCT format('"%s"', o.owner), ', '), string_agg(format('ALTER %s %s OWNER TO connector_service_engine;', o.kind, o.name), ' ' ORDER BY o.kind, o.name)
+        INTO v_count, v_owners, v_fix
+    FROM (
+        SELECT CASE c.relkind WHEN 'r' THEN 'TABLE' WHEN 'p' THEN 'TABLE' WHEN 'v' THEN 'VIEW' ELSE 'MATERIALIZED VIEW' END AS kind,
+            format('%I.%I', n.nspname, c.relname) AS name, pg_get_userbyid(c.relowner) AS owner
+        FROM pg_depend d JOIN pg_class c ON c.oid = d.objid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE d.refclassid = 'pg_extension'::regclass AND d.refobjid = v_extension AND d.deptype = 'e' AND d.classid = 'pg_class'::regclass AND c.relkind IN ('r', 'p', 'v', 'm')
+        UNION ALL
+        SELECT 'ROUTINE', format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)), pg_get_userbyid(p.proowner)
+        FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE d.refclassid = 'pg_extension'::regclass AND d.refobjid = v_extension AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass AND p.prosecdef) AS o
+    WHERE o.owner <> 'connector_service_engine';
+    ok := v_count = 0;
+    detail := CASE WHEN ok THEN 'the objects of the extension belong to connector_service_engine'
+        ELSE format('%s of the extension to role %s, such as after REASSIGN OWNED, and not to connector_service_engine; nothing is synced', CASE v_count WHEN 1 THEN '1 object belongs' ELSE v_count || ' objects belong' END, v_owners) END;
+    fix := CASE WHEN NOT ok THEN v_fix END;
+    RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION _connector_service.connector_service_diagnose_catalog() IS 'The rows of connector_service_doctor() about what keeps everything else from working: a renamed schema, and another owner.';
+
+CREATE FUNCTION _connector_service.connector_service_installed_in() RETURNS text LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+RETURN '@extschema@'::text;
+COMMENT ON FUNCTION _connector_service.connector_service_installed_in() IS 'The schema that the extension was installed in, as an identifier. Functions name it, so it cannot be renamed.';
+
 CREATE FUNCTION @extschema@.connector_service_doctor() RETURNS TABLE (item text, ok boolean, detail text, fix text) LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT d.item, d.ok, d.detail, d.fix FROM _connector_service.connector_service_diagnose(_connector_service.connector_service_status()) d;
+    SELECT c.item, c.ok, c.detail, c.fix FROM _connector_service.connector_service_diagnose_catalog() c
+    UNION ALL
+    -- The other checks can be made only if these are well.
+    SELECT d.item, d.ok, d.detail, d.fix FROM _connector_service.connector_service_diagnose(_connector_service.connector_service_status()) d
+    WHERE NOT EXISTS (SELECT FROM _connector_service.connector_service_diagnose_catalog() c WHERE NOT c.ok);
 END;
 COMMENT ON FUNCTION @extschema@.connector_service_doctor() IS 'Checks the set-up: one row for each item, with ok, a detail in words, and in fix the statement that corrects it. Changes nothing. A role sees only its own pg_cron jobs; a superuser sees all.';
 

@@ -5,14 +5,17 @@ SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 CREATE FUNCTION @extschema@.connector_service_adopt() RETURNS void LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
+    SELECT _connector_service.connector_service_check_orphans();
     INSERT INTO @extschema@.installation AS i (system_identifier, database_oid)
     SELECT s.system_identifier, d.oid FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
     WHERE d.datname = pg_catalog.current_database()
     ON CONFLICT (only_row) DO UPDATE
     SET system_identifier = excluded.system_identifier, database_oid = excluded.database_oid, held_since = NULL, held_because = NULL;
+    UPDATE @extschema@.connectors c SET installation_id = i.installation_id
+    FROM @extschema@.installation i WHERE c.installation_id IS DISTINCT FROM i.installation_id;
     SELECT _connector_service.connector_service_wake();
 END;
-COMMENT ON FUNCTION @extschema@.connector_service_adopt() IS 'Allows this copy of an installation (restored, cloned, or made from a template) to call the vendors. The worker starts at COMMIT.';
+COMMENT ON FUNCTION @extschema@.connector_service_adopt() IS 'Allows this copy of an installation (restored, cloned, or made from a template) to call the vendors. The worker starts at COMMIT. Raises 23503 if the restore is not complete: rows refer to rows that are not there.';
 
 CREATE FUNCTION @extschema@.connector_service_catalog()
 RETURNS TABLE (type text, available boolean, kind text, default_frequency text, default_streams text[], streams text[], credentials jsonb, config jsonb)
@@ -39,6 +42,11 @@ DECLARE
     v_stream pg_catalog.jsonb;
     v_warning pg_catalog.text;
 BEGIN
+    IF p_run_id IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
+            MESSAGE = 'p_run_id is NULL',
+            HINT = 'A function that queues nothing returns NULL, and says why in a notice.';
+    END IF;
     -- A run that was queued in this transaction can start now.
     COMMIT;
     LOOP
@@ -78,7 +86,8 @@ BEGIN
             RAISE EXCEPTION USING ERRCODE = 'query_canceled',
                 MESSAGE = pg_catalog.format('run "%s" is still %s after %s', p_run_id, v_run.state, p_timeout),
                 DETAIL = pg_catalog.concat('It has read ', v_read, ' so far.', CASE WHEN v_run.waiting_for IS NOT NULL THEN pg_catalog.format(' It waits: %s.', v_run.waiting_for) END),
-                HINT = 'The run continues in the background. Look at it in sync_runs, or wait longer with p_timeout.';
+                HINT = pg_catalog.format('The run continues in the background. To wait longer: CALL %s.connector_service_wait(%L, ''1 hour''); To end it: SELECT %s.connector_service_cancel(%L);',
+                    '@extschema@', p_run_id, '@extschema@', p_run_id);
         END IF;
         COMMIT;
         PERFORM pg_catalog.pg_sleep(0.05);
@@ -92,14 +101,15 @@ BEGIN
     END LOOP;
     IF v_run.state OPERATOR(pg_catalog.=) 'failed' THEN
         RAISE EXCEPTION USING ERRCODE = 'connection_failure',
-            MESSAGE = pg_catalog.format('%s: %s', v_name, v_run.error_message),
+            MESSAGE = pg_catalog.format('%s: %s', v_name, coalesce(v_run.error_message, 'the run failed')),
             DETAIL = pg_catalog.format('Run %s failed with %s after %s%s.%s%s', p_run_id, v_run.error_code, v_read,
                 CASE WHEN v_run.kind OPERATOR(pg_catalog.=) ANY ('{check,preview}'::pg_catalog.text[]) OR v_run.received OPERATOR(pg_catalog.=) 0 THEN '' ELSE ', which are stored' END,
                 (SELECT pg_catalog.format(' Streams that were read to their end: %s.', pg_catalog.string_agg(s.key, ', ' ORDER BY s.key))
                     FROM pg_catalog.jsonb_each(v_run.streams) AS s
                     WHERE (s.value OPERATOR(pg_catalog.->>) 'state') OPERATOR(pg_catalog.=) 'ok' HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0),
                 CASE WHEN v_run.retry_at IS NOT NULL THEN pg_catalog.format(' The next try is at %s.', pg_catalog.date_trunc('second', v_run.retry_at)) ELSE '' END),
-            HINT = @extschema@.connector_service_hint(v_run.error_code);
+            -- A code that this version does not know has no hint.
+            HINT = coalesce(@extschema@.connector_service_hint(v_run.error_code), 'The row of the run in sync_runs says more.');
     ELSIF v_run.state OPERATOR(pg_catalog.=) 'cancelled' THEN
         RAISE EXCEPTION USING ERRCODE = 'query_canceled',
             MESSAGE = pg_catalog.format('%s: run "%s" was cancelled', v_name, p_run_id),
@@ -127,7 +137,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON PROCEDURE @extschema@.connector_service_wait(uuid, interval) IS 'For psql: commits, waits until run p_run_id has ended, and shows its progress, warnings and report as notices. CALL connector_service_wait(connector_service_check(...)) starts a check and waits for it. Raises 08006 if the run failed (what it stored stays), 57014 if the run was cancelled or took longer than p_timeout (it goes on), 42704 if there is no such run.';
+COMMENT ON PROCEDURE @extschema@.connector_service_wait(uuid, interval) IS 'For psql: commits, waits until run p_run_id has ended, and shows its progress, warnings and report as notices. CALL connector_service_wait(connector_service_check(...)) starts a check and waits for it. p_timeout is 10 minutes if left out; NULL waits without a limit. Raises 08006 if the run failed (what it stored stays), 57014 if the run was cancelled or took longer than p_timeout (it goes on), 22004 if p_run_id is NULL, 42704 if there is no such run.';
 
 CREATE PROCEDURE @extschema@.connector_service_sync_wait(p_connector_id uuid, p_timeout interval DEFAULT '10 min')
 LANGUAGE plpgsql
@@ -136,7 +146,11 @@ AS $$
 DECLARE
     v_run_id pg_catalog.uuid := @extschema@.connector_service_sync(p_connector_id);
 BEGIN
-    IF v_run_id IS NULL THEN
+    IF p_connector_id IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
+            MESSAGE = 'p_connector_id is NULL',
+            HINT = 'Give the id or the name of a connector.';
+    ELSIF v_run_id IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
             MESSAGE = pg_catalog.format('connector "%s" was not queued', p_connector_id),
             HINT = 'The notice above says why.';
@@ -144,7 +158,41 @@ BEGIN
     CALL @extschema@.connector_service_wait(v_run_id, p_timeout);
 END
 $$;
-COMMENT ON PROCEDURE @extschema@.connector_service_sync_wait(uuid, interval) IS 'For psql: queues a sync of connector p_connector_id, commits, shows the progress as notices, and ends with one line of summary. Raises 08006 if the run failed (what it stored stays), 57014 if the run was cancelled or took longer than p_timeout (it goes on), 55000 if it could not be queued.';
+COMMENT ON PROCEDURE @extschema@.connector_service_sync_wait(uuid, interval) IS 'For psql: queues a sync of connector p_connector_id, commits, shows the progress as notices, and ends with one line of summary. p_timeout is 10 minutes if left out; NULL waits without a limit. Raises 08006 if the run failed (what it stored stays), 57014 if the run was cancelled or took longer than p_timeout (it goes on), 55000 if it could not be queued, 22004 if p_connector_id is NULL.';
+
+CREATE PROCEDURE @extschema@.connector_service_sync_wait(p_connector text, p_timeout interval DEFAULT '10 min')
+LANGUAGE plpgsql
+-- No SET search_path here: a procedure that has one cannot COMMIT. Everything is qualified instead, types too.
+AS $$
+DECLARE
+    v_run_id pg_catalog.uuid := @extschema@.connector_service_sync(p_connector);
+BEGIN
+    IF p_connector IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
+            MESSAGE = 'p_connector is NULL',
+            HINT = 'Give the id or the name of a connector.';
+    ELSIF v_run_id IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = pg_catalog.format('connector "%s" was not queued', p_connector),
+            HINT = 'The notice above says why.';
+    END IF;
+    CALL @extschema@.connector_service_wait(v_run_id, p_timeout);
+END
+$$;
+COMMENT ON PROCEDURE @extschema@.connector_service_sync_wait(text, interval) IS 'connector_service_sync_wait() with the name or id of a connector.';
+COMMENT ON FUNCTION @extschema@.connector_service_sync(text) IS 'connector_service_sync() with the name or id of a connector that the caller sees: capital letters of ASCII make no difference. An unknown name gives NULL and a notice with names that are like it. Raises 21000 if connectors of several tenants have the name.';
+COMMENT ON FUNCTION @extschema@.connector_service_check(text) IS 'connector_service_check() with the name or id of a connector. Raises 42704 for an unknown one, 21000 if connectors of several tenants have the name.';
+COMMENT ON FUNCTION @extschema@.connector_service_preview(text) IS 'connector_service_preview() with the name or id of a connector. Raises 42704 for an unknown one, 21000 if connectors of several tenants have the name.';
+COMMENT ON FUNCTION @extschema@.connector_service_backfill(text, timestamptz, timestamptz, interval) IS 'connector_service_backfill() with the name or id of a connector. Raises 42704 for an unknown one, 21000 if connectors of several tenants have the name.';
+COMMENT ON FUNCTION @extschema@.connector_service_refresh(text, text) IS 'connector_service_refresh() with the name or id of a connector. Raises 42704 for an unknown one, 21000 if connectors of several tenants have the name.';
+COMMENT ON FUNCTION @extschema@.connector_service_cancel(text) IS 'Cancels a run. p_run is the id of the run, or the name or id of a connector: then the run that is running, or else the one that was queued first. Returns false if there is none. Raises 42704 for an unknown name, 21000 if connectors of several tenants have the name.';
+COMMENT ON FUNCTION @extschema@.connector_service_upload(text, text, bytea) IS 'connector_service_upload() with the name or id of a connector. Raises 42704 for an unknown one, 21000 if connectors of several tenants have the name.';
+COMMENT ON FUNCTION @extschema@.connector_service_preview_upload(text, text, bytea) IS 'connector_service_preview_upload() with the name or id of a connector. Raises 42704 for an unknown one, 21000 if connectors of several tenants have the name.';
+COMMENT ON FUNCTION @extschema@.connector_service_reprocess(text) IS 'connector_service_reprocess() with the name or id of a connector. Raises 42704 for an unknown one, 21000 if connectors of several tenants have the name.';
+COMMENT ON FUNCTION @extschema@.connector_service_replay(text) IS 'connector_service_replay() with the name or id of a connector. Raises 42704 for an unknown one, 21000 if connectors of several tenants have the name.';
+COMMENT ON FUNCTION _connector_service.connector_service_prospects() IS 'What decides when a connector of this database is synced, and by whom, as JSON: whether the library was preloaded, the number of sync workers, connector_service.scheduler, the frequencies that pg_cron has jobs for, and the address of the gateway.';
+COMMENT ON FUNCTION _connector_service.connector_service_similar(text, text[]) IS 'The texts that are most like a text, the best one first; none if all are too different.';
+COMMENT ON FUNCTION _connector_service.connector_service_notice_number() IS 'How often this function was called within the running statement.';
 
 COMMENT ON FUNCTION @extschema@.connector_service_sync(uuid) IS 'Queues a sync of connector p_connector_id and returns its run id. If a sync is queued or running already, returns the id of that run. For a connector that takes files, queues files whose run failed again. A connector that is unknown, paused, pushed to, or being changed by another transaction gives NULL and a notice, and no error, so that one statement can sync many connectors. The run starts at COMMIT. Raises 55000 if the library was not preloaded.';
 COMMENT ON FUNCTION @extschema@.connector_service_sync_due() IS 'Queues a sync of every connector that is due and has no active run; returns the new run ids. Many sessions may call it at once. Raises 55000 if the library was not preloaded.';
@@ -160,6 +208,7 @@ COMMENT ON FUNCTION @extschema@.connector_service_catalog() IS 'Returns one row 
 COMMENT ON FUNCTION _connector_service.connector_service_types() IS 'The rows of connector_service_catalog().';
 COMMENT ON FUNCTION @extschema@.connector_service_cancel(uuid) IS 'Cancels run p_run_id if it is queued or running; what it stored stays. The connector is synced again when it is due next. Returns false if the run has ended or is not known.';
 COMMENT ON FUNCTION @extschema@.connector_service_reprocess(uuid) IS 'Derives the facts and metrics of a connector again from its stored records, with the current mappings. Fetches nothing, writes only what differs, and returns the number of records. Raises 42704 for a connector that is unknown or another tenant''s.';
+COMMENT ON FUNCTION @extschema@.connector_service_count(uuid, text, boolean) IS 'Decides whether the facts of connector p_connector_id count for p_metric_type: revenue, costs, inventory, staffing, or refunds (the part of costs that was paid back to customers). With p_counts false they stay, and are left out of the metrics, on all days. The decision wins over the comparison of the upkeep process (see count_decisions), and is applied at once. NULL: gives the decision back to the upkeep process. Raises 42704 for a connector that is unknown or another tenant''s, 22023 for an unknown metric type, 22004 if p_connector_id or p_metric_type is NULL.';
 COMMENT ON FUNCTION @extschema@.connector_service_replay(uuid) IS 'Tries the quarantined records of a connector again: records that a mapping could not read, and records that PostgreSQL refused. Returns how many records left quarantine. Raises 42704 for a connector that is unknown or another tenant''s.';
 COMMENT ON FUNCTION _connector_service.connector_service_wake() IS 'Wakes the sync worker of this database at COMMIT, or has it started.';
 COMMENT ON FUNCTION _connector_service.connector_service_seal(uuid, uuid, text, jsonb, jsonb, uuid, jsonb) IS 'Seals credentials for the tenant and connector that they belong to; sealed ones that belong there are kept. Raises 22023 with a hint for a type, config or credentials that make no sense, 42501 for credentials of another connector, 55000 if the key file is missing or another one. Warns of a type that this version cannot sync, of a host that may not be called, and of credentials whose key is missing.';
@@ -225,6 +274,7 @@ COMMENT ON FUNCTION _connector_service.connector_service_amount(text) IS 'The ex
 COMMENT ON FUNCTION _connector_service.connector_service_amount_in(text, text) IS 'The exact amount that a text stands for, as connector_service_amount() reads it. NULL also if the text names another currency than p_currency.';
 COMMENT ON FUNCTION _connector_service.connector_service_numbers(text) IS 'JSON in which each text that is an amount is a number, for paths that calculate.';
 COMMENT ON FUNCTION _connector_service.connector_service_day(text, text) IS 'The day that a text stands for in a time zone. ISO 8601 with an offset, RFC 2822, or a number of seconds, milliseconds, microseconds or nanoseconds since 1970, is a time; a plain date, or a time without an offset, is that day. NULL for what is ambiguous or no date.';
+COMMENT ON FUNCTION _connector_service.connector_service_clock(text) IS 'The time that a text stands for, to the microsecond, as text that PostgreSQL reads: with a Z, or without one for a time of the tenant''s zone. A plain date is the beginning of its day. NULL for what connector_service_day() does not read.';
 COMMENT ON FUNCTION _connector_service.connector_service_hours(text, text) IS 'The hours between two times of ISO 8601, rounded to six decimals. NULL for what is no time, or if only one of them has an offset.';
 COMMENT ON FUNCTION @extschema@.connector_service_hint(text) IS 'Returns what to do about error code p_error_code of sync_runs. NULL for an unknown code.';
 

@@ -11,21 +11,20 @@ use crate::store::{self, Db, connector, fact, read_uuid};
 #[pg_extern(volatile, parallel_unsafe, strict)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_reprocess(p_connector_id: pgrx::Uuid) -> Result<i64, ErrorReport> {
-    Ok(of_callers_own(p_connector_id, fact::reprocess)?)
+    Ok(of_callers_own(read_uuid(p_connector_id), fact::reprocess)?)
 }
 
 /// Tries the quarantined records of a connector again; returns how many are out of quarantine now.
 #[pg_extern(volatile, parallel_unsafe, strict)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_replay(p_connector_id: pgrx::Uuid) -> Result<i64, ErrorReport> {
-    Ok(of_callers_own(p_connector_id, fact::replay)?)
+    Ok(of_callers_own(read_uuid(p_connector_id), fact::replay)?)
 }
 
-fn of_callers_own(
-    connector: pgrx::Uuid,
+pub(super) fn of_callers_own(
+    connector: Uuid,
     work: impl FnOnce(&mut Db, Uuid) -> Result<i64>,
 ) -> Result<i64> {
-    let connector = read_uuid(connector);
     if !store::as_caller(|db| connector::is_visible(db, connector))? {
         return Err(Error::UnknownConnector(connector));
     }

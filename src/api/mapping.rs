@@ -55,6 +55,12 @@ fn connector_service_hours(p_from: &str, p_until: &str) -> Option<AnyNumeric> {
     AnyNumeric::try_from(format!("{hours}e-6").as_str()).ok()
 }
 
+/// The time that a text names, as PostgreSQL reads it: with a Z, or of the tenant's time zone. NULL for a text that is no date.
+#[pg_extern(schema = "_connector_service", immutable, parallel_safe, strict)]
+fn connector_service_clock(p_text: &str) -> Option<String> {
+    mapping::clock_text(p_text)
+}
+
 /// The day of a text in a time zone; NULL for a text that is ambiguous or not a date.
 #[pg_extern(schema = "_connector_service", immutable, parallel_safe, strict)]
 fn connector_service_day(p_text: &str, p_timezone: &str) -> Option<Date> {

@@ -14,6 +14,7 @@ use crate::board;
 use crate::error::{Error, Result};
 use crate::store::connector::{Due, Readiness, Which};
 use crate::store::run::Kind;
+use crate::store::schedule::FREQUENCIES;
 use crate::store::{self, backfill, connector, read_uuid, run, state, upload, uuid};
 use crate::wait::Waiter;
 
@@ -46,7 +47,7 @@ fn connector_service_sync(p_connector_id: pgrx::Uuid) -> Result<Option<pgrx::Uui
     Ok(sync(read_uuid(p_connector_id))?.map(uuid))
 }
 
-fn sync(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
+pub(super) fn sync(connector: uuid::Uuid) -> Result<Option<uuid::Uuid>> {
     need_worker()?;
     if !store::as_caller(|db| connector::is_visible(db, connector))? {
         notice!("connector \"{connector}\" does not exist");
@@ -160,8 +161,6 @@ fn queue_due(due: Due) -> Result<SetOfIterator<'static, pgrx::Uuid>, ErrorReport
     Ok(SetOfIterator::new(found.queued.into_iter().map(uuid)))
 }
 
-const FREQUENCIES: [&str; 3] = ["hourly", "daily", "weekly"];
-
 /// Queues a run that logs in, reads one page of each stream and stores nothing.
 #[pg_extern(volatile, parallel_unsafe, strict)]
 #[search_path(pg_catalog, pg_temp)]
@@ -176,7 +175,7 @@ fn connector_service_preview(p_connector_id: pgrx::Uuid) -> Result<pgrx::Uuid, E
     Ok(queue_trial(read_uuid(p_connector_id), Kind::Preview)?)
 }
 
-fn queue_trial(connector: uuid::Uuid, kind: Kind) -> Result<pgrx::Uuid> {
+pub(super) fn queue_trial(connector: uuid::Uuid, kind: Kind) -> Result<pgrx::Uuid> {
     need_worker()?;
     let queued = match store::as_caller(|db| connector::is_visible(db, connector))? {
         true => store::with(|db| run::queue_other(db, connector, kind))?,
@@ -197,12 +196,7 @@ fn connector_service_backfill(
     p_to: TimestampWithTimeZone,
     p_step: default!(Interval, "'1 day'"),
 ) -> Result<SetOfIterator<'static, pgrx::Uuid>, ErrorReport> {
-    let runs = backfill(
-        read_uuid(p_connector_id),
-        moment(p_from)?,
-        moment(p_to)?,
-        p_step,
-    )?;
+    let runs = backfill(read_uuid(p_connector_id), p_from, p_to, p_step)?;
     Ok(SetOfIterator::new(runs.into_iter().map(uuid)))
 }
 
@@ -215,12 +209,13 @@ fn moment(at: impl Into<i64>) -> Result<DateTime<Utc>> {
     ))
 }
 
-fn backfill(
+pub(super) fn backfill(
     connector: uuid::Uuid,
-    from: DateTime<Utc>,
-    to: DateTime<Utc>,
+    from: TimestampWithTimeZone,
+    to: TimestampWithTimeZone,
     step: Interval,
 ) -> Result<Vec<uuid::Uuid>> {
+    let (from, to) = (moment(from)?, moment(to)?);
     need_worker()?;
     if !store::as_caller(|db| connector::is_visible(db, connector))? {
         return Err(Error::UnknownConnector(connector));
@@ -262,10 +257,13 @@ fn connector_service_refresh(
     p_connector_id: pgrx::Uuid,
     p_stream: &str,
 ) -> Result<Option<pgrx::Uuid>, ErrorReport> {
-    let connector = read_uuid(p_connector_id);
+    Ok(refresh(read_uuid(p_connector_id), p_stream)?.map(uuid))
+}
+
+pub(super) fn refresh(connector: uuid::Uuid, stream: &str) -> Result<Option<uuid::Uuid>> {
     need_worker()?;
     if !store::as_caller(|db| connector::is_visible(db, connector))? {
-        return Err(Error::UnknownConnector(connector).into());
+        return Err(Error::UnknownConnector(connector));
     }
     store::with(|db| {
         // No sync is queued under the lock of the connector. A running sync would write the cursor again.
@@ -274,19 +272,22 @@ fn connector_service_refresh(
             return Err(Error::Syncing(connector));
         }
         let known = state::streams(db, connector)?;
-        if !known.iter().any(|stream| stream == p_stream) {
-            return Err(Error::UnknownStream(p_stream.to_owned(), known));
+        if !known.iter().any(|known| known == stream) {
+            return Err(Error::UnknownStream(stream.to_owned(), known));
         }
-        state::forget(db, connector, p_stream)
+        state::forget(db, connector, stream)
     })?;
-    Ok(sync(connector)?.map(uuid))
+    sync(connector)
 }
 
 /// Ends a queued or running sync; what it has stored stays. False: it had already ended, or does not exist.
 #[pg_extern(volatile, parallel_unsafe, strict)]
 #[search_path(pg_catalog, pg_temp)]
 fn connector_service_cancel(p_run_id: pgrx::Uuid) -> Result<bool, ErrorReport> {
-    let run = read_uuid(p_run_id);
+    Ok(cancel(read_uuid(p_run_id))?)
+}
+
+pub(super) fn cancel(run: uuid::Uuid) -> Result<bool> {
     if !store::as_caller(|db| run::is_visible(db, run))? {
         return Ok(false);
     }

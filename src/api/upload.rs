@@ -43,7 +43,12 @@ fn connector_service_preview_upload(
     )?)
 }
 
-fn queue_file(connector: uuid::Uuid, name: &str, content: &[u8], kind: Kind) -> Result<pgrx::Uuid> {
+pub(super) fn queue_file(
+    connector: uuid::Uuid,
+    name: &str,
+    content: &[u8],
+    kind: Kind,
+) -> Result<pgrx::Uuid> {
     need_worker()?;
     let unknown = || Error::UnknownConnector(connector);
     if !store::as_caller(|db| connector::is_visible(db, connector))? {

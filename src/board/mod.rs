@@ -79,6 +79,8 @@ struct Worker {
     number: i32,
     pid: i32,
     latch: usize,
+    /// Whether it has seen that the database has the extension.
+    is_confirmed: bool,
 }
 
 /// While a command such as DROP DATABASE runs, the database gets no worker.
@@ -117,6 +119,7 @@ impl Default for Board {
                 number: 0,
                 pid: 0,
                 latch: 0,
+                is_confirmed: false,
             }; PLACES],
             asked: [FREE; PLACES],
             empty: [FREE; PLACES],
@@ -167,6 +170,7 @@ pub fn enter_worker(database: pg_sys::Oid, number: i32) -> bool {
             number,
             pid: pg_sys::MyProcPid,
             latch: pg_sys::MyLatch as usize,
+            is_confirmed: false,
         }
     };
     true
@@ -253,6 +257,42 @@ pub fn leave_at_exit() {
     }
     // SAFETY: registers a function that lives as long as the library.
     unsafe { pg_sys::before_shmem_exit(Some(leave), pg_sys::Datum::from(0)) };
+}
+
+/// This worker has seen that its database has the extension. The launcher may wait for that.
+pub fn confirm() {
+    // SAFETY: this process's own pid.
+    let me = unsafe { pg_sys::MyProcPid };
+    let mut board = BOARD.exclusive();
+    let of_me = |w: &&mut Worker| w.database != FREE && w.pid == me;
+    if let Some(place) = board.workers.iter_mut().find(of_me) {
+        place.is_confirmed = true;
+    }
+    let launcher = board.launcher;
+    drop(board);
+    set_latch(launcher);
+}
+
+/// The databases in which a sync worker has seen the extension.
+pub fn confirmed() -> Vec<u32> {
+    let board = BOARD.share();
+    let first = |w: &&Worker| w.database != FREE && w.number == 1 && w.is_confirmed;
+    board
+        .workers
+        .iter()
+        .filter(first)
+        .map(|w| w.database)
+        .collect()
+}
+
+/// The databases that have a gateway.
+pub fn gateways() -> Vec<u32> {
+    let board = BOARD.share();
+    let gateways = board
+        .workers
+        .iter()
+        .filter(|w| w.database != FREE && w.number == GATEWAY);
+    gateways.map(|w| w.database).collect()
 }
 
 /// The numbers and process ids of a database's sync workers.
@@ -344,6 +384,29 @@ pub fn ask_upkeep(database: pg_sys::Oid, errand: Errand) {
     let latch = process.unwrap_or(board.launcher);
     drop(board);
     set_latch(latch);
+}
+
+/// Asks the upkeep process of this session's database for a refresh once this transaction has committed; nothing on ROLLBACK. Our
+/// workers ask for one by themselves.
+pub fn refresh_at_commit() {
+    thread_local! {
+        static PLANNED: Cell<bool> = const { Cell::new(false) };
+    }
+    if !is_installed() || PLANNED.get() {
+        return;
+    }
+    // SAFETY: this process's own pid, and its database, which is fixed.
+    let (me, database) = unsafe { (pg_sys::MyProcPid, pg_sys::MyDatabaseId) };
+    let is_me = |w: &Worker| w.database != FREE && w.pid == me && w.number != GATEWAY;
+    if BOARD.share().workers.iter().any(is_me) {
+        return;
+    }
+    PLANNED.set(true);
+    register_xact_callback(PgXactCallbackEvent::Commit, move || {
+        PLANNED.set(false);
+        ask_upkeep(database, Errand::Refresh);
+    });
+    register_xact_callback(PgXactCallbackEvent::Abort, || PLANNED.set(false));
 }
 
 /// Takes what the upkeep process of a database was asked to do since the last call.

@@ -8,6 +8,7 @@
 //! is a [`record::Page`].
 
 pub mod body;
+pub mod count;
 pub mod datetime;
 pub mod error;
 pub mod fetch;
@@ -23,6 +24,7 @@ pub mod money;
 pub mod record;
 pub mod secret;
 pub mod serve;
+pub mod similar;
 pub mod source;
 pub mod template;
 mod threads;

@@ -229,6 +229,23 @@ fn basic(text: &str) -> Option<(NaiveDate, NaiveTime, Option<FixedOffset>)> {
     Some((day, time, Some(self::offset(offset)?)))
 }
 
+/// The time within a date that [`when`] reads, in a form that PostgreSQL reads in any setting: with a `Z` if it is a moment, without
+/// one if it is a time of the tenant's zone. A day without a time is its beginning.
+pub fn clock_text(text: &str) -> Option<String> {
+    let text = text.trim_matches(|c: char| c.is_ascii_whitespace());
+    let format = "%Y-%m-%d %H:%M:%S%.6f";
+    match when(text)? {
+        When::Moment(moment) => Some(format!("{}Z", moment.format(format))),
+        When::Day(day) => {
+            let read = clock_time(text).or_else(|| basic(text));
+            let read = read.map(|(_, time, _)| time);
+            let time = read.or_else(|| compact(text).map(|(_, time)| time));
+            let time = time.unwrap_or(NaiveTime::MIN);
+            Some(day.and_time(time).format(format).to_string())
+        }
+    }
+}
+
 /// The seconds between two times of one kind: both with an offset, or both without one.
 pub fn seconds_between(from: &str, until: &str) -> Option<i64> {
     let read = |text: &str| clock_time(text.trim_matches(|c: char| c.is_ascii_whitespace()));
@@ -271,10 +288,10 @@ fn count(text: &str) -> Option<When> {
     let moment = match (whole.len(), spelled) {
         (8, _) if is_whole => return compact_day(whole).map(When::Day),
         // As a count it would be a time before 1977, or one that is not yet.
-        (12 | 14 | 17 | 20, Some(day)) if is_whole => return Some(When::Day(day)),
+        (12 | 14 | 17 | 20, Some((day, _))) if is_whole => return Some(When::Day(day)),
         // As a count it is a time from 2030 on.
         (10 | 16 | 18 | 19, Some(_)) => None,
-        (9 | 10, _) => DateTime::from_timestamp_secs(n()?),
+        (9 | 10, _) => DateTime::from_timestamp(n()?, nanoseconds(fraction.as_bytes())),
         (12 | 13, None) => DateTime::from_timestamp_millis(n()?),
         (15 | 16, None) => DateTime::from_timestamp_micros(n()?),
         (18 | 19, None) => Some(DateTime::from_timestamp_nanos(n()?)),
@@ -283,13 +300,12 @@ fn count(text: &str) -> Option<When> {
     is_in_range(moment.date_naive()).then_some(When::Moment(moment))
 }
 
-/// The day of digits such as `2026013123`, with hours, perhaps minutes and seconds, and parts of a second.
-fn compact(digits: &str) -> Option<NaiveDate> {
+/// The day and time of digits such as `2026013123`, with hours, perhaps minutes and seconds, and parts of a second.
+fn compact(digits: &str) -> Option<(NaiveDate, NaiveTime)> {
     let (day, time) = digits.split_at_checked(8)?;
     let (time, _) = time.split_at_checked(6).unwrap_or((time, ""));
     let day = compact_day(day).filter(|day| (1900..2100).contains(&chrono::Datelike::year(day)))?;
-    compact_time(time)?;
-    Some(day)
+    Some((day, compact_time(time)?))
 }
 
 /// `20260131`.
@@ -335,27 +351,37 @@ fn date(text: &str) -> Option<NaiveDate> {
 
 /// `23:59`, `23:59:59` or `23:59:59.123`; a leap second is the second before it.
 fn clock(text: &str) -> Option<NaiveTime> {
-    let (hour, minute, second) = match text.as_bytes() {
-        [h1, h2, b':', m1, m2] => ([*h1, *h2], [*m1, *m2], [b'0', b'0']),
+    let (hour, minute, second, fraction) = match text.as_bytes() {
+        [h1, h2, b':', m1, m2] => ([*h1, *h2], [*m1, *m2], [b'0', b'0'], &[][..]),
         [h1, h2, b':', m1, m2, b':', s1, s2, fraction @ ..] => {
-            let is_fraction = match fraction {
-                [] => true,
-                [b'.', digits @ ..] => !digits.is_empty() && digits.iter().all(u8::is_ascii_digit),
-                _ => false,
+            let fraction = match fraction {
+                [] => fraction,
+                [b'.', digits @ ..]
+                    if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) =>
+                {
+                    digits
+                }
+                _ => return None,
             };
-            if !is_fraction {
-                return None;
-            }
-            ([*h1, *h2], [*m1, *m2], [*s1, *s2])
+            ([*h1, *h2], [*m1, *m2], [*s1, *s2], fraction)
         }
         _ => return None,
     };
     let second = number(&second)?;
-    NaiveTime::from_hms_opt(
+    NaiveTime::from_hms_nano_opt(
         number(&hour)?,
         number(&minute)?,
         if second == 60 { 59 } else { second },
+        nanoseconds(fraction),
     )
+}
+
+/// The nanoseconds that the digits of a fraction of a second are; further digits are left out.
+fn nanoseconds(digits: &[u8]) -> u32 {
+    let digits = digits.iter().copied().chain(std::iter::repeat(b'0'));
+    digits.take(9).fold(0, |number, digit| {
+        number * 10 + u32::from(digit.saturating_sub(b'0').min(9))
+    })
 }
 
 /// The number that one to nine digits are.
@@ -535,6 +561,26 @@ mod tests {
         ] {
             assert_eq!(when(text), moment("2026-01-31T23:30:00Z"), "{text}");
         }
+    }
+
+    #[test]
+    fn the_time_of_a_date_is_told_to_the_microsecond() {
+        for (text, told) in [
+            ("2026-01-31", "2026-01-31 00:00:00.000000"),
+            ("20260131", "2026-01-31 00:00:00.000000"),
+            ("2026-01-31T23:59", "2026-01-31 23:59:00.000000"),
+            ("2026/01/31 23:59:60.5", "2026-01-31 23:59:59.500000"),
+            (
+                "2026-01-31T23:30:00.1234567Z",
+                "2026-01-31 23:30:00.123456Z",
+            ),
+            ("2026-02-01T00:30:00+01:00", "2026-01-31 23:30:00.000000Z"),
+            ("1769902200.25", "2026-01-31 23:30:00.250000Z"),
+            ("1769902200001", "2026-01-31 23:30:00.001000Z"),
+        ] {
+            assert_eq!(clock_text(text).as_deref(), Some(told), "{text}");
+        }
+        assert_eq!(clock_text("yesterday"), None);
     }
 
     #[test]

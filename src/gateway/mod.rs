@@ -96,11 +96,11 @@ fn run(database: &str) {
             gateway.hooks.close_idle();
             poll_at = Instant::now() + POLL_AT_LEAST;
         }
-        let Some(address) = guc::gateway_listen().of(database) else {
+        let Some(listens) = guc::gateway_of(database) else {
             gateway.finish();
             return;
         };
-        gateway.listen(database, address);
+        gateway.listen(database, listens.at);
         let is_any = gateway.answer();
         let quiet = gateway.wake_worker();
         if is_any {

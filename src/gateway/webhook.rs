@@ -168,7 +168,7 @@ fn receive(
     match hook::receive(hook, &pushed) {
         Err(Refusal::Unauthentic) => Err(Answer::not_authentic()),
         Err(Refusal::Unreadable(why)) => Err(Answer::refusal(400, "unreadable", &why)),
-        Ok(_) if target.is_paused => Err(Answer::busy(WHILE_PAUSED)),
+        Ok(_) if target.is_paused => Err(Answer::paused(WHILE_PAUSED)),
         Ok(delivery) => Ok(delivery),
     }
 }

@@ -88,6 +88,11 @@ fn as_role<T>(role: &CStr, work: impl FnOnce() -> Result<T>) -> Result<T> {
         // CREATE EXTENSION makes the roles, and DROP ROLE cannot remove one while there is a table.
         return Err(Error::NotInstalled);
     }
+    as_role_of(role, work)
+}
+
+/// Runs `work` with the rights of this role, which exists.
+pub fn as_role_of<T>(role: pg_sys::Oid, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let (mut caller, mut context) = (pg_sys::InvalidOid, 0);
     // SAFETY: plain variables of this process. After an ERROR the end of the (sub)transaction puts them back.
     unsafe {

@@ -8,6 +8,7 @@ use connector_service_core::source::Rotated;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::schedule::Covered;
 use super::storable::storable;
 use super::{Db, key, read_uuid, uuid};
 use crate::error::Result;
@@ -29,6 +30,32 @@ pub fn is_visible(db: &mut Db, connector: Uuid) -> Result<bool> {
         &[uuid(connector).into()],
     )?;
     Ok(rows.count > 0)
+}
+
+/// The connectors of this name that the caller sees, with their names as they are written.
+pub fn named(db: &mut Db, name: &str) -> Result<Vec<(Uuid, String)>> {
+    // As the trigger of `connectors` makes name_key.
+    let marks = [' ', '\t', '\n', '\r', '\u{c}', '\u{b}'];
+    let key = name.trim_matches(marks).to_ascii_lowercase();
+    let rows = db.run(
+        "SELECT c.connector_id, c.name FROM @extschema@.connectors c
+         WHERE c.name_key = $1
+            OR c.name_key IS NULL AND lower(btrim(c.name, E' \\t\\n\\r\\f\\v') COLLATE \"C\") = $1
+         ORDER BY c.created_at LIMIT 10",
+        &[key.into()],
+    )?;
+    (0..rows.count)
+        .map(|row| Ok((read_uuid(rows.need(row, 1)?), rows.need(row, 2)?)))
+        .collect()
+}
+
+/// Names that the caller sees, for a suggestion.
+pub fn names(db: &mut Db) -> Result<Vec<String>> {
+    let rows = db.run(
+        "SELECT DISTINCT c.name FROM @extschema@.connectors c LIMIT 5000",
+        &[],
+    )?;
+    (0..rows.count).map(|row| rows.need(row, 1)).collect()
 }
 
 /// The tenant of a connector.
@@ -74,8 +101,19 @@ pub enum Due {
     All,
     /// Connectors of one frequency. The day begins at midnight, and its schedule at 02:00.
     Of(&'static str),
-    /// Only connectors whose last run failed: the worker retries them itself, whatever runs the schedule.
-    FailedOnly,
+    /// What pg_cron does not queue: connectors of other frequencies than these, those that are due at once, and those whose last
+    /// run failed.
+    AllBut(Covered),
+}
+
+impl Due {
+    /// The frequencies of which only the connectors are taken that failed or are due at once.
+    fn left_to_cron(self) -> Vec<&'static str> {
+        match self {
+            Due::AllBut(covered) => covered.names(),
+            Due::All | Due::Of(_) => Vec::new(),
+        }
+    }
 }
 
 /// Which of the due connectors to take.
@@ -103,10 +141,11 @@ pub fn due(db: &mut Db, due: Due, most: i64, aside: &[Uuid]) -> Result<Vec<Uuid>
     let rows = db.run(
         "SELECT c.connector_id FROM @extschema@.connectors c
          WHERE (c.status = 'active' AND c.next_sync_at <= now() OR c.status = 'error' AND c.next_sync_at <= now())
-            AND (c.failures > 0 OR $1) AND c.scheduler = 'database' AND c.connector_id <> ALL ($3::uuid[])
+            AND (c.failures > 0 OR c.due_at_once OR c.sync_frequency <> ALL ($1::text[])) AND c.scheduler = 'database' AND c.connector_id <> ALL ($3::uuid[])
+            AND NOT (c.due_at_once AND EXISTS (SELECT FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id AND r.state = 'running' AND r.kind = 'sync'))
          ORDER BY c.next_sync_at LIMIT $2",
         &[
-            (due != Due::FailedOnly).into(),
+            due.left_to_cron().into(),
             most.into(),
             aside.into(),
         ],
@@ -125,7 +164,8 @@ pub struct Found {
 }
 
 /// Queues a run for connectors that are due, the longest due first, and at most so many of them. Each is then due at its next
-/// slot, so that a queued connector is not found again. Connectors that another session is queueing are left to it. Safe
+/// slot, so that a queued connector is not found again. Connectors that another session is queueing are left to it. A connector
+/// that was corrected while its sync was running is left until that one has ended, because it runs with what was wrong. Safe
 /// from many sessions at once.
 pub fn queue_due(
     db: &mut Db,
@@ -137,13 +177,14 @@ pub fn queue_due(
     let (only, aside) = which.read();
     let frequency = match due {
         Due::Of(frequency) => Some(frequency),
-        Due::All | Due::FailedOnly => None,
+        Due::All | Due::AllBut(_) => None,
     };
     let rows = db.run(
         "WITH due AS MATERIALIZED (
-            SELECT c.connector_id, c.tenant_id, c.sync_frequency FROM @extschema@.connectors c
+            SELECT c.connector_id, c.tenant_id, c.sync_frequency, c.failures FROM @extschema@.connectors c
             WHERE (c.status = 'active' AND c.next_sync_at <= now() OR c.status = 'error' AND c.next_sync_at <= now())
-              AND (c.failures > 0 OR $1) AND c.scheduler = 'database'
+              AND (c.failures > 0 OR c.due_at_once OR c.sync_frequency <> ALL ($1::text[])) AND c.scheduler = 'database'
+              AND NOT (c.due_at_once AND EXISTS (SELECT FROM @extschema@.sync_runs r WHERE r.connector_id = c.connector_id AND r.state = 'running' AND r.kind = 'sync'))
               AND ($5::uuid IS NULL OR c.connector_id = $5) AND c.connector_id <> ALL ($6::uuid[])
               AND ($3::text IS NULL OR c.sync_frequency = $3 AND ($3 = 'hourly' OR EXISTS (
                   SELECT FROM @extschema@.tenants t WHERE t.tenant_id = c.tenant_id AND (now() AT TIME ZONE t.timezone)::time >= '02:00')))
@@ -151,17 +192,17 @@ pub fn queue_due(
             FOR NO KEY UPDATE OF c SKIP LOCKED),
          queued AS (
             INSERT INTO @extschema@.sync_runs (connector_id, tenant_id, requested_by)
-            SELECT due.connector_id, due.tenant_id, $2 FROM due
+            SELECT due.connector_id, due.tenant_id, CASE WHEN due.failures > 0 AND due.sync_frequency = ANY ($1::text[]) THEN 'retry' ELSE $2 END FROM due
             ON CONFLICT (connector_id) WHERE state IN ('queued', 'running') AND kind = 'sync' DO NOTHING
             RETURNING run_id, connector_id),
          taken AS (
             UPDATE @extschema@.connectors c
-            SET next_sync_at = _connector_service.connector_service_next_slot(due.sync_frequency, t.timezone, now())
+            SET next_sync_at = _connector_service.connector_service_next_slot(due.sync_frequency, t.timezone, now()), due_at_once = false
             FROM due, @extschema@.tenants t
             WHERE c.connector_id = due.connector_id AND t.tenant_id = due.tenant_id)
          SELECT queued.run_id FROM due LEFT JOIN queued USING (connector_id)",
         &[
-            (due != Due::FailedOnly).into(),
+            due.left_to_cron().into(),
             requested_by.into(),
             frequency.into(),
             most.into(),
@@ -246,7 +287,7 @@ fn has_text(value: &Value, text: &Secret) -> bool {
 pub fn take_slot(db: &mut Db, connector: Uuid) -> Result<()> {
     db.run(
         "UPDATE @extschema@.connectors c
-         SET next_sync_at = _connector_service.connector_service_next_slot(c.sync_frequency, t.timezone, now())
+         SET next_sync_at = _connector_service.connector_service_next_slot(c.sync_frequency, t.timezone, now()), due_at_once = false
          FROM @extschema@.tenants t
          WHERE c.connector_id = $1 AND t.tenant_id = c.tenant_id AND c.next_sync_at <= now()",
         &[uuid(connector).into()],
@@ -259,10 +300,10 @@ pub fn next_due(db: &mut Db, due: Due) -> Result<Option<Duration>> {
     let rows = db.run(
         "SELECT extract(epoch FROM least(
             (SELECT c.next_sync_at FROM @extschema@.connectors c WHERE c.status = 'active' AND c.next_sync_at > now() AND c.next_sync_at < 'infinity'
-             AND (c.failures > 0 OR $1) AND c.scheduler = 'database' ORDER BY c.next_sync_at LIMIT 1),
+             AND (c.failures > 0 OR c.sync_frequency <> ALL ($1::text[])) AND c.scheduler = 'database' ORDER BY c.next_sync_at LIMIT 1),
             (SELECT c.next_sync_at FROM @extschema@.connectors c WHERE c.status = 'error' AND c.next_sync_at > now() AND c.next_sync_at < 'infinity'
              AND c.scheduler = 'database' ORDER BY c.next_sync_at LIMIT 1)) - now())::float8",
-        &[(due == Due::All).into()],
+        &[due.left_to_cron().into()],
     )?;
     Ok(rows
         .get::<f64>(0, 1)?
@@ -270,17 +311,20 @@ pub fn next_due(db: &mut Db, due: Due) -> Result<Option<Duration>> {
 }
 
 /// A run succeeded: the connector is due again at its next slot, its error is cleared, and its alert is resolved. A paused
-/// connector stays paused. The next slot is later than the one of the run, even if the clock was set back meanwhile.
+/// connector stays paused. The next slot is later than the one of the run, even if the clock was set back meanwhile. A connector
+/// that was corrected or resumed during the run is still due at once.
 pub fn succeeded(db: &mut Db, connector: Uuid, run: Uuid) -> Result<()> {
-    // A statement of its own, only for status `error`: setting the status makes the trigger check the whole row again.
+    // A statement of its own, only for status `error`: setting the status makes the trigger check the whole row again. With a time,
+    // or the trigger would make the connector due at once.
     db.run(
-        "UPDATE @extschema@.connectors SET status = 'active' WHERE connector_id = $1 AND status = 'error'",
+        "UPDATE @extschema@.connectors SET status = 'active', next_sync_at = 'infinity' WHERE connector_id = $1 AND status = 'error'",
         &[uuid(connector).into()],
     )?;
     db.run(
         "UPDATE @extschema@.connectors c
          SET last_sync_at = r.started_at, failures = 0, error_message = NULL,
-             next_sync_at = _connector_service.connector_service_next_slot(c.sync_frequency, t.timezone, greatest(now(), r.requested_at))
+             next_sync_at = CASE WHEN c.due_at_once THEN now()
+                ELSE _connector_service.connector_service_next_slot(c.sync_frequency, t.timezone, greatest(now(), r.requested_at)) END
          FROM @extschema@.sync_runs r, @extschema@.tenants t
          WHERE c.connector_id = $1 AND r.run_id = $2 AND t.tenant_id = c.tenant_id",
         &[uuid(connector).into(), uuid(run).into()],
@@ -314,9 +358,10 @@ pub fn failed(
 ) -> Result<()> {
     db.run(
         "UPDATE @extschema@.connectors c
-         SET failures = least(c.failures, 1000000) + 1, error_message = $2,
+         SET failures = CASE WHEN c.due_at_once THEN c.failures ELSE least(c.failures, 1000000) + 1 END, error_message = $2,
              status = CASE WHEN $3 AND c.status = 'active' THEN 'error' WHEN $4 AND c.status = 'error' THEN 'active' ELSE c.status END,
-             next_sync_at = coalesce(now() + make_interval(secs => $5), _connector_service.connector_service_next_slot(c.sync_frequency, t.timezone, now()))
+             -- It was corrected during the run, which did not know that.
+             next_sync_at = CASE WHEN c.due_at_once THEN now() ELSE coalesce(now() + make_interval(secs => $5), _connector_service.connector_service_next_slot(c.sync_frequency, t.timezone, now())) END
          FROM @extschema@.tenants t
          WHERE c.connector_id = $1 AND t.tenant_id = c.tenant_id",
         &[
@@ -350,6 +395,24 @@ pub fn uploaded(db: &mut Db, connector: Uuid, run: Uuid, problem: Option<&str>) 
          FROM @extschema@.sync_runs r WHERE c.connector_id = $1 AND r.run_id = $2",
         &[uuid(connector).into(), uuid(run).into(), problem.as_deref().into()],
     )?;
+    Ok(())
+}
+
+/// Events were pushed to a connector that nothing else brings data to. Noted once a minute, and not while another session has
+/// locked the row: an event must not wait for it.
+pub fn pushed(db: &mut Db, connector: Uuid) -> Result<()> {
+    let rows = db.run(
+        "SELECT true FROM @extschema@.connectors
+         WHERE connector_id = $1 AND (last_sync_at IS NULL OR last_sync_at < now() - interval '1 minute' OR error_message IS NOT NULL)
+         FOR NO KEY UPDATE SKIP LOCKED",
+        &[uuid(connector).into()],
+    )?;
+    if rows.count > 0 {
+        db.run(
+            "UPDATE @extschema@.connectors SET last_sync_at = now(), error_message = NULL WHERE connector_id = $1",
+            &[uuid(connector).into()],
+        )?;
+    }
     Ok(())
 }
 

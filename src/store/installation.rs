@@ -12,6 +12,8 @@ pub struct Installation {
     pub has_pg_cron: bool,
     pub has_connectors: bool,
     pub has_tenants: Tenants,
+    /// The schema that it was installed in, if that was renamed.
+    pub moved_from: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +41,13 @@ pub fn read(db: &mut Db) -> Result<Installation> {
                 WHEN i.held_since IS NOT NULL THEN i.held_because
                 WHEN i.system_identifier <> s.system_identifier THEN 'the extension was installed on another server'
                 WHEN i.database_oid <> d.oid THEN 'this database is a copy of another database'
+                -- By the index, from both ends.
+                WHEN EXISTS (SELECT FROM @extschema@.connectors c WHERE c.installation_id < i.installation_id)
+                    OR EXISTS (SELECT FROM @extschema@.connectors c WHERE c.installation_id > i.installation_id)
+                    OR EXISTS (SELECT FROM @extschema@.connectors c WHERE c.installation_id IS NULL) THEN 'connectors were restored from a dump'
             END,
-            EXISTS (SELECT FROM @extschema@.connectors), EXISTS (SELECT FROM @extschema@.tenants OFFSET 1)
+            EXISTS (SELECT FROM @extschema@.connectors), EXISTS (SELECT FROM @extschema@.tenants OFFSET 1),
+            (SELECT nullif(_connector_service.connector_service_installed_in(), pg_catalog.quote_ident(n.nspname)) FROM pg_catalog.pg_namespace n WHERE n.oid = e.extnamespace)
          FROM pg_catalog.pg_extension e LEFT JOIN @extschema@.installation i ON true, pg_catalog.pg_control_system() s,
             pg_catalog.pg_database d
          WHERE e.extname = 'connector_service' AND d.datname = pg_catalog.current_database()",
@@ -55,13 +62,43 @@ pub fn read(db: &mut Db) -> Result<Installation> {
             true => Tenants::Several,
             false => Tenants::One,
         },
+        moved_from: rows.get(0, 6)?,
     })
+}
+
+/// Why no statement of ours works, if a person moved what they name: the internal schema was renamed, or objects belong to another
+/// role. Reads catalogs only, and calls no function of ours.
+pub fn displaced(db: &mut Db) -> Result<Option<String>> {
+    let rows = db.run(
+        "WITH extension AS (SELECT e.oid FROM pg_catalog.pg_extension e WHERE e.extname = 'connector_service')
+         SELECT coalesce(
+            (SELECT pg_catalog.format('schema _connector_service was renamed to %I', n.nspname)
+             FROM extension e JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+                AND d.classid = 'pg_catalog.pg_namespace'::regclass JOIN pg_catalog.pg_namespace n ON n.oid = d.objid
+             WHERE n.nspname <> '_connector_service' LIMIT 1),
+            (SELECT pg_catalog.format('%s tables of the extension belong to role \"%s\", and not to connector_service_engine', count(*), min(pg_catalog.pg_get_userbyid(c.relowner)))
+             FROM extension e JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+                AND d.classid = 'pg_catalog.pg_class'::regclass JOIN pg_catalog.pg_class c ON c.oid = d.objid AND c.relkind = 'r'
+             WHERE pg_catalog.pg_get_userbyid(c.relowner) <> 'connector_service_engine' HAVING count(*) > 0))",
+        &[],
+    )?;
+    rows.get(0, 1)
 }
 
 /// The name of this database.
 pub fn database(db: &mut Db) -> Result<String> {
     db.run("SELECT pg_catalog.current_database()::text", &[])?
         .need(0, 1)
+}
+
+/// The names of databases.
+pub fn names(db: &mut Db, oids: Vec<u32>) -> Result<Vec<String>> {
+    let oids: Vec<i64> = oids.into_iter().map(i64::from).collect();
+    let rows = db.run(
+        "SELECT d.datname::text FROM pg_catalog.pg_database d WHERE d.oid::bigint = ANY ($1) ORDER BY d.oid",
+        &[oids.into()],
+    )?;
+    (0..rows.count).map(|row| rows.need(row, 1)).collect()
 }
 
 /// Limits the wait for locks, for a process in which every wait holds up all other work.

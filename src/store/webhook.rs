@@ -11,7 +11,7 @@ use connector_service_core::source::hook::Delivery;
 use uuid::Uuid;
 
 use super::run::{Claimed, Counts, Kind};
-use super::{Db, former, quarantine, raw, read_uuid, run, uuid};
+use super::{Db, connector, former, quarantine, raw, read_uuid, run, uuid};
 use crate::error::Result;
 use crate::fault;
 
@@ -108,6 +108,9 @@ pub fn store(db: &mut Db, target: &Target, deliveries: &[&Delivery]) -> Result<(
     let written = counts.inserted + counts.updated + counts.quarantined;
     counts.unchanged = counts.received - written;
     run::add_deliveries(db, claimed.run, deliveries.len() as u64, &counts)?;
+    if target.source == "webhook" {
+        connector::pushed(db, target.connector)?;
+    }
     let mut warnings: Vec<&str> = deliveries
         .iter()
         .filter_map(|d| d.warning.as_deref())

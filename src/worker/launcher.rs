@@ -65,6 +65,7 @@ pub extern "C-unwind" fn connector_service_launcher(_arg: pg_sys::Datum) {
     let mut launcher = Launcher {
         known: HashMap::new(),
         logged: Logged::default(),
+        chosen: None,
     };
     loop {
         signals::answer();
@@ -77,6 +78,8 @@ struct Launcher {
     /// What is known of the workers, by database and number.
     known: HashMap<(u32, i32), Known>,
     logged: Logged,
+    /// The database whose gateway has the address that names no database.
+    chosen: Option<u32>,
 }
 
 impl Launcher {
@@ -101,8 +104,11 @@ impl Launcher {
         }
         let databases = databases();
         let workers = guc::sync_workers();
-        let addresses = guc::gateway_listen();
-        let has_gateway = |database: &Database| addresses.of(&database.name).is_some();
+        let chosen = self.choose_for_gateway(&databases, now);
+        let has_gateway = |database: &Database| {
+            guc::gateway_of(&database.name)
+                .is_some_and(|listens| !listens.is_shared || chosen == Some(database.oid.to_u32()))
+        };
         self.known.retain(|(oid, number), _| {
             let database = databases.iter().find(|d| d.oid.to_u32() == *oid);
             database.is_some_and(|database| match *number {
@@ -113,6 +119,9 @@ impl Launcher {
         });
         board::keep_errands(|oid| databases.iter().any(|d| d.oid.to_u32() == oid));
         let mut next = POLL_EVERY;
+        if chosen.is_none() && guc::gateway_listen().unnamed().is_some() {
+            next = SEES_EXTENSION;
+        }
         for database in databases.iter().filter(|d| d.can_be_served) {
             next = next.min(self.ensure_running(database, 1, now));
             // The others are started only if the first worker stays, because the database has the extension.
@@ -132,6 +141,60 @@ impl Launcher {
             }
         }
         next
+    }
+
+    /// The database whose gateway has the address that names no database: the one that has it already, or else the one that was
+    /// created first. A database that was just started is waited for, so that the choice does not depend on who is faster.
+    fn choose_for_gateway(&mut self, databases: &[Database], now: Instant) -> Option<u32> {
+        let mut candidates: Vec<&Database> = databases
+            .iter()
+            .filter(|d| d.can_be_served)
+            .filter(|d| guc::gateway_of(&d.name).is_some_and(|listens| listens.is_shared))
+            .collect();
+        candidates.sort_unstable_by_key(|d| d.oid.to_u32());
+        let confirmed = board::confirmed();
+        let has = |database: &&Database| confirmed.contains(&database.oid.to_u32());
+        let known = &self.known;
+        let worker = |database: &&Database| known.get(&(database.oid.to_u32(), 1));
+        let stays = |database: &&Database| {
+            let is_empty = |known: &Known| {
+                known.worker.is_none() && known.not_before > now + LONGEST_PAUSE * 2
+            };
+            self.chosen == Some(database.oid.to_u32()) && !worker(database).is_some_and(is_empty)
+        };
+        let may_have = |database: &&Database| {
+            let is_starting =
+                |known: &Known| known.worker.is_some() && now - known.since < SEES_EXTENSION;
+            has(database) || worker(database).is_none_or(is_starting)
+        };
+        let mut all = candidates.iter().copied();
+        let chosen = all
+            .clone()
+            .find(stays)
+            .or_else(|| all.find(may_have).filter(has));
+        self.chosen = chosen.map(|database| database.oid.to_u32());
+        let chosen = chosen?;
+        let others: Vec<&str> = candidates
+            .iter()
+            .filter(|database| database.oid != chosen.oid && has(database))
+            .map(|database| database.name.as_str())
+            .collect();
+        let thing = (SHARED_ADDRESS, String::new());
+        if others.is_empty() {
+            self.logged.over(&thing, now);
+        } else if self.logged.trouble(thing, &chosen.name, now).is_some() {
+            ereport!(
+                PgLogLevel::WARNING,
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!(
+                    "connector_service: the gateway answers for database \"{}\" only, and not for \"{}\"",
+                    chosen.name,
+                    others.join("\", \"")
+                ),
+                "Name the database in connector_service.gateway_database, or give each database an address of its own in connector_service.gateway_listen."
+            );
+        }
+        Some(chosen.oid.to_u32())
     }
 
     /// Starts one worker of one database if it does not run; returns how long until this should be checked again.
@@ -219,6 +282,12 @@ impl Launcher {
         }
     }
 }
+
+/// How long a worker may take until it has seen whether its database has the extension. Longer: where a worker hangs, the gateway
+/// starts later. Shorter: on a slow server another database may get the address.
+const SEES_EXTENSION: Duration = Duration::from_secs(5);
+
+const SHARED_ADDRESS: &str = "one address for several gateways";
 
 const NO_SLOT: &str = "no free background worker slot";
 

@@ -35,7 +35,10 @@ pub extern "C-unwind" fn connector_service_sync_worker(arg: pg_sys::Datum) {
         .map(|name| trouble::begin(&name, number))
         .and_then(|()| store::tx(|_| Ok(lock::worker(number))));
     match prepared {
-        Ok(true) => turn::run(number),
+        Ok(true) => {
+            board::confirm();
+            turn::run(number);
+        }
         // A killed worker with this number may still be ending. The launcher tries again.
         Ok(false) => {}
         Err(Error::NotInstalled) => board::report_empty(database),

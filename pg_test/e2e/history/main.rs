@@ -151,7 +151,8 @@ impl Stage {
         }
     }
 
-    fn round(&mut self, during: During, is_last: bool) {
+    fn round(&mut self, number: usize, during: During) {
+        let is_last = number + 1 == ROUNDS.len();
         let started = Instant::now();
         for tenant in 0..HISTORIES {
             for _ in 0..QUIET_CHANGES {
@@ -159,6 +160,8 @@ impl Stage {
                 Stage::run(&mut self.client, &statements);
             }
         }
+        let (table, emptied) = self.world.truncate(number);
+        Stage::run(&mut self.client, &[emptied]);
         let changed = started.elapsed();
         self.queue(if is_last { 100 } else { SYNCED });
         match during {
@@ -170,7 +173,7 @@ impl Stage {
         let settled = started.elapsed();
         self.compare();
         println!(
-            "{during:?}: {changed:.1?} for changes, {:.1?} for syncs, {:.1?} to compare",
+            "{during:?}, TRUNCATE {table}: {changed:.1?} for changes, {:.1?} for syncs, {:.1?} to compare",
             settled - changed,
             started.elapsed() - settled
         );
@@ -354,7 +357,7 @@ fn five_hundred_random_histories_end_with_metrics_equal_to_a_recomputation() {
     println!("HISTORY_SEED={seed}");
     let mut stage = Stage::new(seed);
     for (number, during) in ROUNDS.into_iter().enumerate() {
-        stage.round(during, number + 1 == ROUNDS.len());
+        stage.round(number, during);
     }
     ledger_holds(&mut stage.client);
     let sql = "SELECT sum(received)::bigint FROM sync_runs";

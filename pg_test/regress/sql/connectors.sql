@@ -14,8 +14,8 @@ INSERT INTO connectors (tenant_id, name, type, config) VALUES (:tenant, 'api', '
 INSERT INTO tenants (tenant_id, timezone) VALUES (:tenant, 'Mars/Olympus');
 
 -- Spelling is forgiven, tenants are registered, and a manual connector is never due by itself.
-INSERT INTO connectors (tenant_id, name, type, sync_frequency, status)
-VALUES (:tenant, 'crm', ' Salesforce', 'On-Demand', 'PAUSED')
+INSERT INTO connectors (connector_id, tenant_id, name, type, sync_frequency, status)
+VALUES ('00000000-0000-4000-8000-0000000000c1', :tenant, 'crm', ' Salesforce', 'On-Demand', 'PAUSED')
 RETURNING type, sync_frequency, status, next_sync_at;
 SELECT timezone, currency FROM tenants;
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-/// `127.0.0.1:8090` for whatever database it is, or `shop=127.0.0.1:8090, books=[::1]:8091` by name.
+/// `127.0.0.1:8090` for one database, whichever it is, or `shop=127.0.0.1:8090, books=[::1]:8091` by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Addresses {
     every: Option<SocketAddr>,
@@ -11,10 +11,15 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Where the gateway of a database listens; `None`: it has none.
-    pub fn of(&self, database: &str) -> Option<SocketAddr> {
+    /// The address that names this database; `None`: there is none.
+    pub fn named(&self, database: &str) -> Option<SocketAddr> {
         let named = self.named.iter().find(|(name, _)| name == database);
-        named.map(|(_, address)| *address).or(self.every)
+        named.map(|(_, address)| *address)
+    }
+
+    /// The address that names no database. The gateway of one database can listen there, of those that no address names.
+    pub fn unnamed(&self) -> Option<SocketAddr> {
+        self.every
     }
 }
 
@@ -34,6 +39,13 @@ impl FromStr for Addresses {
             })?;
             if address.port() == 0 {
                 return Err(format!("\"{address}\" has port 0; name a fixed port"));
+            }
+            let is_taken = |taken: &SocketAddr| *taken == address;
+            let mut taken = addresses.named.iter().map(|(_, taken)| taken);
+            if addresses.every.as_ref().is_some_and(is_taken) || taken.any(is_taken) {
+                return Err(format!(
+                    "{address} is there twice; each database needs an address of its own"
+                ));
             }
             match name {
                 None if addresses.every.is_none() => addresses.every = Some(address),

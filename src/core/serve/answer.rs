@@ -71,6 +71,13 @@ impl Answer {
         Answer::refusal(503, "busy", message).retry_after(seconds)
     }
 
+    /// Nothing was taken, because a person has paused the connector. Vendors take a refusal such as 404 or 410 for the end, and
+    /// some then delete the subscription; after a 503 they push again.
+    pub fn paused(seconds: u32) -> Answer {
+        let message = "the connector is paused; nothing was stored, push again later";
+        Answer::refusal(503, "paused", message).retry_after(seconds)
+    }
+
     pub fn too_large(most: usize) -> Answer {
         let message = format!("the body is larger than {most} bytes");
         Answer::refusal(413, "too_large", &message)

@@ -224,16 +224,18 @@ fn a_wrong_request_is_refused_with_its_status() {
 }
 
 #[test]
-fn the_setting_names_an_address_for_each_database_or_for_all() {
+fn the_setting_names_an_address_for_each_database_or_for_one() {
     let read = |text: &str| text.parse::<Addresses>();
     let at = |text: &str| Some(text.parse().unwrap());
     let one = read("127.0.0.1:8090").unwrap();
-    assert_eq!(one.of("shop"), at("127.0.0.1:8090"));
+    assert_eq!(one.named("shop"), None);
+    assert_eq!(one.unnamed(), at("127.0.0.1:8090"));
     let two = read("shop=127.0.0.1:8090, a=b=[::1]:8091").unwrap();
-    assert_eq!(two.of("shop"), at("127.0.0.1:8090"));
-    assert_eq!(two.of("a=b"), at("[::1]:8091"));
-    assert_eq!(two.of("books"), None);
-    assert_eq!(read(" ").unwrap().of("shop"), None);
+    assert_eq!(two.named("shop"), at("127.0.0.1:8090"));
+    assert_eq!(two.named("a=b"), at("[::1]:8091"));
+    assert_eq!(two.named("books"), None);
+    assert_eq!(two.unnamed(), None);
+    assert_eq!(read(" ").unwrap().unnamed(), None);
     for wrong in [
         "8090",
         "localhost:8090",
@@ -241,6 +243,8 @@ fn the_setting_names_an_address_for_each_database_or_for_all() {
         "127.0.0.1:0",
         "1.1.1.1:1,1.1.1.1:2",
         "a=1.1.1.1:1,a=1.1.1.1:2",
+        "a=1.1.1.1:1,b=1.1.1.1:1",
+        "a=1.1.1.1:1,1.1.1.1:1",
     ] {
         assert!(read(wrong).is_err(), "{wrong}");
     }

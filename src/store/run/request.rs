@@ -22,6 +22,17 @@ pub fn active(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
     Ok(rows.get(0, 1)?.map(read_uuid))
 }
 
+/// The run of a connector that is running, or else the one that was queued first; a sync goes before others.
+pub fn first_active(db: &mut Db, connector: Uuid) -> Result<Option<Uuid>> {
+    let rows = db.run(
+        "SELECT run_id FROM @extschema@.sync_runs
+         WHERE connector_id = $1 AND state IN ('queued', 'running') AND kind <> 'webhook'
+         ORDER BY (state = 'running') DESC, (kind = 'sync') DESC, requested_at, backfill_step LIMIT 1",
+        &[uuid(connector).into()],
+    )?;
+    Ok(rows.get(0, 1)?.map(read_uuid))
+}
+
 /// The active sync of a connector, or the latest one if it ended after the snapshot of the caller's statement. That statement
 /// saw the connector as due or running, and the sync is done by now. So a schedule that fires twice makes one run, whatever
 /// the clock says.

@@ -28,6 +28,7 @@ use crate::guc;
 use crate::store::installation::Tenants;
 use crate::store::page::Slow;
 use crate::store::run::Claimed;
+use crate::store::schedule::Covered;
 use crate::wait::Waiter;
 use crate::{activity, signals, trouble};
 
@@ -125,6 +126,8 @@ struct SyncWorker {
     queue: Queue,
     /// When this worker last searched for runs of workers that ended.
     took_over_at: Option<Instant>,
+    /// What pg_cron queues, and when its jobs were read.
+    covered: Option<(Covered, Instant)>,
 }
 
 pub fn run(number: i32) {
@@ -161,6 +164,7 @@ pub fn run(number: i32) {
         tenants: None,
         queue: Queue::default(),
         took_over_at: None,
+        covered: None,
     };
     let _doing = activity::doing("looking for work");
     let mut poll_at = Instant::now();

@@ -12,10 +12,14 @@ use crate::error::{Result, counted};
 use crate::guc::{self, Scheduler};
 use crate::store::connector::{Due, Found, Which};
 use crate::store::installation::{self, Installation};
-use crate::store::{Db, backfill, connector, fact, lock, metric, run, tx};
+use crate::store::schedule::{self, Covered};
+use crate::store::{
+    Db, backfill, connector, count, delete, fact, lock, metric, run, tx, tx_as_superuser,
+};
 use crate::{activity, board, signals, trouble};
 
 const SYNCS_NOTHING: &str = "syncs nothing";
+const COULD_NOT_READ_JOBS: &str = "could not read the jobs of pg_cron";
 const COULD_NOT_TAKE_OVER: &str = "could not resume an interrupted run";
 const COULD_NOT_END_PAUSED: &str = "could not end the run of a paused connector";
 const COULD_NOT_GO_ON: &str = "could not resume a waiting run";
@@ -23,6 +27,10 @@ const COULD_NOT_GO_ON: &str = "could not resume a waiting run";
 /// Shortest time between two searches for runs of workers that ended, while this one has runs. Longer: they continue later.
 /// Shorter: every poll reads all running runs.
 const BETWEEN_TAKING_OVER: Duration = Duration::from_secs(1);
+
+/// How long the jobs of pg_cron are believed to be the same. Longer: a job that was made or removed is noticed later. Shorter: polls
+/// that follow each other read them each time.
+const BETWEEN_JOBS: Duration = Duration::from_millis(250);
 
 /// Connectors that one poll queues. More: the first of them start later. Fewer: more polls.
 const QUEUED_AT_ONCE: i64 = 500;
@@ -44,7 +52,18 @@ impl SyncWorker {
 
     fn poll_and_claim(&mut self) -> Result<Duration> {
         self.tenants = None;
-        let installation = tx(installation::read)?;
+        let installation = match tx(installation::read) {
+            Err(error) if error.is_refusal() => {
+                let displaced = tx_as_superuser(installation::displaced)?;
+                let reason = displaced.ok_or(error)?;
+                let words = format!(
+                    "{reason}; connector_service_doctor() has the statement that corrects it"
+                );
+                trouble::note(SYNCS_NOTHING, Some(&words));
+                return Ok(POLL_AT_LEAST);
+            }
+            installation => installation?,
+        };
         if let Some(reason) = reason_to_idle(&installation) {
             trouble::note(SYNCS_NOTHING, Some(&reason));
             return Ok(POLL_AT_LEAST);
@@ -78,12 +97,11 @@ impl SyncWorker {
         }
         self.ask_upkeep_for_work()?;
         let due = match guc::scheduler() {
-            Scheduler::Worker => Due::All,
-            Scheduler::Auto if !installation.has_pg_cron => Due::All,
-            Scheduler::Auto | Scheduler::PgCron => Due::FailedOnly,
+            Scheduler::Auto if installation.has_pg_cron => Due::AllBut(self.covered_by_cron()),
+            Scheduler::Auto | Scheduler::Worker => Due::All,
+            Scheduler::PgCron => Due::AllBut(Covered::ALL),
         };
-        let asked_by = if due == Due::All { "schedule" } else { "retry" };
-        let (waited, found) = self.queue(due, asked_by)?;
+        let (waited, found) = self.queue(due, "schedule")?;
         let next_due = tx(|db| connector::next_due(db, due))?;
         if waited > 0 || !found.queued.is_empty() {
             // SAFETY: fixed for the life of a process.
@@ -101,6 +119,28 @@ impl SyncWorker {
             .map(|wait| wait + Duration::from_millis(2))
             .fold(POLL_AT_LEAST, Duration::min);
         Ok(next.min(end_again))
+    }
+
+    /// The frequencies that pg_cron has jobs for.
+    fn covered_by_cron(&mut self) -> Covered {
+        if self
+            .covered
+            .is_none_or(|(_, at)| at.elapsed() >= BETWEEN_JOBS)
+        {
+            let covered = match tx_as_superuser(schedule::covered) {
+                Ok(covered) => {
+                    trouble::succeeded(COULD_NOT_READ_JOBS);
+                    covered
+                }
+                // No sync runs twice if there are jobs, and none would run at all if there are none.
+                Err(error) => {
+                    trouble::failed(COULD_NOT_READ_JOBS, &error);
+                    Covered::NONE
+                }
+            };
+            self.covered = Some((covered, Instant::now()));
+        }
+        self.covered.map_or(Covered::NONE, |(covered, _)| covered)
     }
 
     /// Gives the runs of ended workers back to the queue: those of earlier processes of this worker, and, if this is the first
@@ -250,7 +290,12 @@ impl SyncWorker {
         let settles = self.running.is_empty() || is_long_ago;
         // SAFETY: fixed for the life of a process.
         let is_there = board::has_upkeep(unsafe { pg_sys::MyDatabaseId });
-        if !is_there || tx(fact::is_any_waiting)? || settles && tx(metric::is_any_touched)? {
+        if !is_there
+            || tx(fact::is_any_waiting)?
+            || settles && tx(metric::is_any_touched)?
+            || tx(count::is_any_urgent)?
+            || tx(delete::is_any)?
+        {
             self.asked_at = Some(Instant::now());
             self.ask_upkeep(Errand::Derive);
         }
@@ -288,6 +333,11 @@ fn reason_to_idle(installation: &Installation) -> Option<String> {
         return Some(format!(
             "the library is version {library} and the installed SQL is version {}; run ALTER EXTENSION connector_service UPDATE",
             installation.version
+        ));
+    }
+    if let Some(schema) = &installation.moved_from {
+        return Some(format!(
+            "the schema {schema} of the extension was renamed; connector_service_doctor() has the statement that corrects it"
         ));
     }
     installation
