@@ -19,7 +19,7 @@ INSTALL = cargo pgrx install --release --pg-config $(PGRX_PG_CONFIG_PATH) $(FEAT
 
 # One profile and one selection of packages for everything that is tested: nothing is built twice.
 TESTED = -p connector_service_core -p connector_service_test
-E2E = --test sync --test identity --test streams --test upstream --test guard --test life --test standdown --test apart --test hostile --test kill --test machine --test load --test backup --test mapping --test history --test secret --test oauth --test canary --test access --test random_calls --test tenants --test upgrade --test vendors --test database --test mysql --test keyset --test upload --test control --test schedule --test gateway --test flood --test page --test observe --test fortnight --test docs --test airflow
+E2E = --test sync --test identity --test streams --test upstream --test guard --test life --test standdown --test apart --test hostile --test kill --test machine --test load --test backup --test mapping --test count --test history --test secret --test oauth --test canary --test access --test random_calls --test tenants --test upgrade --test vendors --test database --test mysql --test keyset --test upload --test control --test schedule --test gateway --test flood --test page --test observe --test fortnight --test docs --test airflow
 
 .PHONY: help prepare prepare-test install install-test demo test test-core test-regress test-e2e upgrade bench pgspot lint
 

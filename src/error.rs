@@ -50,9 +50,16 @@ pub enum Error {
     /// Holds the name, and the connectors that have it.
     #[error("more than one connector is named \"{0}\"")]
     ManyNamed(String, Vec<Uuid>),
+    #[error("tenant \"{0}\" does not exist")]
+    UnknownTenant(Uuid),
+    /// Holds the table.
+    #[error("permission denied to delete rows of {0}")]
+    MayNotDelete(&'static str),
     /// Holds the connector and its type.
     #[error("connector \"{0}\" takes no files")]
     TakesNoFiles(Uuid, String),
+    #[error("metric type \"{0}\" is not known")]
+    UnknownMetricType(String),
     #[error("connector \"{0}\" is paused")]
     Paused(Uuid),
     /// Holds the bytes of the file, and the limit.
@@ -324,11 +331,18 @@ impl From<Error> for ErrorReport {
             Error::ManyNamed(_, connectors) => report(PgSqlErrorCode::ERRCODE_CARDINALITY_VIOLATION)
                 .set_detail(bounded(format!("They are {}.", quoted(&connectors))))
                 .set_hint("Give the connector_id; the table connectors tells whose each is."),
+            Error::UnknownTenant(_) => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT)
+                .set_hint("Take a tenant_id from the table tenants."),
+            Error::MayNotDelete(_) => report(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE)
+                .set_hint("Who may write the connectors of a tenant may do this: an administrator, an application, or the tenant's own role."),
             Error::TakesNoFiles(_, source) => {
                 report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
                     .set_detail(format!("Its type is {source}."))
                     .set_hint("Only connectors of type csv and excel take files.")
             }
+            Error::UnknownMetricType(_) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+                .set_detail("Known metric types: costs, inventory, refunds, revenue, staffing.")
+                .set_hint("Give refunds for the part of costs that was paid back to customers, and costs for all of them."),
             Error::Paused(_) => report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .set_hint("Set its status to active first."),
             Error::FileOverLimit(..) => {

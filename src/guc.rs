@@ -36,6 +36,7 @@ static RUN_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(90 * DAY);
 static REQUEST_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * DAY);
 static QUARANTINE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(365 * DAY);
 static ALERT_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(365 * DAY);
+static RAW_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_SYNCS_PER_TENANT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_SYNCS_PER_ACCOUNT: GucSetting<i32> = GucSetting::<i32>::new(8);
 static CONNECT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
@@ -142,6 +143,15 @@ pub fn define() {
         c"How long alerts are kept after they were resolved.",
         c"0: they are kept forever. Open alerts are always kept.",
         &ALERT_RETENTION,
+        0,
+        i32::MAX,
+        min,
+    );
+    int(
+        c"connector_service.raw_retention",
+        c"How long the JSON of a record is kept after its latest version was stored.",
+        c"0: it is kept forever. Facts and metrics stay. raw_retention in the config of a connector comes before it.",
+        &RAW_RETENTION,
         0,
         i32::MAX,
         min,
@@ -556,6 +566,8 @@ pub struct Retention {
     pub requests: Option<Duration>,
     pub quarantine: Option<Duration>,
     pub alerts: Option<Duration>,
+    /// The JSON of records.
+    pub raw: Option<Duration>,
 }
 
 pub fn retention() -> Retention {
@@ -568,6 +580,7 @@ pub fn retention() -> Retention {
         requests: kept(&REQUEST_RETENTION),
         quarantine: kept(&QUARANTINE_RETENTION),
         alerts: kept(&ALERT_RETENTION),
+        raw: kept(&RAW_RETENTION),
     }
 }
 

@@ -34,10 +34,20 @@ extension_sql_file!(
     requires = ["upload"]
 );
 extension_sql_file!(
+    "../sql/install/32_measure.sql",
+    name = "measure",
+    requires = ["raw"]
+);
+extension_sql_file!(
+    "../sql/install/32_retention.sql",
+    name = "retention",
+    requires = ["measure"]
+);
+extension_sql_file!(
     "../sql/install/35_mapping.sql",
     name = "mapping",
     // Its functions name these functions, which must exist when they are created.
-    requires = ["raw", connector_service_judge_paths]
+    requires = ["retention", connector_service_judge_paths]
 );
 extension_sql_file!(
     "../sql/install/40_fact.sql",
@@ -50,8 +60,11 @@ extension_sql_file!(
     requires = [
         "fact",
         connector_service_amount,
+        connector_service_amount_in,
+        connector_service_clock,
         connector_service_day,
-        connector_service_hours
+        connector_service_hours,
+        connector_service_numbers
     ]
 );
 extension_sql_file!(
@@ -69,14 +82,24 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!(
+    "../sql/install/48_count.sql",
+    name = "count",
+    requires = ["builtin"]
+);
+extension_sql_file!(
     "../sql/install/50_metric.sql",
     name = "metric",
-    requires = ["builtin"]
+    requires = ["count"]
+);
+extension_sql_file!(
+    "../sql/install/51_measure_value.sql",
+    name = "measure_value",
+    requires = ["metric"]
 );
 extension_sql_file!(
     "../sql/install/52_process.sql",
     name = "process",
-    requires = ["metric"]
+    requires = ["measure_value"]
 );
 extension_sql_file!(
     "../sql/install/54_verify.sql",
@@ -89,9 +112,14 @@ extension_sql_file!(
     requires = ["verify"]
 );
 extension_sql_file!(
+    "../sql/install/58_decide.sql",
+    name = "decide",
+    requires = ["metric_change"]
+);
+extension_sql_file!(
     "../sql/install/60_alert.sql",
     name = "alert",
-    requires = ["metric_change", connector_service_lock_alerts]
+    requires = ["decide", connector_service_lock_alerts]
 );
 extension_sql_file!(
     "../sql/install/62_rule.sql",
@@ -124,10 +152,15 @@ extension_sql_file!(
     requires = ["health", connector_service_hint]
 );
 extension_sql_file!(
+    "../sql/install/88_restore.sql",
+    name = "restore",
+    requires = ["gateway"]
+);
+extension_sql_file!(
     "../sql/install/90_control.sql",
     name = "control",
     requires = [
-        "gateway",
+        "restore",
         connector_service_backfill,
         connector_service_backfill_named,
         connector_service_cancel,
@@ -141,6 +174,7 @@ extension_sql_file!(
         connector_service_upload_named,
         connector_service_check_config,
         connector_service_check_type,
+        connector_service_count,
         connector_service_key_file,
         connector_service_key_ids,
         connector_service_new_key,
@@ -166,6 +200,22 @@ extension_sql_file!(
         connector_service_types,
         connector_service_wake
     ]
+);
+extension_sql_file!(
+    "../sql/install/92_delete.sql",
+    name = "delete",
+    requires = [
+        "control",
+        connector_service_delete,
+        connector_service_delete_named,
+        connector_service_delete_some,
+        connector_service_delete_tenant
+    ]
+);
+extension_sql_file!(
+    "../sql/install/94_erase.sql",
+    name = "erase",
+    requires = ["delete", connector_service_erase]
 );
 // Last, because it grants privileges on everything before.
 extension_sql_file!("../sql/install/95_access.sql", name = "access", finalize);

@@ -3,7 +3,7 @@
 -- role that tenant_roles binds to that tenant.
 CREATE ROLE grafana LOGIN BYPASSRLS;
 ALTER ROLE grafana SET default_transaction_read_only = on;
-GRANT SELECT ON tenants, sync_runs, metrics, data_quality_alerts, connector_health TO grafana;
+GRANT SELECT ON tenants, sync_runs, metrics, measures, measure_values, all_metrics, data_quality_alerts, connector_health TO grafana;
 GRANT SELECT (connector_id, tenant_id, name, type, sync_frequency, scheduler, status, failures, error_message, last_sync_at, next_sync_at)
     ON connectors TO grafana;
 GRANT SELECT (quarantine_id, connector_id, tenant_id, stream, reason_code, reason, occurrences, created_at, last_seen_at, replayed_at)

@@ -38,6 +38,9 @@ fn stage() -> Stage {
          INSERT INTO metrics (tenant_id, metric_type, metric_value, metric_date, data) VALUES
             ('{A}', 'costs', 1, '2026-01-01', '{{\"note\": \"it is As\"}}'), ('{B}', 'costs', 7000000, '2026-01-01', '{{\"note\": \"it is Bs\"}}');
          INSERT INTO quality_rules (tenant_id, metric_type, max_value) VALUES (NULL, 'staffing', 24);
+         INSERT INTO measures (tenant_id, name) VALUES ('{A}', 'visits'), ('{B}', 'signups');
+         INSERT INTO measure_values (tenant_id, metric_type, metric_value, metric_date, data) VALUES
+            ('{A}', 'visits', 1, '2026-01-01', '{{\"note\": \"it is As\"}}'), ('{B}', 'signups', 7000000, '2026-01-01', '{{\"note\": \"it is Bs\"}}');
          INSERT INTO data_quality_alerts (tenant_id, alert_type, message, alert_key) VALUES ('{B}', 'missing', 'it is Bs', 'a key')"
     ))
     .unwrap();
@@ -102,6 +105,8 @@ fn of_b(root: &mut Client) -> String {
         "metric_mappings",
         "tenants",
         "metric_facts",
+        "measures",
+        "measure_values",
     ];
     let one = |table: &&str| {
         format!(
@@ -141,6 +146,18 @@ fn a_tenant_cannot_reach_the_rows_of_another_one() {
         (format!("INSERT INTO metrics (tenant_id, metric_type, metric_value, metric_date) VALUES ('{B}', 'costs', 1, '2026-01-01')"), "42501"),
         (format!("INSERT INTO metrics (tenant_id, metric_type, metric_value, metric_date) VALUES ('{B}', 'costs', 1, '2026-01-01') ON CONFLICT (tenant_id, metric_type, metric_date) DO UPDATE SET metric_value = 1"), "42501"),
         (format!("INSERT INTO data_quality_alerts (tenant_id, alert_type, message) VALUES ('{B}', 'missing', 'x')"), "42501"),
+        (format!("INSERT INTO measures (tenant_id, name) VALUES ('{B}', 'visits')"), "42501"),
+        (format!("INSERT INTO measure_values (tenant_id, metric_type, metric_value, metric_date) VALUES ('{B}', 'signups', 1, '2026-01-02')"), "42501"),
+        // Whether another has a measure is not told.
+        (format!("INSERT INTO quality_rules (tenant_id, metric_type, max_value) VALUES ('{B}', 'signups', 1)"), "42501"),
+        (format!("INSERT INTO quality_rules (tenant_id, metric_type, max_value) VALUES ('{B}', 'nothing', 1)"), "42501"),
+        (format!("INSERT INTO metric_mappings (connector_type, tenant_id, stream, metric_type, value_path, date_path) VALUES ('api', '{B}', 'orders', 'signups', '$.a', '$.b')"), "42501"),
+        (format!("INSERT INTO metric_mappings (connector_type, tenant_id, stream, metric_type, value_path, date_path) VALUES ('api', '{B}', 'orders', 'nothing', '$.a', '$.b')"), "42501"),
+        (format!("SELECT get_metrics('{B}', 'signups', '2026-01-01', '2026-01-02')"), "22023"),
+        (format!("INSERT INTO metric_mappings (connector_type, tenant_id, stream, metric_type, value_path, date_path) VALUES ('api', '{A}', 'orders', 'signups', '$.a', '$.b')"), "22023"),
+        (format!("UPDATE measures SET tenant_id = '{B}'"), "42501"),
+        ("TRUNCATE measure_values".into(), "42501"),
+        ("UPDATE measure_values SET derived_value = 1".into(), "42501"),
         (format!("INSERT INTO data_quality_alerts (tenant_id, alert_type, message, alert_key) VALUES ('{B}', 'missing', 'x', 'a key')"), "42501"),
         (format!("INSERT INTO quality_rules (tenant_id, max_value) VALUES ('{B}', 1)"), "42501"),
         ("INSERT INTO quality_rules (tenant_id, max_value) VALUES (NULL, 1)".into(), "42501"),
@@ -263,6 +280,12 @@ fn a_tenant_cannot_reach_the_rows_of_another_one() {
         "connectors",
         "raw_connector_data",
         "daily_revenue_by_category",
+        "daily_costs_by_category",
+        "daily_metrics_by_category",
+        "monthly_metrics",
+        "all_metrics",
+        "measures",
+        "measure_values",
         "tenant_monthly_revenue",
         "metric_facts",
     ] {
@@ -352,9 +375,37 @@ fn a_tenant_does_its_own_work() {
         "INSERT INTO quality_rules (tenant_id, metric_type, max_value) SELECT tenant_id, 'costs', 10 FROM tenants",
         "UPDATE data_quality_alerts SET resolved = true",
         "UPDATE tenants SET currency = 'EUR', timezone = 'Europe/Berlin'",
+        "INSERT INTO measures (tenant_id, name, unit, aggregation) SELECT tenant_id, 'orders', 'orders', 'sum' FROM tenants",
+        "INSERT INTO metric_mappings (connector_id, stream, metric_type, value_path, date_path) SELECT connector_id, 'orders', 'orders', '1', '$.day' FROM connectors",
+        "SELECT connector_service_reprocess(connector_id) FROM connectors",
+        "INSERT INTO measure_values (tenant_id, metric_type, metric_value, metric_date) SELECT tenant_id, 'orders', 4, '2026-01-06' FROM tenants
+            ON CONFLICT (tenant_id, metric_type, metric_date) DO UPDATE SET metric_value = excluded.metric_value",
+        "INSERT INTO quality_rules (tenant_id, metric_type, max_value) SELECT tenant_id, 'orders', 10 FROM tenants",
+        "UPDATE measures SET name = 'purchases', unit = 'purchases' WHERE name = 'orders'",
+        "UPDATE measure_values SET by_hand = false WHERE metric_type = 'visits'",
         "SELECT connector_service_seal_key()",
     ] {
         assert_eq!(code(&mut tenant, sql), "", "{sql}");
+    }
+    for (sql, expected) in [
+        (
+            format!("SELECT string_agg(concat_ws(' ', metric_type, total), ', ' ORDER BY metric_type) FROM aggregate_metrics('{A}', NULL, '2026-01-01', '2026-01-31', 'month') WHERE metric_type <> 'revenue'"),
+            "costs 3, purchases 5",
+        ),
+        (
+            "SELECT string_agg(concat_ws(' ', metric_type, total), ', ' ORDER BY metric_type) FROM monthly_metrics WHERE metric_type <> 'revenue'".into(),
+            "costs 3, purchases 5",
+        ),
+        (
+            format!("SELECT get_metrics('{A}', 'purchases', '2026-01-01', '2026-01-31') ->> 'count'"),
+            "2",
+        ),
+        (
+            "SELECT sum(x.counted)::text FROM measure_values v, connector_service_explain(v.metric_id) x".into(),
+            "1",
+        ),
+    ] {
+        assert_eq!(text(&mut tenant, &sql), expected, "{sql}");
     }
     assert_eq!(
         text(

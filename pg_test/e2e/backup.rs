@@ -52,7 +52,10 @@ fn a_restored_dump_holds_every_row_and_calls_no_vendor_until_it_is_adopted() {
              SELECT connector_id, 'orders', 'costs', '$.shipping', '$.updated_at', '$.id == 7' FROM connectors WHERE name = 'shop';
              INSERT INTO fx_rates SELECT 'EUR', 'USD', date '2026-01-01' + n, 1.1 FROM generate_series(0, 20) AS n;
              INSERT INTO quality_rules (metric_type, max_value) VALUES ('revenue', 50);
-             INSERT INTO metrics (tenant_id, metric_type, metric_value, metric_date) SELECT tenant_id, 'revenue', 12.50, '2026-01-02' FROM tenants;",
+             INSERT INTO metrics (tenant_id, metric_type, metric_value, metric_date) SELECT tenant_id, 'revenue', 12.50, '2026-01-02' FROM tenants;
+             INSERT INTO measures (tenant_id, name, aggregation) SELECT tenant_id, 'visits', 'average' FROM tenants;
+             INSERT INTO quality_rules (tenant_id, metric_type, max_value, closed_weekdays) SELECT tenant_id, 'visits', 50, '{1,2,3,4,5,6,7}' FROM tenants;
+             INSERT INTO measure_values (tenant_id, metric_type, metric_value, metric_date) SELECT tenant_id, 'visits', 51, '2026-01-02' FROM tenants;",
         )
         .unwrap();
     let runs: Vec<String> = client
@@ -72,6 +75,7 @@ fn a_restored_dump_holds_every_row_and_calls_no_vendor_until_it_is_adopted() {
         .batch_execute(
             "UPDATE connectors SET created_at = created_at - interval '1 day';
              UPDATE metrics SET created_at = created_at - interval '1 day';
+             UPDATE measure_values SET created_at = created_at - interval '1 day';
              -- Whether the worker looked for missing days before the syncs or after is chance.
              DELETE FROM data_quality_alerts WHERE alert_type = 'missing'",
         )
@@ -86,15 +90,17 @@ fn a_restored_dump_holds_every_row_and_calls_no_vendor_until_it_is_adopted() {
     for (table, rows) in [
         ("connectors", 3),
         // The sums are over the bound on every day; seven days have no rate; one was entered by hand; one record has
-        // no costs.
-        ("data_quality_alerts", 29),
+        // no costs, and a value of a measure is over its bound.
+        ("data_quality_alerts", 30),
         ("fx_rates", 21),
+        ("measure_values", 1),
+        ("measures", 1),
         ("metric_facts", 500),
         ("metric_mapping_versions", 2),
         ("metric_mappings", 2),
         ("metric_sources", 1),
         ("metrics", 21),
-        ("quality_rules", 1),
+        ("quality_rules", 2),
         ("quarantine", 2),
         ("raw_connector_data", 501),
         ("sync_requests", 1),
@@ -203,4 +209,121 @@ fn a_database_without_its_installation_row_syncs_only_after_it_is_adopted() {
     let run = sync(&mut client, &connector);
     assert_eq!(wait_for_run(&mut client, &run)["state"], "succeeded");
     assert!(!cluster.log().contains("positioned before"));
+}
+
+/// A shop in a database `app`, synced, with its dump in the custom format, as the file of another cluster's.
+fn dumped(vendor: &Vendor) -> (Cluster, BTreeMap<String, Vec<Value>>, String) {
+    let source = Cluster::start("");
+    let mut client = source.database("app");
+    client
+        .batch_execute(
+            "INSERT INTO metric_mappings (connector_type, stream, metric_type, value_path, date_path, currency_path)
+             VALUES ('api', 'orders', 'revenue', '$.total', '$.updated_at', '$.currency');
+             INSERT INTO fx_rates SELECT 'EUR', 'USD', date '2026-01-01' + n, 1.1 FROM generate_series(0, 30) AS n;
+             INSERT INTO quality_rules (metric_type, max_value) VALUES ('revenue', 50)",
+        )
+        .unwrap();
+    for name in ["shop", "twin", "third"] {
+        let connector = insert_connector(&mut client, name, &Shop::config(&vendor.url()));
+        let run = sync(&mut client, &connector);
+        assert_eq!(wait_for_run(&mut client, &run)["state"], "succeeded");
+    }
+    client
+        .query(
+            "SELECT connector_service_create_token('app', tenant_id) FROM tenants",
+            &[],
+        )
+        .unwrap();
+    wait_until(20, "all days are summed", || {
+        let sql = "SELECT NOT EXISTS (SELECT FROM metric_days_touched)";
+        client
+            .query_one(sql, &[])
+            .unwrap()
+            .get::<_, bool>(0)
+            .then_some(())
+    });
+    let expected = content(&mut client);
+    let file = source.dir.join("dump").display().to_string();
+    source.command("pg_dump", &["-Fc", "-d", &source.url("app"), "-f", &file]);
+    (source, expected, file)
+}
+
+/// The copy has all rows, and calls nobody, whatever it is asked, until it is adopted.
+fn is_held_and_whole(copy: &Cluster, vendor: &Vendor, expected: &BTreeMap<String, Vec<Value>>) {
+    let mut client = copy.client("app");
+    let mut kept = content(&mut client);
+    kept.remove("installation");
+    for (table, rows) in &kept {
+        assert_eq!(rows, &expected[table], "{table}");
+    }
+    let before = vendor.asked().len();
+    copy.wait_worker("app");
+    client
+        .batch_execute("UPDATE connectors SET sync_frequency = 'hourly', next_sync_at = now(); SELECT connector_service_sync(connector_id) FROM connectors")
+        .unwrap();
+    wait_until(20, "the worker says that it syncs nothing", || {
+        copy.log()
+            .contains("connector_service syncs nothing in database")
+            .then_some(())
+    });
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(vendor.asked().len(), before);
+    let sql = "SELECT ok FROM connector_service_doctor() WHERE item = 'copy'";
+    assert!(!client.query_one(sql, &[]).unwrap().get::<_, bool>(0));
+    client
+        .batch_execute("SELECT connector_service_adopt()")
+        .unwrap();
+    assert!(client.query_one(sql, &[]).unwrap().get::<_, bool>(0));
+    let wrong = client.query("SELECT * FROM connector_service_verify()", &[]);
+    assert_eq!(wrong.unwrap().len(), 0);
+}
+
+#[test]
+fn a_dump_is_restored_by_several_jobs_at_once_and_calls_no_vendor_until_it_is_adopted() {
+    let shop = Arc::new(Shop::new(2_000, 200));
+    let vendor = Vendor::start(move |asked| shop.answer(asked));
+    let (_source, expected, file) = dumped(&vendor);
+    for jobs in ["4", "1"] {
+        let copy = Cluster::start("");
+        copy.client("postgres")
+            .batch_execute("CREATE DATABASE app")
+            .unwrap();
+        let url = copy.url("app");
+        let (ok, output) = copy.try_command("pg_restore", &["-j", jobs, "-d", &url, &file]);
+        assert!(ok, "{output}");
+        assert!(!output.contains("error"), "{output}");
+        is_held_and_whole(&copy, &vendor, &expected);
+    }
+}
+
+#[test]
+fn data_that_is_loaded_without_triggers_calls_no_vendor_until_it_is_adopted() {
+    let shop = Arc::new(Shop::new(300, 100));
+    let vendor = Vendor::start(move |asked| shop.answer(asked));
+    let (_source, expected, file) = dumped(&vendor);
+    let copy = Cluster::start("");
+    copy.database("app");
+    copy.wait_worker("app");
+    let url = copy.url("app");
+    let without = ["--data-only", "--disable-triggers", "-d", &url, &file];
+    let (ok, output) = copy.try_command("pg_restore", &without);
+    assert!(ok, "{output}");
+    is_held_and_whole(&copy, &vendor, &expected);
+
+    // A restore that left a table out is not adopted.
+    let copy = Cluster::start("");
+    let mut client = copy.database("app");
+    let url = copy.url("app");
+    let part = ["--data-only", "-t", "raw_connector_data", "-d", &url, &file];
+    copy.try_command("pg_restore", &part);
+    let error = client
+        .batch_execute("SELECT connector_service_adopt()")
+        .unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.code().code(), "23503");
+    let detail = error.detail().unwrap();
+    assert!(
+        detail.contains("900 of public.raw_connector_data (raw_connector_data_connector_fkey)"),
+        "{error:?}"
+    );
 }

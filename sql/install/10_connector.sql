@@ -8,7 +8,8 @@ CREATE TABLE @extschema@.tenants (
     timezone text NOT NULL DEFAULT 'UTC',
     currency text NOT NULL DEFAULT 'USD' CONSTRAINT tenants_currency_is_iso_code CHECK (currency ~ '^[A-Z]{3}$'),
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    is_default boolean NOT NULL DEFAULT false
+    is_default boolean NOT NULL DEFAULT false,
+    deleting_since timestamptz
 );
 CREATE UNIQUE INDEX tenants_one_default ON @extschema@.tenants (is_default) WHERE is_default;
 COMMENT ON TABLE @extschema@.tenants IS 'One row for each tenant: a customer whose data is kept apart from everybody else''s. A row is added by itself when a connector or a metric names a new tenant_id.';
@@ -85,6 +86,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.connector_service_default_tenant(uuid) IS 'For administrators: makes tenant p_tenant_id the default, which is meant where a row of connectors or metrics names no tenant. NULL: there is no default any more. Raises 42704 for an unknown tenant.';
+COMMENT ON COLUMN @extschema@.tenants.deleting_since IS 'Time at which connector_service_delete_tenant() was called for the tenant. The row goes when everything else of it is deleted. NULL: it stays.';
 
 CREATE TABLE @extschema@.connectors (
     connector_id uuid CONSTRAINT connectors_pkey PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
@@ -104,6 +106,8 @@ CREATE TABLE @extschema@.connectors (
     updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     due_at_once boolean NOT NULL DEFAULT false,
     name_key text,
+    installation_id uuid,
+    deleting_since timestamptz,
     CONSTRAINT connectors_id_tenant_key UNIQUE (connector_id, tenant_id),
     CONSTRAINT connectors_frequency_is_known CHECK (sync_frequency IN ('hourly', 'daily', 'weekly', 'manual')),
     CONSTRAINT connectors_status_is_known CHECK (status IN ('active', 'paused', 'error'))
@@ -117,6 +121,9 @@ CREATE INDEX idx_connectors_probe ON @extschema@.connectors (next_sync_at) WHERE
 -- row no more than other changes do: the records that arrive meanwhile refer to it.
 CREATE UNIQUE INDEX connectors_name_is_unique_in_tenant ON @extschema@.connectors (name_key, tenant_id) WHERE name_key IS NOT NULL;
 CREATE INDEX idx_connectors_shared_name ON @extschema@.connectors (tenant_id) WHERE name_key IS NULL;
+-- Whether a row came from another installation is asked with every poll.
+CREATE INDEX connectors_installation ON @extschema@.connectors (installation_id);
+CREATE INDEX connectors_deleting ON @extschema@.connectors (deleting_since) WHERE deleting_since IS NOT NULL;
 COMMENT ON TABLE @extschema@.connectors IS 'One row for each source that is synced. To insert a row is enough: an active connector is due at once, unless its frequency is manual.';
 COMMENT ON CONSTRAINT connectors_error_message_is_bounded ON @extschema@.connectors IS 'The message is read whenever the connector is read.';
 COMMENT ON COLUMN @extschema@.connectors.connector_id IS 'Id of the connector. It cannot be changed, because the credentials are sealed for this id.';
@@ -146,6 +153,9 @@ BEGIN ATOMIC
             AND (r.rolbypassrls OR pg_has_role(r.oid, 'connector_service_admin', 'USAGE')));
 END;
 COMMENT ON FUNCTION _connector_service.connector_service_restores() IS 'Whether the session may restore a dump: its role sees all tenants.';
+
+COMMENT ON COLUMN @extschema@.connectors.installation_id IS 'Installation that the row was inserted in; see installation. A row of another installation was restored or copied, so nothing is synced until connector_service_adopt().';
+COMMENT ON COLUMN @extschema@.connectors.deleting_since IS 'Time at which connector_service_delete() was called for the connector. It is paused, and its rows are deleted in the background; this one goes last. NULL: it stays.';
 
 CREATE FUNCTION _connector_service.connector_service_next_slot(p_frequency text, p_timezone text, p_after timestamptz)
 RETURNS timestamptz LANGUAGE sql STABLE STRICT
@@ -247,6 +257,8 @@ BEGIN
         NEW.credentials := _connector_service.connector_service_seal(NEW.tenant_id, NEW.connector_id, NEW.type, NEW.config, NEW.credentials, NULL, NULL);
         INSERT INTO @extschema@.tenants (tenant_id) VALUES (NEW.tenant_id) ON CONFLICT DO NOTHING;
         NEW.due_at_once := false;
+        -- A restored row names the installation that it was dumped from.
+        NEW.installation_id := coalesce(NEW.installation_id, (SELECT i.installation_id FROM @extschema@.installation i));
     ELSE
         IF NEW.connector_id <> OLD.connector_id THEN
             RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
@@ -346,7 +358,8 @@ CREATE TABLE @extschema@.installation (
     database_oid oid NOT NULL,
     held_since timestamptz,
     held_because text,
-    key_id text
+    key_id text,
+    installation_id uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid()
 );
 COMMENT ON TABLE @extschema@.installation IS 'One row: the server and the database that this installation belongs to. While syncing is held, or the row names another server or database, nothing is fetched: a restored or cloned copy must not call the vendors of its source. See connector_service_adopt().';
 COMMENT ON COLUMN @extschema@.installation.only_row IS 'Always true. It keeps the table at one row.';
@@ -355,6 +368,7 @@ COMMENT ON COLUMN @extschema@.installation.database_oid IS 'OID of the database,
 COMMENT ON COLUMN @extschema@.installation.held_since IS 'Time since which syncing is held. NULL: syncing is not held.';
 COMMENT ON COLUMN @extschema@.installation.held_because IS 'Why syncing is held, in words.';
 COMMENT ON COLUMN @extschema@.installation.key_id IS 'Id of the current key, as this database last saw the key file. A key file without this key is refused. NULL: no credential has been sealed yet.';
+COMMENT ON COLUMN @extschema@.installation.installation_id IS 'Id of this installation. Connectors that are inserted here have it; connectors that are restored from a dump have another one.';
 INSERT INTO @extschema@.installation (system_identifier, database_oid)
 SELECT s.system_identifier, d.oid
 FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d

@@ -79,7 +79,8 @@ BEGIN
     -- A row that is older than its own transaction was not made here: a dump is being restored, and a sync that starts in
     -- the middle would collide with the rows that are still to come. A role under row security restores nothing, so no
     -- tenant can stop all others by what it writes into created_at.
-    IF EXISTS (SELECT FROM added a WHERE a.created_at < now() - interval '1 minute')
+    IF EXISTS (SELECT FROM added a WHERE a.created_at < now() - interval '1 minute'
+            OR a.installation_id IS DISTINCT FROM (SELECT i.installation_id FROM @extschema@.installation i))
         AND _connector_service.connector_service_restores() THEN
         UPDATE @extschema@.installation
         SET held_since = now(), held_because = 'connectors were restored from a dump'

@@ -41,6 +41,7 @@ CREATE TABLE @extschema@.sync_runs (
     progress jsonb,
     asked_again boolean NOT NULL DEFAULT false,
     streams jsonb,
+    erased bigint NOT NULL DEFAULT 0,
     CONSTRAINT sync_runs_connector_fkey FOREIGN KEY (connector_id, tenant_id)
         REFERENCES @extschema@.connectors (connector_id, tenant_id) ON DELETE CASCADE,
     CONSTRAINT sync_runs_counters_add_up CHECK (received = inserted + updated + unchanged + quarantined + deleted),
@@ -102,6 +103,7 @@ COMMENT ON COLUMN @extschema@.sync_runs.backfill_steps IS 'Of a backfill: number
 COMMENT ON COLUMN @extschema@.sync_runs.progress IS 'Of a backfill that is not over: JSON object with the cursor of each stream, as in sync_state. A backfill does not change sync_state.';
 COMMENT ON COLUMN @extschema@.sync_runs.asked_again IS 'Whether a webhook told of a change while the run was running. Another run follows it then.';
 COMMENT ON COLUMN @extschema@.sync_runs.streams IS 'JSON object with one entry for each stream that the run reads. "state": waiting (its turn is still to come, or the run goes on with it later), reading, ok (read to its end), failed, skipped (not read, or not to its end, because of what "error" says), absent (the vendor does not have it). "pages", "received": what came. "cursor": the greatest cursor value that is stored. "error": "code" and "message", or null. NULL before the first page.';
+COMMENT ON COLUMN @extschema@.sync_runs.erased IS 'Number of the inserted and updated records whose JSON was dropped again, because an erasure names them. See erasures.';
 COMMENT ON COLUMN @extschema@.sync_runs.queued_at IS 'When the run was last ready to be taken up: when it was requested, or when its wait was over.';
 
 CREATE FUNCTION _connector_service.connector_service_queued() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

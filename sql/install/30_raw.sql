@@ -16,6 +16,8 @@ CREATE TABLE @extschema@.raw_connector_data (
     deleted boolean NOT NULL DEFAULT false,
     run_id uuid,
     source_version timestamptz,
+    dropped_at timestamptz,
+    erasure_id bigint,
     CONSTRAINT raw_connector_data_record_key UNIQUE (connector_id, source_record_id),
     CONSTRAINT raw_connector_data_connector_fkey FOREIGN KEY (connector_id, tenant_id)
         REFERENCES @extschema@.connectors (connector_id, tenant_id)
@@ -30,12 +32,14 @@ COMMENT ON COLUMN @extschema@.raw_connector_data.connector_id IS 'Connector that
 COMMENT ON COLUMN @extschema@.raw_connector_data.source_type IS 'Type of the connector.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.stream IS 'Stream of the source that the record belongs to, such as orders.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.source_record_id IS 'The stream, a slash and the id that the vendor uses, such as orders/4711. Where the vendor has no id: the stream, a slash, # and a hash of the key columns or of the content.';
-COMMENT ON COLUMN @extschema@.raw_connector_data.data IS 'The record as JSON. Numbers are exact: they are never converted to a binary float.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.data IS 'The record as JSON. Numbers are exact: they are never converted to a binary float. Of a record that was dropped (dropped_at) an empty object, or the ids and stamps by which its deletion is recognized.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.content_hash IS 'First 16 bytes of the SHA-256 of the record''s text. An equal hash shows that a record has not changed. NULL: the row was written by hand.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.ingested_at IS 'Time at which this version of the record was stored.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.processed IS 'Whether the facts of this version are written. See metric_facts.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.deleted IS 'Whether the source reported the record as deleted, or does not show it any more. The row stays, and counts in no metric.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.run_id IS 'Run that stored this version. NULL: the row was written by hand.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.dropped_at IS 'Time at which the JSON of the record was dropped, by raw_retention or connector_service_erase(). Its facts stay. NULL: data is the whole record.';
+COMMENT ON COLUMN @extschema@.raw_connector_data.erasure_id IS 'Erasure that dropped the JSON for good; see erasures. A later version of the record is counted, and its JSON is dropped again. NULL: none did.';
 COMMENT ON COLUMN @extschema@.raw_connector_data.source_version IS 'Time of the state that the record shows, as the vendor says. An older state does not replace a newer one. NULL: the vendor does not say.';
 
 CREATE TABLE @extschema@.quarantine (
@@ -72,7 +76,7 @@ COMMENT ON COLUMN @extschema@.quarantine.connector_id IS 'Connector that the rec
 COMMENT ON COLUMN @extschema@.quarantine.tenant_id IS 'Tenant of the connector.';
 COMMENT ON COLUMN @extschema@.quarantine.stream IS 'Stream of the record.';
 COMMENT ON COLUMN @extschema@.quarantine.source_record_id IS 'Id of the record as in raw_connector_data. NULL: it could not be read.';
-COMMENT ON COLUMN @extschema@.quarantine.reason_code IS 'Word that tells the reason. The words do not change between versions. A record that could not be stored: invalid_json, nul_character, lone_surrogate, invalid_utf8, too_deep, too_large, number_out_of_range, key_too_long, not_an_object or refused_by_postgres. A row of a file: also too_many_cells, unreadable_value or key_missing. A stored record: filter_unknown, value_missing, value_ambiguous, value_unreadable, value_out_of_range, negative_value, date_missing, date_unreadable, date_in_future, date_out_of_range, category_unreadable, currency_missing, currency_unreadable, mapping_failed or too_costly.';
+COMMENT ON COLUMN @extschema@.quarantine.reason_code IS 'Word that tells the reason. The words do not change between versions. A record that could not be stored: invalid_json, nul_character, lone_surrogate, invalid_utf8, too_deep, too_large, number_out_of_range, key_too_long, not_an_object or refused_by_postgres. A row of a file: also too_many_cells, unreadable_value or key_missing. A stored record: filter_unknown, value_missing, value_ambiguous, value_unreadable, value_out_of_range, value_in_other_currency, negative_value, date_missing, date_unreadable, date_in_future, date_out_of_range, category_unreadable, currency_missing, currency_unreadable, mapping_failed or too_costly.';
 COMMENT ON COLUMN @extschema@.quarantine.reason IS 'The reason in words, with the place in the record.';
 COMMENT ON COLUMN @extschema@.quarantine.raw IS 'The first 64 KiB of the record as it came.';
 COMMENT ON COLUMN @extschema@.quarantine.content_hash IS 'First 16 bytes of the SHA-256 of the whole record, or the raw_id of a stored record. A record that comes again is recognized by it.';

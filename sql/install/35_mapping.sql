@@ -23,7 +23,7 @@ CREATE TABLE @extschema@.metric_mappings (
     connector_type text,
     tenant_id uuid DEFAULT _connector_service.connector_service_own_tenant() CONSTRAINT metric_mappings_tenant_fkey REFERENCES @extschema@.tenants ON DELETE CASCADE,
     stream text NOT NULL,
-    metric_type text NOT NULL CONSTRAINT metric_mappings_metric_type_is_known CHECK (metric_type IN ('revenue', 'inventory', 'staffing', 'costs')),
+    metric_type text NOT NULL,
     items_path text,
     value_path text NOT NULL,
     until_path text,
@@ -33,6 +33,7 @@ CREATE TABLE @extschema@.metric_mappings (
     filter text,
     negative text NOT NULL CONSTRAINT metric_mappings_negative_is_known CHECK (negative IN ('reject', 'net', 'costs')),
     factor numeric NOT NULL DEFAULT 1 CONSTRAINT metric_mappings_factor_is_finite CHECK (pg_catalog.abs(factor) < 1e15 AND factor <> 0),
+    class text CONSTRAINT metric_mappings_class_is_known CHECK (class IN ('sales', 'payments', 'books', 'pipeline')),
     unit text NOT NULL DEFAULT 'major' CONSTRAINT metric_mappings_unit_is_known CHECK (unit IN ('major', 'minor', 'stripe')),
     active boolean NOT NULL DEFAULT true,
     version integer NOT NULL DEFAULT 1,
@@ -55,17 +56,18 @@ COMMENT ON COLUMN @extschema@.metric_mappings.connector_id IS 'Connector that th
 COMMENT ON COLUMN @extschema@.metric_mappings.connector_type IS 'Type of the connectors that the mapping is for, of one tenant or of all. NULL: it is for one connector.';
 COMMENT ON COLUMN @extschema@.metric_mappings.tenant_id IS 'Tenant that owns the mapping; filled in from connector_id. NULL: it is for all tenants. Default: the tenant of a role that has one, else NULL.';
 COMMENT ON COLUMN @extschema@.metric_mappings.stream IS 'Stream of the records, as in raw_connector_data.';
-COMMENT ON COLUMN @extschema@.metric_mappings.metric_type IS 'revenue, inventory, staffing or costs.';
+COMMENT ON COLUMN @extschema@.metric_mappings.metric_type IS 'revenue, inventory, staffing, costs, or a measure of the tenant. A mapping for all tenants cannot name a measure. Raises 22023 for another text.';
 COMMENT ON COLUMN @extschema@.metric_mappings.items_path IS 'jsonpath of the parts of a record that count one by one, such as $.line_items[*]. The other paths then start at the part, and $record is the whole record. NULL: the record counts as a whole.';
-COMMENT ON COLUMN @extschema@.metric_mappings.value_path IS 'jsonpath of the amount. It must find one number, or one text with a plain decimal number. With until_path: jsonpath of the start of a span of time.';
+COMMENT ON COLUMN @extschema@.metric_mappings.value_path IS 'jsonpath of the amount. It must find one number, or one text of an amount: a plain decimal number, perhaps with a currency or what else people write around it. With until_path: jsonpath of the start of a span of time. For a measure that counts texts: jsonpath of the one text, number or truth value that is counted, such as $.customer.id.';
 COMMENT ON COLUMN @extschema@.metric_mappings.until_path IS 'jsonpath of the end of a span of time. The value is then the hours from value_path to until_path. Both are times of ISO 8601, both with an offset or both without. NULL: value_path finds the amount.';
-COMMENT ON COLUMN @extschema@.metric_mappings.date_path IS 'jsonpath of the date: ISO 8601, or a number of seconds, milliseconds or microseconds since 1970. A time with an offset counts on the day that it has in the tenant''s time zone.';
+COMMENT ON COLUMN @extschema@.metric_mappings.date_path IS 'jsonpath of the date: ISO 8601, RFC 2822, or a number of seconds, milliseconds, microseconds or nanoseconds since 1970. A time with an offset counts on the day that it has in the tenant''s time zone.';
 COMMENT ON COLUMN @extschema@.metric_mappings.category_path IS 'jsonpath of the category. A literal such as "food" is a constant category. NULL: no category.';
-COMMENT ON COLUMN @extschema@.metric_mappings.currency_path IS 'jsonpath of the ISO 4217 code, in small or capital letters. NULL: the tenant''s currency.';
+COMMENT ON COLUMN @extschema@.metric_mappings.currency_path IS 'jsonpath of the ISO 4217 code, in small or capital letters. NULL: the tenant''s currency. Measures whose unit is not money have no currency, whatever the path finds.';
 COMMENT ON COLUMN @extschema@.metric_mappings.filter IS 'jsonpath predicate such as $.status == "paid", or a path with a filter. Records that do not pass contribute nothing. A predicate that is unknown, because it compares text with a number for example, puts the record into quarantine. NULL: all records pass.';
-COMMENT ON COLUMN @extschema@.metric_mappings.negative IS 'What happens to a negative amount. costs: it counts as costs in the category refunds (default for revenue). net: it is summed (default for inventory and costs). reject: the record goes to quarantine (default for staffing).';
+COMMENT ON COLUMN @extschema@.metric_mappings.negative IS 'What happens to a negative amount. costs: it counts as costs in the category refunds (default for revenue). net: it is summed (default for inventory, costs and measures). reject: the record goes to quarantine (default for staffing).';
 COMMENT ON COLUMN @extschema@.metric_mappings.factor IS 'Number that the amount is multiplied by, such as -1 for amounts that reduce the metric.';
 COMMENT ON COLUMN @extschema@.metric_mappings.unit IS 'Unit of the amount. major: units of the currency. minor: minor units of the currency by ISO 4217, such as cents. stripe: Stripe''s minor units, which are different for some currencies.';
+COMMENT ON COLUMN @extschema@.metric_mappings.class IS 'How close the source is to the sale. sales: the sale itself, as in a shop. payments: its payment. books: its booking. pipeline: what was agreed on before. Where connectors of different classes have the same amounts, the first of these counts; see count_decisions. NULL: the class of the connector''s type; types that have none (api, csv, excel, mysql, postgres, webhook) are each compared as a class of their own, behind the others.';
 COMMENT ON COLUMN @extschema@.metric_mappings.active IS 'Whether the mapping contributes. An inactive mapping contributes nothing, and still hides less specific mappings.';
 COMMENT ON COLUMN @extschema@.metric_mappings.version IS 'Number of the current version. It goes up when the meaning of the mapping changes.';
 COMMENT ON COLUMN @extschema@.metric_mappings.is_plain IS 'Whether the paths have neither .** nor a regular expression. Facts of such a mapping commit with their records; other facts follow within seconds. Set when the row is saved.';
@@ -130,11 +132,12 @@ BEGIN
             MESSAGE = format('mapping %s is built in and cannot be changed', OLD.mapping_id),
             HINT = format('Insert a mapping of your own for stream "%s" and metric type "%s". It replaces this one.', OLD.stream, OLD.metric_type);
     END IF;
+    IF NEW.connector_type IS NULL AND NEW.connector_id IS NOT NULL THEN
+        NEW.tenant_id := (SELECT c.tenant_id FROM @extschema@.connectors c WHERE c.connector_id = NEW.connector_id);
+    END IF;
     NEW.metric_type := lower(btrim(NEW.metric_type) COLLATE "C");
-    IF NEW.metric_type IS NULL OR NEW.metric_type NOT IN ('revenue', 'inventory', 'staffing', 'costs') THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = format('metric type "%s" is not known', NEW.metric_type),
-            DETAIL = 'Known metric types: costs, inventory, revenue, staffing.';
+    IF NEW.metric_type IS NULL THEN
+        PERFORM _connector_service.connector_service_check_metric_type(NULL::uuid, NEW.metric_type);
     END IF;
     NEW.negative := coalesce(lower(btrim(NEW.negative) COLLATE "C"),
         CASE NEW.metric_type WHEN 'revenue' THEN 'costs' WHEN 'staffing' THEN 'reject' ELSE 'net' END);
@@ -152,8 +155,6 @@ BEGIN
     IF NEW.connector_type IS NOT NULL THEN
         NEW.connector_type := lower(btrim(NEW.connector_type) COLLATE "C");
         PERFORM _connector_service.connector_service_check_type(NEW.connector_type);
-    ELSIF NEW.connector_id IS NOT NULL THEN
-        NEW.tenant_id := (SELECT c.tenant_id FROM @extschema@.connectors c WHERE c.connector_id = NEW.connector_id);
     END IF;
     PERFORM _connector_service.connector_service_check_path(path.name, path.text, path.variables)
     FROM (VALUES
@@ -184,7 +185,7 @@ BEGIN
         NEW.mapping_id := OLD.mapping_id;
         NEW.version := OLD.version;
         NEW.updated_at := OLD.updated_at;
-        IF to_jsonb(NEW) - 'note' IS DISTINCT FROM to_jsonb(OLD) - 'note' THEN
+        IF to_jsonb(NEW) - '{note,class}'::text[] IS DISTINCT FROM to_jsonb(OLD) - '{note,class}'::text[] THEN
             NEW.version := 1 + (SELECT max(v.version) FROM @extschema@.metric_mapping_versions v WHERE v.mapping_id = OLD.mapping_id);
             NEW.updated_at := now();
         END IF;
@@ -241,7 +242,25 @@ DECLARE
     v_same integer;
     v_known text[];
     v_like text;
+    v_measure @extschema@.measures;
 BEGIN
+    -- Here and not before: what is not known tells which measures a tenant has, and by now row security has judged the row.
+    -- A row from a dump may come before its measure, which it had when it was made.
+    IF TG_OP = 'UPDATE' OR TG_OP = 'INSERT' AND NEW.created_at >= now() - interval '1 minute' THEN
+        PERFORM _connector_service.connector_service_check_metric_type(NEW.tenant_id, NEW.metric_type);
+        SELECT m.* INTO v_measure FROM @extschema@.measures m WHERE m.tenant_id = NEW.tenant_id AND m.name = NEW.metric_type;
+        IF v_measure.unit <> 'money' AND (NEW.negative = 'costs' OR NEW.unit <> 'major') THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+                MESSAGE = format('measure "%s" is counted in %s, so its mapping cannot have %s', v_measure.name, v_measure.unit,
+                    CASE WHEN NEW.negative = 'costs' THEN 'negative = costs' ELSE format('unit = %s', NEW.unit) END),
+                HINT = CASE WHEN NEW.negative = 'costs' THEN 'Set negative to net or reject.' ELSE 'Leave unit out: only money has minor units.' END;
+        ELSIF v_measure.aggregation = 'distinct_count' AND (NEW.until_path IS NOT NULL OR NEW.factor <> 1) THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+                MESSAGE = format('measure "%s" counts texts, so its mapping cannot have %s', v_measure.name,
+                    CASE WHEN NEW.until_path IS NOT NULL THEN 'an until_path' ELSE 'a factor' END),
+                HINT = 'value_path alone finds the text that is counted, such as $.customer.id.';
+        END IF;
+    END IF;
     IF TG_OP <> 'DELETE' AND NEW.active THEN
         -- A name that nothing has counts nothing, and says nothing.
         IF NOT NEW.builtin AND (TG_OP = 'INSERT' OR (NEW.stream, NEW.connector_id, NEW.connector_type, NEW.tenant_id, NEW.active)
@@ -299,7 +318,7 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_mapping_after() IS 'Trigger of metric_mappings: tells by a notice how a change is applied to stored records, and protects the built-in mappings.';
+COMMENT ON FUNCTION _connector_service.connector_service_mapping_after() IS 'Trigger of metric_mappings: raises 22023 for a metric type that is not known, or a measure that the mapping does not fit, tells by a notice how a change is applied to stored records, and protects the built-in mappings.';
 CREATE TRIGGER metric_mappings_after AFTER INSERT OR UPDATE OR DELETE ON @extschema@.metric_mappings
     FOR EACH ROW EXECUTE FUNCTION _connector_service.connector_service_mapping_after();
 

@@ -53,6 +53,8 @@ CREATE TABLE @extschema@.metric_facts (
     category text,
     currency text NOT NULL,
     value numeric NOT NULL,
+    distinct_value text,
+    metric_time timestamptz,
     CONSTRAINT metric_facts_pkey PRIMARY KEY (raw_id, mapping_id, item)
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_analyze_scale_factor = 0.05);
 CREATE INDEX metric_facts_day ON @extschema@.metric_facts (tenant_id, metric_type, metric_date);
@@ -63,11 +65,13 @@ COMMENT ON COLUMN @extschema@.metric_facts.item IS 'Number of the part of the re
 COMMENT ON COLUMN @extschema@.metric_facts.version IS 'Version of the mapping that made the fact.';
 COMMENT ON COLUMN @extschema@.metric_facts.tenant_id IS 'Tenant of the connector.';
 COMMENT ON COLUMN @extschema@.metric_facts.connector_id IS 'Connector that the record came from.';
-COMMENT ON COLUMN @extschema@.metric_facts.metric_type IS 'revenue, inventory, staffing or costs.';
+COMMENT ON COLUMN @extschema@.metric_facts.metric_type IS 'revenue, inventory, staffing, costs, or a measure of the tenant.';
 COMMENT ON COLUMN @extschema@.metric_facts.metric_date IS 'Day in the tenant''s time zone.';
 COMMENT ON COLUMN @extschema@.metric_facts.category IS 'Category of the amount. NULL: the mapping or the record has none.';
-COMMENT ON COLUMN @extschema@.metric_facts.currency IS 'Currency of the amount, an ISO 4217 code.';
-COMMENT ON COLUMN @extschema@.metric_facts.value IS 'Exact amount, in units of the currency; hours for staffing, pieces for inventory.';
+COMMENT ON COLUMN @extschema@.metric_facts.currency IS 'Currency of the amount, an ISO 4217 code. Empty for a measure whose unit is not money.';
+COMMENT ON COLUMN @extschema@.metric_facts.value IS 'Exact amount, in units of the currency; hours for staffing, pieces for inventory, the measure''s own unit for a measure; 1 where texts are counted.';
+COMMENT ON COLUMN @extschema@.metric_facts.distinct_value IS 'For a measure that counts different texts: the text. One of more than 256 bytes is kept as sha256: and its hash. NULL for all others.';
+COMMENT ON COLUMN @extschema@.metric_facts.metric_time IS 'For a measure that takes the last value of a day: the time of the record. A date without a time is the beginning of its day. NULL for all others.';
 
 CREATE TABLE @extschema@.metric_days_touched (
     tenant_id uuid NOT NULL,
@@ -75,11 +79,13 @@ CREATE TABLE @extschema@.metric_days_touched (
     metric_date date NOT NULL
 -- Rows come and go all the time.
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+-- A publication refuses to delete rows of a table that has neither a primary key nor a replica identity.
+ALTER TABLE @extschema@.metric_days_touched REPLICA IDENTITY FULL;
 -- Not unique: a session that marks a day must not wait for another session that marked the same day.
 CREATE INDEX metric_days_touched_tenant ON @extschema@.metric_days_touched (tenant_id, metric_type, metric_date);
 COMMENT ON TABLE @extschema@.metric_days_touched IS 'Days whose facts changed since the day was last summed. A row is written in one transaction with the facts, and deleted when the day is summed.';
 COMMENT ON COLUMN @extschema@.metric_days_touched.tenant_id IS 'Tenant of the day.';
-COMMENT ON COLUMN @extschema@.metric_days_touched.metric_type IS 'revenue, inventory, staffing or costs.';
+COMMENT ON COLUMN @extschema@.metric_days_touched.metric_type IS 'revenue, inventory, staffing, costs, or a measure of the tenant.';
 COMMENT ON COLUMN @extschema@.metric_days_touched.metric_date IS 'Day in the tenant''s time zone.';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.fx_rates', '');

@@ -7,13 +7,21 @@
 -- Operators in what follows are PostgreSQL's own, whatever the schema already holds.
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
+CREATE FUNCTION _connector_service.connector_service_moment(p_text text, p_timezone text) RETURNS timestamptz LANGUAGE sql STABLE
+SET DateStyle = 'ISO' SET TimeZone = 'UTC'
+RETURN (SELECT CASE WHEN clock.text LIKE '%Z' THEN clock.text::timestamptz ELSE clock.text::timestamp AT TIME ZONE p_timezone END
+    FROM (SELECT _connector_service.connector_service_clock(p_text) AS text) AS clock);
+COMMENT ON FUNCTION _connector_service.connector_service_moment(text, text) IS 'The moment that a record''s date names; a time without an offset is of the time zone, and a day without a time is its beginning.';
+
 CREATE FUNCTION _connector_service.connector_service_extract(p_connector_id uuid, p_raw_ids uuid[], p_first uuid DEFAULT NULL, p_last uuid DEFAULT NULL)
 RETURNS TABLE (raw_id uuid, mapping_id integer, item integer, version integer, tenant_id uuid, connector_id uuid,
-    metric_type text, metric_date date, category text, currency text, value numeric, problem text, sample text)
+    metric_type text, metric_date date, category text, currency text, value numeric, distinct_value text, metric_time timestamptz,
+    problem text, sample text)
 LANGUAGE sql STABLE
 BEGIN ATOMIC
     WITH mapping AS MATERIALIZED (
         SELECT m.mapping_id, m.version, m.stream, m.metric_type, m.negative, m.factor, m.unit, m.factor = 1 AND m.unit = 'major' AS is_plain,
+            own.name IS NULL OR own.unit = 'money' AS is_money, own.aggregation,
             c.tenant_id, c.connector_id, t.timezone, t.currency AS home_currency,
             (pg_catalog.now() AT TIME ZONE t.timezone)::date AS today,
             m.items_path::jsonpath AS items_path, m.value_path::jsonpath AS value_path,
@@ -21,10 +29,13 @@ BEGIN ATOMIC
             m.category_path::jsonpath AS category_path, m.currency_path::jsonpath AS currency_path, m.filter::jsonpath AS filter,
             -- A path that can fail after it has found something must raise its error: otherwise only the part that was found would count.
             _connector_service.connector_service_bare_path(m.items_path) !~ E'^strict|\\.[a-z]+\\(|[-+]' AS is_items_silent,
-            _connector_service.connector_service_bare_path(m.value_path) !~ E'^strict|\\.[a-z]+\\(|[-+]' AS is_value_silent
+            _connector_service.connector_service_bare_path(m.value_path) !~ E'^strict|\\.[a-z]+\\(|[-+]' AS is_value_silent,
+            -- PostgreSQL calculates with numbers alone, and many vendors send amounts as text. A filter may compare texts.
+            _connector_service.connector_service_bare_path(m.value_path) ~ E'[-+/%]| \\* ' AND _connector_service.connector_service_bare_path(m.value_path) !~ E'\\?' AS is_arithmetic
         FROM @extschema@.connectors c JOIN @extschema@.tenants t ON t.tenant_id = c.tenant_id,
             _connector_service.connector_service_mappings_of(p_connector_id) m
-        WHERE c.connector_id = p_connector_id),
+            LEFT JOIN @extschema@.measures own ON own.tenant_id = m.tenant_id AND own.name = m.metric_type
+        WHERE c.connector_id = p_connector_id AND (own.name IS NOT NULL OR m.metric_type IN ('revenue', 'inventory', 'staffing', 'costs'))),
     record AS NOT MATERIALIZED (
         SELECT r.raw_id, r.stream, r.data
         FROM pg_catalog.unnest(p_raw_ids) AS wanted(raw_id)
@@ -44,6 +55,10 @@ BEGIN ATOMIC
         CASE WHEN judged.is_refund THEN 'refunds' ELSE pg_catalog.left(judged.category #>> '{}', 200) END,
         judged.currency,
         CASE WHEN judged.is_refund THEN -judged.value ELSE judged.value END,
+        CASE WHEN judged.aggregation = 'distinct_count' THEN CASE WHEN pg_catalog.octet_length(judged.found ->> 0) <= 256 THEN judged.found ->> 0
+            ELSE 'sha256:' || pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(judged.found ->> 0, 'UTF8')), 'hex') END END,
+        CASE WHEN judged.aggregation = 'last' AND NOT judged.is_refund
+            THEN _connector_service.connector_service_moment(judged.date_text, judged.timezone) END,
         judged.problem,
         CASE
             WHEN judged.problem IS NULL THEN NULL
@@ -54,12 +69,15 @@ BEGIN ATOMIC
         END
     FROM (
         SELECT read.raw_id, read.mapping_id, read.item, read.version, read.tenant_id, read.connector_id, read.metric_type,
-            read.found, read.value, read.date_text, read.day, read.category, read.currency,
+            read.found, read.value, read.date_text, read.day, read.category, read.currency, read.aggregation, read.timezone,
             read.value < 0 AND read.negative = 'costs' AS is_refund,
             CASE
                 WHEN read.passes = 'null' THEN 'filter_unknown'
                 WHEN pg_catalog.jsonb_array_length(read.found) > 1 THEN 'value_ambiguous'
-                WHEN read.value IS NULL THEN CASE WHEN read.found IN ('[]', '[null]') THEN 'value_missing' ELSE 'value_unreadable' END
+                WHEN read.value IS NULL THEN CASE
+                    WHEN read.found IN ('[]', '[null]') THEN 'value_missing'
+                    WHEN NOT read.is_span AND _connector_service.connector_service_amount(read.found ->> 0) IS NOT NULL THEN 'value_in_other_currency'
+                    ELSE 'value_unreadable' END
                 WHEN pg_catalog.abs(read.value) >= 1e15 THEN 'value_out_of_range'
                 WHEN read.value < 0 AND read.negative = 'reject' THEN 'negative_value'
                 WHEN read.date_text IS NULL THEN 'date_missing'
@@ -68,25 +86,32 @@ BEGIN ATOMIC
                 WHEN read.day < '1900-01-01' THEN 'date_out_of_range'
                 WHEN pg_catalog.jsonb_typeof(read.category) IN ('object', 'array') THEN 'category_unreadable'
                 WHEN read.currency IS NULL THEN 'currency_missing'
-                WHEN read.currency <> read.home_currency AND read.currency !~ '^[A-Z]{3}$' THEN 'currency_unreadable'
+                WHEN read.currency <> read.home_currency AND read.is_money AND read.currency !~ '^[A-Z]{3}$' THEN 'currency_unreadable'
             END AS problem
         FROM (
             SELECT found.raw_id, found.mapping_id, found.item, found.version, found.tenant_id, found.connector_id, found.metric_type,
                 found.passes, found.negative, found.home_currency, found.today, found.found, found.date_text, found.category, found.currency,
-                CASE WHEN found.is_span THEN _connector_service.connector_service_hours(found.found ->> 0, found.until_text) * found.factor
-                    WHEN found.is_plain THEN _connector_service.connector_service_amount(found.found ->> 0)
-                    ELSE _connector_service.connector_service_amount(found.found ->> 0) * found.factor
+                found.is_money, found.aggregation, found.timezone, found.is_span,
+                CASE WHEN found.aggregation = 'distinct_count' THEN CASE WHEN pg_catalog.jsonb_typeof(found.found -> 0) IN ('string', 'number', 'boolean') THEN 1 END
+                    WHEN found.is_span THEN _connector_service.connector_service_hours(found.found ->> 0, found.until_text) * found.factor
+                    WHEN found.is_plain THEN _connector_service.connector_service_amount_in(found.found ->> 0, found.currency)
+                    ELSE _connector_service.connector_service_amount_in(found.found ->> 0, found.currency) * found.factor
                         * _connector_service.connector_service_scale(found.unit, found.currency) END AS value,
                 _connector_service.connector_service_day(found.date_text, found.timezone) AS day
             FROM (
                 SELECT part.raw_id, part.item, part.passes, part.mapping_id, part.version, part.tenant_id, part.connector_id, part.metric_type,
                     part.negative, part.factor, part.unit, part.is_plain, part.timezone, part.home_currency, part.today,
-                    pg_catalog.jsonb_path_query_array_tz(part.part, part.value_path, part.variables, part.is_value_silent) AS found,
+                    part.is_money, part.aggregation,
+                    CASE WHEN part.is_arithmetic THEN pg_catalog.jsonb_path_query_array_tz(
+                            _connector_service.connector_service_numbers(part.part::text)::jsonb, part.value_path,
+                            _connector_service.connector_service_numbers(part.variables::text)::jsonb, part.is_value_silent)
+                        ELSE pg_catalog.jsonb_path_query_array_tz(part.part, part.value_path, part.variables, part.is_value_silent) END AS found,
                     part.until_path IS NOT NULL AS is_span,
                     pg_catalog.jsonb_path_query_first_tz(part.part, part.until_path, part.variables, true) #>> '{}' AS until_text,
                     pg_catalog.jsonb_path_query_first_tz(part.part, part.date_path, part.variables, true) #>> '{}' AS date_text,
                     pg_catalog.jsonb_path_query_first_tz(part.part, part.category_path, part.variables, true) AS category,
-                    CASE WHEN part.currency_path IS NULL THEN part.home_currency
+                    CASE WHEN NOT part.is_money THEN ''
+                        WHEN part.currency_path IS NULL THEN part.home_currency
                         ELSE pg_catalog.upper(pg_catalog.jsonb_path_query_first_tz(part.part, part.currency_path, part.variables, true) #>> '{}' COLLATE "C")
                     END AS currency
                 FROM (
@@ -120,10 +145,11 @@ RETURN pg_catalog.format(
         WHEN 'value_missing' THEN 'there is no amount at %s'
         WHEN 'value_ambiguous' THEN '%s gives more than one amount: %s'
         WHEN 'value_unreadable' THEN 'the amount at %s is not a plain decimal number: %s'
+        WHEN 'value_in_other_currency' THEN 'the amount at %s is written in another currency than that of the record: %s'
         WHEN 'value_out_of_range' THEN 'the amount at %s is 10^15 or more: %s'
         WHEN 'negative_value' THEN 'the amount at %s is negative: %s'
         WHEN 'date_missing' THEN 'there is no date at %s'
-        WHEN 'date_unreadable' THEN 'the date at %s is neither ISO 8601 nor a time in seconds or milliseconds since 1970: %s'
+        WHEN 'date_unreadable' THEN 'the date at %s is neither ISO 8601 nor RFC 2822 nor a time in seconds or milliseconds since 1970: %s'
         WHEN 'date_in_future' THEN 'the date at %s is in the future: %s'
         WHEN 'date_out_of_range' THEN 'the date at %s is before 1900: %s'
         WHEN 'category_unreadable' THEN 'the category at %s is not a plain value: %s'
@@ -195,8 +221,10 @@ BEGIN
         -- A record of which a part is wrong counts with no part: half an order is a wrong number.
         wrong AS MATERIALIZED (SELECT DISTINCT x.raw_id, x.mapping_id FROM extracted x WHERE x.problem IS NOT NULL),
         stored AS (
-            INSERT INTO @extschema@.metric_facts (raw_id, mapping_id, item, version, tenant_id, connector_id, metric_type, metric_date, category, currency, value)
-            SELECT x.raw_id, x.mapping_id, x.item, x.version, x.tenant_id, x.connector_id, x.metric_type, x.metric_date, x.category, x.currency, x.value
+            INSERT INTO @extschema@.metric_facts (raw_id, mapping_id, item, version, tenant_id, connector_id, metric_type, metric_date, category, currency, value,
+                distinct_value, metric_time)
+            SELECT x.raw_id, x.mapping_id, x.item, x.version, x.tenant_id, x.connector_id, x.metric_type, x.metric_date, x.category, x.currency, x.value,
+                x.distinct_value, x.metric_time
             FROM extracted x WHERE NOT EXISTS (SELECT FROM wrong w WHERE w.raw_id = x.raw_id AND w.mapping_id = x.mapping_id)),
         touched AS (
             INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
@@ -208,25 +236,35 @@ BEGIN
     ELSE
         -- Before anything is read: a session that changes one of these records from now on waits, and then has it processed again.
         UPDATE @extschema@.raw_connector_data SET processed = true WHERE raw_id = ANY (p_raw_ids) AND NOT processed;
+        -- A record whose JSON was dropped cannot be read again: its facts stay, unless the source has deleted it.
+        p_raw_ids := ARRAY(
+            SELECT r.raw_id FROM unnest(p_raw_ids) AS wanted(raw_id)
+                CROSS JOIN LATERAL (
+                    SELECT raw.raw_id, raw.dropped_at, raw.deleted FROM @extschema@.raw_connector_data raw
+                    WHERE raw.raw_id = wanted.raw_id OFFSET 0) AS r
+            WHERE r.dropped_at IS NULL OR r.deleted);
         -- Facts that should not be there are deleted, missing facts are inserted, and the rest is not written.
         WITH extracted AS MATERIALIZED (SELECT x.* FROM _connector_service.connector_service_extract(p_connector_id, p_raw_ids) x),
         wrong AS MATERIALIZED (SELECT DISTINCT x.raw_id, x.mapping_id FROM extracted x WHERE x.problem IS NOT NULL),
         wanted AS MATERIALIZED (
-            SELECT x.raw_id, x.mapping_id, x.item, x.version, x.tenant_id, x.connector_id, x.metric_type, x.metric_date, x.category, x.currency, x.value
+            SELECT x.raw_id, x.mapping_id, x.item, x.version, x.tenant_id, x.connector_id, x.metric_type, x.metric_date, x.category, x.currency, x.value,
+                x.distinct_value, x.metric_time
             FROM extracted x WHERE NOT EXISTS (SELECT FROM wrong w WHERE w.raw_id = x.raw_id AND w.mapping_id = x.mapping_id)),
         present AS MATERIALIZED (
-            SELECT f.raw_id, f.mapping_id, f.item, f.version, f.tenant_id, f.connector_id, f.metric_type, f.metric_date, f.category, f.currency, f.value
+            SELECT f.raw_id, f.mapping_id, f.item, f.version, f.tenant_id, f.connector_id, f.metric_type, f.metric_date, f.category, f.currency, f.value,
+                f.distinct_value, f.metric_time
             FROM @extschema@.metric_facts f WHERE f.raw_id = ANY (p_raw_ids)),
         stale AS MATERIALIZED (SELECT * FROM present EXCEPT SELECT * FROM wanted),
         missing AS MATERIALIZED (SELECT * FROM wanted EXCEPT SELECT * FROM present),
         -- A key that is both is changed in place; the other stale ones are deleted, the other missing ones inserted.
         written AS (
-            INSERT INTO @extschema@.metric_facts AS f (raw_id, mapping_id, item, version, tenant_id, connector_id, metric_type, metric_date, category, currency, value)
+            INSERT INTO @extschema@.metric_facts AS f (raw_id, mapping_id, item, version, tenant_id, connector_id, metric_type, metric_date, category, currency, value,
+                distinct_value, metric_time)
             SELECT * FROM missing
             ON CONFLICT (raw_id, mapping_id, item) DO UPDATE
             SET version = excluded.version, tenant_id = excluded.tenant_id, connector_id = excluded.connector_id,
                 metric_type = excluded.metric_type, metric_date = excluded.metric_date, category = excluded.category,
-                currency = excluded.currency, value = excluded.value),
+                currency = excluded.currency, value = excluded.value, distinct_value = excluded.distinct_value, metric_time = excluded.metric_time),
         gone AS (
             DELETE FROM @extschema@.metric_facts f USING (
                 SELECT s.raw_id, s.mapping_id, s.item FROM stale s EXCEPT SELECT m.raw_id, m.mapping_id, m.item FROM missing m) AS old
@@ -274,11 +312,13 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_middle integer := cardinality(p_raw_ids) / 2;
+    v_unread bigint := 0;
 BEGIN
-    IF p_fresh AND NOT EXISTS (SELECT FROM _connector_service.connector_service_mappings_of(p_connector_id)) THEN
-        RETURN 0;
+    IF NOT p_fresh OR EXISTS (SELECT FROM _connector_service.connector_service_mappings_of(p_connector_id)) THEN
+        v_unread := _connector_service.connector_service_derive_batch(p_connector_id, p_run_id, p_raw_ids, p_fresh);
     END IF;
-    RETURN _connector_service.connector_service_derive_batch(p_connector_id, p_run_id, p_raw_ids, p_fresh);
+    PERFORM _connector_service.connector_service_keep_out(p_connector_id, p_run_id, p_raw_ids);
+    RETURN v_unread;
 EXCEPTION WHEN data_exception OR program_limit_exceeded OR undefined_object OR feature_not_supported OR statement_too_complex THEN
     -- The batch is halved until the record is found that a path cannot be evaluated on. Only that record is rejected.
     IF v_middle > 0 THEN

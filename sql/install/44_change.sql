@@ -12,6 +12,9 @@ BEGIN
             DETAIL = 'Facts and the quarantine refer to the record by this id.';
     END IF;
     NEW.processed := false;
+    IF NEW.data IS DISTINCT FROM OLD.data THEN
+        NEW.dropped_at := NULL;
+    END IF;
     -- A hash is valid only for the text that it was made of.
     IF NEW.data IS DISTINCT FROM OLD.data AND NEW.content_hash IS NOT DISTINCT FROM OLD.content_hash THEN
         NEW.content_hash := NULL;
@@ -22,7 +25,8 @@ $$;
 COMMENT ON FUNCTION _connector_service.connector_service_raw_before_update() IS 'Trigger of raw_connector_data: a record that is changed by hand is processed again.';
 -- A sync that changes a record names its run, and writes the facts itself.
 CREATE TRIGGER raw_connector_data_before_update BEFORE UPDATE ON @extschema@.raw_connector_data
-    FOR EACH ROW WHEN (NEW.run_id IS NOT DISTINCT FROM OLD.run_id
+    -- To drop the JSON changes no fact.
+    FOR EACH ROW WHEN (NEW.run_id IS NOT DISTINCT FROM OLD.run_id AND (NEW.dropped_at IS NULL OR NEW.dropped_at IS NOT DISTINCT FROM OLD.dropped_at)
         AND (NEW.raw_id <> OLD.raw_id OR NEW.connector_id <> OLD.connector_id OR NEW.stream <> OLD.stream
             OR NEW.deleted <> OLD.deleted OR NEW.data IS DISTINCT FROM OLD.data))
     EXECUTE FUNCTION _connector_service.connector_service_raw_before_update();
@@ -38,7 +42,7 @@ CREATE FUNCTION _connector_service.connector_service_type_changed() RETURNS trig
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    UPDATE @extschema@.raw_connector_data SET processed = false WHERE connector_id = NEW.connector_id;
+    UPDATE @extschema@.raw_connector_data SET processed = false WHERE connector_id = NEW.connector_id AND dropped_at IS NULL;
     RETURN NULL;
 END
 $$;
@@ -71,7 +75,10 @@ BEGIN
     SELECT DISTINCT gone.tenant_id, gone.metric_type, gone.metric_date FROM gone;
     -- A record that was deleted on purpose, for instance personal data, must not stay in the quarantine either.
     DELETE FROM @extschema@.quarantine q USING deleted_raw d WHERE q.raw_id = d.raw_id;
-    PERFORM _connector_service.connector_service_settle(NULL::integer, d.tenant_id) FROM (SELECT DISTINCT deleted_raw.tenant_id FROM deleted_raw) AS d;
+    -- The days of a connector that is being deleted are summed at the end, and not with each batch of its records.
+    PERFORM _connector_service.connector_service_settle(NULL::integer, d.tenant_id)
+    FROM (SELECT DISTINCT r.tenant_id FROM deleted_raw r
+          WHERE NOT EXISTS (SELECT FROM @extschema@.connectors c WHERE c.connector_id = r.connector_id AND c.deleting_since IS NOT NULL)) AS d;
     RETURN NULL;
 END
 $$;

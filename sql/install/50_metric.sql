@@ -29,7 +29,7 @@ COMMENT ON COLUMN @extschema@.metrics.tenant_id IS 'Tenant of the metric.';
 COMMENT ON COLUMN @extschema@.metrics.metric_type IS 'revenue, inventory, staffing or costs.';
 COMMENT ON COLUMN @extschema@.metrics.metric_value IS 'Exact value, at least 0: money in the tenant''s currency for revenue and costs, hours for staffing, pieces for inventory.';
 COMMENT ON COLUMN @extschema@.metrics.metric_date IS 'Day in the tenant''s time zone.';
-COMMENT ON COLUMN @extschema@.metrics.data IS 'JSON object of a derived metric. "category": the only category of the day, or mixed. "categories": {category: amount}. "sources": {connector_id: {"value", "facts"}}. "facts": number of facts. "currency": the tenant''s currency. "unconverted": {currency: amount}, where an exchange rate is missing.';
+COMMENT ON COLUMN @extschema@.metrics.data IS 'JSON object of a derived metric. "category": the only category of the day, or mixed. "categories": {category: amount}. "sources": {connector_id: {"value", "facts"}}; "counted": false in it means that another connector counts the same money (see count_decisions), and "not_counted": {"value", "facts"} holds what of it does not count. "facts": number of facts that count. "currency": the tenant''s currency. "unconverted": {currency: amount}, where an exchange rate is missing.';
 COMMENT ON COLUMN @extschema@.metrics.derived_value IS 'Sum of the facts of the day. It differs from metric_value only where a person entered another value. NULL: the day has no facts that count.';
 COMMENT ON COLUMN @extschema@.metrics.by_hand IS 'Whether a person wrote metric_value. Set it to false to get the derived value back.';
 COMMENT ON COLUMN @extschema@.metrics.settled_at IS 'Time at which the extension last wrote the row. A change of a metric that does not change it is a person''s.';
@@ -45,7 +45,7 @@ CREATE TABLE @extschema@.metric_sources (
         REFERENCES @extschema@.connectors (connector_id, tenant_id) ON DELETE CASCADE,
     CONSTRAINT metric_sources_pkey PRIMARY KEY (tenant_id, metric_type, connector_id)
 );
-COMMENT ON TABLE @extschema@.metric_sources IS 'Which connectors contribute to which metric, and since which day. A day before first_date is never reported as missing. Refunds and inventory do not count here, because nobody misses a day without a refund or without a change of stock.';
+COMMENT ON TABLE @extschema@.metric_sources IS 'Which connectors contribute to which metric, and since which day. A day before first_date is never reported as missing. Refunds and inventory do not count here, because nobody misses a day without a refund or without a change of stock; nor does a connector whose money another one counts.';
 COMMENT ON COLUMN @extschema@.metric_sources.tenant_id IS 'Tenant of the connector.';
 COMMENT ON COLUMN @extschema@.metric_sources.metric_type IS 'revenue, staffing or costs.';
 COMMENT ON COLUMN @extschema@.metric_sources.connector_id IS 'Connector that contributes to the metric.';
@@ -59,7 +59,9 @@ BEGIN ATOMIC
         SELECT p_tenant_ids[grouped.n] AS tenant_id, p_metric_types[grouped.n] AS metric_type, p_metric_dates[grouped.n] AS metric_date,
             t.currency AS home_currency, grouped.connector_id, coalesce(grouped.category, 'uncategorized') AS category,
             grouped.currency, grouped.amount, grouped.facts,
-            CASE WHEN grouped.currency = t.currency THEN grouped.amount ELSE grouped.amount * x.rate END AS counted
+            -- A measure that is not money has no currency.
+            CASE WHEN grouped.currency IN (t.currency, '') THEN grouped.amount ELSE grouped.amount * x.rate END AS counted,
+            left_out.connector_id IS NULL AS counts
         FROM (
             -- By the number of the day: every key costs, for every fact.
             SELECT day.n, f.connector_id, f.category, f.currency, pg_catalog.sum(f.value) AS amount, pg_catalog.count(*) AS facts
@@ -73,20 +75,32 @@ BEGIN ATOMIC
             GROUP BY 1, 2, 3, 4) AS grouped
             JOIN @extschema@.tenants t ON t.tenant_id = p_tenant_ids[grouped.n]
             LEFT JOIN @extschema@.fx_rates x
-                ON x.to_currency = t.currency AND x.rate_date = p_metric_dates[grouped.n] AND x.from_currency = grouped.currency),
+                ON x.to_currency = t.currency AND x.rate_date = p_metric_dates[grouped.n] AND x.from_currency = grouped.currency
+            -- Another connector counts the same money.
+            LEFT JOIN @extschema@.count_decisions left_out
+                ON NOT left_out.counts AND left_out.tenant_id = p_tenant_ids[grouped.n] AND left_out.connector_id = grouped.connector_id
+                AND left_out.metric_type = p_metric_types[grouped.n]
+                AND left_out.part = _connector_service.connector_service_part(p_metric_types[grouped.n], grouped.category)
+                AND p_metric_dates[grouped.n] >= coalesce(left_out.first_date, '-infinity') AND p_metric_dates[grouped.n] <= coalesce(left_out.last_date, 'infinity')),
     -- The same parts three times, by what they are shown by.
     shown AS (
         SELECT part.tenant_id, part.metric_type, part.metric_date, 1 AS by, part.category AS name,
             pg_catalog.to_jsonb(pg_catalog.sum(part.counted)) AS shown
-        FROM part WHERE part.counted IS NOT NULL GROUP BY 1, 2, 3, 5
+        FROM part WHERE part.counted IS NOT NULL AND part.counts GROUP BY 1, 2, 3, 5
         UNION ALL
         SELECT part.tenant_id, part.metric_type, part.metric_date, 2, part.connector_id::text,
-            pg_catalog.jsonb_build_object('value', pg_catalog.sum(part.counted), 'facts', pg_catalog.sum(part.facts))
+            CASE WHEN pg_catalog.bool_and(part.counts)
+                THEN pg_catalog.jsonb_build_object('value', pg_catalog.sum(part.counted), 'facts', pg_catalog.sum(part.facts))
+            WHEN pg_catalog.bool_or(part.counts)
+                THEN pg_catalog.jsonb_build_object('value', pg_catalog.sum(part.counted) FILTER (WHERE part.counts), 'facts', pg_catalog.sum(part.facts) FILTER (WHERE part.counts),
+                    'not_counted', pg_catalog.jsonb_build_object(
+                        'value', pg_catalog.sum(part.counted) FILTER (WHERE NOT part.counts), 'facts', pg_catalog.sum(part.facts) FILTER (WHERE NOT part.counts)))
+                ELSE pg_catalog.jsonb_build_object('value', pg_catalog.sum(part.counted), 'facts', pg_catalog.sum(part.facts), 'counted', false) END
         FROM part GROUP BY 1, 2, 3, 5
         UNION ALL
         SELECT part.tenant_id, part.metric_type, part.metric_date, 3, part.currency,
             pg_catalog.to_jsonb(pg_catalog.sum(part.amount))
-        FROM part WHERE part.counted IS NULL GROUP BY 1, 2, 3, 5),
+        FROM part WHERE part.counted IS NULL AND part.counts GROUP BY 1, 2, 3, 5),
     named AS (
         SELECT shown.tenant_id, shown.metric_type, shown.metric_date,
             CASE pg_catalog.count(*) FILTER (WHERE shown.by = 1) WHEN 1 THEN pg_catalog.min(shown.name) FILTER (WHERE shown.by = 1) ELSE 'mixed' END AS category,
@@ -96,8 +110,8 @@ BEGIN ATOMIC
         FROM shown GROUP BY 1, 2, 3),
     summed AS (
         SELECT part.tenant_id, part.metric_type, part.metric_date, part.home_currency,
-            pg_catalog.sum(part.counted) AS total, pg_catalog.sum(part.facts) AS facts,
-            pg_catalog.array_agg(DISTINCT part.connector_id) FILTER (WHERE part.category <> 'refunds') AS sources
+            pg_catalog.sum(part.counted) FILTER (WHERE part.counts) AS total, pg_catalog.sum(part.facts) FILTER (WHERE part.counts) AS facts,
+            pg_catalog.array_agg(DISTINCT part.connector_id) FILTER (WHERE part.category <> 'refunds' AND part.counts) AS sources
         FROM part GROUP BY 1, 2, 3, 4)
     SELECT summed.tenant_id, summed.metric_type, summed.metric_date, summed.total,
         pg_catalog.jsonb_build_object('category', named.category, 'categories', named.categories, 'sources', named.sources,
@@ -107,7 +121,7 @@ BEGIN ATOMIC
     FROM summed JOIN named
         ON named.tenant_id = summed.tenant_id AND named.metric_type = summed.metric_type AND named.metric_date = summed.metric_date;
 END;
-COMMENT ON FUNCTION _connector_service.connector_service_sums(uuid[], text[], date[]) IS 'The sums of the facts of days; no row for a day without facts. total is NULL if no fact could be converted into the tenant''s currency. sources are the connectors that contribute more than refunds.';
+COMMENT ON FUNCTION _connector_service.connector_service_sums(uuid[], text[], date[]) IS 'The sums of the facts of days; no row for a day without facts. total is NULL if no fact counts: none could be converted into the tenant''s currency, or count_decisions leaves all out. sources are the connectors that contribute more than refunds.';
 
 CREATE FUNCTION _connector_service.connector_service_settle(p_days integer DEFAULT NULL, p_tenant_id uuid DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -120,6 +134,9 @@ DECLARE
     v_dates date[];
     v_empty uuid[];
     v_trouble jsonb;
+    v_own_tenants uuid[];
+    v_own_types text[];
+    v_own_dates date[];
 BEGIN
     IF NOT EXISTS (SELECT FROM @extschema@.metric_days_touched t WHERE p_tenant_id IS NULL OR t.tenant_id = p_tenant_id) THEN
         RETURN 0;
@@ -127,11 +144,24 @@ BEGIN
     PERFORM _connector_service.connector_service_lock(p_tenant_id);
     WITH day AS MATERIALIZED (
         SELECT DISTINCT t.tenant_id, t.metric_type, t.metric_date FROM @extschema@.metric_days_touched t
-        WHERE p_tenant_id IS NULL OR t.tenant_id = p_tenant_id LIMIT p_days),
+        WHERE p_tenant_id IS NULL OR t.tenant_id = p_tenant_id
+        -- The earlier days first: a later day is judged by them.
+        ORDER BY t.tenant_id, t.metric_type, t.metric_date LIMIT p_days),
     taken AS (
         DELETE FROM @extschema@.metric_days_touched t USING day
         WHERE t.tenant_id = day.tenant_id AND t.metric_type = day.metric_type AND t.metric_date = day.metric_date)
-    SELECT array_agg(day.tenant_id), array_agg(day.metric_type), array_agg(day.metric_date) INTO v_tenants, v_types, v_dates FROM day;
+    SELECT array_agg(day.tenant_id) FILTER (WHERE NOT is_own), array_agg(day.metric_type) FILTER (WHERE NOT is_own),
+        array_agg(day.metric_date) FILTER (WHERE NOT is_own),
+        array_agg(day.tenant_id) FILTER (WHERE is_own), array_agg(day.metric_type) FILTER (WHERE is_own),
+        array_agg(day.metric_date) FILTER (WHERE is_own)
+    INTO v_tenants, v_types, v_dates, v_own_tenants, v_own_types, v_own_dates
+    FROM day CROSS JOIN LATERAL (SELECT day.metric_type NOT IN ('revenue', 'inventory', 'staffing', 'costs')) AS kind(is_own);
+    IF v_own_dates IS NOT NULL THEN
+        PERFORM _connector_service.connector_service_settle_measures(v_own_tenants, v_own_types, v_own_dates);
+    END IF;
+    IF v_dates IS NULL THEN
+        RETURN coalesce(cardinality(v_own_dates), 0);
+    END IF;
 
     WITH summed AS MATERIALIZED (SELECT s.* FROM _connector_service.connector_service_sums(v_tenants, v_types, v_dates) s),
     stored AS (
@@ -150,7 +180,8 @@ BEGIN
     unsaid AS (
         UPDATE @extschema@.metrics m SET derived_value = NULL, settled_at = clock_timestamp() FROM empty e
         WHERE m.tenant_id = e.tenant_id AND m.metric_type = e.metric_type AND m.metric_date = e.metric_date
-            AND m.derived_value IS NOT NULL
+            -- A row that a person gave back is derived, or is not there.
+            AND (m.derived_value IS NOT NULL OR NOT m.by_hand)
         RETURNING m.metric_id, m.by_hand),
     source AS (
         INSERT INTO @extschema@.metric_sources AS known (tenant_id, metric_type, connector_id, first_date)
@@ -158,6 +189,8 @@ BEGIN
         FROM summed s JOIN @extschema@.connectors c ON c.connector_id = ANY (s.sources)
         -- A stock record is dated by its last change: a day without one is not missing.
         WHERE s.metric_type <> 'inventory'
+            AND NOT EXISTS (SELECT FROM @extschema@.count_decisions d
+                WHERE d.tenant_id = s.tenant_id AND d.connector_id = c.connector_id AND d.metric_type = s.metric_type AND d.part <> 'refunds' AND NOT d.counts)
         GROUP BY 1, 2, 3
         ON CONFLICT (tenant_id, metric_type, connector_id) DO UPDATE SET first_date = excluded.first_date
         WHERE excluded.first_date < known.first_date)
@@ -169,10 +202,11 @@ BEGIN
     END IF;
 
     PERFORM _connector_service.connector_service_alert_days(v_tenants, v_types, v_dates, v_trouble);
-    RETURN cardinality(v_dates);
+    PERFORM _connector_service.connector_service_count_due(v_tenants, v_types);
+    RETURN cardinality(v_dates) + coalesce(cardinality(v_own_dates), 0);
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_settle(integer, uuid) IS 'Sums the days whose facts changed, of a tenant (NULL: of all tenants), at most p_days of them; writes metrics and alerts, and returns the number of days. Takes the lock of the facts.';
+COMMENT ON FUNCTION _connector_service.connector_service_settle(integer, uuid) IS 'Sums the days whose facts changed, of a tenant (NULL: of all tenants), at most p_days of them; writes metrics, values of measures and alerts, and returns the number of days. Takes the lock of the facts.';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.metrics', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.metric_sources', '');

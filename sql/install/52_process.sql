@@ -58,7 +58,7 @@ END
 $$;
 COMMENT ON FUNCTION @extschema@.connector_service_process(bigint) IS 'Writes the facts of stored records that have none yet, at most p_records of them (NULL: all), and sums the days that they change. Returns the number of records. The upkeep process does this by itself; call it to have it done now.';
 
-CREATE FUNCTION _connector_service.connector_service_reprocess_records(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
+CREATE FUNCTION _connector_service.connector_service_derive_again(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
 -- By key, even if the planner has no statistics of the table.
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
 AS $$
@@ -66,6 +66,9 @@ DECLARE
     v_last text := '';
     v_raw_ids uuid[];
     v_count bigint := 0;
+    v_kept bigint := 0;
+    v_dropped bigint;
+    v_page bigint;
     v_shown timestamptz := clock_timestamp();
     v_tenant_id uuid := (SELECT c.tenant_id FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id);
 BEGIN
@@ -74,12 +77,16 @@ BEGIN
     END IF;
     PERFORM _connector_service.connector_service_lock(v_tenant_id);
     LOOP
-        SELECT array_agg(page.raw_id), max(page.source_record_id) INTO v_raw_ids, v_last
+        SELECT coalesce(array_agg(page.raw_id) FILTER (WHERE NOT page.is_dropped), '{}'), max(page.source_record_id),
+            count(*), count(*) FILTER (WHERE page.is_dropped)
+        INTO v_raw_ids, v_last, v_page, v_dropped
         FROM (
-            SELECT r.raw_id, r.source_record_id FROM @extschema@.raw_connector_data r
+            SELECT r.raw_id, r.source_record_id, r.dropped_at IS NOT NULL AND NOT r.deleted AS is_dropped FROM @extschema@.raw_connector_data r
             WHERE r.connector_id = p_connector_id AND r.source_record_id > v_last
             ORDER BY r.source_record_id LIMIT 1000) AS page;
-        EXIT WHEN v_raw_ids IS NULL;
+        EXIT WHEN v_page = 0;
+        v_kept := v_kept + v_dropped;
+        CONTINUE WHEN cardinality(v_raw_ids) = 0;
         PERFORM _connector_service.connector_service_derive(p_connector_id, NULL::uuid, v_raw_ids, false);
         v_count := v_count + cardinality(v_raw_ids);
         IF clock_timestamp() > v_shown + interval '2 s' THEN
@@ -87,7 +94,24 @@ BEGIN
             RAISE NOTICE '% records reprocessed', v_count;
         END IF;
     END LOOP;
-    PERFORM _connector_service.connector_service_settle(NULL::integer, v_tenant_id);
+    IF v_kept > 0 THEN
+        RAISE NOTICE USING
+            MESSAGE = format('%s of connector "%s" keep their facts: their JSON was dropped, so no mapping can read them again',
+                CASE v_kept WHEN 1 THEN '1 record' ELSE v_kept || ' records' END, p_connector_id),
+            HINT = 'Have the source read again for what should follow the current mappings and settings, with connector_service_backfill() or connector_service_refresh().';
+    END IF;
+    RETURN v_count;
+END
+$$;
+COMMENT ON FUNCTION _connector_service.connector_service_derive_again(uuid) IS 'Writes the facts of all records of a connector again; returns the number of records. Their days are still to be summed. Takes the lock of the tenant''s facts.';
+
+CREATE FUNCTION _connector_service.connector_service_reprocess_records(p_connector_id uuid) RETURNS bigint LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_count bigint := _connector_service.connector_service_derive_again(p_connector_id);
+BEGIN
+    PERFORM _connector_service.connector_service_settle(NULL::integer, c.tenant_id) FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id;
     RETURN v_count;
 END
 $$;
@@ -121,7 +145,7 @@ BEGIN
                 convert_from(v_refused.raw, 'UTF8')::jsonb, v_refused.content_hash, v_refused.run_id)
             ON CONFLICT (connector_id, source_record_id) DO UPDATE
             SET data = excluded.data, content_hash = excluded.content_hash, stream = excluded.stream, run_id = excluded.run_id,
-                ingested_at = now(), processed = false, deleted = false
+                ingested_at = now(), processed = false, deleted = false, dropped_at = NULL
             WHERE r.ingested_at < v_refused.last_seen_at;
             UPDATE @extschema@.quarantine SET replayed_at = now() WHERE quarantine_id = v_refused.quarantine_id;
             v_count := v_count + 1;

@@ -8,7 +8,7 @@ CREATE TABLE @extschema@.data_quality_alerts (
     tenant_id uuid NOT NULL,
     metric_id uuid,
     connector_id uuid,
-    alert_type text NOT NULL CONSTRAINT data_quality_alerts_type_is_known CHECK (alert_type IN ('outlier', 'missing', 'schema_error', 'freshness', 'completeness')),
+    alert_type text NOT NULL CONSTRAINT data_quality_alerts_type_is_known CHECK (alert_type IN ('outlier', 'missing', 'schema_error', 'freshness', 'completeness', 'double_count')),
     severity text NOT NULL DEFAULT 'warning' CONSTRAINT data_quality_alerts_severity_is_known CHECK (severity IN ('info', 'warning', 'critical')),
     message text,
     occurrences integer NOT NULL DEFAULT 1,
@@ -20,9 +20,12 @@ CREATE TABLE @extschema@.data_quality_alerts (
     metric_date date,
     alert_key text COLLATE "C" NOT NULL,
     resolved_by_data boolean NOT NULL DEFAULT false,
+    measure_value_id uuid,
     -- The tenant is part of the key, so that no row can refer to a row of another tenant.
     CONSTRAINT data_quality_alerts_metric_fkey FOREIGN KEY (metric_id, tenant_id)
         REFERENCES @extschema@.metrics (metric_id, tenant_id) ON UPDATE CASCADE ON DELETE CASCADE,
+    CONSTRAINT data_quality_alerts_measure_value_fkey FOREIGN KEY (measure_value_id, tenant_id)
+        REFERENCES @extschema@.measure_values (metric_id, tenant_id) ON UPDATE CASCADE ON DELETE CASCADE,
     CONSTRAINT data_quality_alerts_connector_fkey FOREIGN KEY (connector_id, tenant_id)
         REFERENCES @extschema@.connectors (connector_id, tenant_id) ON DELETE CASCADE,
     CONSTRAINT data_quality_alerts_once UNIQUE (tenant_id, alert_type, alert_key)
@@ -30,13 +33,15 @@ CREATE TABLE @extschema@.data_quality_alerts (
 CREATE INDEX idx_dq_alerts ON @extschema@.data_quality_alerts (tenant_id, resolved, created_at);
 CREATE INDEX data_quality_alerts_day ON @extschema@.data_quality_alerts (tenant_id, metric_date, metric_type) WHERE NOT resolved_by_data;
 CREATE INDEX data_quality_alerts_metric ON @extschema@.data_quality_alerts (metric_id) WHERE metric_id IS NOT NULL;
+CREATE INDEX data_quality_alerts_measure_value ON @extschema@.data_quality_alerts (measure_value_id) WHERE measure_value_id IS NOT NULL;
 CREATE INDEX data_quality_alerts_connector ON @extschema@.data_quality_alerts (connector_id) WHERE connector_id IS NOT NULL;
 COMMENT ON TABLE @extschema@.data_quality_alerts IS 'What is wrong with the data, one row for each problem. UPDATE ... SET resolved = true closes an alert for good: while the problem goes on, it does not open again. A problem that was over and comes back opens its alert again.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.alert_id IS 'Id of the alert.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.tenant_id IS 'Tenant whose data it is.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.metric_id IS 'Metric that the alert is about. NULL: it is about no single metric.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.measure_value_id IS 'Value of a measure that the alert is about, a metric_id of measure_values. NULL: it is about none.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.connector_id IS 'Connector that the alert is about. NULL: it is about no single connector.';
-COMMENT ON COLUMN @extschema@.data_quality_alerts.alert_type IS 'outlier: an unusual value. missing: a day without data. schema_error: records that a mapping cannot read. freshness: a connector without a successful sync. completeness: a day with too few records, an amount that could not be counted, or a stream of which the vendor has more records than came.';
+COMMENT ON COLUMN @extschema@.data_quality_alerts.alert_type IS 'outlier: an unusual value. missing: a day without data. schema_error: records that a mapping cannot read. freshness: a connector without a successful sync. completeness: a day with too few records, an amount that could not be counted, or a stream of which the vendor has more records than came. double_count: connectors that may see the same money, and what was decided; see count_decisions.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.severity IS 'info, warning or critical.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.message IS 'The problem in words, as it was last found.';
 COMMENT ON COLUMN @extschema@.data_quality_alerts.occurrences IS 'How often the problem was found; for schema_error, in how many records. Problems that only a check finds count at most twice a day.';
@@ -65,7 +70,7 @@ BEGIN
     UPDATE @extschema@.data_quality_alerts a
     -- The count stops at the largest integer: an overflow would fail the statement for all tenants.
     SET occurrences = least(a.occurrences::bigint + NEW.occurrences, 2147483647)::integer, last_seen_at = now(), message = NEW.message, severity = NEW.severity,
-        metric_id = coalesce(NEW.metric_id, a.metric_id), resolved = a.resolved AND NOT a.resolved_by_data
+        metric_id = coalesce(NEW.metric_id, a.metric_id), measure_value_id = coalesce(NEW.measure_value_id, a.measure_value_id), resolved = a.resolved AND NOT a.resolved_by_data
     WHERE a.tenant_id = NEW.tenant_id AND a.alert_type = NEW.alert_type AND a.alert_key = NEW.alert_key;
     RETURN CASE WHEN FOUND THEN NULL ELSE NEW END;
 END
@@ -81,7 +86,9 @@ BEGIN
         -- A missing day that a person's statement reports closes itself like any other, if its message says which it is.
         IF NEW.alert_type = 'missing' THEN
             NEW.metric_date := coalesce(NEW.metric_date, _connector_service.connector_service_day(substring(NEW.message FROM '[0-9]{4}-[0-9]{2}-[0-9]{2}'), 'UTC'));
-            NEW.metric_type := coalesce(NEW.metric_type, lower(substring(NEW.message COLLATE "C" FROM '(?i)(revenue|inventory|staffing|costs)')));
+            NEW.metric_type := coalesce(NEW.metric_type, lower(substring(NEW.message COLLATE "C" FROM '(?i)(revenue|inventory|staffing|costs)')),
+                (SELECT own.name FROM @extschema@.measures own WHERE own.tenant_id = NEW.tenant_id AND position(own.name IN lower(NEW.message COLLATE "C")) > 0
+                    ORDER BY length(own.name) DESC, own.name LIMIT 1));
         END IF;
     END IF;
     RETURN NEW;

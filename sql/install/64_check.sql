@@ -9,27 +9,27 @@ BEGIN
     WITH day AS MATERIALIZED (
         SELECT d.* FROM ROWS FROM (unnest(p_tenant_ids), unnest(p_metric_types), unnest(p_metric_dates)) AS d(tenant_id, metric_type, metric_date)),
     trouble AS (
-        SELECT d.*, m.metric_id, m.metric_value, m.derived_value, m.by_hand, t.currency
-        FROM jsonb_to_recordset(p_trouble) AS d(tenant_id uuid, metric_type text, metric_date date, total numeric, unconverted jsonb)
+        SELECT d.*, m.metric_id, m.is_measure, t.currency
+        FROM jsonb_to_recordset(p_trouble) AS d(tenant_id uuid, metric_type text, metric_date date, total numeric, unconverted jsonb, is_valid boolean)
             JOIN @extschema@.tenants t ON t.tenant_id = d.tenant_id
-            LEFT JOIN @extschema@.metrics m ON m.tenant_id = d.tenant_id AND m.metric_type = d.metric_type AND m.metric_date = d.metric_date),
+            LEFT JOIN @extschema@.all_metrics m ON m.tenant_id = d.tenant_id AND m.metric_type = d.metric_type AND m.metric_date = d.metric_date),
     found AS MATERIALIZED (
-        SELECT t.tenant_id, t.metric_id, t.metric_type, t.metric_date, 'net' AS kind, 'outlier' AS alert_type, 'critical' AS severity,
+        SELECT t.tenant_id, t.metric_id, t.is_measure, t.metric_type, t.metric_date, 'net' AS kind, 'outlier' AS alert_type, 'critical' AS severity,
             format('%s of %s adds up to %s; a metric is never negative, so this day has none', t.metric_type, t.metric_date, t.total) AS message
-        FROM trouble t WHERE t.total < 0
+        FROM trouble t WHERE t.total < 0 AND t.is_valid IS NOT TRUE
         UNION ALL
-        SELECT t.tenant_id, t.metric_id, t.metric_type, t.metric_date, 'fx', 'completeness', 'warning',
+        SELECT t.tenant_id, t.metric_id, t.is_measure, t.metric_type, t.metric_date, 'fx', 'completeness', 'warning',
             format('%s of %s leaves out %s: fx_rates has no rate to %s for that day', t.metric_type, t.metric_date,
                 (SELECT string_agg(format('%s %s', u.value, u.key), ', ' ORDER BY u.key) FROM jsonb_each_text(t.unconverted) AS u), t.currency)
         FROM trouble t WHERE t.unconverted <> '{}'
         UNION ALL
-        SELECT m.tenant_id, m.metric_id, m.metric_type, m.metric_date, 'hand', 'completeness', 'info',
+        SELECT m.tenant_id, m.metric_id, m.is_measure, m.metric_type, m.metric_date, 'hand', 'completeness', 'info',
             format('%s of %s stays %s, as entered by hand; the records add up to %s', m.metric_type, m.metric_date, m.metric_value, m.derived_value)
-        FROM day JOIN @extschema@.metrics m ON m.tenant_id = day.tenant_id AND m.metric_type = day.metric_type AND m.metric_date = day.metric_date
+        FROM day JOIN @extschema@.all_metrics m ON m.tenant_id = day.tenant_id AND m.metric_type = day.metric_type AND m.metric_date = day.metric_date
         WHERE m.by_hand AND m.derived_value <> m.metric_value),
     alerted AS (
-        INSERT INTO @extschema@.data_quality_alerts (tenant_id, metric_id, alert_type, severity, message, alert_key, metric_type, metric_date)
-        SELECT f.tenant_id, f.metric_id, f.alert_type, f.severity, f.message, format('%s:%s:%s', f.kind, f.metric_type, f.metric_date), f.metric_type, f.metric_date
+        INSERT INTO @extschema@.data_quality_alerts (tenant_id, metric_id, measure_value_id, alert_type, severity, message, alert_key, metric_type, metric_date)
+        SELECT f.tenant_id, CASE WHEN NOT f.is_measure THEN f.metric_id END, CASE WHEN f.is_measure THEN f.metric_id END, f.alert_type, f.severity, f.message, format('%s:%s:%s', f.kind, f.metric_type, f.metric_date), f.metric_type, f.metric_date
         FROM found f)
     UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
     FROM day
@@ -102,9 +102,11 @@ BEGIN
         UNION ALL
         -- Metric types that only people enter.
         SELECT tenant.tenant_id, type.name, NULL, first.metric_date, NULL, tenant.today, tenant.today - 1
-        FROM tenant CROSS JOIN unnest('{revenue,inventory,staffing,costs}'::text[]) AS type(name)
+        FROM tenant CROSS JOIN LATERAL (
+                SELECT unnest('{revenue,inventory,staffing,costs}'::text[])
+                UNION ALL SELECT own.name FROM @extschema@.measures own WHERE own.tenant_id = tenant.tenant_id) AS type(name)
             CROSS JOIN LATERAL (
-                SELECT min(m.metric_date) AS metric_date FROM @extschema@.metrics m
+                SELECT min(m.metric_date) AS metric_date FROM @extschema@.all_metrics m
                 WHERE m.tenant_id = tenant.tenant_id AND m.metric_type = type.name) AS first
         WHERE first.metric_date IS NOT NULL
             AND NOT EXISTS (SELECT FROM @extschema@.metric_sources s WHERE s.tenant_id = tenant.tenant_id AND s.metric_type = type.name)),
@@ -116,7 +118,7 @@ BEGIN
                 SELECT generate_series(greatest(s.first_date, s.today - p_days), s.last_date, interval '1 day')::date AS metric_date) AS day
         WHERE extract(isodow FROM day.metric_date)::integer <> ALL (rule.closed_weekdays) AND day.metric_date <> ALL (rule.closed_days)
             AND NOT EXISTS (
-                SELECT FROM @extschema@.metrics m
+                SELECT FROM @extschema@.all_metrics m
                 WHERE m.tenant_id = s.tenant_id AND m.metric_type = s.metric_type AND m.metric_date = day.metric_date
                     AND (s.connector_id IS NULL OR m.by_hand OR m.data -> 'sources' ? s.connector_id::text))
             AND NOT EXISTS (
@@ -211,24 +213,24 @@ BEGIN
         SELECT t.tenant_id, (now() AT TIME ZONE t.timezone)::date AS today FROM @extschema@.tenants t
         WHERE p_tenant_ids IS NULL OR t.tenant_id = ANY (p_tenant_ids)),
     thin AS MATERIALIZED (
-        SELECT s.tenant_id, s.metric_type, s.connector_id, c.name, m.metric_id, m.metric_date, day.facts, usual.days, usual.median,
+        SELECT s.tenant_id, s.metric_type, s.connector_id, c.name, m.metric_id, m.is_measure, m.metric_date, day.facts, usual.days, usual.median,
             format('completeness:%s:%s:%s', s.metric_type, m.metric_date, s.connector_id) AS alert_key
         FROM @extschema@.metric_sources s
             JOIN tenant ON tenant.tenant_id = s.tenant_id
             JOIN @extschema@.connectors c ON c.connector_id = s.connector_id
             CROSS JOIN LATERAL _connector_service.connector_service_quality_rule(s.tenant_id, s.metric_type) AS rule
-            JOIN @extschema@.metrics m ON m.tenant_id = s.tenant_id AND m.metric_type = s.metric_type AND NOT m.by_hand
+            JOIN @extschema@.all_metrics m ON m.tenant_id = s.tenant_id AND m.metric_type = s.metric_type AND NOT m.by_hand
                 AND m.metric_date BETWEEN tenant.today - 7 AND tenant.today - 1 AND m.data -> 'sources' ? s.connector_id::text
             CROSS JOIN LATERAL (SELECT (m.data #> ARRAY['sources', s.connector_id::text, 'facts'])::numeric) AS day(facts)
             CROSS JOIN LATERAL (
                 SELECT count(*) AS days, percentile_cont(0.5) WITHIN GROUP (ORDER BY (h.data #> ARRAY['sources', s.connector_id::text, 'facts'])::float8) AS median
-                FROM @extschema@.metrics h
+                FROM @extschema@.all_metrics h
                 WHERE h.tenant_id = s.tenant_id AND h.metric_type = s.metric_type AND NOT h.by_hand AND h.data -> 'sources' ? s.connector_id::text
                     AND h.metric_date BETWEEN m.metric_date - 182 AND m.metric_date - 7 AND (m.metric_date - h.metric_date) % 7 = 0) AS usual
         WHERE usual.days >= rule.outlier_min_history AND day.facts < usual.median * rule.completeness_ratio::float8),
     alerted AS (
-        INSERT INTO @extschema@.data_quality_alerts (tenant_id, metric_id, connector_id, alert_type, severity, message, alert_key, metric_type, metric_date)
-        SELECT t.tenant_id, t.metric_id, t.connector_id, 'completeness', 'warning',
+        INSERT INTO @extschema@.data_quality_alerts (tenant_id, metric_id, measure_value_id, connector_id, alert_type, severity, message, alert_key, metric_type, metric_date)
+        SELECT t.tenant_id, CASE WHEN NOT t.is_measure THEN t.metric_id END, CASE WHEN t.is_measure THEN t.metric_id END, t.connector_id, 'completeness', 'warning',
             format('%s of %s: %s from "%s" (median of the last %s %ss with data: %s)', t.metric_type, t.metric_date,
                 CASE t.facts WHEN 1 THEN '1 record' ELSE t.facts || ' records' END, t.name, t.days, to_char(t.metric_date, 'FMDay'), t.median),
             t.alert_key, t.metric_type, t.metric_date

@@ -197,7 +197,8 @@ BEGIN
             WHEN v_installation.only_row IS NULL THEN 'the table installation has no row'
             WHEN v_installation.held_since IS NOT NULL THEN v_installation.held_because
             WHEN v_installation.system_identifier <> s.system_identifier THEN 'the extension was installed on another server'
-            WHEN v_installation.database_oid <> d.oid THEN 'this database is a copy of another database' END
+            WHEN v_installation.database_oid <> d.oid THEN 'this database is a copy of another database'
+            WHEN EXISTS (SELECT FROM @extschema@.connectors c WHERE c.installation_id IS DISTINCT FROM v_installation.installation_id) THEN 'connectors were restored from a dump' END
         INTO v_text
     FROM pg_control_system() s, pg_database d WHERE d.datname = current_database();
     ok := v_text IS NULL;

@@ -5,14 +5,17 @@ SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 CREATE FUNCTION @extschema@.connector_service_adopt() RETURNS void LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
+    SELECT _connector_service.connector_service_check_orphans();
     INSERT INTO @extschema@.installation AS i (system_identifier, database_oid)
     SELECT s.system_identifier, d.oid FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
     WHERE d.datname = pg_catalog.current_database()
     ON CONFLICT (only_row) DO UPDATE
     SET system_identifier = excluded.system_identifier, database_oid = excluded.database_oid, held_since = NULL, held_because = NULL;
+    UPDATE @extschema@.connectors c SET installation_id = i.installation_id
+    FROM @extschema@.installation i WHERE c.installation_id IS DISTINCT FROM i.installation_id;
     SELECT _connector_service.connector_service_wake();
 END;
-COMMENT ON FUNCTION @extschema@.connector_service_adopt() IS 'Allows this copy of an installation (restored, cloned, or made from a template) to call the vendors. The worker starts at COMMIT.';
+COMMENT ON FUNCTION @extschema@.connector_service_adopt() IS 'Allows this copy of an installation (restored, cloned, or made from a template) to call the vendors. The worker starts at COMMIT. Raises 23503 if the restore is not complete: rows refer to rows that are not there.';
 
 CREATE FUNCTION @extschema@.connector_service_catalog()
 RETURNS TABLE (type text, available boolean, kind text, default_frequency text, default_streams text[], streams text[], credentials jsonb, config jsonb)
@@ -205,6 +208,7 @@ COMMENT ON FUNCTION @extschema@.connector_service_catalog() IS 'Returns one row 
 COMMENT ON FUNCTION _connector_service.connector_service_types() IS 'The rows of connector_service_catalog().';
 COMMENT ON FUNCTION @extschema@.connector_service_cancel(uuid) IS 'Cancels run p_run_id if it is queued or running; what it stored stays. The connector is synced again when it is due next. Returns false if the run has ended or is not known.';
 COMMENT ON FUNCTION @extschema@.connector_service_reprocess(uuid) IS 'Derives the facts and metrics of a connector again from its stored records, with the current mappings. Fetches nothing, writes only what differs, and returns the number of records. Raises 42704 for a connector that is unknown or another tenant''s.';
+COMMENT ON FUNCTION @extschema@.connector_service_count(uuid, text, boolean) IS 'Decides whether the facts of connector p_connector_id count for p_metric_type: revenue, costs, inventory, staffing, or refunds (the part of costs that was paid back to customers). With p_counts false they stay, and are left out of the metrics, on all days. The decision wins over the comparison of the upkeep process (see count_decisions), and is applied at once. NULL: gives the decision back to the upkeep process. Raises 42704 for a connector that is unknown or another tenant''s, 22023 for an unknown metric type, 22004 if p_connector_id or p_metric_type is NULL.';
 COMMENT ON FUNCTION @extschema@.connector_service_replay(uuid) IS 'Tries the quarantined records of a connector again: records that a mapping could not read, and records that PostgreSQL refused. Returns how many records left quarantine. Raises 42704 for a connector that is unknown or another tenant''s.';
 COMMENT ON FUNCTION _connector_service.connector_service_wake() IS 'Wakes the sync worker of this database at COMMIT, or has it started.';
 COMMENT ON FUNCTION _connector_service.connector_service_seal(uuid, uuid, text, jsonb, jsonb, uuid, jsonb) IS 'Seals credentials for the tenant and connector that they belong to; sealed ones that belong there are kept. Raises 22023 with a hint for a type, config or credentials that make no sense, 42501 for credentials of another connector, 55000 if the key file is missing or another one. Warns of a type that this version cannot sync, of a host that may not be called, and of credentials whose key is missing.';
@@ -266,8 +270,11 @@ $$;
 COMMENT ON PROCEDURE @extschema@.connector_service_rotate_key(boolean) IS 'Adds a new key to the key file, and seals all credentials of this database with it, a hundred connectors in one transaction. With p_new_key false: seals with the current key, after an interruption, or in another database of the server. Older keys stay in the key file until connector_service_retire_key(). Raises 55000 if a key is missing, or the key file cannot be written.';
 
 COMMENT ON FUNCTION _connector_service.connector_service_check_type(text) IS 'Raises 22023 for a connector type that is not known.';
-COMMENT ON FUNCTION _connector_service.connector_service_amount(text) IS 'The exact amount that a text stands for. NULL for anything but a plain decimal number: no thousands mark, decimal comma, currency sign, NaN or Infinity.';
-COMMENT ON FUNCTION _connector_service.connector_service_day(text, text) IS 'The day that a text stands for in a time zone. ISO 8601 with an offset, or a number of seconds, milliseconds or microseconds since 1970, is a time; a plain date, or a time without an offset, is that day. NULL for what is ambiguous or no date.';
+COMMENT ON FUNCTION _connector_service.connector_service_amount(text) IS 'The exact amount that a text stands for: a plain decimal number, perhaps with a currency, parentheses, a sign behind it, or CR. NULL for what is no amount or can be read in two ways.';
+COMMENT ON FUNCTION _connector_service.connector_service_amount_in(text, text) IS 'The exact amount that a text stands for, as connector_service_amount() reads it. NULL also if the text names another currency than p_currency.';
+COMMENT ON FUNCTION _connector_service.connector_service_numbers(text) IS 'JSON in which each text that is an amount is a number, for paths that calculate.';
+COMMENT ON FUNCTION _connector_service.connector_service_day(text, text) IS 'The day that a text stands for in a time zone. ISO 8601 with an offset, RFC 2822, or a number of seconds, milliseconds, microseconds or nanoseconds since 1970, is a time; a plain date, or a time without an offset, is that day. NULL for what is ambiguous or no date.';
+COMMENT ON FUNCTION _connector_service.connector_service_clock(text) IS 'The time that a text stands for, to the microsecond, as text that PostgreSQL reads: with a Z, or without one for a time of the tenant''s zone. A plain date is the beginning of its day. NULL for what connector_service_day() does not read.';
 COMMENT ON FUNCTION _connector_service.connector_service_hours(text, text) IS 'The hours between two times of ISO 8601, rounded to six decimals. NULL for what is no time, or if only one of them has an offset.';
 COMMENT ON FUNCTION @extschema@.connector_service_hint(text) IS 'Returns what to do about error code p_error_code of sync_runs. NULL for an unknown code.';
 

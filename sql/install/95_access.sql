@@ -62,7 +62,7 @@ COMMENT ON VIEW @extschema@.tenant_monthly_revenue IS 'The rows of monthly_reven
 COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.tenant_id IS 'Tenant of the metrics.';
 COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.month IS 'First day of the month.';
 COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.total_revenue IS 'Revenue of the month in the tenant''s currency.';
-COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.avg_daily_revenue IS 'Average revenue of the days with data, in the tenant''s currency.';
+COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.avg_daily_revenue IS 'Average revenue of the days with data, rounded to the minor unit of the tenant''s currency.';
 COMMENT ON COLUMN @extschema@.tenant_monthly_revenue.days_with_data IS 'Number of days of the month that have a metric.';
 
 COMMENT ON FUNCTION @extschema@.connector_service_tenant() IS 'Returns the tenant whose rows the caller sees: the tenant that an application acts for, or the tenant that tenant_roles binds the role to. Raises 42501 if there is none, or more than one.';
@@ -91,6 +91,12 @@ CREATE POLICY own ON @extschema@.raw_connector_data USING (tenant_id = (SELECT @
 ALTER TABLE @extschema@.quarantine ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY administrators ON @extschema@.quarantine TO connector_service_admin USING (true);
 CREATE POLICY own ON @extschema@.quarantine USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.raw_retention ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.raw_retention TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.raw_retention USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.erasures ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.erasures TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.erasures USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
 ALTER TABLE @extschema@.rate_budgets ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY administrators ON @extschema@.rate_budgets TO connector_service_admin USING (true);
 CREATE POLICY own ON @extschema@.rate_budgets USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
@@ -103,12 +109,25 @@ CREATE POLICY own ON @extschema@.metric_days_touched USING (tenant_id = (SELECT 
 ALTER TABLE @extschema@.metrics ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY administrators ON @extschema@.metrics TO connector_service_admin USING (true);
 CREATE POLICY own ON @extschema@.metrics USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.measures ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.measures TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.measures USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.measure_values ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.measure_values TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.measure_values USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
 ALTER TABLE @extschema@.metric_sources ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY administrators ON @extschema@.metric_sources TO connector_service_admin USING (true);
 CREATE POLICY own ON @extschema@.metric_sources USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
 ALTER TABLE @extschema@.data_quality_alerts ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY administrators ON @extschema@.data_quality_alerts TO connector_service_admin USING (true);
 CREATE POLICY own ON @extschema@.data_quality_alerts USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+
+ALTER TABLE @extschema@.count_decisions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.count_decisions TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.count_decisions USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
+ALTER TABLE @extschema@.count_due ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON @extschema@.count_due TO connector_service_admin USING (true);
+CREATE POLICY own ON @extschema@.count_due USING (tenant_id = (SELECT @extschema@.connector_service_tenant()));
 
 -- Rows without a tenant are everybody's to see, and an administrator's to write.
 ALTER TABLE @extschema@.metric_mappings ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -187,13 +206,14 @@ GRANT USAGE ON SCHEMA _connector_service TO connector_service_engine;
 GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON
     @extschema@.tenants, @extschema@.connectors, @extschema@.sync_runs, @extschema@.sync_requests, @extschema@.sync_state, @extschema@.raw_connector_data,
     @extschema@.quarantine, @extschema@.metric_mappings, @extschema@.metrics, @extschema@.data_quality_alerts, @extschema@.quality_rules,
-    @extschema@.fx_rates, @extschema@.tenant_roles
+    @extschema@.fx_rates, @extschema@.tenant_roles, @extschema@.measures, @extschema@.measure_values
 TO connector_service_admin;
 -- Not the hashes.
 GRANT SELECT (token_id, name, tenant_id, scope, created_at, expires_at, last_used_at), DELETE ON @extschema@.gateway_tokens TO connector_service_admin;
 GRANT SELECT ON
     @extschema@.installation, @extschema@.metric_mapping_versions, @extschema@.metric_facts, @extschema@.metric_days_touched,
-    @extschema@.metric_sources, @extschema@.rate_budgets, @extschema@.uploads, @extschema@.connector_health, @extschema@.daily_revenue_by_category, @extschema@.monthly_revenue, @extschema@.tenant_monthly_revenue
+    @extschema@.metric_sources, @extschema@.count_decisions, @extschema@.count_due, @extschema@.rate_budgets, @extschema@.uploads, @extschema@.connector_health, @extschema@.daily_revenue_by_category, @extschema@.monthly_revenue, @extschema@.tenant_monthly_revenue,
+    @extschema@.all_metrics, @extschema@.daily_costs_by_category, @extschema@.daily_metrics_by_category, @extschema@.monthly_metrics
 TO connector_service_admin;
 GRANT EXECUTE ON FUNCTION
     @extschema@.connector_service_act_for(uuid, boolean), @extschema@.connector_service_adopt(),
@@ -215,6 +235,16 @@ GRANT EXECUTE ON FUNCTION
     _connector_service.connector_service_reseal(uuid, uuid, jsonb), _connector_service.connector_service_key_ids(jsonb)
 TO connector_service_admin;
 
+-- Deleting, and what old records became.
+GRANT SELECT ON @extschema@.raw_retention, @extschema@.erasures TO connector_service_admin, connector_service_app, connector_service_tenant;
+-- To let such records in again.
+GRANT DELETE ON @extschema@.erasures TO connector_service_admin, connector_service_app, connector_service_tenant;
+GRANT EXECUTE ON FUNCTION
+    @extschema@.connector_service_delete(uuid, boolean), @extschema@.connector_service_delete(text, boolean), @extschema@.connector_service_delete_some(uuid, text),
+    @extschema@.connector_service_delete_tenant(uuid, boolean), @extschema@.connector_service_erase(text, uuid, uuid, boolean, text, boolean)
+TO connector_service_admin, connector_service_app, connector_service_tenant;
+GRANT EXECUTE ON PROCEDURE @extschema@.connector_service_delete_wait(uuid), @extschema@.connector_service_delete_wait(text) TO connector_service_admin, connector_service_app, connector_service_tenant;
+
 -- To end a pause by hand.
 GRANT DELETE ON @extschema@.rate_budgets TO connector_service_admin;
 
@@ -227,8 +257,8 @@ GRANT EXECUTE ON FUNCTION @extschema@.connector_service_act_for(uuid, boolean) T
 GRANT SELECT ON
     @extschema@.tenants, @extschema@.connectors, @extschema@.sync_runs, @extschema@.sync_requests, @extschema@.sync_state, @extschema@.raw_connector_data,
     @extschema@.quarantine, @extschema@.metric_mappings, @extschema@.metric_mapping_versions, @extschema@.metric_facts, @extschema@.metric_sources,
-    @extschema@.metrics, @extschema@.data_quality_alerts, @extschema@.quality_rules, @extschema@.fx_rates, @extschema@.rate_budgets,
-    @extschema@.uploads, @extschema@.tenant_monthly_revenue
+    @extschema@.count_decisions, @extschema@.metrics, @extschema@.data_quality_alerts, @extschema@.quality_rules, @extschema@.fx_rates, @extschema@.rate_budgets,
+    @extschema@.uploads, @extschema@.tenant_monthly_revenue, @extschema@.measures, @extschema@.measure_values
 TO connector_service_app, connector_service_tenant;
 -- Not which tenant is meant where none is named.
 GRANT INSERT (tenant_id, name, timezone, currency, created_at), UPDATE (name, timezone, currency) ON @extschema@.tenants TO connector_service_app, connector_service_tenant;
@@ -240,13 +270,19 @@ GRANT INSERT (connector_id, tenant_id, name, type, credentials, config, sync_fre
 GRANT INSERT (metric_id, tenant_id, metric_type, metric_value, metric_date, data, created_at),
     UPDATE (tenant_id, metric_type, metric_value, metric_date, data, by_hand),
     DELETE ON @extschema@.metrics TO connector_service_app, connector_service_tenant;
+GRANT INSERT (metric_id, tenant_id, metric_type, metric_value, metric_date, data, created_at),
+    UPDATE (tenant_id, metric_type, metric_value, metric_date, data, by_hand),
+    DELETE ON @extschema@.measure_values TO connector_service_app, connector_service_tenant;
+GRANT INSERT (tenant_id, name, unit, aggregation, may_be_negative, description),
+    UPDATE (name, unit, aggregation, may_be_negative, description),
+    DELETE ON @extschema@.measures TO connector_service_app, connector_service_tenant;
 -- An alert that is there already is counted by who inserts it again, so the count is his to change.
-GRANT INSERT (alert_id, tenant_id, metric_id, connector_id, alert_type, severity, message, metric_type, metric_date, created_at),
-    UPDATE (metric_id, severity, message, occurrences, last_seen_at, resolved, resolved_at)
+GRANT INSERT (alert_id, tenant_id, metric_id, measure_value_id, connector_id, alert_type, severity, message, metric_type, metric_date, created_at),
+    UPDATE (metric_id, measure_value_id, severity, message, occurrences, last_seen_at, resolved, resolved_at)
 ON @extschema@.data_quality_alerts TO connector_service_app, connector_service_tenant;
 -- Not the id and the version: those of built-in mappings are not for the taking.
-GRANT INSERT (connector_id, connector_type, tenant_id, stream, metric_type, items_path, value_path, until_path, date_path, category_path, currency_path, filter, negative, factor, unit, active, note),
-    UPDATE (connector_id, connector_type, tenant_id, stream, metric_type, items_path, value_path, until_path, date_path, category_path, currency_path, filter, negative, factor, unit, active, note),
+GRANT INSERT (connector_id, connector_type, tenant_id, stream, metric_type, items_path, value_path, until_path, date_path, category_path, currency_path, filter, negative, factor, class, unit, active, note),
+    UPDATE (connector_id, connector_type, tenant_id, stream, metric_type, items_path, value_path, until_path, date_path, category_path, currency_path, filter, negative, factor, class, unit, active, note),
     DELETE ON @extschema@.metric_mappings TO connector_service_app, connector_service_tenant;
 -- To delete a connector with all that came from it, and to have a stream read from the start.
 GRANT DELETE ON @extschema@.raw_connector_data, @extschema@.quarantine, @extschema@.sync_state TO connector_service_app, connector_service_tenant;
@@ -257,7 +293,12 @@ BEGIN
     IF current_setting('server_version_num')::integer >= 150000 THEN
         ALTER VIEW @extschema@.daily_revenue_by_category SET (security_invoker);
         ALTER VIEW @extschema@.connector_health SET (security_invoker);
-        GRANT SELECT ON @extschema@.daily_revenue_by_category, @extschema@.connector_health TO connector_service_app, connector_service_tenant;
+        ALTER VIEW @extschema@.all_metrics SET (security_invoker);
+        ALTER VIEW @extschema@.daily_costs_by_category SET (security_invoker);
+        ALTER VIEW @extschema@.daily_metrics_by_category SET (security_invoker);
+        ALTER VIEW @extschema@.monthly_metrics SET (security_invoker);
+        GRANT SELECT ON @extschema@.daily_revenue_by_category, @extschema@.connector_health, @extschema@.all_metrics, @extschema@.daily_costs_by_category,
+            @extschema@.daily_metrics_by_category, @extschema@.monthly_metrics TO connector_service_app, connector_service_tenant;
     END IF;
 END
 $view$;
@@ -273,19 +314,45 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.connector_service_backfill(uuid, timestamptz, timestamptz, interval), @extschema@.connector_service_check(uuid), @extschema@.connector_service_preview(uuid),
     @extschema@.connector_service_upload(uuid, text, bytea), @extschema@.connector_service_preview_upload(uuid, text, bytea),
     @extschema@.connector_service_catalog(), @extschema@.connector_service_cancel(uuid), @extschema@.connector_service_reprocess(uuid),
-    @extschema@.connector_service_replay(uuid), @extschema@.connector_service_seal_key(), @extschema@.connector_service_explain(uuid),
+    @extschema@.connector_service_replay(uuid), @extschema@.connector_service_count(uuid, text, boolean), @extschema@.connector_service_seal_key(), @extschema@.connector_service_explain(uuid),
     @extschema@.get_metrics(uuid, text, date, date), @extschema@.aggregate_metrics(uuid, text, date, date, text), @extschema@.connector_service_hint(text)
 TO connector_service_admin, connector_service_app, connector_service_tenant;
 GRANT EXECUTE ON PROCEDURE @extschema@.connector_service_sync_wait(uuid, interval), @extschema@.connector_service_sync_wait(text, interval), @extschema@.connector_service_wait(uuid, interval) TO connector_service_admin, connector_service_app, connector_service_tenant;
 -- What these call for them.
 GRANT EXECUTE ON FUNCTION
     _connector_service.connector_service_check_period(uuid, text, date, date, text), _connector_service.connector_service_types(),
+    _connector_service.connector_service_mean(numeric, numeric), _connector_service.connector_service_round(numeric, text),
+    _connector_service.connector_service_scale(text, text), _connector_service.connector_service_texts(uuid, text, date, date),
     _connector_service.connector_service_own_tenant(), _connector_service.connector_service_only_tenant()
 TO connector_service_admin, connector_service_app, connector_service_tenant;
 
 -- PUBLIC: whoever an administrator lets read a table has to be told that he is no tenant.
 
 GRANT EXECUTE ON FUNCTION @extschema@.connector_service_tenant() TO PUBLIC;
+
+-- What pg_restore loads is taken as it is: see 88_restore.sql. All tables are there now.
+
+DO $restore$
+DECLARE
+    v_table record;
+BEGIN
+    FOR v_table IN
+        SELECT c.oid::regclass AS name
+        FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'connector_service' JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'r'
+        WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND d.classid = 'pg_class'::regclass AND c.oid = ANY (e.extconfig)
+            AND EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid)
+        ORDER BY 1
+    LOOP
+        -- Before all others, and at their end.
+        EXECUTE format('CREATE TRIGGER "A_restore_begins" BEFORE INSERT ON %s FOR EACH STATEMENT
+            WHEN (current_setting(''application_name'') = ''pg_restore'') EXECUTE FUNCTION _connector_service.connector_service_restore_begins()', v_table.name);
+        EXECUTE format('CREATE TRIGGER restore_ends AFTER INSERT ON %s FOR EACH STATEMENT
+            WHEN (current_setting(''session_replication_role'') = ''replica'') EXECUTE FUNCTION _connector_service.connector_service_restore_ends()', v_table.name);
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER restore_ends', v_table.name);
+    END LOOP;
+    ALTER TABLE @extschema@.connectors ENABLE ALWAYS TRIGGER connectors_inserted;
+END
+$restore$;
 
 -- The person who installs the extension is told where the key file is: without this file every credential is lost.
 

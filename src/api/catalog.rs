@@ -1,6 +1,6 @@
 //! The types of connectors.
 
-use connector_service_core::source::{CATALOG, Field, OF_RUNS, TYPES};
+use connector_service_core::source::{CATALOG, Field, OF_ALL, OF_RUNS, TYPES};
 use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde_json::{Map, Value};
@@ -57,7 +57,7 @@ fn connector_service_types() -> TableIterator<
             names(true),
             names(false),
             Some(meanings(about.credentials)),
-            Some(meanings(&[about.config, of_runs].concat())),
+            Some(meanings(&[about.config, of_runs, OF_ALL].concat())),
         )
     };
     TableIterator::new(TYPES.iter().map(row).collect::<Vec<_>>())

@@ -1,8 +1,10 @@
-//! The extension's locks, for triggers: a session can hold one only through a statement that needs it.
+//! The extension's locks, for triggers: a session can hold one only through a statement that needs it. And what a trigger tells
+//! the upkeep process.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::board;
 use crate::error::Result;
 use crate::store::{self, lock, read_uuid};
 
@@ -19,6 +21,13 @@ fn connector_service_lock(p_tenant_id: Option<pgrx::Uuid>) -> Result<(), ErrorRe
 #[pg_extern(sql = false)]
 fn connector_service_lock_first() -> Result<(), ErrorReport> {
     Ok(store::as_caller(lock::callers_facts)?)
+}
+
+/// Asks the upkeep process at COMMIT to refresh the monthly aggregate. This is a statement trigger, which 56_metric_change.sql
+/// declares.
+#[pg_extern(sql = false)]
+fn connector_service_metrics_moved() {
+    board::refresh_at_commit();
 }
 
 /// Waits until nobody else inserts alerts of a tenant.

@@ -5,12 +5,15 @@
 
 mod access;
 mod catalog;
+mod count;
 mod definition;
+mod delete;
 mod document;
 mod fact;
 mod lock;
 mod mapping;
 mod named;
+mod restore;
 mod run;
 mod secret;
 mod status;

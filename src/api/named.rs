@@ -6,7 +6,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use uuid::Uuid;
 
-use super::{fact, need_worker, run, upload};
+use super::{delete, fact, need_worker, run, upload};
 use crate::error::{Error, Result};
 use crate::store::run::Kind;
 use crate::store::{self, connector, uuid};
@@ -176,4 +176,13 @@ fn connector_service_replay_named(p_connector: &str) -> Result<i64, ErrorReport>
         find(p_connector)?,
         store::fact::replay,
     )?)
+}
+
+#[pg_extern(name = "connector_service_delete", volatile, parallel_unsafe, strict)]
+#[search_path(pg_catalog, pg_temp)]
+fn connector_service_delete_named(
+    p_connector: &str,
+    p_dry_run: default!(bool, true),
+) -> Result<TableIterator<'static, (name!(item, String), name!(rows, i64))>, ErrorReport> {
+    Ok(delete::delete_connector(find(p_connector)?, p_dry_run)?)
 }

@@ -386,6 +386,29 @@ pub fn ask_upkeep(database: pg_sys::Oid, errand: Errand) {
     set_latch(latch);
 }
 
+/// Asks the upkeep process of this session's database for a refresh once this transaction has committed; nothing on ROLLBACK. Our
+/// workers ask for one by themselves.
+pub fn refresh_at_commit() {
+    thread_local! {
+        static PLANNED: Cell<bool> = const { Cell::new(false) };
+    }
+    if !is_installed() || PLANNED.get() {
+        return;
+    }
+    // SAFETY: this process's own pid, and its database, which is fixed.
+    let (me, database) = unsafe { (pg_sys::MyProcPid, pg_sys::MyDatabaseId) };
+    let is_me = |w: &Worker| w.database != FREE && w.pid == me && w.number != GATEWAY;
+    if BOARD.share().workers.iter().any(is_me) {
+        return;
+    }
+    PLANNED.set(true);
+    register_xact_callback(PgXactCallbackEvent::Commit, move || {
+        PLANNED.set(false);
+        ask_upkeep(database, Errand::Refresh);
+    });
+    register_xact_callback(PgXactCallbackEvent::Abort, || PLANNED.set(false));
+}
+
 /// Takes what the upkeep process of a database was asked to do since the last call.
 pub fn take_errands(database: pg_sys::Oid) -> Vec<Errand> {
     let mut board = BOARD.exclusive();

@@ -8,6 +8,7 @@
 //! is a [`record::Page`].
 
 pub mod body;
+pub mod count;
 pub mod datetime;
 pub mod error;
 pub mod fetch;
@@ -19,6 +20,7 @@ pub mod json;
 pub mod jsonpath;
 pub mod logged;
 pub mod mapping;
+pub mod money;
 pub mod record;
 pub mod secret;
 pub mod serve;

@@ -164,22 +164,29 @@ fn by_key(
         .iter()
         .map(|record| std::str::from_utf8(&record.json).unwrap_or_default());
     let texts: Vec<&str> = texts.collect();
+    let hashes: Vec<&[u8]> = keyed.iter().map(|record| record.hash.as_slice()).collect();
     let rows = db.run(
         "WITH path AS MATERIALIZED (
             SELECT p.n, ARRAY(SELECT jsonb_array_elements_text(p.steps)) AS steps
             FROM jsonb_array_elements($4::text::jsonb) WITH ORDINALITY AS p(steps, n)),
          page AS MATERIALIZED (
-            SELECT DISTINCT ON (came.id) came.id, (SELECT jsonb_agg(came.data::jsonb #> p.steps ORDER BY p.n) FROM path p) AS key
-            FROM (SELECT unnest($2) AS id, unnest($3) AS data) AS came
+            SELECT DISTINCT ON (came.id) came.id, came.hash, (SELECT jsonb_agg(came.data::jsonb #> p.steps ORDER BY p.n) FROM path p) AS key
+            FROM (SELECT unnest($2) AS id, unnest($3) AS data, unnest($7) AS hash) AS came
             WHERE NOT EXISTS (
                 SELECT FROM @extschema@.raw_connector_data n WHERE n.connector_id = $1 AND n.source_record_id = came.id)),
          known AS MATERIALIZED (
-            SELECT r.raw_id, (SELECT jsonb_agg(r.data #> p.steps ORDER BY p.n) FROM path p) AS key
+            -- Of a record whose JSON was dropped only the content is known.
+            SELECT r.raw_id, CASE WHEN r.dropped_at IS NULL THEN (SELECT jsonb_agg(r.data #> p.steps ORDER BY p.n) FROM path p) END AS key,
+                CASE WHEN r.dropped_at IS NOT NULL THEN r.content_hash END AS hash
             FROM @extschema@.raw_connector_data r
             WHERE r.connector_id = $1 AND r.source_record_id >= $5 || '/#' AND r.source_record_id < $5 || '/$' AND r.stream = $5 AND NOT r.deleted
                 AND r.raw_id <> ALL ($6) AND EXISTS (SELECT FROM page))
-         SELECT page.id, array_agg(known.raw_id ORDER BY known.raw_id DESC)
-         FROM page JOIN known ON known.key = page.key GROUP BY page.id ORDER BY page.id",
+         SELECT met.id, array_agg(met.raw_id ORDER BY met.raw_id DESC)
+         FROM (
+            SELECT page.id, known.raw_id FROM page JOIN known ON known.key = page.key
+            UNION ALL
+            SELECT page.id, known.raw_id FROM page JOIN known ON known.hash = page.hash) AS met
+         GROUP BY met.id ORDER BY met.id",
         &[
             uuid(claimed.connector).into(),
             ids.into(),
@@ -187,6 +194,7 @@ fn by_key(
             key.into(),
             stream.into(),
             met.rows.into(),
+            hashes.into(),
         ],
     )?;
     let empty = keyed.iter().filter(|record| is_empty_key(record));

@@ -41,6 +41,10 @@ pub fn read(db: &mut Db) -> Result<Installation> {
                 WHEN i.held_since IS NOT NULL THEN i.held_because
                 WHEN i.system_identifier <> s.system_identifier THEN 'the extension was installed on another server'
                 WHEN i.database_oid <> d.oid THEN 'this database is a copy of another database'
+                -- By the index, from both ends.
+                WHEN EXISTS (SELECT FROM @extschema@.connectors c WHERE c.installation_id < i.installation_id)
+                    OR EXISTS (SELECT FROM @extschema@.connectors c WHERE c.installation_id > i.installation_id)
+                    OR EXISTS (SELECT FROM @extschema@.connectors c WHERE c.installation_id IS NULL) THEN 'connectors were restored from a dump'
             END,
             EXISTS (SELECT FROM @extschema@.connectors), EXISTS (SELECT FROM @extschema@.tenants OFFSET 1),
             (SELECT nullif(_connector_service.connector_service_installed_in(), pg_catalog.quote_ident(n.nspname)) FROM pg_catalog.pg_namespace n WHERE n.oid = e.extnamespace)

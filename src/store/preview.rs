@@ -74,7 +74,7 @@ fn roll_back(
             'metrics', (SELECT coalesce(jsonb_agg(to_jsonb(m)), '[]') FROM (
                 SELECT m.metric_type, m.metric_date, m.metric_value
                 FROM (SELECT DISTINCT metric_type, metric_date FROM fact) AS day
-                    JOIN @extschema@.metrics m ON m.tenant_id = $3 AND m.metric_type = day.metric_type AND m.metric_date = day.metric_date
+                    JOIN @extschema@.all_metrics m ON m.tenant_id = $3 AND m.metric_type = day.metric_type AND m.metric_date = day.metric_date
                 ORDER BY 2 DESC, 1 LIMIT 31) AS m),
             'unreadable', (SELECT coalesce(jsonb_agg(to_jsonb(p)), '[]') FROM (
                 SELECT q.reason_code, min(q.reason) AS example, count(*) AS records

@@ -289,9 +289,9 @@ const INSERT: &str = insert!("");
 const UPDATE: &str = insert!(
     "ON CONFLICT (connector_id, source_record_id) DO UPDATE
      SET data = excluded.data, content_hash = excluded.content_hash, stream = excluded.stream,
-         ingested_at = excluded.ingested_at, processed = excluded.processed, deleted = false, run_id = excluded.run_id,
+         ingested_at = excluded.ingested_at, processed = excluded.processed, deleted = false, run_id = excluded.run_id, dropped_at = NULL,
          source_version = CASE WHEN r.deleted THEN excluded.source_version ELSE greatest(r.source_version, excluded.source_version) END
-     WHERE r.data IS DISTINCT FROM excluded.data OR r.deleted
+     WHERE r.data IS DISTINCT FROM excluded.data OR r.deleted OR r.dropped_at IS NOT NULL
      RETURNING r.raw_id"
 );
 

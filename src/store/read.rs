@@ -43,10 +43,15 @@ pub fn metrics(
     let after_date = after.map(|(date, _)| day(date)).transpose()?;
     let rows = db.run(
         "WITH found AS MATERIALIZED (
-            SELECT m.*, row_number() OVER (ORDER BY m.metric_date, m.metric_type) AS place FROM @extschema@.metrics m
-            WHERE m.tenant_id = $1 AND m.metric_date BETWEEN greatest($3, $5) AND $4
-                AND m.metric_type = ANY (CASE WHEN $2 IS NULL THEN '{revenue,inventory,staffing,costs}' ELSE ARRAY[$2] END)
-                AND ($5 IS NULL OR (m.metric_date, m.metric_type) > ($5, $6))
+            SELECT m.*, row_number() OVER (ORDER BY m.metric_date, m.metric_type) AS place
+            FROM (
+                SELECT own.metric_id, own.metric_type, own.metric_value, own.metric_date, own.data FROM @extschema@.metrics own
+                WHERE own.tenant_id = $1 AND own.metric_date BETWEEN greatest($3, $5) AND $4
+                    AND own.metric_type = ANY (CASE WHEN $2 IS NULL THEN '{revenue,inventory,staffing,costs}' ELSE ARRAY[$2] END)
+                UNION ALL
+                SELECT v.metric_id, v.metric_type, v.metric_value, v.metric_date, v.data FROM @extschema@.measure_values v
+                WHERE v.tenant_id = $1 AND v.metric_date BETWEEN greatest($3, $5) AND $4 AND ($2 IS NULL OR v.metric_type = $2)) AS m
+            WHERE $5 IS NULL OR (m.metric_date, m.metric_type) > ($5, $6)
             ORDER BY m.metric_date, m.metric_type LIMIT $7 + 1),
         made AS MATERIALIZED (
             SELECT (jsonb_build_object(
@@ -80,8 +85,14 @@ fn day(date: NaiveDate) -> Result<Date> {
 /// The tenants that a token gives access to, as JSON.
 pub fn tenants(db: &mut Db, tenant: Option<Uuid>) -> Result<String> {
     let rows = db.run(
-        "SELECT coalesce(jsonb_agg(jsonb_build_object('tenant_id', tenant_id, 'name', name, 'currency', currency, 'timezone', timezone) ORDER BY name, tenant_id), '[]')::text
-         FROM @extschema@.tenants WHERE $1 IS NULL OR tenant_id = $1",
+        "SELECT coalesce(jsonb_agg(jsonb_build_object('tenant_id', t.tenant_id, 'name', t.name, 'currency', t.currency, 'timezone', t.timezone,
+                'measures', coalesce(own.measures, '[]')) ORDER BY t.name, t.tenant_id), '[]')::text
+         FROM @extschema@.tenants t
+            LEFT JOIN (
+                SELECT m.tenant_id, jsonb_agg(jsonb_build_object('name', m.name, 'unit', m.unit, 'aggregation', m.aggregation, 'description', m.description)
+                    ORDER BY m.name) AS measures
+                FROM @extschema@.measures m WHERE $1 IS NULL OR m.tenant_id = $1 GROUP BY m.tenant_id) AS own ON own.tenant_id = t.tenant_id
+         WHERE $1 IS NULL OR t.tenant_id = $1",
         &[tenant.map(uuid).into()],
     )?;
     rows.need(0, 1)

@@ -3,12 +3,26 @@
 use std::collections::BTreeMap;
 
 use crate::exact::{Day, Exact, Zone};
-use crate::model::{Category, Filter, Kind, Mapping, Negative, Rates, Record, Tenant, Value};
+use crate::model::{
+    Aggregation, Category, FOUR, FOUR_ARE, Filter, Kind, Mapping, Measure, Negative, Rates, Record,
+    Tenant, Value,
+};
 use crate::order::{self, DAYS, Order};
 use connector_service_test::Random;
 
 pub const CURRENCIES: [&str; 3] = ["USD", "EUR", "JPY"];
 const FIRST_MAPPING: i32 = 10_000;
+
+/// The measures that each tenant begins with. The first one has two names, and changes between them.
+const MEASURES: [(Kind, Aggregation, bool, bool); 6] = [
+    (NAMES[0], Aggregation::Sum, false, false),
+    ("cash flow", Aggregation::Sum, true, true),
+    ("stock_level", Aggregation::Last, false, true),
+    ("balance", Aggregation::Last, true, false),
+    ("basket", Aggregation::Average, true, false),
+    ("customers", Aggregation::DistinctCount, false, false),
+];
+const NAMES: [Kind; 2] = ["orders", "purchases"];
 
 /// When a change is made.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,21 +80,38 @@ impl World {
                     .collect(),
                 records: vec![BTreeMap::new(); connectors],
                 mappings: vec![],
+                measures: BTreeMap::new(),
+                decisions: BTreeMap::new(),
                 by_hand: BTreeMap::new(),
                 log: vec![],
             });
+            for (name, aggregation, is_money, may_be_negative) in MEASURES {
+                let measure = Measure {
+                    aggregation,
+                    is_money,
+                    may_be_negative,
+                };
+                world.tenants[number].measures.insert(name, measure);
+                statements.push(format!(
+                    "INSERT INTO measures (tenant_id, name, unit, aggregation, may_be_negative)
+                     VALUES ('{}', '{name}', '{}', '{}', {may_be_negative})",
+                    tenant_id(number),
+                    if is_money { "money" } else { "pieces" },
+                    aggregation.name()
+                ));
+            }
             for connector in 0..connectors {
                 for _ in 0..2 + world.random.below(7) {
                     world.insert_order(number, connector);
                 }
                 for _ in 0..random_count(&mut world.random) {
-                    let mapping = world.mapping(Some(connector));
+                    let mapping = world.mapping(number, Some(connector));
                     statements.push(mapping.insert(number));
                     world.tenants[number].mappings.push(mapping);
                 }
             }
             if world.random.percent(15) {
-                let mapping = world.mapping(None);
+                let mapping = world.mapping(number, None);
                 statements.push(mapping.insert(number));
                 world.tenants[number].mappings.push(mapping);
             }
@@ -106,13 +137,15 @@ impl World {
             50..54 => ("delete raw rows", self.delete_raw(tenant, connector)),
             54..58 => ("update data by hand", self.update_data(tenant, connector)),
             58..60 => ("give a metric back", self.give_back(tenant)),
-            60..72 => ("change a mapping", self.change_mapping(tenant)),
+            60..63 => ("change a measure", self.change_measure(tenant)),
+            63..72 => ("change a mapping", self.change_mapping(tenant)),
             72..76 => ("add a mapping", Some(self.add_mapping(tenant, connector))),
             76..79 => ("delete a mapping", self.delete_mapping(tenant)),
             79..87 => ("change a rate", Some(self.change_rate(tenant))),
             87..88 => ("change a time zone", self.change_zone(tenant)),
             88..90 => ("change a currency", self.change_currency(tenant)),
-            90..96 => ("enter a metric", self.enter_metric(tenant)),
+            90..94 => ("enter a metric", self.enter_metric(tenant)),
+            94..98 => ("decide what counts", Some(self.decide(tenant, connector))),
             _ => ("delete a metric", self.delete_metric(tenant)),
         };
         let Some(sql) = sql else {
@@ -222,7 +255,8 @@ impl World {
         )])
     }
 
-    fn mapping(&mut self, connector: Option<usize>) -> Mapping {
+    fn mapping(&mut self, tenant: usize, connector: Option<usize>) -> Mapping {
+        let own = self.kinds(tenant);
         let random = &mut self.random;
         let kind = random.pick(&[
             "revenue",
@@ -232,13 +266,17 @@ impl World {
             "inventory",
             "staffing",
         ]);
+        let kind = match random.percent(50) {
+            true => random.pick(&own),
+            false => kind,
+        };
         let negative = match kind {
             "revenue" => [Negative::Costs, Negative::Net, Negative::Reject],
             "inventory" => [Negative::Net, Negative::Net, Negative::Costs],
             "staffing" => [Negative::Reject, Negative::Net, Negative::Costs],
             _ => [Negative::Net, Negative::Net, Negative::Reject],
         };
-        let mapping = Mapping {
+        let mut mapping = Mapping {
             id: self.next_mapping,
             connector,
             kind,
@@ -266,14 +304,22 @@ impl World {
             factor: factor(random),
             is_minor: random.percent(25),
             is_active: random.percent(95),
+            counts_texts: false,
+            class: random.pick(&[None, None, Some("sales"), Some("books")]),
         };
         self.next_mapping += 1;
+        mapping.fit(self.tenants[tenant].measure(kind));
         mapping
+    }
+
+    /// The measures of a tenant.
+    fn kinds(&self, tenant: usize) -> Vec<Kind> {
+        self.tenants[tenant].measures.keys().copied().collect()
     }
 
     fn add_mapping(&mut self, tenant: usize, connector: usize) -> Vec<String> {
         let of = (!self.random.percent(30)).then_some(connector);
-        let mapping = self.mapping(of);
+        let mapping = self.mapping(tenant, of);
         let sql = mapping.insert(tenant);
         self.tenants[tenant].mappings.push(mapping);
         self.reprocessed(tenant, of, sql)
@@ -281,10 +327,12 @@ impl World {
 
     fn change_mapping(&mut self, tenant: usize) -> Option<Vec<String>> {
         let place = self.some_mapping(tenant)?;
-        let other = self.mapping(None);
+        let other = self.mapping(tenant, None);
         let random = &mut self.random;
-        let mapping = &mut self.tenants[tenant].mappings[place];
-        match random.below(8) {
+        let of = &mut self.tenants[tenant];
+        let mapping = &mut of.mappings[place];
+        match random.below(9) {
+            8 => mapping.class = other.class,
             0 => mapping.value = other.value,
             1 => mapping.category = other.category,
             2 => mapping.has_currency = !mapping.has_currency,
@@ -294,6 +342,7 @@ impl World {
             6 => mapping.is_minor = !mapping.is_minor,
             _ => mapping.is_active = !mapping.is_active,
         }
+        mapping.fit(measure_of(&of.measures, mapping.kind));
         let (sql, of) = (mapping.update(), mapping.connector);
         Some(self.reprocessed(tenant, of, sql))
     }
@@ -330,6 +379,87 @@ impl World {
             statements = vec![statements.join("; ")];
         }
         statements
+    }
+
+    /// A measure gets another name, adds up in another way, or may be below zero from now on.
+    fn change_measure(&mut self, tenant: usize) -> Option<Vec<String>> {
+        let kinds = self.kinds(tenant);
+        let random = &mut self.random;
+        let of = &mut self.tenants[tenant];
+        let update = |kind: Kind, change: String| {
+            Some(vec![format!(
+                "UPDATE measures SET {change} WHERE tenant_id = '{}' AND name = '{kind}'",
+                tenant_id(tenant)
+            )])
+        };
+        if random.percent(30) {
+            let (old, new) = match of.measures.contains_key(NAMES[0]) {
+                true => (NAMES[0], NAMES[1]),
+                false => (NAMES[1], NAMES[0]),
+            };
+            let measure = of.measures.remove(old)?;
+            of.measures.insert(new, measure);
+            for mapping in of.mappings.iter_mut().filter(|m| m.kind == old) {
+                mapping.kind = new;
+            }
+            let entered = std::mem::take(&mut of.by_hand).into_iter();
+            of.by_hand = entered
+                .map(|((kind, day), value)| ((if kind == old { new } else { kind }, day), value))
+                .collect();
+            return update(old, format!("name = '{new}'"));
+        }
+        let kind = random.pick(&kinds);
+        let measure = of.measures.get_mut(kind)?;
+        if measure.aggregation == Aggregation::DistinctCount || random.percent(30) {
+            let goes_below =
+                |((of, _), value): (&(Kind, Day), &Exact)| *of == kind && value.is_negative();
+            if measure.may_be_negative && of.by_hand.iter().any(goes_below) {
+                return None;
+            }
+            measure.may_be_negative = !measure.may_be_negative;
+            return update(
+                kind,
+                format!("may_be_negative = {}", measure.may_be_negative),
+            );
+        }
+        measure.aggregation =
+            random.pick(&[Aggregation::Sum, Aggregation::Last, Aggregation::Average]);
+        update(
+            kind,
+            format!("aggregation = '{}'", measure.aggregation.name()),
+        )
+    }
+
+    /// What nobody does often: a whole table is emptied. The metrics of all histories follow.
+    pub fn truncate(&mut self, round: usize) -> (&'static str, String) {
+        let tables = [
+            "fx_rates",
+            "metric_facts",
+            "metrics",
+            "quarantine",
+            "measure_values",
+            "fx_rates",
+            "quality_rules",
+        ];
+        let table = tables.get(round).copied().unwrap_or("fx_rates");
+        match table {
+            "fx_rates" => self.rates.clear(),
+            "metrics" | "measure_values" => {
+                for tenant in &mut self.tenants {
+                    let is_four = |kind: &Kind| FOUR.contains(kind);
+                    let is_emptied = |kind: &Kind| is_four(kind) == (table == "metrics");
+                    tenant.by_hand.retain(|(kind, _), _| !is_emptied(kind));
+                }
+            }
+            _ => {}
+        }
+        for tenant in &mut self.tenants {
+            tenant.log.push(format!("TRUNCATE {table}"));
+        }
+        (
+            table,
+            format!("TRUNCATE {table} CASCADE; SELECT connector_service_process()"),
+        )
     }
 
     /// Rates are everybody's; the day and the currency are such that this tenant may need it.
@@ -377,12 +507,41 @@ impl World {
         )])
     }
 
+    /// A person says whether a connector counts, or leaves it to the comparison: that finds nothing among a few random amounts.
+    fn decide(&mut self, tenant: usize, connector: usize) -> Vec<String> {
+        let random = &mut self.random;
+        let kind = random.pick(&["revenue", "revenue", "costs", "refunds", "staffing"]);
+        let word = random.pick(&[Some(false), Some(false), Some(true), None]);
+        let parts: &[(Kind, &str)] = match kind {
+            "costs" => &[("costs", "refunds"), ("costs", "rest")],
+            "refunds" => &[("costs", "refunds")],
+            "revenue" => &[("revenue", "all")],
+            _ => &[("staffing", "all")],
+        };
+        for (kind, part) in parts {
+            let decisions = &mut self.tenants[tenant].decisions;
+            match word {
+                Some(counts) => _ = decisions.insert((connector, kind, part), counts),
+                None => _ = decisions.remove(&(connector, *kind, *part)),
+            }
+        }
+        let word = word.map_or_else(|| "NULL".to_owned(), |word| word.to_string());
+        let id = connector_id(tenant, connector);
+        vec![format!(
+            "SELECT connector_service_count('{id}', '{kind}', {word})"
+        )]
+    }
+
     /// A day of a history, with or without records.
     fn some_metric(&mut self, tenant: usize) -> (Kind, Day) {
         let of = &self.tenants[tenant];
-        let kind = self
-            .random
-            .pick(&["revenue", "revenue", "costs", "inventory", "staffing"]);
+        let kinds: Vec<Kind> = of.measures.keys().copied().collect();
+        let kind = match self.random.percent(40) {
+            true => self.random.pick(&kinds),
+            false => self
+                .random
+                .pick(&["revenue", "revenue", "costs", "inventory", "staffing"]),
+        };
         (kind, self.random.pick(&of.days))
     }
 
@@ -390,10 +549,16 @@ impl World {
     fn enter_metric(&mut self, tenant: usize) -> Option<Vec<String>> {
         let (kind, day) = self.some_metric(tenant);
         let value = Exact::new(self.random.below(10_000_000) as i128, 3);
+        let measure = self.tenants[tenant].measure(kind);
+        let value = match measure.may_be_negative && self.random.percent(30) {
+            true => value.negated(),
+            false => value,
+        };
         self.tenants[tenant].by_hand.insert((kind, day), value);
         Some(vec![format!(
-            "INSERT INTO metrics (tenant_id, metric_type, metric_date, metric_value) VALUES ('{}', '{kind}', '{day}', {value})
+            "INSERT INTO {} (tenant_id, metric_type, metric_date, metric_value) VALUES ('{}', '{kind}', '{day}', {value})
              ON CONFLICT (tenant_id, metric_type, metric_date) DO UPDATE SET metric_value = excluded.metric_value, by_hand = true",
+            table_of(kind),
             tenant_id(tenant)
         )])
     }
@@ -403,16 +568,28 @@ impl World {
         (!entered.is_empty()).then(|| self.random.pick(&entered))
     }
 
-    /// Only where there is a derived value to be had back, which is known when nothing is going.
+    /// Where there is no derived value, no metric is left.
     fn give_back(&mut self, tenant: usize) -> Option<Vec<String>> {
         let (kind, day) = self.by_hand(tenant)?;
-        let key = (kind.to_owned(), day.to_string());
-        let outcome = self.tenants[tenant].outcome(&self.rates, |connector| connector.to_string());
-        outcome.metrics.get(&key)?.derived?;
+        // What was changed by hand before is summed first, or later.
+        let first = match self.random.percent(50) {
+            true => "SELECT connector_service_process(); ",
+            false => "",
+        };
+        if self.random.percent(20) {
+            self.tenants[tenant]
+                .by_hand
+                .retain(|(of, _), _| table_of(of) != table_of(kind));
+            return Some(vec![format!(
+                "{first}UPDATE {} SET by_hand = false WHERE tenant_id = '{}'",
+                table_of(kind),
+                tenant_id(tenant)
+            )]);
+        }
         self.tenants[tenant].by_hand.remove(&(kind, day));
-        // What was changed by hand before is summed first.
         Some(vec![format!(
-            "SELECT connector_service_process(); UPDATE metrics SET by_hand = false WHERE {}",
+            "{first}UPDATE {} SET by_hand = false WHERE {}",
+            table_of(kind),
             metric(tenant, kind, day)
         )])
     }
@@ -424,7 +601,8 @@ impl World {
         };
         self.tenants[tenant].by_hand.remove(&(kind, day));
         Some(vec![format!(
-            "DELETE FROM metrics WHERE {}",
+            "DELETE FROM {} WHERE {}",
+            table_of(kind),
             metric(tenant, kind, day)
         )])
     }
@@ -460,6 +638,17 @@ fn row(tenant: usize, connector: usize, id: usize) -> String {
     )
 }
 
+fn table_of(kind: Kind) -> &'static str {
+    match FOUR.contains(&kind) {
+        true => "metrics",
+        false => "measure_values",
+    }
+}
+
+fn measure_of(measures: &BTreeMap<Kind, Measure>, kind: Kind) -> Measure {
+    measures.get(kind).copied().unwrap_or(FOUR_ARE)
+}
+
 fn metric(tenant: usize, kind: Kind, day: Day) -> String {
     format!(
         "(tenant_id, metric_type, metric_date) = ('{}', '{kind}', '{day}')",
@@ -468,6 +657,20 @@ fn metric(tenant: usize, kind: Kind, day: Day) -> String {
 }
 
 impl Mapping {
+    /// Only money has minor units and refunds, and texts are counted as they are.
+    fn fit(&mut self, measure: Measure) {
+        self.counts_texts = measure.aggregation == Aggregation::DistinctCount;
+        if self.counts_texts {
+            self.factor = Exact::ONE;
+        }
+        if !measure.is_money {
+            self.is_minor = false;
+            if self.negative == Negative::Costs {
+                self.negative = Negative::Net;
+            }
+        }
+    }
+
     /// What stands in the row, but for whom it is: pairs of column and SQL.
     fn columns(&self) -> Vec<(&'static str, String)> {
         let text = |text: &str| format!("'{text}'");
@@ -483,6 +686,8 @@ impl Mapping {
             (
                 "value_path",
                 text(match self.value {
+                    Value::Total | Value::Lines if self.counts_texts => "$.category",
+                    Value::OnlyLine if self.counts_texts => "$.lines[*].category",
                     Value::Total => "$.total",
                     Value::OnlyLine => "$.lines[*].amount",
                     Value::Lines => "$.amount",
@@ -525,6 +730,7 @@ impl Mapping {
             ("factor", self.factor.to_string()),
             ("unit", text(if self.is_minor { "minor" } else { "major" })),
             ("active", self.is_active.to_string()),
+            ("class", self.class.map_or_else(null, text)),
         ]
     }
 

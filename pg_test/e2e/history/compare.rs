@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use crate::Stage;
 use crate::change::{connector_id, tenant_id};
 use crate::exact::Exact;
-use crate::model::{Data, Metric, Outcome};
+use crate::model::{Data, Metric, Outcome, Rows, Source};
 
 /// Histories of which a failure shows everything that happened to them.
 const SHOWN: usize = 2;
@@ -19,10 +19,12 @@ impl Stage {
     /// Everything of every history, and the extension's own recomputation.
     pub fn compare(&mut self) {
         let mut found = outcomes(&mut self.client);
+        let rows = rows(&mut self.client);
         let mut wrong = vec![];
         for (number, tenant) in self.world.tenants.iter().enumerate() {
             let rates = &self.world.rates;
-            let expected = tenant.outcome(rates, |connector| connector_id(number, connector));
+            let expected =
+                tenant.outcome(rates, &rows, |connector| connector_id(number, connector));
             let found = found.remove(&tenant_id(number)).unwrap_or_default();
             self.compared += 1;
             if found != expected {
@@ -85,10 +87,19 @@ fn difference(found: &Outcome, expected: &Outcome) -> String {
     lines.join("\n")
 }
 
+/// Which row stores which record.
+fn rows(client: &mut Client) -> Rows {
+    let sql = "SELECT connector_id::text, source_record_id, raw_id::text FROM raw_connector_data";
+    let rows = client.query(sql, &[]).unwrap();
+    rows.iter()
+        .map(|row| ((row.get(0), row.get(1)), row.get(2)))
+        .collect()
+}
+
 fn outcomes(client: &mut Client) -> BTreeMap<String, Outcome> {
     let mut outcomes: BTreeMap<String, Outcome> = BTreeMap::new();
     let sql = "SELECT tenant_id::text, metric_type, metric_date::text, metric_value::text, derived_value::text, by_hand, data::text
-               FROM metrics";
+               FROM all_metrics";
     for row in client.query(sql, &[]).unwrap() {
         let derived: Option<String> = row.get(4);
         let by_hand: bool = row.get(5);
@@ -112,7 +123,12 @@ fn outcomes(client: &mut Client) -> BTreeMap<String, Outcome> {
         assert_eq!(twice, None, "a record is in quarantine once");
     }
     let sql = "SELECT tenant_id::text, alert_key, alert_type, severity FROM data_quality_alerts
-               WHERE NOT resolved AND (alert_key LIKE 'fx:%' OR alert_key LIKE 'net:%')";
+               WHERE NOT resolved AND (alert_key LIKE 'fx:%' OR alert_key LIKE 'net:%')
+                    -- An alert is about what its key says, in whichever of the two tables that is.
+                    AND (metric_id IS NULL OR alert_key = (SELECT format('%s:%s:%s', split_part(alert_key, ':', 1), m.metric_type, m.metric_date)
+                        FROM metrics m WHERE m.metric_id = data_quality_alerts.metric_id))
+                    AND (measure_value_id IS NULL OR alert_key = (SELECT format('%s:%s:%s', split_part(alert_key, ':', 1), m.metric_type, m.metric_date)
+                        FROM measure_values m WHERE m.metric_id = data_quality_alerts.measure_value_id))";
     for row in client.query(sql, &[]).unwrap() {
         let key: String = row.get(1);
         let kind = match key.starts_with("fx:") {
@@ -141,16 +157,33 @@ fn data(json: &str) -> Data {
             .collect()
     };
     let count = |json: &RawValue| json.get().parse().expect("a count");
+    let value = |of: &Object| {
+        let value = of["value"].get();
+        (value != "null").then(|| Exact::read(value))
+    };
     let sources = object("sources").into_iter().map(|(key, json)| {
         let source: Object = serde_json::from_str(json.get()).expect("an object");
-        let value = source["value"].get();
-        let value = (value != "null").then(|| Exact::read(value));
-        (key, (value, count(&source["facts"])))
+        let left = source.get("not_counted").map(|json| {
+            let left: Object = serde_json::from_str(json.get()).expect("an object");
+            (value(&left), count(&left["facts"]))
+        });
+        let known = Source {
+            value: value(&source),
+            facts: count(&source["facts"]),
+            is_left_out: source
+                .get("counted")
+                .is_some_and(|json| json.get() == "false"),
+            not_counted: left,
+        };
+        (key, known)
     });
     Data {
         category: text("category"),
-        currency: text("currency"),
+        currency: data.contains_key("currency").then(|| text("currency")),
         facts: count(&data["facts"]),
+        average_of: data
+            .get("sum")
+            .map(|sum| (Exact::read(sum.get()), count(&data["counted"]))),
         categories: amounts("categories"),
         sources: sources.collect(),
         unconverted: amounts("unconverted"),

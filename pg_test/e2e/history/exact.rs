@@ -4,7 +4,7 @@
 use std::fmt;
 
 /// A decimal number: `digits` / 10^`places`, without zeros at its end.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Exact {
     // Compared only for equality and with zero, where the order of the fields does not matter.
     digits: i128,
@@ -47,6 +47,17 @@ impl Exact {
     pub fn times(self, other: Exact) -> Exact {
         let digits = self.digits.checked_mul(other.digits);
         Exact::new(digits.expect("few digits"), self.places + other.places)
+    }
+
+    /// The average of `count` numbers whose sum this is, rounded half away from zero to ten places.
+    pub fn shared_by(self, count: usize) -> Exact {
+        let (whole, parts) = match self.places {
+            places if places <= 10 => (self.digits * 10_i128.pow(10 - places), 1),
+            places => (self.digits, 10_i128.pow(places - 10)),
+        };
+        let divisor = parts * count as i128;
+        let rounded = (whole.abs() * 2 + divisor) / (divisor * 2);
+        Exact::new(rounded * whole.signum(), 10)
     }
 
     pub fn negated(self) -> Exact {
@@ -171,6 +182,13 @@ impl Zone {
     /// The day that a moment, in seconds since 1970, belongs to.
     pub fn day(self, moment: i64) -> Day {
         Day((moment + self.minutes(moment) * 60).div_euclid(86_400))
+    }
+
+    /// The moment, in milliseconds since 1970, of a second of a day on the zone's clock.
+    pub fn moment(self, day: Day, second: i64) -> i64 {
+        let local = day.0 * 86_400 + second;
+        let near = local - self.minutes(local) * 60;
+        (local - self.minutes(near) * 60) * 1_000
     }
 
     /// East of UTC.

@@ -151,7 +151,8 @@ impl Stage {
         }
     }
 
-    fn round(&mut self, during: During, is_last: bool) {
+    fn round(&mut self, number: usize, during: During) {
+        let is_last = number + 1 == ROUNDS.len();
         let started = Instant::now();
         for tenant in 0..HISTORIES {
             for _ in 0..QUIET_CHANGES {
@@ -159,6 +160,8 @@ impl Stage {
                 Stage::run(&mut self.client, &statements);
             }
         }
+        let (table, emptied) = self.world.truncate(number);
+        Stage::run(&mut self.client, &[emptied]);
         let changed = started.elapsed();
         self.queue(if is_last { 100 } else { SYNCED });
         match during {
@@ -170,7 +173,7 @@ impl Stage {
         let settled = started.elapsed();
         self.compare();
         println!(
-            "{during:?}: {changed:.1?} for changes, {:.1?} for syncs, {:.1?} to compare",
+            "{during:?}, TRUNCATE {table}: {changed:.1?} for changes, {:.1?} for syncs, {:.1?} to compare",
             settled - changed,
             started.elapsed() - settled
         );
@@ -325,12 +328,13 @@ impl Stage {
     fn wait_until_settled(&mut self) {
         let sql = "SELECT (SELECT count(*) FROM sync_runs WHERE finished_at IS NULL),
                           (SELECT count(*) FROM raw_connector_data WHERE NOT processed),
-                          (SELECT count(*) FROM metric_days_touched)";
+                          (SELECT count(*) FROM metric_days_touched),
+                          (SELECT count(*) FROM count_due WHERE is_urgent)";
         let mut deadline = Instant::now() + SOON;
         loop {
             let row = self.client.query_one(sql, &[]).unwrap();
-            let open: [i64; 3] = [row.get(0), row.get(1), row.get(2)];
-            if open == [0; 3] {
+            let open: [i64; 4] = std::array::from_fn(|at| row.get(at));
+            if open == [0; 4] {
                 break;
             }
             if open[0] > 0 {
@@ -338,7 +342,7 @@ impl Stage {
             }
             assert!(
                 Instant::now() < deadline,
-                "{SOON:?} after the last run, records and days still open: {open:?}"
+                "{SOON:?} after the last run, records, days and comparisons still open: {open:?}"
             );
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -354,7 +358,7 @@ fn five_hundred_random_histories_end_with_metrics_equal_to_a_recomputation() {
     println!("HISTORY_SEED={seed}");
     let mut stage = Stage::new(seed);
     for (number, during) in ROUNDS.into_iter().enumerate() {
-        stage.round(during, number + 1 == ROUNDS.len());
+        stage.round(number, during);
     }
     ledger_holds(&mut stage.client);
     let sql = "SELECT sum(received)::bigint FROM sync_runs";

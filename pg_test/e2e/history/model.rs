@@ -9,6 +9,44 @@ use crate::order::{Amount, Label, Order, When};
 
 pub type Kind = &'static str;
 
+pub const FOUR: [Kind; 4] = ["revenue", "costs", "inventory", "staffing"];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aggregation {
+    Sum,
+    Last,
+    Average,
+    DistinctCount,
+}
+
+impl Aggregation {
+    pub fn name(self) -> &'static str {
+        match self {
+            Aggregation::Sum => "sum",
+            Aggregation::Last => "last",
+            Aggregation::Average => "average",
+            Aggregation::DistinctCount => "distinct_count",
+        }
+    }
+}
+
+/// What a tenant has defined besides the four types, which are summed, and whose facts have a currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measure {
+    pub aggregation: Aggregation,
+    pub is_money: bool,
+    pub may_be_negative: bool,
+}
+
+pub const FOUR_ARE: Measure = Measure {
+    aggregation: Aggregation::Sum,
+    is_money: true,
+    may_be_negative: false,
+};
+
+/// The row that stores a record, of the connector with this id, and the record's: its id tells which of two was first.
+pub type Rows = BTreeMap<(String, String), String>;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Negative {
     Reject,
@@ -59,6 +97,9 @@ pub struct Mapping {
     pub factor: Exact,
     pub is_minor: bool,
     pub is_active: bool,
+    pub counts_texts: bool,
+    /// How close its source is to the sale.
+    pub class: Option<&'static str>,
 }
 
 /// A record and what became of it.
@@ -78,6 +119,9 @@ pub struct Tenant {
     /// By connector, by the vendor's id.
     pub records: Vec<BTreeMap<usize, Record>>,
     pub mappings: Vec<Mapping>,
+    pub measures: BTreeMap<Kind, Measure>,
+    /// What somebody decided: by connector, metric type and part, whether it counts.
+    pub decisions: BTreeMap<(usize, Kind, &'static str), bool>,
     /// Metrics that a person entered.
     pub by_hand: BTreeMap<(Kind, Day), Exact>,
     /// Everything that happened, for the report of a failure.
@@ -95,16 +139,33 @@ struct Fact {
     category: String,
     currency: String,
     value: Exact,
+    /// What is counted where texts are.
+    text: Option<String>,
+    /// What decides which of two facts is the later one: its moment, its record's row, its mapping and its part.
+    place: (i64, String, i32, usize),
+}
+
+/// What one connector has of a day.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Source {
+    pub value: Option<Exact>,
+    pub facts: usize,
+    /// Nothing of it counts.
+    pub is_left_out: bool,
+    /// What of it does not count, where something else does.
+    pub not_counted: Option<(Option<Exact>, usize)>,
 }
 
 /// What `metrics.data` says of a derived metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Data {
     pub category: String,
-    pub currency: String,
+    pub currency: Option<String>,
     pub facts: usize,
+    /// Of an average: the sum, and of how many.
+    pub average_of: Option<(Exact, usize)>,
     pub categories: BTreeMap<String, Exact>,
-    pub sources: BTreeMap<String, (Option<Exact>, usize)>,
+    pub sources: BTreeMap<String, Source>,
     pub unconverted: BTreeMap<String, Exact>,
 }
 
@@ -147,7 +208,16 @@ impl Tenant {
         found
     }
 
-    pub fn outcome(&self, rates: &Rates, name_of: impl Fn(usize) -> String) -> Outcome {
+    pub fn measure(&self, kind: Kind) -> Measure {
+        self.measures.get(kind).copied().unwrap_or(FOUR_ARE)
+    }
+
+    pub fn outcome(
+        &self,
+        rates: &Rates,
+        rows: &Rows,
+        name_of: impl Fn(usize) -> String,
+    ) -> Outcome {
         let mut outcome = Outcome::default();
         let mut days: BTreeMap<(Kind, Day), Vec<Fact>> = BTreeMap::new();
         for (connector, records) in self.records.iter().enumerate() {
@@ -156,9 +226,11 @@ impl Tenant {
                 let Some((order, false)) = &record.stored else {
                     continue;
                 };
+                let key = (name_of(connector), format!("orders/{id}"));
+                let row = rows.get(&key).map_or("", |row| row);
                 let mut problem = None;
                 for mapping in &mappings {
-                    match self.facts(mapping, connector, order) {
+                    match self.facts(mapping, connector, order, row) {
                         Ok(facts) => {
                             for fact in facts {
                                 outcome.facts += 1;
@@ -169,18 +241,18 @@ impl Tenant {
                     }
                 }
                 if let Some(problem) = problem {
-                    let key = (name_of(connector), format!("orders/{id}"));
                     outcome.quarantine.insert(key, problem.into());
                 }
             }
         }
         for (&(kind, day), facts) in &days {
-            let (total, data) = self.sum(facts, rates, &name_of);
+            let measure = self.measure(kind);
+            let (total, data) = self.sum(measure, facts, rates, &name_of);
             if !data.unconverted.is_empty() {
                 outcome.alerts.insert(format!("fx:{kind}:{day}"));
             }
             match total {
-                Some(total) if total.is_negative() => {
+                Some(total) if total.is_negative() && !measure.may_be_negative => {
                     outcome.alerts.insert(format!("net:{kind}:{day}"));
                 }
                 Some(total) => {
@@ -217,7 +289,10 @@ impl Tenant {
         mapping: &Mapping,
         connector: usize,
         order: &Order,
+        row: &str,
     ) -> Result<Vec<Fact>, &'static str> {
+        let texts = mapping.counts_texts;
+        let place = |item: usize| (row.to_owned(), mapping.id, item);
         let passes = match mapping.filter {
             Filter::None => true,
             Filter::Paid | Filter::OnlyPaid => order.status == Some("paid"),
@@ -232,9 +307,49 @@ impl Tenant {
             Category::Food => &Label::Text("food".into()),
         };
         match mapping.value {
+            Value::Total if texts => {
+                let counted = Counted::Text(&order.category.means);
+                Ok(vec![self.fact(
+                    mapping,
+                    connector,
+                    order,
+                    counted,
+                    category,
+                    place(1),
+                )?])
+            }
             Value::Total => {
-                let fact = self.fact(mapping, connector, order, order.total.means, category)?;
-                Ok(vec![fact])
+                let counted = Counted::Amount(order.total.means);
+                Ok(vec![self.fact(
+                    mapping,
+                    connector,
+                    order,
+                    counted,
+                    category,
+                    place(1),
+                )?])
+            }
+            Value::OnlyLine if texts => {
+                let there: Vec<&Label> = order
+                    .lines
+                    .iter()
+                    .filter(|line| line.category.json.is_some())
+                    .map(|line| &line.category.means)
+                    .collect();
+                let counted = match there.as_slice() {
+                    [] => &Label::Missing,
+                    [only] => *only,
+                    _ => return Err("value_ambiguous"),
+                };
+                let counted = Counted::Text(counted);
+                Ok(vec![self.fact(
+                    mapping,
+                    connector,
+                    order,
+                    counted,
+                    category,
+                    place(1),
+                )?])
             }
             Value::OnlyLine => {
                 let mut there = order.lines.iter().map(|line| &line.amount);
@@ -245,19 +360,37 @@ impl Tenant {
                     // Before anything else that may be wrong with the record.
                     (Some(_), Some(_)) => return Err("value_ambiguous"),
                 };
-                Ok(vec![
-                    self.fact(mapping, connector, order, amount, category)?,
-                ])
+                let counted = Counted::Amount(amount);
+                Ok(vec![self.fact(
+                    mapping,
+                    connector,
+                    order,
+                    counted,
+                    category,
+                    place(1),
+                )?])
             }
             Value::Lines => order
                 .lines
                 .iter()
-                .map(|line| {
+                .enumerate()
+                .map(|(number, line)| {
                     let category = match mapping.category {
                         Category::Line => &line.category.means,
                         _ => category,
                     };
-                    self.fact(mapping, connector, order, line.amount.means, category)
+                    let counted = match texts {
+                        true => Counted::Text(&line.category.means),
+                        false => Counted::Amount(line.amount.means),
+                    };
+                    self.fact(
+                        mapping,
+                        connector,
+                        order,
+                        counted,
+                        category,
+                        place(number + 1),
+                    )
                 })
                 .collect(),
         }
@@ -268,17 +401,29 @@ impl Tenant {
         mapping: &Mapping,
         connector: usize,
         order: &Order,
-        amount: Amount,
+        counted: Counted,
         category: &Label,
+        (row, id, item): (String, i32, usize),
     ) -> Result<Fact, &'static str> {
+        let is_money = self.measure(mapping.kind).is_money;
         let currency = match mapping.has_currency {
+            _ if !is_money => Some(""),
             true => order.currency.means.as_deref(),
             false => Some(self.currency),
         };
-        let value = match amount {
-            Amount::Missing => return Err("value_missing"),
-            Amount::Unreadable => return Err("value_unreadable"),
-            Amount::Value(value) => {
+        let mut text = None;
+        let value = match counted {
+            Counted::Amount(Amount::Missing) | Counted::Text(Label::Missing) => {
+                return Err("value_missing");
+            }
+            Counted::Amount(Amount::Unreadable) | Counted::Text(Label::Unreadable) => {
+                return Err("value_unreadable");
+            }
+            Counted::Text(Label::Text(found)) => {
+                text = Some(found.clone());
+                Exact::ONE
+            }
+            Counted::Amount(Amount::Value(value)) => {
                 let unit = match currency {
                     _ if !mapping.is_minor => Exact::ONE,
                     Some("JPY") => Exact::ONE,
@@ -293,11 +438,11 @@ impl Tenant {
         if value.is_negative() && mapping.negative == Negative::Reject {
             return Err("negative_value");
         }
-        let day = match order.at.means {
+        let (day, moment) = match order.at.means {
             When::Missing => return Err("date_missing"),
             When::Unreadable => return Err("date_unreadable"),
-            When::Day(day) => day,
-            When::Moment(moment) => self.zone.day(moment),
+            When::Day(day, second) => (day, self.zone.moment(day, second)),
+            When::Moment(moment) => (self.zone.day(moment.div_euclid(1_000)), moment),
         };
         if day > Day::new(2098, 12, 31) {
             return Err("date_in_future");
@@ -313,7 +458,7 @@ impl Tenant {
         let Some(currency) = currency else {
             return Err("currency_missing");
         };
-        if currency.len() != 3 {
+        if is_money && currency.len() != 3 {
             return Err("currency_unreadable");
         }
         let is_refund = value.is_negative() && mapping.negative == Negative::Costs;
@@ -328,26 +473,32 @@ impl Tenant {
             },
             currency: currency.to_owned(),
             value: if is_refund { value.negated() } else { value },
+            text,
+            place: (moment, row, id, item),
         })
     }
 
-    /// The facts of one day; no total where none of them could be converted.
+    /// What the facts of one day come to; no total where none of them could be converted.
     fn sum(
         &self,
+        measure: Measure,
         facts: &[Fact],
         rates: &Rates,
         name_of: impl Fn(usize) -> String,
     ) -> (Option<Exact>, Data) {
-        let mut total = None;
         let mut data = Data {
             category: String::new(),
-            currency: self.currency.into(),
-            facts: facts.len(),
+            currency: measure.is_money.then(|| self.currency.into()),
+            facts: 0,
+            average_of: None,
             categories: BTreeMap::new(),
             sources: BTreeMap::new(),
             unconverted: BTreeMap::new(),
         };
-        let add = |sum: &mut Exact, value: Exact| *sum = sum.plus(value);
+        let mut all = Gathered::default();
+        let mut categories: BTreeMap<String, Gathered> = BTreeMap::new();
+        let mut sources: BTreeMap<String, Gathered> = BTreeMap::new();
+        let mut left_out: BTreeMap<String, (Option<Exact>, usize)> = BTreeMap::new();
         for fact in facts {
             let rate = rates
                 .iter()
@@ -355,29 +506,118 @@ impl Tenant {
                     (*to, *day, *from) == (self.currency, fact.day, fact.currency.as_str())
                 })
                 .map(|(_, rate)| *rate);
-            let counted = match fact.currency == self.currency {
+            let counted = match fact.currency == self.currency || fact.currency.is_empty() {
                 true => Some(fact.value),
                 false => rate.map(|rate| fact.value.times(rate)),
             };
-            let source = data.sources.entry(name_of(fact.connector)).or_default();
-            source.1 += 1;
+            let name = name_of(fact.connector);
+            let part = part(fact.kind, &fact.category);
+            if self.decisions.get(&(fact.connector, fact.kind, part)) == Some(&false) {
+                let (left, facts) = left_out.entry(name).or_insert((None, 0));
+                *facts += 1;
+                if let Some(counted) = counted {
+                    *left = Some(left.unwrap_or(Exact::ZERO).plus(counted));
+                }
+                continue;
+            }
+            let source = sources.entry(name).or_default();
+            source.facts += 1;
+            data.facts += 1;
             match counted {
                 Some(counted) => {
-                    add(total.get_or_insert(Exact::ZERO), counted);
-                    add(source.0.get_or_insert(Exact::ZERO), counted);
-                    let category = data.categories.entry(fact.category.clone());
-                    add(category.or_insert(Exact::ZERO), counted);
+                    all.add(fact, counted);
+                    source.add(fact, counted);
+                    let category = categories.entry(fact.category.clone()).or_default();
+                    category.add(fact, counted);
                 }
                 None => {
                     let missing = data.unconverted.entry(fact.currency.clone());
-                    add(missing.or_insert(Exact::ZERO), fact.value);
+                    let missing = missing.or_insert(Exact::ZERO);
+                    *missing = missing.plus(fact.value);
                 }
             }
+        }
+        let of = measure.aggregation;
+        for (name, gathered) in categories {
+            data.categories
+                .extend(gathered.value(of).map(|value| (name, value)));
+        }
+        for (name, gathered) in sources {
+            let source = Source {
+                value: gathered.value(of),
+                facts: gathered.facts,
+                is_left_out: false,
+                not_counted: left_out.remove(&name),
+            };
+            data.sources.insert(name, source);
+        }
+        for (name, (value, facts)) in left_out {
+            let source = Source {
+                value,
+                facts,
+                is_left_out: true,
+                not_counted: None,
+            };
+            data.sources.insert(name, source);
         }
         data.category = match data.categories.keys().next() {
             Some(only) if data.categories.len() == 1 => only.clone(),
             _ => "mixed".into(),
         };
+        let total = all.value(of);
+        if of == Aggregation::Average && total.is_some() {
+            data.average_of = Some((all.sum, all.counted));
+        }
         (total, data)
+    }
+}
+
+/// What a mapping has found to count.
+enum Counted<'a> {
+    Amount(Amount),
+    Text(&'a Label),
+}
+
+/// The facts that count together.
+#[derive(Default)]
+struct Gathered {
+    facts: usize,
+    counted: usize,
+    sum: Exact,
+    last: Option<((i64, String, i32, usize), Exact)>,
+    texts: BTreeSet<String>,
+}
+
+impl Gathered {
+    fn add(&mut self, fact: &Fact, counted: Exact) {
+        self.counted += 1;
+        self.sum = self.sum.plus(counted);
+        self.texts.extend(fact.text.clone());
+        if self
+            .last
+            .as_ref()
+            .is_none_or(|(place, _)| *place < fact.place)
+        {
+            self.last = Some((fact.place.clone(), counted));
+        }
+    }
+
+    fn value(&self, aggregation: Aggregation) -> Option<Exact> {
+        match aggregation {
+            _ if self.counted == 0 => None,
+            Aggregation::Sum => Some(self.sum),
+            Aggregation::Last => self.last.as_ref().map(|(_, value)| *value),
+            Aggregation::Average => Some(self.sum.shared_by(self.counted)),
+            Aggregation::DistinctCount => Some(Exact::new(self.texts.len() as i128, 0)),
+        }
+    }
+}
+
+/// The part of a metric type that is decided by itself.
+fn part(kind: Kind, category: &str) -> &'static str {
+    match (kind, category) {
+        ("costs", "refunds") => "refunds",
+        ("costs", _) => "rest",
+        _ => "all",
     }
 }

@@ -19,8 +19,9 @@ pub enum Amount {
 
 #[derive(Debug, Clone, Copy)]
 pub enum When {
-    Day(Day),
-    /// Seconds since 1970.
+    /// A day, and the second of it on the tenant's clock; a day without a time is its beginning.
+    Day(Day, i64),
+    /// Milliseconds since 1970.
     Moment(i64),
     Missing,
     Unreadable,
@@ -188,9 +189,9 @@ pub fn when(random: &mut Random, days: &[Day], bad: usize) -> Shown<When> {
             1 => shown(r#""02.11.2025""#, When::Unreadable),
             2 => shown(r#""2025-13-01""#, When::Unreadable),
             3 => shown(r#""soon""#, When::Unreadable),
-            4 => shown(r#""2099-05-01""#, When::Day(Day::new(2099, 5, 1))),
-            5 => shown(r#""1850-06-01""#, When::Day(Day::new(1850, 6, 1))),
-            6 => shown("4081363200", When::Moment(4_081_363_200)),
+            4 => shown(r#""2099-05-01""#, When::Day(Day::new(2099, 5, 1), 0)),
+            5 => shown(r#""1850-06-01""#, When::Day(Day::new(1850, 6, 1), 0)),
+            6 => shown("4081363200", When::Moment(4_081_363_200_000)),
             _ => Shown {
                 json: None,
                 means: When::Missing,
@@ -207,29 +208,38 @@ pub fn when(random: &mut Random, days: &[Day], bad: usize) -> Shown<When> {
     };
     let moment = day.0 * 86_400 + second;
     match random.below(12) {
-        0 | 1 => shown(format!(r#""{day}""#), When::Day(day)),
+        0 | 1 => shown(format!(r#""{day}""#), When::Day(day, 0)),
         2 => shown(
             format!(r#""{year:04}/{month:02}/{date:02}""#),
-            When::Day(day),
+            When::Day(day, 0),
         ),
-        3 => shown(format!(r#""{year:04}{month:02}{date:02}""#), When::Day(day)),
-        4 => shown(format!(r#""{day} 23:59:59""#), When::Day(day)),
-        5 => shown(format!(r#""{day}T00:01""#), When::Day(day)),
-        6 => shown(moment.to_string(), When::Moment(moment)),
-        7 => shown(format!(r#""{moment}999""#), When::Moment(moment)),
-        8 => shown(format!(r#""{}Z""#, clock(moment, 0)), When::Moment(moment)),
+        3 => shown(
+            format!(r#""{year:04}{month:02}{date:02}""#),
+            When::Day(day, 0),
+        ),
+        4 => shown(format!(r#""{day} 23:59:59""#), When::Day(day, 86_399)),
+        5 => shown(format!(r#""{day}T00:01""#), When::Day(day, 60)),
+        6 => shown(moment.to_string(), When::Moment(moment * 1_000)),
+        7 => shown(
+            format!(r#""{moment}999""#),
+            When::Moment(moment * 1_000 + 999),
+        ),
+        8 => shown(
+            format!(r#""{}Z""#, clock(moment, 0)),
+            When::Moment(moment * 1_000),
+        ),
         _ => {
-            let (text, minutes) = random.pick(&[
-                ("+02:00", 120),
-                ("-05:00", -300),
-                ("+0545", 345),
-                ("-11", -660),
-                (" +14:00", 840),
-                (".250+00:00", 0),
+            let (text, minutes, milliseconds) = random.pick(&[
+                ("+02:00", 120, 0),
+                ("-05:00", -300, 0),
+                ("+0545", 345, 0),
+                ("-11", -660, 0),
+                (" +14:00", 840, 0),
+                (".250+00:00", 0, 250),
             ]);
             shown(
                 format!(r#""{}{text}""#, clock(moment, minutes)),
-                When::Moment(moment),
+                When::Moment(moment * 1_000 + milliseconds),
             )
         }
     }

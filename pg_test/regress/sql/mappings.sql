@@ -8,6 +8,18 @@ INSERT INTO metric_mappings (connector_id, stream, metric_type, value_path, date
 INSERT INTO metric_mappings (connector_id, stream, metric_type, value_path, date_path) VALUES ('00000000-0000-4000-8000-0000000000c1', 'sales', 'revenue', '$.v', '$record.d');
 INSERT INTO metric_mappings (connector_type, stream, metric_type, value_path, date_path) VALUES ('shopfy', 'sales', 'revenue', '$.v', '$.d');
 INSERT INTO metric_mappings (connector_id, stream, metric_type, value_path, date_path, negative) VALUES ('00000000-0000-4000-8000-0000000000c1', 'sales', 'costs', '$.v', '$.d', 'costs');
+-- A measure of the tenant, and of nobody else.
+INSERT INTO measures (tenant_id, name, unit, aggregation) VALUES ('00000000-0000-4000-8000-000000000005', 'visits', 'visits', 'sum'), ('00000000-0000-4000-8000-000000000005', 'guests', 'guests', 'distinct_count');
+INSERT INTO metric_mappings (mapping_id, connector_id, stream, metric_type, value_path, date_path) VALUES (9000, '00000000-0000-4000-8000-0000000000c1', 'doors', 'Visits', '1', '$.d') RETURNING metric_type, negative;
+INSERT INTO metric_mappings (connector_id, stream, metric_type, value_path, date_path) VALUES ('00000000-0000-4000-8000-0000000000c1', 'doors', 'profit', '1', '$.d');
+INSERT INTO metric_mappings (connector_type, stream, metric_type, value_path, date_path) VALUES ('csv', 'doors', 'visits', '1', '$.d');
+INSERT INTO metric_mappings (connector_id, stream, metric_type, value_path, date_path, unit) VALUES ('00000000-0000-4000-8000-0000000000c1', 'doors', 'visits', '1', '$.d', 'minor');
+INSERT INTO metric_mappings (connector_id, stream, metric_type, value_path, date_path, factor) VALUES ('00000000-0000-4000-8000-0000000000c1', 'doors', 'guests', '$.g', '$.d', 2);
+DELETE FROM measures;
+UPDATE measures SET name = 'entries' WHERE name = 'visits';
+SELECT metric_type, version FROM metric_mappings WHERE mapping_id = 9000;
+DELETE FROM metric_mappings WHERE mapping_id = 9000;
+DELETE FROM measures;
 UPDATE metric_mappings SET active = false WHERE connector_type = 'stripe' AND mapping_id = 300;
 DELETE FROM metric_mappings WHERE mapping_id = 300;
 

@@ -100,6 +100,43 @@ FROM unnest('{day,week,month,quarter,year}'::text[]) WITH ORDINALITY AS bucket(n
 SELECT * FROM aggregate_metrics('00000000-0000-4000-8000-000000000001', 'revenue', '2024-01-16', '2024-12-31', 'decade');
 SELECT * FROM connector_service_explain('00000000-0000-4000-8000-000000000000');
 
+-- Measures of a tenant's own: what can be defined, and what is refused.
+INSERT INTO measures (tenant_id, name, unit, aggregation, may_be_negative) VALUES
+    ('00000000-0000-4000-8000-000000000001', ' Orders ', 'orders', 'sum', false),
+    ('00000000-0000-4000-8000-000000000001', 'stock turns', 'pieces', 'last', false),
+    ('00000000-0000-4000-8000-000000000001', 'basket', 'Money', 'avg', false),
+    ('00000000-0000-4000-8000-000000000001', 'customers', 'customers', 'distinct count', false),
+    ('00000000-0000-4000-8000-000000000001', 'flow', 'money', 'sum', true);
+SELECT name, unit, aggregation, may_be_negative FROM measures ORDER BY name;
+INSERT INTO measures (tenant_id, name) VALUES ('00000000-0000-4000-8000-000000000001', 'revenue');
+INSERT INTO measures (tenant_id, name) VALUES ('00000000-0000-4000-8000-000000000001', 'a:b');
+INSERT INTO measures (tenant_id, name, aggregation) VALUES ('00000000-0000-4000-8000-000000000001', 'peak', 'max');
+INSERT INTO measures (tenant_id, name, aggregation, unit) VALUES ('00000000-0000-4000-8000-000000000001', 'peak', 'distinct', 'money');
+INSERT INTO measure_values (tenant_id, metric_type, metric_value, metric_date) VALUES
+    ('00000000-0000-4000-8000-000000000001', 'orders', 3, '2024-05-01'), ('00000000-0000-4000-8000-000000000001', 'flow', -3, '2024-05-01'),
+    ('00000000-0000-4000-8000-000000000001', 'stock turns', 7, '2024-05-01'), ('00000000-0000-4000-8000-000000000001', 'stock turns', 5, '2024-05-02');
+INSERT INTO measure_values (tenant_id, metric_type, metric_value, metric_date) VALUES ('00000000-0000-4000-8000-000000000001', 'orders', 4, '2024-05-01')
+ON CONFLICT (tenant_id, metric_type, metric_date) DO UPDATE SET metric_value = excluded.metric_value;
+INSERT INTO measure_values (tenant_id, metric_type, metric_value, metric_date) VALUES ('00000000-0000-4000-8000-000000000001', 'orders', -1, '2024-05-02');
+INSERT INTO measure_values (tenant_id, metric_type, metric_value, metric_date) VALUES ('00000000-0000-4000-8000-000000000001', 'visits', 1, '2024-05-02');
+INSERT INTO measure_values (tenant_id, metric_type, metric_value, metric_date) VALUES ('00000000-0000-4000-8000-000000000001', 'costs', 1, '2024-05-02');
+INSERT INTO measure_values (tenant_id, metric_type, metric_value, metric_date) VALUES ('00000000-0000-4000-8000-000000000001', 'flow', '-Infinity', '2024-05-02');
+INSERT INTO quality_rules (tenant_id, metric_type, max_value) VALUES ('00000000-0000-4000-8000-000000000001', 'flow', 10), ('00000000-0000-4000-8000-000000000001', 'orders', 2);
+INSERT INTO quality_rules (metric_type, max_value) VALUES ('orders', 2);
+SELECT metric_type, currency, max_value FROM quality_rules WHERE metric_type IN ('flow', 'orders') ORDER BY 1;
+UPDATE measure_values SET metric_value = 5 WHERE metric_type = 'orders';
+SELECT message, metric_id IS NULL AS of_no_metric, measure_value_id IS NULL AS of_no_value FROM data_quality_alerts WHERE metric_type = 'orders';
+SELECT metric_type, metric_value, metric_date, by_hand, is_measure FROM all_metrics WHERE metric_date BETWEEN '2024-05-01' AND '2024-05-02' ORDER BY 1, 3;
+SELECT metric_type, total, average, minimum, maximum, days_with_data
+FROM aggregate_metrics('00000000-0000-4000-8000-000000000001', NULL, '2024-05-01', '2024-05-31', 'month');
+SELECT get_metrics('00000000-0000-4000-8000-000000000001', 'stock turns', '2024-05-01', '2024-05-31') -> 'count' AS stock_turns;
+SELECT get_metrics('00000000-0000-4000-8000-000000000001', 'visits', '2024-05-01', '2024-05-31');
+UPDATE measures SET may_be_negative = false WHERE name = 'flow';
+DELETE FROM measures WHERE name = 'flow';
+UPDATE measure_values SET by_hand = false;
+SELECT count(*) FROM measure_values;
+DELETE FROM measures;
+
 DELETE FROM data_quality_alerts;
 DELETE FROM quality_rules;
 DELETE FROM metrics;

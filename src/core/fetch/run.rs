@@ -20,7 +20,7 @@ use crate::error::Failure;
 use crate::guard::Allowed;
 use crate::json;
 use crate::secret::{Cover, Secret};
-use crate::source::{self, Access, OF_RUNS, Reader, RunSettings, Start};
+use crate::source::{self, Access, OF_ALL, OF_RUNS, Reader, RunSettings, Start};
 
 #[derive(Clone)]
 pub struct Outbox {
@@ -47,7 +47,7 @@ impl Outbox {
 pub fn fingerprint(source: &str, config: &Value) -> String {
     let mut config = config.clone();
     if let Some(fields) = config.as_object_mut() {
-        for field in OF_RUNS {
+        for field in OF_RUNS.iter().chain(OF_ALL) {
             fields.remove(field.name);
         }
     }

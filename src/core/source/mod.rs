@@ -44,7 +44,7 @@ use common::Common;
 use hook::Hook;
 pub use problem::says_token_is_over;
 pub use request::{Method, Request, Response, throttled};
-pub use settings::{OF_RUNS, RunSettings};
+pub use settings::{OF_ALL, OF_RUNS, RunSettings};
 
 /// A kind of connector: one line of the catalogue.
 pub trait Source: Sync {

@@ -43,6 +43,13 @@ pub const TRACE: Field = Field {
 };
 pub const OF_RUNS: &[Field] = &[PARALLEL_STREAMS, TRACE];
 
+/// Keys of config that every type has. They say nothing about what is read.
+pub const RAW_RETENTION: Field = Field {
+    name: "raw_retention",
+    meaning: "how long the JSON of a record is kept after its latest version was stored, such as \"90 days\", or an object with one for each stream (\"*\": all others); facts and metrics stay; default: connector_service.raw_retention",
+};
+pub const OF_ALL: &[Field] = &[RAW_RETENTION];
+
 /// More: one connector takes the connections and the memory that all share.
 const MOST_PARALLEL: f64 = 8.0;
 
@@ -100,9 +107,14 @@ impl Settings {
     /// Refuses a key of config that is not known: one that is misspelt would read other data than its author meant.
     pub fn pushed(definition: &Definition, known: &[Field]) -> Result<Settings, Failure> {
         let config = definition.config.as_object().cloned().unwrap_or_default();
-        let is_known = |key: &&String| known.iter().any(|field| field.name == key.as_str());
+        let is_known = |key: &&String| {
+            known
+                .iter()
+                .chain(OF_ALL)
+                .any(|field| field.name == key.as_str())
+        };
         if let Some(unknown) = config.keys().find(|key| !is_known(key)) {
-            let known: Vec<&str> = known.iter().map(|field| field.name).collect();
+            let known: Vec<&str> = known.iter().chain(OF_ALL).map(|field| field.name).collect();
             let known = known.join(", ");
             return Err(wrong(format!(
                 "config has the unknown key \"{unknown}\"; known keys: {known}"

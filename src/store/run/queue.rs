@@ -191,7 +191,7 @@ pub fn claim(
          SET state = 'running', token = $7, worker = $2, attempt = r.attempt + 1, heartbeat_at = coalesce(r.heartbeat_at, clock_timestamp()), waiting_for = NULL,
              started_at = coalesce(r.started_at, clock_timestamp())
          FROM waiting, @extschema@.connectors c
-         WHERE r.run_id = waiting.run_id AND c.connector_id = r.connector_id
+         WHERE r.run_id = waiting.run_id AND c.connector_id = r.connector_id AND c.installation_id = (SELECT i.installation_id FROM @extschema@.installation i)
          RETURNING r.run_id, r.connector_id, r.tenant_id, c.type, c.config::text, c.credentials::text,
             (extract(epoch FROM now()) * 1000000)::bigint, r.kind,
             (extract(epoch FROM r.window_from) * 1000000)::bigint, (extract(epoch FROM r.window_to) * 1000000)::bigint, r.backfill_step"

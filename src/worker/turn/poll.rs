@@ -13,7 +13,9 @@ use crate::guc::{self, Scheduler};
 use crate::store::connector::{Due, Found, Which};
 use crate::store::installation::{self, Installation};
 use crate::store::schedule::{self, Covered};
-use crate::store::{Db, backfill, connector, fact, lock, metric, run, tx, tx_as_superuser};
+use crate::store::{
+    Db, backfill, connector, count, delete, fact, lock, metric, run, tx, tx_as_superuser,
+};
 use crate::{activity, board, signals, trouble};
 
 const SYNCS_NOTHING: &str = "syncs nothing";
@@ -288,7 +290,12 @@ impl SyncWorker {
         let settles = self.running.is_empty() || is_long_ago;
         // SAFETY: fixed for the life of a process.
         let is_there = board::has_upkeep(unsafe { pg_sys::MyDatabaseId });
-        if !is_there || tx(fact::is_any_waiting)? || settles && tx(metric::is_any_touched)? {
+        if !is_there
+            || tx(fact::is_any_waiting)?
+            || settles && tx(metric::is_any_touched)?
+            || tx(count::is_any_urgent)?
+            || tx(delete::is_any)?
+        {
             self.asked_at = Some(Instant::now());
             self.ask_upkeep(Errand::Derive);
         }

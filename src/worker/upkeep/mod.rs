@@ -6,6 +6,8 @@
 //! this there is depends on the tenants. So each unit of work has a limit in time and in memory, tenants take turns, and no
 //! page waits for it. A record that alone exceeds the limits goes to the quarantine with that reason.
 
+mod count;
+mod removal;
 mod step;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,10 +16,13 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 use uuid::Uuid;
 
+use self::count::{Compared, compare_some};
+use self::removal::Removal;
 use self::step::{MEMORY, Step, check_some, derive_some, settle_some};
 use super::memory::Limit;
 use crate::board::{self, Errand};
 use crate::error::{Error, Result};
+use crate::store::count::{self as counting, Due};
 use crate::store::{self, Db, bounded, fact, installation, metric, retention, run, tx};
 use crate::wait::Waiter;
 use crate::{activity, guc, process, signals, trouble};
@@ -50,6 +55,16 @@ const REFRESH_AT_MOST_EVERY: Duration = Duration::from_secs(60);
 /// Work pauses for this many times as long as it took, so that it uses a few percent of one processor.
 const REST: u32 = 20;
 
+/// Shortest time between two comparisons of a tenant's connectors. Longer: an edited record is compared later. Shorter: while
+/// records come, the same is compared again and again.
+const COMPARE_AT_MOST_EVERY: Duration = Duration::from_secs(60);
+/// The same where nothing was there to compare, and a second source may come at any time.
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_secs(2);
+/// Connectors are not compared while their records are being stored, for this long.
+const COMPARE_WHILE_BUSY: Duration = Duration::from_secs(5 * 60);
+/// Days of the first comparison. Fewer follow where it exceeds its limits.
+const COMPARED_DAYS: i32 = 90;
+
 /// Longest pause after something failed.
 const AFTER_TROUBLE: Duration = Duration::from_secs(60);
 /// First pause before a tenant is tried again after a session held its lock or a statement failed. Nothing signals the end of
@@ -63,9 +78,13 @@ const BUSY_POLL: Duration = Duration::from_secs(1);
 /// Longest time between two polls.
 const POLL_AT_LEAST: Duration = Duration::from_secs(60);
 
+/// How long this process stays without a connector. Shorter: metrics that people enter start it more often.
+const FORGET: Duration = Duration::from_secs(5 * 60);
+
 const COULD_NOT_LOOK: &str = "could not look for upkeep work";
 const COULD_NOT_DERIVE: &str = "could not derive the facts of stored records";
 const COULD_NOT_SUM: &str = "could not sum the days that changed";
+const COULD_NOT_COMPARE: &str = "could not compare connectors that may see the same money";
 const COULD_NOT_CHECK: &str = "could not check data quality";
 const COULD_NOT_REFRESH: &str = "could not refresh monthly_revenue";
 const COULD_NOT_TIDY: &str = "could not delete old rows";
@@ -100,11 +119,13 @@ fn run(database: pg_sys::Oid) {
         database,
         tenants: BTreeMap::new(),
         turn_of: Uuid::nil(),
+        comparisons: BTreeMap::new(),
         check_at: now,
         tidy_at: now,
         refresh_at: Some(now),
         refreshed_at: None,
         refresh_took: Duration::ZERO,
+        removal: Removal::new(),
     };
     loop {
         signals::answer();
@@ -140,11 +161,23 @@ struct Tenant {
     steps: HashMap<Uuid, i64>,
 }
 
+/// When the connectors of a tenant are compared next.
+struct Planned {
+    rests_until: Instant,
+    /// Whether the last comparison failed: then nothing is urgent.
+    has_failed: bool,
+    /// Since when this waits, because records are being stored.
+    waits_since: Option<Instant>,
+    days: i32,
+}
+
 struct Upkeep {
     database: pg_sys::Oid,
     tenants: BTreeMap<Uuid, Tenant>,
     /// The tenant that had the last turn.
     turn_of: Uuid,
+    /// What is known of tenants whose connectors were compared, or are to be.
+    comparisons: BTreeMap<Due, Planned>,
     check_at: Instant,
     tidy_at: Instant,
     /// When to refresh the monthly aggregate. `None`: metrics did not change since the last refresh.
@@ -152,6 +185,7 @@ struct Upkeep {
     refreshed_at: Option<Instant>,
     /// How long the last refresh took.
     refresh_took: Duration,
+    removal: Removal,
 }
 
 impl Upkeep {
@@ -161,10 +195,12 @@ impl Upkeep {
         if found.version != env!("CARGO_PKG_VERSION") {
             return Ok(None);
         }
-        if !found.has_connectors {
-            return Ok(None);
+        // A copy that nobody has adopted is read by people all the same.
+        if !found.has_connectors || found.held.is_some() {
+            return Ok(self.serve_people());
         }
-        let mut next = self.take_turn()?;
+        let mut next = self.take_turn()?.min(self.removal.take_turn());
+        next = next.min(self.compare()?);
         let now = Instant::now();
         if now >= self.check_at {
             self.check_at = now + self.check();
@@ -181,6 +217,19 @@ impl Upkeep {
             }));
         }
         Ok(Some(next))
+    }
+
+    /// Refreshes the monthly aggregate of metrics that only people enter, because nothing may be synced. `None`: nobody has entered one
+    /// for a while.
+    fn serve_people(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        match self.refresh_at {
+            Some(at) if now >= at => self.refresh(),
+            Some(at) => return Some(at - now),
+            None => {}
+        }
+        let is_new = self.refreshed_at.is_some_and(|at| at.elapsed() < FORGET);
+        (is_new || self.refresh_at.is_some()).then_some(POLL_AT_LEAST)
     }
 
     /// Does some work of the next tenant that has any.
@@ -326,6 +375,85 @@ impl Upkeep {
         });
     }
 
+    /// Compares the connectors of one tenant, if that is due; returns how long there is nothing to compare.
+    fn compare(&mut self) -> Result<Duration> {
+        let asked = tx(counting::due)?;
+        let now = Instant::now();
+        // What rests is remembered: it may be asked for again.
+        self.comparisons.retain(|due, planned| {
+            planned.rests_until > now || asked.iter().any(|(asked, _)| asked == due)
+        });
+        if asked.is_empty() {
+            return Ok(POLL_AT_LEAST);
+        }
+        let busy = tx(run::busy_tenants)?;
+        let waiting = tx(fact::waiting)?;
+        let mut next = POLL_AT_LEAST;
+        for (due, is_urgent) in asked {
+            let planned = self.comparisons.entry(due.clone()).or_insert(Planned {
+                rests_until: now,
+                has_failed: false,
+                waits_since: None,
+                days: COMPARED_DAYS,
+            });
+            let is_busy = busy.contains(&due.tenant)
+                || self.tenants.contains_key(&due.tenant)
+                || waiting.iter().any(|(tenant, _)| *tenant == due.tenant);
+            let since = *planned.waits_since.get_or_insert(now);
+            if is_busy && since.elapsed() < COMPARE_WHILE_BUSY {
+                next = next.min(BUSY_POLL);
+                continue;
+            }
+            if planned.rests_until > now && (!is_urgent || planned.has_failed) {
+                next = next.min(planned.rests_until - now);
+                continue;
+            }
+            self.compare_one(&due);
+            return Ok(Duration::ZERO);
+        }
+        Ok(next)
+    }
+
+    fn compare_one(&mut self, due: &Due) {
+        let _doing = activity::doing(format!("comparing connectors of tenant {}", due.tenant));
+        let began = Instant::now();
+        let days = self
+            .comparisons
+            .get(due)
+            .map_or(COMPARED_DAYS, |it| it.days);
+        let compared = compare_some(due, days);
+        let has_failed = !matches!(compared, Ok(Compared::Nothing | Compared::Done { .. }));
+        let (rest, days) = match compared {
+            Ok(Compared::Nothing) => (LOOK_AT_MOST_EVERY, COMPARED_DAYS),
+            Ok(Compared::Done { changed }) => {
+                trouble::succeeded(COULD_NOT_COMPARE);
+                if changed {
+                    self.metrics_changed();
+                    board::wake(self.database);
+                }
+                (COMPARE_AT_MOST_EVERY.max(began.elapsed() * REST), days)
+            }
+            Ok(Compared::Locked) => (FIRST_PAUSE, days),
+            // Fewer days say less, but something.
+            Ok(Compared::Costly(_)) if days > 1 => (FIRST_PAUSE, (days / 2).max(1)),
+            Ok(Compared::Costly(why)) => {
+                trouble::failed(COULD_NOT_COMPARE, &Error::Costly(due.tenant, why));
+                (AFTER_TROUBLE * 10, 1)
+            }
+            Err(error) => {
+                trouble::failed(COULD_NOT_COMPARE, &error);
+                (AFTER_TROUBLE, days)
+            }
+        };
+        let planned = Planned {
+            rests_until: Instant::now() + rest,
+            has_failed,
+            waits_since: None,
+            days,
+        };
+        self.comparisons.insert(due.clone(), planned);
+    }
+
     fn step_of(&self, tenant: Uuid, connector: Uuid) -> i64 {
         let steps = self.tenants.get(&tenant).map(|it| &it.steps);
         let step = steps.and_then(|steps| steps.get(&connector));
@@ -411,6 +539,7 @@ fn tidy() -> Duration {
         requests,
         quarantine,
         alerts,
+        raw: _,
     } = guc::retention();
     let step = |what: fn(&mut Db, Duration) -> Result<bool>, kept: Option<Duration>| match kept {
         None => Ok(false),

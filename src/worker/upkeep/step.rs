@@ -36,7 +36,7 @@ pub enum Step {
 }
 
 /// Does one step within its limits of time and memory. `work` returns `None` if another session has the lock.
-fn step(longest: Duration, work: impl FnOnce(&mut Db) -> Result<Option<u64>>) -> Result<Step> {
+pub fn step(longest: Duration, work: impl FnOnce(&mut Db) -> Result<Option<u64>>) -> Result<Step> {
     let limit = Limit::set(MEMORY);
     let done = bounded(longest, work);
     let was_exceeded = limit.was_exceeded();

@@ -215,6 +215,9 @@ function choose(id) {
   if (!tenant) return;
   sessionStorage.setItem(CHOSEN, id);
   $("tenant").value = id;
+  const type = picked("type"), types = ["revenue", "costs", "inventory", "staffing", ...tenant.measures.map(m => m.name)];
+  $("types").querySelectorAll("label").forEach(label => label.remove());
+  radios("types", "type", types.map(t => [t, capital(t)]), types.includes(type) ? type : types[0]);
   say($("only"), tenant.name || id);
   document.title = `Connectors · ${tenant.name || id}`;
   seen = chart = undefined;
@@ -474,30 +477,32 @@ function total(texts) {
 
 async function measure(signal, isDue) {
   const type = picked("type"), days = Number(picked("period")), last = today(), first = addDays(last, 1 - days);
-  const path = `metrics/${tenant.tenant_id}?start_date=${first}&end_date=${last}&metric_type=${type}&limit=10000`;
+  const path = `metrics/${tenant.tenant_id}?start_date=${first}&end_date=${last}&metric_type=${encodeURIComponent(type)}&limit=10000`;
   if (!isDue && chart && chart.path === path) return;
   const text = await api(path, "GET", undefined, signal);
   if (chart && chart.path === path && chart.text === text) return;
   // A number can have more digits than a double, so it stays text. Quotes within a string are escaped, and do not match.
   const {metrics} = JSON.parse(text.replace(/"metric_value": ?(-?[\d.]+)/g, '"metric_value":"$1"'));
   const byDay = new Map(metrics.map(m => [m.metric_date, m]));
-  const isMoney = type !== "inventory", label = capital(type);
+  const own = tenant.measures.find(m => m.name === type), label = capital(type);
+  const unit = own ? own.unit : {inventory: "pieces", staffing: "hours"}[type] || "money";
+  const isMoney = unit === "money", isSum = own ? own.aggregation === "sum" : type !== "inventory";
   const money = new Intl.NumberFormat(undefined, isMoney ? {style: "currency", currency: tenant.currency} : {});
-  const show = value => /^[\d.]+$/.test(value) ? money.format(value) : value; // or Infinity
+  const show = value => /^-?[\d.]+$/.test(value) ? money.format(value) : value; // or Infinity
   chart = {path, text, last, show, at: chart && chart.at, days: Array.from({length: days}, (_, i) => addDays(first, i)).map(d => ({day: d, value: byDay.get(d)?.metric_value}))};
 
   $("figures").hidden = !metrics.length;
   document.querySelector("#metrics .none").hidden = metrics.length > 0;
   say($("empty"), `No ${type} in the last ${days} days.`);
-  const exact = metrics.map(m => m.metric_value).filter(v => /^[\d.]+$/.test(v));
-  say($("total"), isMoney ? show(total(exact)) : exact.length ? show(exact[exact.length - 1]) : "");
-  const pieces = Number(exact[exact.length - 1]) === 1 ? "piece" : "pieces";
-  say($("basis"), isMoney ? `total of ${count(metrics.length, "day")}` : `${pieces} on ${metrics.length ? day.format(date(metrics[metrics.length - 1].metric_date)) : ""}`);
+  const exact = metrics.map(m => m.metric_value).filter(v => /^-?[\d.]+$/.test(v));
+  say($("total"), isSum ? show(total(exact)) : exact.length ? show(exact[exact.length - 1]) : "");
+  const units = isMoney ? "" : unit === "pieces" && Number(exact[exact.length - 1]) === 1 ? "piece " : `${unit} `;
+  say($("basis"), isSum ? `total of ${count(metrics.length, "day")}` : `${units}on ${metrics.length ? day.format(date(metrics[metrics.length - 1].metric_date)) : ""}`);
   const left = metrics.filter(m => m.data && m.data.unconverted && Object.keys(m.data.unconverted).length).length;
   $("unconverted").hidden = !left;
   say($("unconverted"), `On ${count(left, "day")}, amounts in another currency are left out: their exchange rate is missing.`);
   say($("caption"), `${label} by day, ${shortDay.format(date(first))} to ${shortDay.format(date(last))}`);
-  say($("unit"), isMoney ? `${label} (${tenant.currency})` : `${label} (pieces)`);
+  say($("unit"), isMoney ? `${label} (${tenant.currency})` : `${label} (${unit})`);
   keep($("values"), [...metrics].reverse(), m => m.metric_date, m => {
     const value = el("td", {class: "num"});
     return {node: el("tr", {}, el("td", {}, el("time", {datetime: m.metric_date, title: m.metric_date}, day.format(date(m.metric_date)))), value), update: m => say(value, m.metric_value)};
@@ -509,13 +514,14 @@ function draw() {
   const box = $("chart"), width = box.clientWidth, height = 220;
   if (!chart || !width) return;
   const {days, last, show} = chart, values = days.map(d => Number(d.value)).map(v => isFinite(v) ? v : 0);
-  const most = Math.max(...values) || 1, power = 10 ** Math.floor(Math.log10(most / 4));
-  const step = power * ([1, 2, 2.5, 5, 10].find(n => n * power * 4 >= most * .999) || 10), steps = Math.ceil(most / step * .999);
+  const most = Math.max(0, ...values), least = Math.min(0, ...values), span = most - least || 1, power = 10 ** Math.floor(Math.log10(span / 4));
+  const step = power * ([1, 2, 2.5, 5, 10].find(n => n * power * 4 >= span * .999) || 10);
+  const below = Math.ceil(-least / step * .999), above = Math.ceil(most / step * .999) || +!below, low = -below * step;
   const compact = new Intl.NumberFormat(undefined, {notation: "compact", maximumFractionDigits: 2});
-  const ticks = Array.from({length: steps + 1}, (_, i) => i * step), labels = ticks.map(t => compact.format(t));
+  const ticks = Array.from({length: below + above + 1}, (_, i) => low + i * step), labels = ticks.map(t => compact.format(t));
   const left = Math.max(...labels.map(l => l.length)) * 7 + 10, bottom = height - 24, top = 10;
   const each = (width - left - 4) / days.length, bar = Math.max(each * (each > 4 ? .78 : 1), .8);
-  const y = value => bottom - value / (step * steps) * (bottom - top), x = i => left + i * each;
+  const y = value => bottom - (value - low) / (step * (below + above)) * (bottom - top), x = i => left + i * each;
   const picture = svg("svg", {width, height, "aria-hidden": "true"});
   ticks.forEach((t, i) => picture.append(
     svg("line", {class: "rule", x1: left, x2: width, y1: y(t), y2: y(t)}),
@@ -527,9 +533,9 @@ function draw() {
   picture.append(mark);
   const bars = days.map((d, i) => {
     if (d.value == null) return null;
-    const tall = Math.max(bottom - y(values[i]), 1);
+    const zero = y(0), end = y(values[i]), tall = Math.max(Math.abs(zero - end), 1);
     // The bar of today is drawn as an outline, because the day is not over yet.
-    return picture.appendChild(svg("rect", {class: d.day === last ? "bar open" : "bar", "data-day": d.day, x: x(i) + (each - bar) / 2, y: bottom - tall, width: bar, height: tall, rx: bar > 6 ? 2 : 0}));
+    return picture.appendChild(svg("rect", {class: d.day === last ? "bar open" : "bar", "data-day": d.day, x: x(i) + (each - bar) / 2, y: end > zero ? zero : zero - tall, width: bar, height: tall, rx: bar > 6 ? 2 : 0}));
   });
   box.replaceChildren(picture);
   box.setAttribute("aria-valuemin", 0);
@@ -559,17 +565,16 @@ function keys(event) {
   chart.point(to);
 }
 
-function radios(id, name, options) {
-  $(id).append(...options.map(([value, text], i) => {
+function radios(id, name, options, checked = options[0][0]) {
+  $(id).append(...options.map(([value, text]) => {
     const input = el("input", {type: "radio", name, value});
-    input.checked = !i;
+    input.checked = value === checked;
     input.addEventListener("change", () => look());
     return el("label", {}, input, text);
   }));
 }
 
-radios("types", "type", ["revenue", "costs", "inventory", "staffing"].map(type => [type, capital(type)]));
-radios("periods", "period", [30, 90, 365].map(days => [days, `${days} days`]));
+radios("periods", "period", [30, 90, 365].map(days => [String(days), `${days} days`]));
 $("door").addEventListener("submit", event => {
   event.preventDefault();
   token = $("token").value.trim();
