@@ -28,11 +28,12 @@ DECLARE
     v_tenants uuid[];
 BEGIN
     FOR v_try IN 1 .. 3 LOOP
-        v_tenants := ARRAY(SELECT t.tenant_id FROM @extschema@.tenants t WHERE t.is_default);
+        v_tenants := ARRAY(SELECT t.tenant_id FROM @extschema@.tenants t WHERE t.is_default AND t.deleting_since IS NULL);
         IF v_tenants = '{}' THEN
-            v_tenants := ARRAY(SELECT t.tenant_id FROM @extschema@.tenants t LIMIT 2);
+            v_tenants := ARRAY(SELECT t.tenant_id FROM @extschema@.tenants t WHERE t.deleting_since IS NULL LIMIT 2);
         END IF;
         EXIT WHEN v_tenants <> '{}';
+        UPDATE @extschema@.tenants SET is_default = false WHERE is_default AND deleting_since IS NOT NULL;
         -- Another session may do the same. Then its tenant is the default, once it has committed.
         INSERT INTO @extschema@.tenants (name, is_default) VALUES ('default', true) ON CONFLICT DO NOTHING;
     END LOOP;
@@ -142,7 +143,7 @@ COMMENT ON COLUMN @extschema@.connectors.failures IS 'Number of failed runs sinc
 COMMENT ON COLUMN @extschema@.connectors.created_at IS 'Time at which the row was inserted. Rows that are older than their transaction look like a restored dump; see installation.';
 COMMENT ON COLUMN @extschema@.connectors.updated_at IS 'Time at which a person last changed the row, or its credentials were sealed with another key. A sync does not change it.';
 COMMENT ON COLUMN @extschema@.connectors.due_at_once IS 'Whether the connector is new, resumed or corrected, and has not been queued since. The sync worker then queues it, whatever connector_service.scheduler is. Written by a trigger.';
-COMMENT ON COLUMN @extschema@.connectors.name_key IS 'What makes the name unique: the name in small letters, without spaces at its ends. NULL: another connector of the tenant has had the name since an older version, or the name is longer than 1024 bytes. Written by a trigger.';
+COMMENT ON COLUMN @extschema@.connectors.name_key IS 'What makes the name unique: the name in small letters, without spaces at its ends. NULL: another connector of the tenant has had the name since an older version, the name is longer than 1024 bytes, or the connector is being deleted. Written by a trigger.';
 
 CREATE FUNCTION _connector_service.connector_service_restores() RETURNS boolean LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -313,7 +314,10 @@ BEGIN
         NEW.due_at_once := NEW.scheduler = 'database';
     END IF;
 
-    IF TG_OP = 'INSERT' OR NEW.name_key IS NULL OR (NEW.name, NEW.tenant_id) IS DISTINCT FROM (OLD.name, OLD.tenant_id) THEN
+    IF NEW.deleting_since IS NOT NULL THEN
+        -- Its name is free again.
+        NEW.name_key := NULL;
+    ELSIF TG_OP = 'INSERT' OR NEW.name_key IS NULL OR (NEW.name, NEW.tenant_id) IS DISTINCT FROM (OLD.name, OLD.tenant_id) THEN
         NEW.name_key := CASE WHEN octet_length(v_key) <= 1024 THEN v_key END;
         SELECT c.connector_id INTO v_taken_by FROM @extschema@.connectors c
         WHERE c.name_key = v_key AND c.tenant_id = NEW.tenant_id AND c.connector_id <> NEW.connector_id;

@@ -268,6 +268,19 @@ fn connectors_of_one_tenant_have_names_of_their_own() {
     client.batch_execute("COMMIT").unwrap();
     assert_eq!(waiting.join().unwrap(), "23505");
 
+    // The name of a connector that is being deleted is free.
+    client
+        .batch_execute("SELECT connector_service_delete((SELECT connector_id FROM connectors WHERE name = 'race'), false)")
+        .unwrap();
+    client
+        .batch_execute(&format!(
+            "INSERT INTO connectors (tenant_id, name, type) SELECT {tenant}, 'race', 'csv'"
+        ))
+        .unwrap();
+    client
+        .batch_execute("SELECT connector_service_reprocess('race')")
+        .unwrap();
+
     // What had one name before names were unique keeps it, also through a dump, and the doctor names it.
     client
         .batch_execute(
