@@ -60,9 +60,11 @@ extension_sql_file!(
     requires = [
         "fact",
         connector_service_amount,
+        connector_service_amount_in,
         connector_service_clock,
         connector_service_day,
-        connector_service_hours
+        connector_service_hours,
+        connector_service_numbers
     ]
 );
 extension_sql_file!(

@@ -27,7 +27,8 @@ fn stage(source: &str, config: Value) -> Stage {
 /// With the default frequency, which nobody who uploads files thinks of.
 fn connect(client: &mut Client, source: &str, config: &Value) -> String {
     let sql = "INSERT INTO connectors (tenant_id, name, type, config)
-               VALUES ('00000000-0000-4000-8000-000000000001', 'till', $1, $2) RETURNING connector_id::text";
+               SELECT '00000000-0000-4000-8000-000000000001', 'till' || CASE count(*) WHEN 0 THEN '' ELSE format(' %s', count(*)) END, $1::text, $2::jsonb
+               FROM connectors RETURNING connector_id::text";
     client.query_one(sql, &[&source, config]).unwrap().get(0)
 }
 
@@ -904,7 +905,7 @@ fn a_preview_of_a_file_with_a_nul_has_its_report() {
         ),
     ] {
         let sql = "INSERT INTO connectors (tenant_id, name, type, config)
-                   VALUES ('00000000-0000-4000-8000-000000000001', 'till', 'csv', $1) RETURNING connector_id::text";
+                   VALUES ('00000000-0000-4000-8000-000000000001', 'other till', 'csv', $1) RETURNING connector_id::text";
         let mut stage = stage("csv", json!({}));
         if let Ok(row) = stage.client.query_one(sql, &[&config]) {
             stage.connector = row.get(0);
@@ -933,4 +934,273 @@ fn a_preview_of_a_file_with_a_nul_has_its_report() {
             stage.cluster.log()
         );
     }
+}
+
+fn sum_of(stage: &mut Stage) -> String {
+    let sql = "SELECT coalesce(sum(metric_value), 0)::text FROM metrics";
+    stage.client.query_one(sql, &[]).unwrap().get(0)
+}
+
+/// Whatever config changes between two readings of a file, its rows count once.
+#[test]
+fn a_changed_reading_of_a_file_replaces_what_it_read_before() {
+    let rows: String = (1..=50)
+        .map(|row| format!("R{row},2026-01-05,2.50\n"))
+        .collect();
+    let text = format!("id,day,amount\n{rows}");
+    // The same bytes, by one config after the other, and back.
+    let mut stage = stage("csv", json!({}));
+    stage.map_revenue();
+    assert_eq!(counts(&stage.upload("till.csv", &text)), [50, 0, 0, 0, 0]);
+    assert_eq!(sum_of(&mut stage), "125.00");
+    for (config, expected) in [
+        (json!({"columns": {"amount": "number"}}), [50, 0, 0, 50, 0]),
+        (
+            json!({"columns": {"amount": "number", "day": "date"}}),
+            [0, 0, 50, 0, 0],
+        ),
+        (
+            json!({"key": "id", "columns": {"amount": "number"}}),
+            [50, 0, 0, 50, 0],
+        ),
+        (json!({"key": "id"}), [0, 50, 0, 0, 0]),
+        (
+            json!({"key": ["id", "day"], "replaces": "nothing"}),
+            [50, 0, 0, 50, 0],
+        ),
+        (json!({}), [0, 50, 0, 50, 0]),
+        (
+            json!({"quote": false, "null_values": ["R1"]}),
+            [1, 0, 49, 1, 0],
+        ),
+    ] {
+        stage.configure(config.clone());
+        let run = stage.upload("till.csv", &text);
+        assert_eq!(counts(&run), expected, "{config}");
+        assert_eq!(
+            run["warnings"].to_string().matches("rows").count(),
+            0,
+            "{run}"
+        );
+        assert_eq!(
+            (sum_of(&mut stage), stage.stored().len()),
+            ("125.00".into(), 50),
+            "{config}"
+        );
+    }
+    // Under another name, in another order, and with a row more.
+    stage.configure(json!({"columns": {"amount": "number"}}));
+    assert_eq!(counts(&stage.upload("till (1).csv", &text))[3], 50);
+    assert_eq!(sum_of(&mut stage), "125.00");
+    stage.configure(json!({"key": "id", "columns": {"amount": "number"}}));
+    let reversed: String = rows.lines().rev().map(|row| format!("{row}\n")).collect();
+    let longer = format!("Till of January,,\nid,day,amount\n{reversed}R51,2026-01-06,2.50\n");
+    assert_eq!(counts(&stage.upload("till.csv", longer)), [1, 50, 0, 50, 0]);
+    assert_eq!(sum_of(&mut stage), "127.50");
+    // Rows of another day under the same name stay beside them.
+    stage.configure(json!({"key": "id"}));
+    let other = text.replace("R", "S").replace("2026-01-05", "2026-01-07");
+    let run = stage.upload("till.csv", other);
+    assert_eq!(counts(&run), [50, 0, 0, 0, 0]);
+    assert!(
+        run["warnings"]
+            .to_string()
+            .contains("too many for a correction"),
+        "{run}"
+    );
+    assert_eq!(sum_of(&mut stage), "252.50");
+}
+
+#[test]
+fn a_row_that_another_reading_refuses_is_in_quarantine_and_the_others_count_once() {
+    let mut stage = stage("csv", json!({}));
+    stage.map_revenue();
+    let text =
+        "id;day;amount\n1;2026-01-05;400.00\n2;2026-01-05;150.00\n3;2026-01-06;80.00\nx;y;z;more\n";
+    assert_eq!(counts(&stage.upload("till.csv", text)), [3, 0, 0, 0, 1]);
+    assert_eq!(sum_of(&mut stage), "630.00");
+    stage.configure(json!({"key": "id", "columns": {"amount": "number"}}));
+    assert_eq!(counts(&stage.upload("till.csv", text)), [3, 0, 0, 3, 1]);
+    assert_eq!(sum_of(&mut stage), "630.00");
+}
+
+/// A run that stopped in the middle is gone on with by another config: what it stored by the first one does not stay beside.
+#[test]
+fn a_file_of_which_a_part_was_read_by_another_config_counts_once() {
+    let mut stage = stage("csv", json!({}));
+    stage.map_revenue();
+    let rows: String = (0..300_000)
+        .map(|row| format!("{row},2026-01-05,1\n"))
+        .collect();
+    let text = format!("id,day,amount\n{rows}");
+    let (connector, content) = (stage.connector.clone(), text.into_bytes());
+    let run = try_upload(
+        &mut stage.client,
+        "connector_service_upload",
+        &connector,
+        "till.csv",
+        &content,
+    )
+    .unwrap();
+    wait_until(60, "pages are stored", || {
+        (run_of(&mut stage.client, &run)["pages"].as_i64() > Some(0)).then_some(())
+    });
+    stage
+        .client
+        .execute("SELECT connector_service_cancel($1::text::uuid)", &[&run])
+        .unwrap();
+    wait_for_run(&mut stage.client, &run);
+    assert!(stage.stored().len() < 300_000);
+    stage.configure(json!({"key": "id"}));
+    let again = sync(&mut stage.client, &connector);
+    let again = wait_for_run(&mut stage.client, &again);
+    assert_eq!(again["state"], "succeeded", "{again}");
+    assert!(again["deleted"].as_i64() > Some(0), "{again}");
+    ledger_holds(&mut stage.client);
+    assert_eq!(stage.stored().values().sum::<usize>(), 300_000);
+}
+
+#[test]
+fn small_files_of_one_name_day_after_day_do_not_delete_each_other() {
+    let day = |day: u32, ids: std::ops::Range<u32>| {
+        let rows: String = ids
+            .map(|id| format!("{id},2026-01-{day:02},2.50\n"))
+            .collect();
+        format!("id,day,amount\n{rows}")
+    };
+    for key in [json!({"key": "id"}), json!({})] {
+        let mut stage = stage("csv", key.clone());
+        stage.map_revenue();
+        assert_eq!(
+            counts(&stage.upload("sales.csv", day(5, 0..10))),
+            [10, 0, 0, 0, 0]
+        );
+        for next in 1..4 {
+            let run = stage.upload("sales.csv", day(5 + next, next * 10..next * 10 + 10));
+            assert_eq!(counts(&run), [10, 0, 0, 0, 0], "{key}");
+            let warning = run["warnings"][0].as_str().unwrap();
+            assert!(warning.contains("of the earlier file with this name are not in the new one, too many for a correction; they are kept. Set \"replaces\""), "{warning}");
+        }
+        assert_eq!(sum_of(&mut stage), "100.00");
+        // A correction of a few rows is one, and of most of them is told.
+        let mut small = json!({"key": "id", "columns": {"amount": "number"}});
+        small["stream"] = json!("others");
+        stage.configure(small);
+        assert_eq!(counts(&stage.upload("few.csv", day(5, 0..6)))[0], 6);
+        let run = stage.upload("few.csv", day(5, 0..5));
+        assert_eq!(
+            (counts(&run)[3], &run["warnings"]),
+            (1, &json!([])),
+            "{run}"
+        );
+        let run = stage.upload("few.csv", day(5, 0..2));
+        assert_eq!(counts(&run)[3], 3);
+        assert!(run["warnings"][0].as_str().unwrap().contains("3 of 5 rows of the earlier file with this name are not in the new one, and were marked as deleted"), "{run}");
+    }
+}
+
+#[test]
+fn rows_of_a_file_that_are_refused_raise_an_alert_until_they_are_read() {
+    let mut stage = stage("csv", json!({"key": "id", "columns": {"amount": "number"}}));
+    let text = "id,amount\n1,5\n2,six\n3,seven\n4,8,more\n";
+    assert_eq!(counts(&stage.upload("till.csv", text))[4], 3);
+    let alerts = |stage: &mut Stage| -> Vec<String> {
+        let sql = "SELECT concat_ws(' ', severity, occurrences, resolved, message) FROM data_quality_alerts WHERE alert_type = 'schema_error' ORDER BY 1";
+        stage
+            .client
+            .query(sql, &[])
+            .unwrap()
+            .iter()
+            .map(|row| row.get(0))
+            .collect()
+    };
+    let expected = [
+        "warning 1 f stream \"rows\": 1 row of the file \"till.csv\" could not be read, such as row 5: the row has 3 cells, but there are 2 headings; such rows are not stored",
+        "warning 2 f stream \"rows\": 2 rows of the file \"till.csv\" could not be read, such as row 3: column \"amount\": \"six\" is not a number with the decimal separator \".\"; such rows are not stored",
+    ];
+    assert_eq!(alerts(&mut stage), expected);
+    assert_eq!(
+        counts(&stage.upload("till.csv", "id,amount\n1,5\n2,6\n3,7\n4,8\n"))[4],
+        0
+    );
+    let open = alerts(&mut stage);
+    assert!(
+        open.iter().all(|alert| alert.contains(" t stream")),
+        "{open:?}"
+    );
+}
+
+#[test]
+fn amounts_and_days_are_read_as_people_write_them_and_never_guessed() {
+    let mut stage = stage("csv", json!({"key": "id"}));
+    let sql = "INSERT INTO metric_mappings (connector_id, stream, metric_type, value_path, date_path, currency_path, negative)
+               SELECT connector_id, 'rows', 'costs', '$.amount', '$.day', '$.currency', 'net' FROM connectors";
+    stage.client.execute(sql, &[]).unwrap();
+    let rows = [
+        ("$(12.50)", "2026-01-05", Some("-12.50")),
+        ("$ -", "2026-01-05", Some("0")),
+        ("USD 5,00", "2026-01-05", Some("5.00")),
+        ("$1,234.56", "20260105", Some("1234.56")),
+        ("12.50 CR", "202601052230", Some("-12.50")),
+        ("5", "Mon, 05 Jan 2026 22:30:00 +0000", Some("5")),
+        ("5", "20260105T2230", Some("5")),
+        ("EUR 5,00", "2026-01-05", None),
+        ("€5", "2026-01-05", None),
+        ("$1,234", "2026-01-05", None),
+        ("6,60", "2026-01-05", None),
+        ("5", "05012026", None),
+        ("5", "260105", None),
+        ("5", "2026101322", None),
+    ];
+    let text: String = rows
+        .iter()
+        .enumerate()
+        .map(|(id, (amount, day, _))| format!("{id};{day};{amount};USD\n"))
+        .collect();
+    stage.upload("costs.csv", format!("id;day;amount;currency\n{text}"));
+    let sql = "SELECT r.data ->> 'id', f.value::text FROM raw_connector_data r LEFT JOIN metric_facts f USING (raw_id) ORDER BY (r.data ->> 'id')::int";
+    let facts: Vec<Option<String>> = stage
+        .client
+        .query(sql, &[])
+        .unwrap()
+        .iter()
+        .map(|row| row.get(1))
+        .collect();
+    let expected: Vec<Option<String>> = rows
+        .iter()
+        .map(|(.., value)| value.map(str::to_owned))
+        .collect();
+    assert_eq!(facts, expected);
+    let sql = "SELECT string_agg(reason_code || ' ' || source_record_id, ', ' ORDER BY source_record_id COLLATE \"C\") FROM quarantine WHERE replayed_at IS NULL";
+    let reasons: String = stage.client.query_one(sql, &[]).unwrap().get(0);
+    assert_eq!(
+        reasons,
+        "value_unreadable rows/10, date_unreadable rows/11, date_unreadable rows/12, date_unreadable rows/13, \
+         value_in_other_currency rows/7, value_in_other_currency rows/8, value_unreadable rows/9"
+    );
+    assert_eq!(
+        stage.number("SELECT count(*) FROM metric_facts WHERE metric_date <> '2026-01-05'"),
+        0
+    );
+}
+
+#[test]
+fn a_path_calculates_with_amounts_that_are_text() {
+    let mut stage = stage("csv", json!({"key": "sku"}));
+    let sql = "INSERT INTO metric_mappings (connector_id, stream, metric_type, value_path, date_path)
+               SELECT connector_id, 'rows', 'revenue', path, '$.day' FROM connectors, unnest(ARRAY['$.price * $.qty']) AS path";
+    stage.client.execute(sql, &[]).unwrap();
+    stage.upload(
+        "lines.csv",
+        "sku,day,price,qty\n007,2026-01-05,2.50,3\n008,2026-01-05,$1.10,2\n009,2026-01-05,two,2\n",
+    );
+    assert_eq!(stage.metrics(), ["2026-01-05 9.70"]);
+    let sql = "SELECT count(*) FROM quarantine WHERE reason_code = 'value_missing' AND source_record_id = 'rows/009'";
+    assert_eq!(stage.number(sql), 1);
+    // What a filter compares stays a text.
+    let sql = "UPDATE metric_mappings SET value_path = '$ ? (@.sku == \"007\").price', filter = '$.sku == \"007\"' WHERE connector_id IS NOT NULL";
+    stage.client.execute(sql, &[]).unwrap();
+    wait_until(60, "the facts follow", || {
+        (stage.metrics() == ["2026-01-05 2.50"]).then_some(())
+    });
 }

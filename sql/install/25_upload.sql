@@ -49,13 +49,15 @@ CREATE TABLE @extschema@.upload_records (
     upload_id uuid CONSTRAINT upload_records_upload_fkey REFERENCES @extschema@.uploads ON DELETE CASCADE,
     stored_rows bigint,
     records bytea[] NOT NULL,
+    origins bytea[],
     CONSTRAINT upload_records_pkey PRIMARY KEY (upload_id, stored_rows)
 );
-ALTER TABLE @extschema@.upload_records ALTER COLUMN records SET STORAGE EXTERNAL;
+ALTER TABLE @extschema@.upload_records ALTER COLUMN records SET STORAGE EXTERNAL, ALTER COLUMN origins SET STORAGE EXTERNAL;
 COMMENT ON TABLE @extschema@.upload_records IS 'The records that each file shows. A record that an earlier version of the file showed, and the new version does not, is deleted.';
 COMMENT ON COLUMN @extschema@.upload_records.upload_id IS 'File that shows the records.';
 COMMENT ON COLUMN @extschema@.upload_records.stored_rows IS 'Value of uploads.stored_rows when these records were stored.';
 COMMENT ON COLUMN @extschema@.upload_records.records IS 'One hash for each record: the first 16 bytes of the SHA-256 of its source_record_id.';
+COMMENT ON COLUMN @extschema@.upload_records.origins IS 'For each of records, the first 16 bytes of the SHA-256 of the row or line that it was made of, however config says that it is read. Empty: it is not known. A row that was read by another config is told by it.';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.uploads', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.upload_parts', '');

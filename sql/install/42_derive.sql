@@ -29,7 +29,9 @@ BEGIN ATOMIC
             m.category_path::jsonpath AS category_path, m.currency_path::jsonpath AS currency_path, m.filter::jsonpath AS filter,
             -- A path that can fail after it has found something must raise its error: otherwise only the part that was found would count.
             _connector_service.connector_service_bare_path(m.items_path) !~ E'^strict|\\.[a-z]+\\(|[-+]' AS is_items_silent,
-            _connector_service.connector_service_bare_path(m.value_path) !~ E'^strict|\\.[a-z]+\\(|[-+]' AS is_value_silent
+            _connector_service.connector_service_bare_path(m.value_path) !~ E'^strict|\\.[a-z]+\\(|[-+]' AS is_value_silent,
+            -- PostgreSQL calculates with numbers alone, and many vendors send amounts as text. A filter may compare texts.
+            _connector_service.connector_service_bare_path(m.value_path) ~ E'[-+/%]| \\* ' AND _connector_service.connector_service_bare_path(m.value_path) !~ E'\\?' AS is_arithmetic
         FROM @extschema@.connectors c JOIN @extschema@.tenants t ON t.tenant_id = c.tenant_id,
             _connector_service.connector_service_mappings_of(p_connector_id) m
             LEFT JOIN @extschema@.measures own ON own.tenant_id = m.tenant_id AND own.name = m.metric_type
@@ -72,7 +74,10 @@ BEGIN ATOMIC
             CASE
                 WHEN read.passes = 'null' THEN 'filter_unknown'
                 WHEN pg_catalog.jsonb_array_length(read.found) > 1 THEN 'value_ambiguous'
-                WHEN read.value IS NULL THEN CASE WHEN read.found IN ('[]', '[null]') THEN 'value_missing' ELSE 'value_unreadable' END
+                WHEN read.value IS NULL THEN CASE
+                    WHEN read.found IN ('[]', '[null]') THEN 'value_missing'
+                    WHEN NOT read.is_span AND _connector_service.connector_service_amount(read.found ->> 0) IS NOT NULL THEN 'value_in_other_currency'
+                    ELSE 'value_unreadable' END
                 WHEN pg_catalog.abs(read.value) >= 1e15 THEN 'value_out_of_range'
                 WHEN read.value < 0 AND read.negative = 'reject' THEN 'negative_value'
                 WHEN read.date_text IS NULL THEN 'date_missing'
@@ -86,18 +91,21 @@ BEGIN ATOMIC
         FROM (
             SELECT found.raw_id, found.mapping_id, found.item, found.version, found.tenant_id, found.connector_id, found.metric_type,
                 found.passes, found.negative, found.home_currency, found.today, found.found, found.date_text, found.category, found.currency,
-                found.is_money, found.aggregation, found.timezone,
+                found.is_money, found.aggregation, found.timezone, found.is_span,
                 CASE WHEN found.aggregation = 'distinct_count' THEN CASE WHEN pg_catalog.jsonb_typeof(found.found -> 0) IN ('string', 'number', 'boolean') THEN 1 END
                     WHEN found.is_span THEN _connector_service.connector_service_hours(found.found ->> 0, found.until_text) * found.factor
-                    WHEN found.is_plain THEN _connector_service.connector_service_amount(found.found ->> 0)
-                    ELSE _connector_service.connector_service_amount(found.found ->> 0) * found.factor
+                    WHEN found.is_plain THEN _connector_service.connector_service_amount_in(found.found ->> 0, found.currency)
+                    ELSE _connector_service.connector_service_amount_in(found.found ->> 0, found.currency) * found.factor
                         * _connector_service.connector_service_scale(found.unit, found.currency) END AS value,
                 _connector_service.connector_service_day(found.date_text, found.timezone) AS day
             FROM (
                 SELECT part.raw_id, part.item, part.passes, part.mapping_id, part.version, part.tenant_id, part.connector_id, part.metric_type,
                     part.negative, part.factor, part.unit, part.is_plain, part.timezone, part.home_currency, part.today,
                     part.is_money, part.aggregation,
-                    pg_catalog.jsonb_path_query_array_tz(part.part, part.value_path, part.variables, part.is_value_silent) AS found,
+                    CASE WHEN part.is_arithmetic THEN pg_catalog.jsonb_path_query_array_tz(
+                            _connector_service.connector_service_numbers(part.part::text)::jsonb, part.value_path,
+                            _connector_service.connector_service_numbers(part.variables::text)::jsonb, part.is_value_silent)
+                        ELSE pg_catalog.jsonb_path_query_array_tz(part.part, part.value_path, part.variables, part.is_value_silent) END AS found,
                     part.until_path IS NOT NULL AS is_span,
                     pg_catalog.jsonb_path_query_first_tz(part.part, part.until_path, part.variables, true) #>> '{}' AS until_text,
                     pg_catalog.jsonb_path_query_first_tz(part.part, part.date_path, part.variables, true) #>> '{}' AS date_text,
@@ -137,10 +145,11 @@ RETURN pg_catalog.format(
         WHEN 'value_missing' THEN 'there is no amount at %s'
         WHEN 'value_ambiguous' THEN '%s gives more than one amount: %s'
         WHEN 'value_unreadable' THEN 'the amount at %s is not a plain decimal number: %s'
+        WHEN 'value_in_other_currency' THEN 'the amount at %s is written in another currency than that of the record: %s'
         WHEN 'value_out_of_range' THEN 'the amount at %s is 10^15 or more: %s'
         WHEN 'negative_value' THEN 'the amount at %s is negative: %s'
         WHEN 'date_missing' THEN 'there is no date at %s'
-        WHEN 'date_unreadable' THEN 'the date at %s is neither ISO 8601 nor a time in seconds or milliseconds since 1970: %s'
+        WHEN 'date_unreadable' THEN 'the date at %s is neither ISO 8601 nor RFC 2822 nor a time in seconds or milliseconds since 1970: %s'
         WHEN 'date_in_future' THEN 'the date at %s is in the future: %s'
         WHEN 'date_out_of_range' THEN 'the date at %s is before 1900: %s'
         WHEN 'category_unreadable' THEN 'the category at %s is not a plain value: %s'

@@ -16,10 +16,33 @@ use pgrx::prelude::*;
 
 use crate::error::Error;
 
-/// The exact amount in a text; NULL for anything but a plain decimal number.
+/// The exact amount in a text; NULL for what is no amount, or can be read in two ways.
 #[pg_extern(schema = "_connector_service", immutable, parallel_safe, strict)]
 fn connector_service_amount(p_text: &str) -> Option<AnyNumeric> {
-    AnyNumeric::try_from(mapping::amount(p_text)?).ok()
+    AnyNumeric::try_from(&*mapping::amount(p_text)?).ok()
+}
+
+/// The same; NULL also for an amount that says that it is of another currency. Without a currency it is only an amount.
+#[pg_extern(schema = "_connector_service", immutable, parallel_safe)]
+fn connector_service_amount_in(
+    p_text: Option<&str>,
+    p_currency: Option<&str>,
+) -> Option<AnyNumeric> {
+    let text = p_text?;
+    let amount = mapping::amount(text)?;
+    // What came as it is has no currency around it.
+    let is_dressed = matches!(amount, std::borrow::Cow::Owned(_));
+    let is_other = |currency| mapping::is_of_other_currency(text, currency);
+    if is_dressed && p_currency.is_some_and(is_other) {
+        return None;
+    }
+    AnyNumeric::try_from(&*amount).ok()
+}
+
+/// JSON in which each text that is an amount is a number.
+#[pg_extern(schema = "_connector_service", immutable, parallel_safe, strict)]
+fn connector_service_numbers(p_json: &str) -> String {
+    mapping::with_numbers(p_json)
 }
 
 /// The hours between two times, to the millionth of an hour. NULL if one of them is not a time, or only one has an offset.

@@ -122,7 +122,7 @@ pub fn any(text: &str) -> Option<DateTime<Utc>> {
 const LONGEST_MOMENT: usize = 100;
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`, its older forms, and with an offset as mail has it.
-fn of_mail(text: &str) -> Option<DateTime<Utc>> {
+pub(crate) fn of_mail(text: &str) -> Option<DateTime<Utc>> {
     if let Ok(at) = httpdate::parse_http_date(text) {
         return Some(at.into());
     }

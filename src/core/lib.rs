@@ -20,6 +20,7 @@ pub mod json;
 pub mod jsonpath;
 pub mod logged;
 pub mod mapping;
+pub mod money;
 pub mod record;
 pub mod secret;
 pub mod serve;

@@ -17,8 +17,10 @@ use crate::fault;
 /// Bytes of a part. Larger: the worker is busy for longer with one part. Smaller: more statements.
 const PART_BYTES: i32 = 1024 * 1024;
 
-/// Up to so many missing rows count as a correction, whatever their share.
+/// Up to so many missing rows may be a correction, although they are most of the file.
 const FEW: i64 = 10;
+/// A file of so many rows without a key may be corrected in all of them.
+const TINY: i64 = 2;
 
 /// The connector that an upload is for.
 pub struct UploadTarget {
@@ -170,7 +172,20 @@ pub fn advance(
         .map(|id| json::hash(id.as_bytes()))
         .collect();
     let shown: Vec<&[u8]> = shown.iter().map(<[u8; 16]>::as_slice).collect();
+    // Those of rows that were refused are not known, nor any where PostgreSQL refused a record.
+    let origins = mark.origins.iter().map(<[u8; 16]>::as_slice);
+    let origins: Vec<&[u8]> = match mark.origins.len() == records.len() {
+        true => origins
+            .chain(std::iter::repeat(b"".as_slice()))
+            .take(shown.len())
+            .collect(),
+        false => vec![b"".as_slice(); shown.len()],
+    };
     let rows = i64::try_from(mark.rows).unwrap_or(i64::MAX);
+    let mut written = written;
+    let gone = forget_other_reading(db, claimed, mark, &shown, written.as_deref_mut())?;
+    counts.deleted += gone;
+    counts.received += gone;
     let noted = db.run(
         "UPDATE @extschema@.uploads SET stored_rows = $2, definition = $3 WHERE run_id = $1 RETURNING upload_id",
         &[
@@ -181,22 +196,25 @@ pub fn advance(
     )?;
     let upload: pgrx::Uuid = noted.get(0, 1)?.ok_or(Error::Fenced(claimed.run))?;
     db.run(
-        "INSERT INTO @extschema@.upload_records AS u (upload_id, stored_rows, records) VALUES ($1, $2, $3)
-         ON CONFLICT (upload_id, stored_rows) DO UPDATE SET records = u.records || excluded.records",
-        &[upload.into(), rows.into(), shown.into()],
+        "INSERT INTO @extschema@.upload_records AS u (upload_id, stored_rows, records, origins) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (upload_id, stored_rows) DO UPDATE
+         SET records = u.records || excluded.records, origins = coalesce(u.origins, '{}') || excluded.origins",
+        &[upload.into(), rows.into(), shown.into(), origins.into()],
     )?;
     let Some(replaces) = mark.last else {
         return Ok(());
     };
+    let reread = read_otherwise(db, claimed, upload, mark)?;
     let gone = match replaces {
-        Replaces::Nothing => 0,
-        Replaces::All => delete_all_others(db, claimed, token, upload, mark, written)?,
+        Replaces::Nothing => raw::mark_deleted(db, claimed, reread, written)?,
+        Replaces::All => delete_all_others(db, claimed, token, upload, mark, reread, written)?,
         Replaces::File | Replaces::Corrected => {
-            delete_corrected(db, claimed, token, upload, mark, written)?
+            delete_corrected(db, claimed, token, upload, mark, reread, written)?
         }
     };
     counts.deleted += gone;
     counts.received += gone;
+    alert_refused(db, claimed)?;
     fault::point("before_stored");
     db.run(
         "UPDATE @extschema@.uploads SET stored_at = clock_timestamp() WHERE upload_id = $1",
@@ -209,6 +227,129 @@ pub fn advance(
     Ok(())
 }
 
+/// Deletes what a run that was interrupted stored of the file by another config: the page at hand is the first of another
+/// reading of the same rows.
+fn forget_other_reading(
+    db: &mut Db,
+    claimed: &Claimed,
+    mark: &UploadMark,
+    shown: &[&[u8]],
+    written: Option<&mut Written>,
+) -> Result<u64> {
+    let begun = db.run(
+        "SELECT upload_id FROM @extschema@.uploads WHERE run_id = $1 AND definition <> $2 AND stored_rows > 0 FOR UPDATE",
+        &[uuid(claimed.run).into(), mark.definition.as_str().into()],
+    )?;
+    let Some(upload) = begun.get::<pgrx::Uuid>(0, 1)? else {
+        return Ok(0);
+    };
+    let rows = db.run(
+        "SELECT array_agg(raw_id) FILTER (WHERE was_shown AND NOT is_shown AND raw_id IS NOT NULL)
+         FROM (
+            SELECT (array_agg(raw_id) FILTER (WHERE raw_id IS NOT NULL))[1] AS raw_id,
+                coalesce(bool_or(NOT is_shown), false) AS was_shown, coalesce(bool_or(is_shown), false) AS is_shown
+            FROM (
+                SELECT raw_id, substring(sha256(convert_to(source_record_id, 'UTF8')) FROM 1 FOR 16) AS hash, NULL::boolean AS is_shown
+                FROM @extschema@.raw_connector_data WHERE connector_id = $1 AND NOT deleted
+                UNION ALL
+                SELECT NULL, unnest(r.records), r.upload_id <> $2
+                FROM @extschema@.uploads u JOIN @extschema@.upload_records r ON r.upload_id = u.upload_id
+                WHERE u.connector_id = $1 AND (u.upload_id = $2 OR u.stored_at IS NOT NULL)
+                UNION ALL
+                SELECT NULL, unnest($3::bytea[]), true) AS all_sides
+            GROUP BY hash) AS record",
+        &[uuid(claimed.connector).into(), upload.into(), shown.to_vec().into()],
+    )?;
+    let stale: Vec<pgrx::Uuid> = rows.get(0, 1)?.unwrap_or_default();
+    db.run(
+        "DELETE FROM @extschema@.upload_records WHERE upload_id = $1",
+        &[upload.into()],
+    )?;
+    raw::mark_deleted(db, claimed, stale, written)
+}
+
+/// The records that are rows of this file, too, but were read of another config: by other types of columns a row has another
+/// content, and by another key another id. This reading takes their place, and they would count beside it. They are known by
+/// the text of the row; of the same file all of them are.
+fn read_otherwise(
+    db: &mut Db,
+    claimed: &Claimed,
+    upload: pgrx::Uuid,
+    mark: &UploadMark,
+) -> Result<Vec<pgrx::Uuid>> {
+    let others = db.run(
+        "SELECT EXISTS (
+            SELECT FROM @extschema@.uploads WHERE connector_id = $1 AND upload_id <> $2 AND stored_at IS NOT NULL AND definition <> $3)",
+        &[
+            uuid(claimed.connector).into(),
+            upload.into(),
+            mark.definition.as_str().into(),
+        ],
+    )?;
+    if !others.need::<bool>(0, 1)? {
+        return Ok(Vec::new());
+    }
+    let rows = db.run(
+        // Grouped, because it is quick whatever the planner knows of either side. What a file shows that was read as this one
+        // is stays.
+        "WITH row_of_this AS MATERIALIZED (
+            SELECT DISTINCT o.origin FROM @extschema@.upload_records r CROSS JOIN LATERAL unnest(r.origins) AS o(origin)
+            WHERE r.upload_id = $2 AND o.origin <> ''),
+         other AS MATERIALIZED (
+            SELECT u.sha256 = this.sha256 AS is_same, unnest(r.records) AS hash, unnest(r.origins) AS origin
+            FROM @extschema@.uploads u JOIN @extschema@.upload_records r ON r.upload_id = u.upload_id
+                CROSS JOIN (SELECT sha256 FROM @extschema@.uploads WHERE upload_id = $2) AS this
+            WHERE u.connector_id = $1 AND u.upload_id <> $2 AND u.stored_at IS NOT NULL AND u.definition <> $3)
+         SELECT array_agg(raw_id) FILTER (WHERE is_reread AND NOT is_shown AND raw_id IS NOT NULL)
+         FROM (
+            SELECT (array_agg(raw_id) FILTER (WHERE raw_id IS NOT NULL))[1] AS raw_id,
+                coalesce(bool_or(NOT is_shown), false) AS is_reread, coalesce(bool_or(is_shown), false) AS is_shown
+            FROM (
+                SELECT raw_id, substring(sha256(convert_to(source_record_id, 'UTF8')) FROM 1 FOR 16) AS hash, NULL::boolean AS is_shown
+                FROM @extschema@.raw_connector_data WHERE connector_id = $1 AND NOT deleted
+                UNION ALL
+                SELECT NULL, unnest(r.records), true
+                FROM @extschema@.uploads u JOIN @extschema@.upload_records r ON r.upload_id = u.upload_id
+                WHERE u.connector_id = $1 AND (u.upload_id = $2 OR u.stored_at IS NOT NULL AND u.definition = $3)
+                UNION ALL
+                SELECT NULL, o.hash, false FROM other o LEFT JOIN row_of_this t ON t.origin = o.origin
+                WHERE o.is_same OR t.origin IS NOT NULL) AS all_sides
+            GROUP BY hash) AS record",
+        &[
+            uuid(claimed.connector).into(),
+            upload.into(),
+            mark.definition.as_str().into(),
+        ],
+    )?;
+    Ok(rows.get(0, 1)?.unwrap_or_default())
+}
+
+/// Raises an alert for each kind of rows of the file that were refused, and closes those of which none is left.
+fn alert_refused(db: &mut Db, claimed: &Claimed) -> Result<()> {
+    db.run(
+        "INSERT INTO @extschema@.data_quality_alerts (tenant_id, connector_id, alert_type, severity, message, occurrences, alert_key)
+         SELECT u.tenant_id, u.connector_id, 'schema_error', 'warning',
+            format('stream \"%s\": %s of the file \"%s\" could not be read, such as %s; such rows are not stored', q.stream,
+                CASE sum(q.occurrences) WHEN 1 THEN '1 row' ELSE sum(q.occurrences) || ' rows' END,
+                left(u.file_name, 100), (array_agg(left(q.reason, 300) ORDER BY q.quarantine_id))[1]),
+            least(sum(q.occurrences), 2147483647), format('file:%s:%s:%s', u.connector_id, q.reason_code, q.stream)
+         FROM @extschema@.uploads u JOIN @extschema@.quarantine q ON q.run_id = u.run_id AND q.connector_id = u.connector_id
+         WHERE u.run_id = $1 AND q.raw_id IS NULL AND q.replayed_at IS NULL
+         GROUP BY u.upload_id, q.stream, q.reason_code",
+        &[uuid(claimed.run).into()],
+    )?;
+    db.run(
+        "UPDATE @extschema@.data_quality_alerts a SET resolved = true, resolved_by_data = true
+         WHERE a.connector_id = $1 AND a.alert_type = 'schema_error' AND NOT a.resolved_by_data AND a.alert_key LIKE 'file:%'
+            AND NOT EXISTS (
+                SELECT FROM @extschema@.quarantine q
+                WHERE q.connector_id = $1 AND q.raw_id IS NULL AND q.replayed_at IS NULL
+                    AND a.alert_key = format('file:%s:%s:%s', q.connector_id, q.reason_code, q.stream))",
+        &[uuid(claimed.connector).into()],
+    )?;
+    Ok(())
+}
+
 /// Marks every record as deleted that this file does not contain, and forgets all other files.
 fn delete_all_others(
     db: &mut Db,
@@ -216,6 +357,7 @@ fn delete_all_others(
     token: Uuid,
     upload: pgrx::Uuid,
     mark: &UploadMark,
+    reread: Vec<pgrx::Uuid>,
     written: Option<&mut Written>,
 ) -> Result<u64> {
     let rows = db.run(
@@ -233,7 +375,7 @@ fn delete_all_others(
     )?;
     let missing: Vec<pgrx::Uuid> = rows.get(0, 1)?.unwrap_or_default();
     if may_be_refused(db, claimed, token, mark, missing.len())? {
-        return Ok(0);
+        return raw::mark_deleted(db, claimed, reread, written);
     }
     let gone = raw::mark_deleted(db, claimed, missing, written)?;
     replace(db, claimed, upload, None)?;
@@ -248,6 +390,7 @@ fn delete_corrected(
     token: Uuid,
     upload: pgrx::Uuid,
     mark: &UploadMark,
+    reread: Vec<pgrx::Uuid>,
     written: Option<&mut Written>,
 ) -> Result<u64> {
     let named = db.run(
@@ -259,7 +402,7 @@ fn delete_corrected(
     )?;
     let (name, has_earlier): (String, bool) = (named.need(0, 1)?, named.need(0, 2)?);
     if !has_earlier {
-        return Ok(0);
+        return raw::mark_deleted(db, claimed, reread, written);
     }
     let rows = db.run(
         // Grouped, as above. Rows of this file, or of a file with another name, count as shown.
@@ -283,20 +426,46 @@ fn delete_corrected(
     )?;
     let earlier: i64 = rows.need(0, 1)?;
     let missing: Vec<pgrx::Uuid> = rows.get(0, 2)?.unwrap_or_default();
-    let count = missing.len() as i64;
     if may_be_refused(db, claimed, token, mark, missing.len())? {
-        return Ok(0);
+        return raw::mark_deleted(db, claimed, reread, written);
     }
-    if mark.last != Some(Replaces::File) && count > FEW && count * 2 > earlier {
+    // What was read otherwise is there, by another id.
+    let count = (missing.len() as i64).saturating_sub(reread.len() as i64);
+    if mark.last != Some(Replaces::File) && count * 2 > earlier {
+        let is_kept = is_another_file(count, earlier, mark.has_key);
+        let done = match is_kept {
+            true => "too many for a correction; they are kept",
+            false => {
+                "and were marked as deleted, because a file of the same name is a correction of the earlier one"
+            }
+        };
         let warning = format!(
-            "{count} of {earlier} rows of the earlier file with this name are not in the new one, too many for a correction; they are kept. Set \"replaces\" in config to \"file\", \"all\" or \"nothing\" to say what a file replaces"
+            "{count} of {earlier} rows of the earlier file with this name are not in the new one, {done}. Set \"replaces\" in config to \"file\", \"all\" or \"nothing\" to say what a file replaces"
         );
         run::warn(db, claimed.run, token, &warning)?;
-        return Ok(0);
+        if is_kept {
+            return raw::mark_deleted(db, claimed, reread, written);
+        }
     }
+    let missing = union(missing, reread);
     let gone = raw::mark_deleted(db, claimed, missing, written)?;
     replace(db, claimed, upload, Some(&name))?;
     Ok(gone)
+}
+
+/// Whether so many rows are missing that the file is another one with the same name, and no correction. Of a few rows most may
+/// be corrected, but hardly all of them, unless there are one or two, which nothing tells from others.
+fn is_another_file(missing: i64, earlier: i64, has_key: bool) -> bool {
+    let shared = earlier - missing;
+    let is_tiny = !has_key && earlier <= TINY;
+    missing > FEW || shared * 4 < earlier && !is_tiny
+}
+
+fn union(mut some: Vec<pgrx::Uuid>, others: Vec<pgrx::Uuid>) -> Vec<pgrx::Uuid> {
+    some.extend(others);
+    some.sort_unstable_by_key(|id| *id.as_bytes());
+    some.dedup();
+    some
 }
 
 /// Whether records that a file does not show may be rows of it that were refused, and whose ids are not known; with a

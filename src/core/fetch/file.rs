@@ -43,6 +43,8 @@ pub struct UploadMark {
     pub last: Option<Replaces>,
     /// Whether config names columns that identify a row.
     pub has_key: bool,
+    /// For each record a hash of the row that it was made of, however that was read.
+    pub origins: Vec<[u8; 16]>,
 }
 
 /// Larger files are read one after another, and so are all workbooks: each may take 100 MB of memory.
@@ -194,7 +196,8 @@ impl Reading {
                 rows: part.rows,
                 definition: self.definition.clone(),
                 last: is_last.then_some(self.layout.replaces),
-                has_key: !self.layout.key.is_empty(),
+                has_key: self.layout.has_key(),
+                origins: part.origins,
             }),
             window: self.window,
             bytes: part.bytes,
@@ -208,6 +211,7 @@ impl Reading {
             stream: self.layout.stream.clone(),
             records: Vec::new(),
             rejected: Vec::new(),
+            origins: Vec::new(),
             rows,
             bytes: 0,
         };

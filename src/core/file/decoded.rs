@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io::{self, Read};
 use std::rc::Rc;
 
-use encoding_rs::{DecoderResult, Encoding, UTF_8};
+use encoding_rs::{DecoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE};
 
 use super::{Content, refused};
 
@@ -106,19 +106,6 @@ pub fn is_too_long(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<TooLong>())
 }
 
-pub struct Metered<R> {
-    pub inner: R,
-    pub meter: Meter,
-}
-
-impl<R: Read> Read for Metered<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.meter.take(read)?;
-        Ok(read)
-    }
-}
-
 /// Text as UTF-8, without a byte order mark. UTF-8 itself is passed on unchanged: the reader behind it reports invalid
 /// bytes with their place.
 pub struct Decoded<'a> {
@@ -134,6 +121,9 @@ pub struct Decoded<'a> {
     /// Whether the decoder has finished: it panics when it is called again.
     is_done: bool,
     lines: u64,
+    /// All bytes so far, and the last of them.
+    bytes: u64,
+    last: u8,
 }
 
 impl<'a> Decoded<'a> {
@@ -149,6 +139,8 @@ impl<'a> Decoded<'a> {
             is_over: false,
             is_done: false,
             lines: 0,
+            bytes: 0,
+            last: 0,
         }
     }
 
@@ -159,7 +151,18 @@ impl<'a> Decoded<'a> {
         let most = CHUNK as u64;
         let read = (&mut *self.content).take(most).read_to_end(&mut self.raw)?;
         self.is_over = read == 0;
+        self.bytes += read as u64;
+        self.last = self.raw.last().copied().unwrap_or(self.last);
         Ok(())
+    }
+
+    /// Whether all that is wrong is one byte at the end of UTF-16: half of a line end, or what some program put behind it.
+    fn is_odd_end(&self, is_wide: bool) -> bool {
+        let is_at_end = self.is_over && self.from == self.raw.len();
+        is_wide
+            && is_at_end
+            && self.bytes % 2 == 1
+            && matches!(self.last, b'\n' | b'\r' | b' ' | 0x1A | 0)
     }
 }
 
@@ -182,12 +185,17 @@ impl Read for Decoded<'_> {
                 self.from += read;
                 return Ok(read);
             };
+            let encoding_is_wide = [UTF_16LE, UTF_16BE].contains(&self.encoding);
             let (result, taken, given) =
                 decoder.decode_to_utf8_without_replacement(left, buffer, self.is_over);
             self.from += taken;
             let text = buffer.get(..given).unwrap_or_default();
             self.lines += memchr::memchr_iter(b'\n', text).count() as u64;
             if let DecoderResult::Malformed(..) = result {
+                if self.is_odd_end(encoding_is_wide) {
+                    self.is_done = true;
+                    return Ok(given);
+                }
                 let (line, name) = (self.lines + 1, self.encoding.name());
                 let message = format!("line {line}: the bytes are not valid {name}");
                 return Err(io::Error::other(refused(message)));

@@ -2,6 +2,7 @@
 
 use super::Content;
 use super::dialect::Dialect;
+use super::document;
 use super::layout::Layout;
 use super::row::Row;
 use super::text::{self, Line};
@@ -13,6 +14,7 @@ use crate::json::RecordLimits;
 pub enum Format {
     Delimited(Dialect),
     JsonLines(&'static encoding_rs::Encoding),
+    Json(&'static encoding_rs::Encoding),
     Workbook(Workbook),
 }
 
@@ -33,14 +35,21 @@ impl Format {
         visit: Visit,
     ) -> Result<(), Failure> {
         match self {
-            Format::Delimited(dialect) => {
-                dialect.rows(content, limits.bytes, &mut |row| visit(0, Item::Row(row)))
-            }
+            Format::Delimited(dialect) => dialect.rows(content, layout, limits.bytes, &mut |row| {
+                visit(0, Item::Row(row))
+            }),
             Format::JsonLines(encoding) => {
                 text::lines(content, encoding, limits.bytes, &mut |line| {
                     visit(0, Item::Line(line))
                 })
             }
+            Format::Json(encoding) => document::records(
+                content,
+                encoding,
+                &layout.records,
+                limits.bytes,
+                &mut |line| visit(0, Item::Line(line)),
+            ),
             Format::Workbook(workbook) => {
                 workbook.rows(content, layout, limits.bytes, &mut |sheet, row| {
                     visit(sheet, Item::Row(row))
@@ -75,6 +84,7 @@ impl Format {
                 format!("{}, delimiter {delimiter}", dialect.encoding.name())
             }
             Format::JsonLines(encoding) => format!("{}, JSON lines", encoding.name()),
+            Format::Json(encoding) => format!("{}, JSON", encoding.name()),
             Format::Workbook(workbook) => workbook.words(),
         }
     }

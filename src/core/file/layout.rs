@@ -19,6 +19,8 @@ pub struct Layout {
     pub stream: String,
     /// Headings of the columns that identify a row; empty: the whole row does.
     pub key: Vec<String>,
+    /// The same for sheets that have a key of their own.
+    pub keys: Vec<(String, Vec<String>)>,
     /// Headings, and the types of their columns.
     pub columns: Vec<(String, Type)>,
     /// Texts that mean NULL.
@@ -34,12 +36,39 @@ pub struct Layout {
     /// `None`: by the byte order mark, or else UTF-8.
     pub encoding: Option<&'static Encoding>,
     pub quote: Option<u8>,
-    pub is_json_lines: Option<bool>,
+    /// What stands in front of a delimiter or quote that is part of a value.
+    pub escape: Option<u8>,
+    /// `None`: by the name and the beginning of the file.
+    pub format: Option<TextFormat>,
+    /// Where the list of records is in a JSON document; empty: it is the document.
+    pub records: Vec<String>,
 
     /// Sheets to read; empty: the first visible one.
     pub sheets: Vec<String>,
     pub skip_hidden: bool,
     pub fill_merged: bool,
+}
+
+impl Layout {
+    /// The key of the rows of a sheet, or of a text.
+    pub fn key_of(&self, sheet: Option<&str>) -> &[String] {
+        let own = self.keys.iter().find(|(name, _)| sheet == Some(name));
+        own.map_or(&self.key, |(_, key)| key)
+    }
+
+    /// Whether any of its rows are identified by columns.
+    pub fn has_key(&self) -> bool {
+        !self.key.is_empty() || !self.keys.is_empty()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextFormat {
+    Delimited,
+    /// One record on each line.
+    JsonLines,
+    /// A list of records, or one.
+    Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,12 +7,16 @@
 //! What its values are is declared and never guessed: without a declaration a cell is stored as it is, and what it
 //! looks like is told.
 
+mod beside;
 mod decoded;
 mod dialect;
+mod document;
+mod escaped;
 mod format;
 mod headings;
 pub mod layout;
 mod looks;
+mod markup;
 mod pass;
 mod repeats;
 pub mod row;
@@ -29,8 +33,8 @@ use serde_json::{Value, json};
 
 use self::dialect::Dialect;
 use self::format::{Format, Item};
-use self::layout::{Family, Layout};
-use self::pass::Pass;
+use self::layout::{Family, Layout, TextFormat};
+use self::pass::{Pass, Place};
 use self::repeats::Repeats;
 use self::table::Table;
 use self::workbook::Workbook;
@@ -78,6 +82,8 @@ pub struct Part {
     pub stream: String,
     pub records: Vec<Record>,
     pub rejected: Vec<Rejected>,
+    /// For each record a hash of the row or line that it was made of, however that was read.
+    pub origins: Vec<[u8; 16]>,
     /// Rows of the file that have come by now, with those of this part.
     pub rows: u64,
     pub bytes: u64,
@@ -99,22 +105,22 @@ pub fn understand(
     limits: RecordLimits,
 ) -> Result<Understanding, Failure> {
     let size = content.seek(io::SeekFrom::End(0)).map_err(failure_of)?;
-    let mut start = [0; 8];
-    content.rewind().map_err(failure_of)?;
-    let read = content.read(&mut start).map_err(failure_of)?;
-    recognise(start.get(..read).unwrap_or_default(), layout)?;
+    recognise(&dialect::beginning(content, 1_024)?, layout)?;
     let format = match layout.family {
         Family::Workbook => Format::Workbook(Workbook::open(content, layout)?),
         Family::Text => {
             let encoding = dialect::encoding(content, layout.encoding)?;
-            match dialect::is_json_lines(name, layout) {
-                true => Format::JsonLines(encoding),
-                false => Format::Delimited(Dialect::find(content, name, layout, encoding)?),
+            match dialect::text_format(content, name, layout, encoding)? {
+                TextFormat::JsonLines => Format::JsonLines(encoding),
+                TextFormat::Json => Format::Json(encoding),
+                TextFormat::Delimited => {
+                    Format::Delimited(Dialect::find(content, name, layout, encoding)?)
+                }
             }
         }
     };
     let mut repeats = Repeats::new(size);
-    let mut sink = |found: &mut Found, _: &str, _: u64, _: u64| {
+    let mut sink = |found: &mut Found, _: Place| {
         let mut all = found.records.iter();
         let noted = all.try_for_each(|record| repeats.note(Repeats::hash(&record.id)));
         noted.map_err(|_| {
@@ -159,10 +165,11 @@ impl Understanding {
         emit: &mut dyn FnMut(Part) -> Result<bool, Failure>,
     ) -> Result<Option<String>, Failure> {
         let repeats = &mut self.repeats;
-        let is_keyed = !layout.key.is_empty();
         let mut same_key = 0_u64;
         let mut wants_more = true;
-        let mut sink = |found: &mut Found, stream: &str, rows: u64, bytes: u64| {
+        let mut sink = |found: &mut Found, place: Place| {
+            let stream = place.stream;
+            let is_keyed = !layout.key_of(Some(stream)).is_empty();
             for record in &mut found.records {
                 let nth = repeats.nth(Repeats::hash(&record.id));
                 if nth > 1 && is_keyed {
@@ -175,8 +182,9 @@ impl Understanding {
                 stream: stream.to_owned(),
                 records: std::mem::take(&mut found.records),
                 rejected: std::mem::take(&mut found.rejected),
-                rows,
-                bytes,
+                origins: place.origins,
+                rows: place.rows,
+                bytes: place.bytes,
             })?;
             match wants_more {
                 true => Ok(()),

@@ -21,8 +21,18 @@ const PART_ROWS: usize = 2_000;
 /// Bytes of the first rows, among which the headings are looked for.
 const FIRST_BYTES: usize = 8 * 1024 * 1024;
 
-/// What takes the records of a part: with its stream, the rows that have come by now, and its bytes.
-pub type Sink<'a> = &'a mut dyn FnMut(&mut Found, &str, u64, u64) -> Result<(), Failure>;
+/// Where a part is in the file.
+pub struct Place<'a> {
+    pub stream: &'a str,
+    /// Rows that have come by now.
+    pub rows: u64,
+    pub bytes: u64,
+    /// For each record a hash of what it was made of.
+    pub origins: Vec<[u8; 16]>,
+}
+
+/// What takes the records of a part.
+pub type Sink<'a> = &'a mut dyn FnMut(&mut Found, Place) -> Result<(), Failure>;
 
 /// One pass over a file.
 pub struct Pass<'a> {
@@ -46,6 +56,10 @@ pub struct Pass<'a> {
     /// The records of a part, and where in the file they are.
     body: Vec<u8>,
     lines: Vec<u64>,
+    /// Where each of them begins in the body, and a hash of what it was made of.
+    origins: Vec<(usize, [u8; 16])>,
+    /// The cells of a row behind one another, of which the hash is.
+    cells: Vec<u8>,
     rejected: Vec<Rejected>,
     rejected_bytes: usize,
 }
@@ -61,6 +75,7 @@ impl<'a> Pass<'a> {
         let finds = tables.is_empty();
         let mut tables = tables;
         tables.resize_with(streams.len(), || None);
+        tables.iter_mut().flatten().for_each(Table::begin);
         Pass {
             layout,
             limits,
@@ -75,6 +90,8 @@ impl<'a> Pass<'a> {
             rows: 0,
             body: Vec::new(),
             lines: Vec::new(),
+            origins: Vec::new(),
+            cells: Vec::new(),
             rejected: Vec::new(),
             rejected_bytes: 0,
         }
@@ -155,6 +172,17 @@ impl<'a> Pass<'a> {
         if !self.finds && self.taken + self.layout.footer > table.rows {
             return Ok(());
         }
+        if row.is_cut {
+            let mut raw = Vec::new();
+            value::write_list(row.iter().map(|(_, text)| text), &mut raw);
+            let why = format!("the row is longer than {} bytes", self.limits.bytes);
+            self.reject(row.number, None, Reason::TooLarge, &why, raw.into());
+            return self.came();
+        }
+        if table.continues(row) {
+            table.continued += u64::from(self.finds);
+            return Ok(());
+        }
         let start = self.body.len();
         self.body.push(if start == 0 { b'[' } else { b',' });
         if let Err((reason, why)) = table.write(row, &mut self.body) {
@@ -167,15 +195,30 @@ impl<'a> Pass<'a> {
             self.reject(row.number, like, reason, &why, raw.into());
         } else {
             self.lines.push(row.number);
+            if !self.finds {
+                self.cells.clear();
+                for (_, text) in row.iter().take(row.extent()) {
+                    self.cells.extend_from_slice(&text.len().to_le_bytes());
+                    self.cells.extend_from_slice(text.as_bytes());
+                }
+                self.origins.push((start + 1, json::hash(&self.cells)));
+            }
         }
         self.came()
     }
 
     fn line(&mut self, line: &Line) -> Result<(), Failure> {
         let (number, text) = (line.number, line.text);
-        if serde_json::from_slice::<&RawValue>(text).is_ok() {
+        if line.is_long {
+            let why = format!("the record is longer than {} bytes", self.limits.bytes);
+            let raw = Bytes::copy_from_slice(text);
+            self.reject(number, None, Reason::TooLarge, &why, raw);
+        } else if serde_json::from_slice::<&RawValue>(text).is_ok() {
             self.body
                 .push(if self.body.is_empty() { b'[' } else { b',' });
+            if !self.finds {
+                self.origins.push((self.body.len(), json::hash(text)));
+            }
             self.body.extend_from_slice(text);
             self.lines.push(number);
         } else if line.is_cut {
@@ -198,12 +241,20 @@ impl<'a> Pass<'a> {
         let (stream, _) = self.streams.get(self.at)?;
         object.insert(0, b'[');
         object.push(b']');
-        let found = self.records(object, stream, &[line]).ok()?;
+        let found = self.records(&object.into(), stream, &[line]).ok()?;
         found.records.into_iter().next()
     }
 
-    fn records(&self, body: Vec<u8>, stream: &str, lines: &[u64]) -> Result<Found, Failure> {
-        let key = self.layout.key.iter().map(|name| vec![name.clone()]);
+    fn records(&self, body: &Bytes, stream: &str, lines: &[u64]) -> Result<Found, Failure> {
+        let sheet = self
+            .streams
+            .get(self.at)
+            .and_then(|(_, sheet)| sheet.as_deref());
+        let key = self
+            .layout
+            .key_of(sheet)
+            .iter()
+            .map(|name| vec![name.clone()]);
         let key: Vec<Vec<String>> = key.collect();
         let spec = Spec {
             stream,
@@ -214,7 +265,7 @@ impl<'a> Pass<'a> {
             limits: self.limits,
             lines,
         };
-        json::records(&body.into(), &spec)
+        json::records(body, &spec)
     }
 
     fn reject(&mut self, line: u64, like: Option<Record>, reason: Reason, why: &str, raw: Bytes) {
@@ -259,8 +310,28 @@ impl<'a> Pass<'a> {
             body.push(b'[');
         }
         body.push(b']');
-        let mut found = self.records(body, stream, &lines)?;
+        let (body, origins): (Bytes, _) = (body.into(), std::mem::take(&mut self.origins));
+        let mut found = self.records(&body, stream, &lines)?;
         found.rejected.extend(rejected);
-        (self.sink)(&mut found, stream, self.rows, bytes)
+        // Some of what was written may be no record. The others are in the same order.
+        let mut written = origins.into_iter();
+        let made_of = |record: &Record| {
+            let is_it = |(start, _): &(usize, _)| {
+                body.get(*start..)
+                    .is_some_and(|text| text.starts_with(&record.json))
+            };
+            written.find(is_it).map(|(_, hash)| hash)
+        };
+        let origins = match self.finds {
+            true => None,
+            false => found.records.iter().map(made_of).collect(),
+        };
+        let place = Place {
+            stream,
+            rows: self.rows,
+            bytes,
+            origins: origins.unwrap_or_default(),
+        };
+        (self.sink)(&mut found, place)
     }
 }

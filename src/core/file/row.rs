@@ -34,6 +34,8 @@ pub enum Kind {
 pub struct Row {
     /// The line or the row of the sheet, from 1.
     pub number: u64,
+    /// Whether it is longer than a record may be, and this is its beginning in one cell.
+    pub is_cut: bool,
     text: String,
     cells: Vec<(usize, Kind)>,
 }
@@ -41,6 +43,7 @@ pub struct Row {
 impl Row {
     pub fn clear(&mut self, number: u64) {
         self.number = number;
+        self.is_cut = false;
         self.text.clear();
         self.cells.clear();
     }
@@ -71,6 +74,15 @@ impl Row {
 
     pub fn is_blank(&self) -> bool {
         self.text.trim().is_empty()
+    }
+
+    /// How many cells there are up to the last one that holds something.
+    pub fn extent(&self) -> usize {
+        let filled = self
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, text))| !text.trim().is_empty());
+        filled.last().map_or(0, |(at, _)| at + 1)
     }
 
     /// How many cells hold something.

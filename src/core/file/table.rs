@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
+use super::beside::beside;
 use super::headings::{Taken, headings};
-use super::layout::Layout;
+use super::layout::{Family, Layout};
 use super::looks::Looks;
-use super::row::Row;
+use super::row::{MOST_COLUMNS, Row};
 use super::value::{self, Type};
 use crate::error::{Code, Failure};
 use crate::record::Reason;
@@ -23,11 +24,25 @@ pub struct Table {
     columns: Vec<Column>,
     has_key: bool,
     nulls: HashSet<String>,
+    /// The names that columns have, and whether a cell beside the table becomes a column of its own.
+    taken: Taken,
+    grows: bool,
+    /// The row that rows with its key and fewer cells go on with.
+    head: Head,
+    /// How many rows only go on with the one above them.
+    pub continued: u64,
     /// Rows that are neither headings nor blank.
     pub rows: u64,
     pub blank: u64,
     /// Notes for a person about the headings.
     pub notes: Vec<String>,
+}
+
+/// A row that may go on in the rows below it.
+#[derive(Default)]
+struct Head {
+    key: Vec<String>,
+    filled: Vec<bool>,
 }
 
 struct Column {
@@ -50,23 +65,20 @@ impl Table {
         first: &[Row],
         layout: &Layout,
     ) -> Result<Table, Failure> {
-        let (header, names) = headings(first, layout)?;
+        let (header, mut names) = headings(first, layout)?;
         let mut notes = Vec::new();
+        if layout.family == Family::Text && layout.headings.is_empty() && header > 0 {
+            beside(first, header, &mut names, &mut notes)?;
+        }
         let mut columns: Vec<Column> = Vec::new();
         let mut taken = Taken::default();
         for (position, name) in names.iter().enumerate() {
             let name = taken.distinct(name, position, &mut notes)?;
             let declared = layout.columns.iter().find(|(column, _)| *column == name);
-            let mut json = Vec::new();
-            value::write_text(&name, &mut json);
-            json.push(b':');
-            columns.push(Column {
-                json,
-                declared: declared.map(|(_, declared)| declared.clone()),
-                is_key: false,
-                looks: Looks::default(),
+            columns.push(Column::new(
                 name,
-            });
+                declared.map(|(_, declared)| declared.clone()),
+            ));
         }
         let known = |name: &str| columns.iter().position(|column| column.name == name);
         let absent = |name: &str, of: &str| {
@@ -80,7 +92,7 @@ impl Table {
             )
         };
         let key = layout
-            .key
+            .key_of(sheet)
             .iter()
             .map(|name| known(name).ok_or_else(|| absent(name, "key")));
         let key = key.collect::<Result<Vec<_>, _>>()?;
@@ -101,6 +113,11 @@ impl Table {
             columns,
             has_key: !key.is_empty(),
             nulls: layout.nulls.iter().cloned().collect(),
+            taken,
+            // In a sheet no cell is shifted by another one.
+            grows: layout.family == Family::Workbook && layout.headings.is_empty(),
+            head: Head::default(),
+            continued: 0,
             rows: 0,
             blank: 0,
             notes,
@@ -119,11 +136,59 @@ impl Table {
             return;
         }
         self.rows += 1;
+        if row.is_cut {
+            return;
+        }
+        while self.grows && self.columns.len() < row.extent().min(MOST_COLUMNS) {
+            let position = self.columns.len();
+            let Ok(name) = self.taken.distinct("", position, &mut self.notes) else {
+                break;
+            };
+            self.columns.push(Column::new(name, None));
+        }
         if self.rows <= LOOKED_AT {
             for (column, (kind, text)) in self.columns.iter_mut().zip(row.iter()) {
                 column.looks.take(kind, text);
             }
         }
+    }
+
+    /// Begins another pass over the rows.
+    pub fn begin(&mut self) {
+        self.head = Head::default();
+    }
+
+    /// Whether a row only goes on with the one above it: it has the same key, and nothing where that one has nothing, and
+    /// some of its cells are empty. Shops write the further items of an order in this way, with the totals left out.
+    pub fn continues(&mut self, row: &Row) -> bool {
+        if !self.has_key {
+            return false;
+        }
+        let cells = || self.columns.iter().zip(row.iter());
+        let keys = || {
+            cells()
+                .filter(|(column, _)| column.is_key)
+                .map(|(_, (_, text))| text.trim())
+        };
+        let is_filled = |(_, text): (_, &str)| !text.trim().is_empty();
+        if self.head.key.iter().map(String::as_str).eq(keys())
+            && keys().any(|text| !text.is_empty())
+        {
+            let (mut is_within, mut is_less) = (true, self.head.filled.len() > row.width());
+            for (at, cell) in row.iter().enumerate() {
+                let was_filled = self.head.filled.get(at).copied().unwrap_or(false);
+                is_within &= was_filled || !is_filled(cell);
+                is_less |= was_filled && !is_filled(cell);
+            }
+            if is_within && is_less {
+                return true;
+            }
+        }
+        let key = keys().map(str::to_owned).collect();
+        let mut filled: Vec<bool> = row.iter().map(is_filled).collect();
+        filled.truncate(row.extent());
+        self.head = Head { key, filled };
+        false
     }
 
     /// Writes a row as a JSON object.
@@ -194,7 +259,18 @@ impl Table {
             let note = column.looks.note()?;
             Some(format!("column \"{}\" {note}", column.name))
         });
-        self.notes.iter().cloned().chain(looks).collect()
+        let continued = (self.continued > 0).then(|| {
+            format!(
+                "{} rows have the key of the row above them and leave some of its cells empty; each is taken for a part of that row and is not stored. To store each of them, name another column in config's \"key\", too",
+                self.continued
+            )
+        });
+        self.notes
+            .iter()
+            .cloned()
+            .chain(looks)
+            .chain(continued)
+            .collect()
     }
 
     pub fn report(&self) -> Value {
@@ -234,6 +310,19 @@ impl Table {
 }
 
 impl Column {
+    fn new(name: String, declared: Option<Type>) -> Column {
+        let mut json = Vec::new();
+        value::write_text(&name, &mut json);
+        json.push(b':');
+        Column {
+            name,
+            json,
+            declared,
+            is_key: false,
+            looks: Looks::default(),
+        }
+    }
+
     fn refusal(&self, text: &str) -> String {
         let shown: String = text.chars().take(40).collect();
         let declared = match &self.declared {

@@ -5,6 +5,7 @@ use std::io::Write;
 use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 
 use super::row::Kind;
+use crate::money::{Dressed, undress};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Type {
@@ -31,6 +32,8 @@ pub struct DateFormat {
     /// The same format in the words of chrono.
     strftime: String,
     has_time: bool,
+    /// How long a text is where two numbers stand side by side: `1112026` may be two days of `DDMMYYYY`.
+    length: Option<usize>,
 }
 
 /// The codes of a format and their meaning, the longest first.
@@ -54,6 +57,7 @@ impl DateFormat {
     /// `None`: no such format, or one without a day.
     pub fn new(declared: &str) -> Option<DateFormat> {
         let mut strftime = String::new();
+        let (mut length, mut was_number, mut is_fixed) = (Some(0), false, false);
         let mut rest = declared;
         while let Some(next) = rest.chars().next() {
             let token = TOKENS.iter().find(|(word, _)| {
@@ -62,6 +66,16 @@ impl DateFormat {
             });
             if let Some((word, meaning)) = token {
                 strftime.push_str(meaning);
+                let is_number = !matches!(*meaning, "%B" | "%b" | "%p");
+                is_fixed |= is_number && was_number;
+                was_number = is_number;
+                let characters = match *meaning {
+                    "%Y" => Some(4),
+                    "%b" => Some(3),
+                    "%B" => None,
+                    _ => Some(2),
+                };
+                length = length.zip(characters).map(|(length, more)| length + more);
                 rest = rest.get(word.len()..)?;
                 continue;
             }
@@ -70,6 +84,8 @@ impl DateFormat {
                 return None;
             }
             strftime.push(next);
+            was_number = false;
+            length = length.map(|length| length + 1);
             rest = rest.get(next.len_utf8()..)?;
         }
         let has = |any: &[&str]| any.iter().any(|token| strftime.contains(token));
@@ -80,10 +96,17 @@ impl DateFormat {
             declared: declared.to_owned(),
             has_time,
             strftime,
+            length: length.filter(|_| is_fixed),
         })
     }
 
     fn read(&self, text: &str) -> Option<NaiveDateTime> {
+        if self
+            .length
+            .is_some_and(|length| text.chars().count() != length)
+        {
+            return None;
+        }
         let read = match self.has_time {
             true => NaiveDateTime::parse_from_str(text, &self.strftime).ok()?,
             false => NaiveDate::parse_from_str(text, &self.strftime)
@@ -179,41 +202,18 @@ const LONGEST_NUMBER: usize = 4 * MOST_DIGITS + 100;
 
 /// A number as it is written somewhere, as JSON writes it, and exactly: `(1.234,56 €)` is `-1234.56`.
 pub fn number(text: &str, marks: Marks) -> Option<String> {
-    let mut text = text.trim();
+    let text = text.trim();
     if text.len() > LONGEST_NUMBER {
         return None;
     }
-    let mut negative = false;
-    if let Some(inner) = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
-        (negative, text) = (true, inner.trim());
-    }
-    let mut percent = false;
-    // A sign, a currency's sign or a percent sign on either side, each once.
-    let (mut signed, mut has_currency) = (negative, false);
-    loop {
-        let (Some(first), Some(last)) = (text.chars().next(), text.chars().next_back()) else {
-            return None;
-        };
-        let (at_end, sign) = match (is_digit_or(first, marks), is_digit_or(last, marks)) {
-            (true, true) => break,
-            (false, _) => (false, first),
-            (true, false) => (true, last),
-        };
-        match sign {
-            '-' | '\u{2212}' | '+' if !signed => {
-                signed = true;
-                negative = sign != '+';
-            }
-            '%' if !percent && at_end => percent = true,
-            _ if is_currency(sign) && !has_currency => has_currency = true,
-            _ => return None,
-        }
-        let cut = sign.len_utf8();
-        text = match at_end {
-            true => text.get(..text.len() - cut)?,
-            false => text.get(cut..)?,
-        }
-        .trim();
+    let Dressed {
+        digits: text,
+        is_negative: negative,
+        is_percent: percent,
+        ..
+    } = undress(text)?;
+    if text.is_empty() {
+        return Some("0".to_owned());
     }
     let (whole, fraction) = match text.split_once(marks.decimal) {
         Some((whole, fraction)) => (whole, fraction),
@@ -246,14 +246,6 @@ pub fn number(text: &str, marks: Marks) -> Option<String> {
         number.push_str(&fraction);
     }
     Some(number)
-}
-
-fn is_digit_or(c: char, marks: Marks) -> bool {
-    c.is_ascii_digit() || c == marks.decimal
-}
-
-fn is_currency(c: char) -> bool {
-    matches!(c, '$' | '\u{A2}'..='\u{A5}' | '\u{20A0}'..='\u{20CF}')
 }
 
 /// Digits without the marks between groups: the last group has three, those before it two or three, the first up to
@@ -334,6 +326,17 @@ mod tests {
             ("007", PLAIN, "7"),
             (".5", PLAIN, "0.5"),
             ("5.", PLAIN, "5"),
+            ("$(12.50)", PLAIN, "-12.50"),
+            ("$ -", PLAIN, "0"),
+            ("EUR 5,00", EUROPE, "5.00"),
+            ("R$ 1.234,50", EUROPE, "1234.50"),
+            ("5 kr", PLAIN, "5"),
+            ("1 234,50 kr.", FRANCE, "1234.50"),
+            ("CHF 1'234.50", SWISS, "1234.50"),
+            ("12.50 CR", PLAIN, "-12.50"),
+            ("1,234", US, "1234"),
+            ("$5.00 USD", PLAIN, "5.00"),
+            ("5,- €", EUROPE, "5"),
             ("12.5%", PLAIN, "0.125"),
             ("100 %", PLAIN, "1.00"),
             ("-0", PLAIN, "0"),
@@ -374,6 +377,8 @@ mod tests {
             ("1.2.3", PLAIN),
             ("٣", PLAIN),
             ("5 kg", PLAIN),
+            ("EUR 5,00", PLAIN),
+            ("$1,234", PLAIN),
         ];
         for (text, marks) in refused {
             assert_eq!(number(text, marks), None, "{text}");
@@ -405,6 +410,21 @@ mod tests {
             read("MM/DD/YYYY HH12:MI AM", "04/03/2026 05:05 PM").unwrap(),
             "2026-04-03 17:05:00"
         );
+        assert_eq!(
+            read("YYYYMMDDHH24MI", "202610132230").unwrap(),
+            "2026-10-13 22:30:00"
+        );
+        assert_eq!(read("DDMMYYYY", "13102026").unwrap(), "2026-10-13 00:00:00");
+        assert_eq!(read("YYMMDD", "261013").unwrap(), "2026-10-13 00:00:00");
+        for (format, text) in [
+            ("DDMMYYYY", "1112026"),
+            ("YYYYMMDD", "2026111"),
+            ("YYYYMMDD", "202610132230"),
+            ("YYMMDD", "20261013"),
+            ("YYYYMMDD", "13102026"),
+        ] {
+            assert_eq!(read(format, text), None, "{format} {text}");
+        }
         assert_eq!(read("DD.MM.YYYY", "31.02.2026"), None);
         assert_eq!(read("DD.MM.YYYY", "3.4.26"), None);
         assert_eq!(read("DD.MM.YYYY", "03.04.2026 17:00"), None);

@@ -668,24 +668,67 @@ fn hostile_text_is_refused_with_its_line() {
         "file_too_large",
         "line 2: the row is longer than 4194304 bytes",
     );
-    let field = [b"a,b\n1,".as_slice(), &vec![b'x'; 20 * 1024 * 1024], b"\n"].concat();
+    // A row that is too long is passed over, up to where it is no row of any table.
+    let note = |megabytes: usize| vec![b'x'; megabytes * 1024 * 1024];
+    let field = [
+        b"a,b\n1,".as_slice(),
+        &note(20),
+        b"\n2,y\n3,\"",
+        &note(5),
+        b"\n\"\"\"\n4,z\n",
+    ]
+    .concat();
+    let came = read("csv", "field.csv", &field, json!({}));
+    assert_eq!(
+        came.values(),
+        [json!({"a": "2", "b": "y"}), json!({"a": "4", "b": "z"})]
+    );
+    let why = |row| format!("row {row}: the row is longer than 4194304 bytes");
+    let refused = |came: &super::Came, row: usize| came.refusals()[row].1.to_owned();
+    assert_eq!(came.refusals().len(), 2);
+    assert_eq!([refused(&came, 0), refused(&came, 1)], [why(2), why(4)]);
+    assert!(
+        came.rejected
+            .iter()
+            .all(|row| row.raw.len() < 80 * 1024 && row.reason.word() == "too_large")
+    );
     text(
         "field.csv",
-        &field,
+        &[b"a,b\n1,".as_slice(), &note(70), b"\n"].concat(),
         "file_too_large",
         "line 2: the row is longer than 4194304 bytes",
     );
-    let line = [
-        b"{\"a\": \"".as_slice(),
-        &vec![b'x'; 20 * 1024 * 1024],
-        b"\"}\n",
-    ]
-    .concat();
+    let line = [b"{\"a\": \"".as_slice(), &note(20), b"\"}\n{\"a\": 1}\n"].concat();
+    let came = read("csv", "line.jsonl", &line, json!({}));
+    assert_eq!(came.values(), [json!({"a": 1})]);
+    assert_eq!(
+        came.refusals(),
+        [(
+            "too_large",
+            "row 1: the record is longer than 4194304 bytes"
+        )]
+    );
     text(
         "line.jsonl",
-        &line,
+        &[b"{\"a\": \"".as_slice(), &note(70), b"\"}\n"].concat(),
         "file_too_large",
         "line 1: the line is longer than 4194304 bytes",
+    );
+    let list = [b"[{\"a\": \"".as_slice(), &note(20), b"\"}, {\"a\": 1}]"].concat();
+    let came = read("csv", "list.json", &list, json!({}));
+    assert_eq!(came.values(), [json!({"a": 1})]);
+    assert_eq!(
+        came.refusals(),
+        [(
+            "too_large",
+            "row 1: the record is longer than 4194304 bytes"
+        )]
+    );
+    text(
+        "list.json",
+        &[b"[{\"a\": \"".as_slice(), &note(70), b"\"}]"].concat(),
+        "file_too_large",
+        "the record is longer than 4194304 bytes",
     );
     let wide = format!("{}\n1\n", "c,".repeat(10_000));
     text(

@@ -1,9 +1,11 @@
 //! Files as people have them: read as they say, or refused with the place.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod dialects;
 mod fuzz;
 mod fuzz_workbooks;
 mod hostile;
+mod shapes;
 mod spectrum;
 mod texts;
 mod workbooks;

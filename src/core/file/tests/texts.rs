@@ -83,10 +83,19 @@ fn encodings_are_detected_by_their_byte_order_mark_or_declared() {
     );
     let (_, words) = refusal("csv", "x.csv", &utf_16(true), json!({}));
     assert!(words.contains("\"encoding\" to \"utf-16le\""), "{words}");
-    // A half of a character at the end.
-    let mut cut = [b"\xFF\xFE".to_vec(), utf_16(true)].concat();
-    cut.pop();
-    let (_, words) = refusal("csv", "x.csv", &cut, json!({}));
+    // Half of a line end at the end, as when a text is cut or one byte is put behind it.
+    let marked = [b"\xFF\xFE".to_vec(), utf_16(true)].concat();
+    let halves = [
+        &marked[..marked.len() - 1],
+        &[&*marked, b"\n"].concat(),
+        &[&*marked, b"\x1A"].concat(),
+    ]
+    .map(<[u8]>::to_vec);
+    for half in halves {
+        assert_eq!(read("csv", "x.csv", &half, json!({})).values(), expected);
+    }
+    // Half of a character is none.
+    let (_, words) = refusal("csv", "x.csv", &[&*marked, b"x"].concat(), json!({}));
     assert!(
         words.contains("the bytes are not valid UTF-16LE"),
         "{words}"

@@ -247,3 +247,122 @@ proptest! {
         let _ = try_read("excel", name, &bytes, json!({"sheets": ["Sales", "Shops"]}));
     }
 }
+
+const ERRORS: &[u8] = include_bytes!("workbooks/errors_openpyxl.xlsx");
+const TIMES_ODS: &[u8] = include_bytes!("workbooks/times_odfpy.ods");
+const TIMES_XLSX: &[u8] = include_bytes!("workbooks/times_xlsxwriter.xlsx");
+const BESIDE: &[u8] = include_bytes!("workbooks/beside.xlsx");
+
+#[test]
+fn every_error_of_a_cell_is_its_text() {
+    let came = read("excel", "x.xlsx", ERRORS, json!({"key": "id"}));
+    let errors = [
+        "#DIV/0!",
+        "#N/A",
+        "#NAME?",
+        "#NULL!",
+        "#NUM!",
+        "#REF!",
+        "#VALUE!",
+        "#GETTING_DATA",
+        "#SPILL!",
+        "#CONNECT!",
+        "#BLOCKED!",
+        "#UNKNOWN!",
+        "#FIELD!",
+        "#CALC!",
+        "#BUSY!",
+        "#PYTHON!",
+        "#OF-TOMORROW!",
+    ];
+    let expected: Vec<_> = (1..)
+        .zip(errors)
+        .map(|(id, error)| json!({"id": id, "value": error, "behind": format!("row {id}")}))
+        .collect();
+    assert_eq!(came.values(), expected);
+}
+
+#[test]
+fn times_and_amounts_of_time_are_as_written() {
+    let times = |name: &str, bytes: &[u8]| -> Vec<serde_json::Value> {
+        let came = read("excel", name, bytes, json!({}));
+        came.values()
+            .into_iter()
+            .map(|value| value["time"].clone())
+            .collect()
+    };
+    assert_eq!(
+        times("x.ods", TIMES_ODS),
+        [
+            "13:45:30",
+            "08:30:00",
+            "26:00:00",
+            "-00:10:00",
+            "100:00:05.25"
+        ]
+    );
+    assert_eq!(
+        times("x.xlsx", TIMES_XLSX),
+        [
+            "13:45:30",
+            "26:00:00",
+            "100:00:05",
+            "-00:10:00",
+            "2026-10-13T22:30:00"
+        ]
+    );
+}
+
+#[test]
+fn an_empty_sheet_in_front_is_passed_over() {
+    let books: [(&str, &[u8]); 3] = [
+        ("x.xlsx", include_bytes!("workbooks/empty_first.xlsx")),
+        ("x.ods", include_bytes!("workbooks/empty_first.ods")),
+        ("x.xls", include_bytes!("workbooks/empty_first.xls")),
+    ];
+    for (name, bytes) in books {
+        let came = read("excel", name, bytes, json!({}));
+        assert_eq!(came.values(), [json!({"id": 1, "amount": 5})], "{name}");
+        assert!(
+            came.notes
+                .join("\n")
+                .contains("these sheets are not read: \"Cover\""),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_merged_title_is_no_heading_and_a_note_beside_the_table_is_a_column() {
+    for config in [json!({}), json!({"fill_merged": true})] {
+        let came = read("excel", "x.xlsx", BESIDE, config);
+        assert_eq!(
+            came.values(),
+            [
+                json!({"Order ID": 1001, "Day": "2026-10-13", "Amount": 19.9}),
+                json!({"Order ID": 1002, "Day": "2026-10-14", "Amount": 5, "column_4": null, "column_5": "late"}),
+            ]
+        );
+        assert!(came.rejected.is_empty());
+    }
+}
+
+#[test]
+fn sheets_have_keys_of_their_own() {
+    let config = json!({"sheets": ["Sales", "Stock"], "key": {"Sales": "Order ID", "Stock": ["Shop", "Item"]}});
+    let came = read("excel", "x.xlsx", BESIDE, config);
+    let ids = came.ids();
+    assert_eq!(ids[..2], ["Sales/1001", "Sales/1002"]);
+    assert!(ids[2].starts_with("Stock/#") && ids[2] != ids[3], "{ids:?}");
+    // A sheet that is not named has none.
+    let config = json!({"sheets": ["Sales", "Stock"], "key": {"Sales": "Order ID"}});
+    assert_eq!(read("excel", "x.xlsx", BESIDE, config).values().len(), 4);
+    for wrong in [
+        json!({"key": {"Sales": "Order ID"}}),
+        json!({"sheets": ["Sales"], "key": {"Stock": "Item"}}),
+        json!({"sheets": ["Sales"], "key": {"Sales": []}}),
+        json!({"sheets": ["Sales"], "key": {"Sales": ["a", "a"]}}),
+    ] {
+        assert!(super::layout("excel", wrong.clone()).is_err(), "{wrong}");
+    }
+}

@@ -17,7 +17,7 @@ use self::rows::{Budget, Rows};
 use self::sheet::About;
 use super::layout::Layout;
 use super::row::Row;
-use super::{Content, failure_of, refused, spoiled};
+use super::{Content, failure_of, markup, refused, spoiled};
 use crate::error::{Code, Failure};
 
 /// A workbook whose parts were checked.
@@ -41,6 +41,7 @@ const COMPOUND: &[u8] = b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1";
 /// Refuses a file whose first bytes are not those of a workbook.
 pub fn check_is_workbook(start: &[u8]) -> Result<(), Failure> {
     if !start.starts_with(ARCHIVE) && !start.starts_with(COMPOUND) {
+        markup::check(&markup::text(start))?;
         return Err(refused(
             "the file is not an XLSX, XLS or ODS workbook; upload text to a connector of type \"csv\"",
         ));
@@ -115,11 +116,11 @@ impl Workbook {
             Form::Xls => {
                 let mut book = xls::Book::open(content)?;
                 self.each(layout, longest, visit, &mut |sheet, rows| {
-                    book.cells(sheet, rows)
+                    book.cells(&sheet.name, rows)
                 })
             }
             Form::Ods => self.each(layout, longest, visit, &mut |sheet, rows| {
-                ods::cells(content, sheet, rows)
+                ods::cells(content, &sheet.name, rows)
             }),
         }
     }
@@ -129,7 +130,7 @@ impl Workbook {
         layout: &Layout,
         longest: usize,
         visit: &mut dyn FnMut(usize, &Row) -> Result<bool, Failure>,
-        read: &mut dyn FnMut(&str, &mut Rows) -> Result<(), Failure>,
+        read: &mut dyn FnMut(&About, &mut Rows) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut budget = Budget::default();
         for (position, sheet) in self.sheets.iter().enumerate() {
@@ -139,7 +140,7 @@ impl Workbook {
                 Ok(wants_more)
             };
             let mut rows = Rows::new(sheet, layout, longest, &mut budget, &mut visit);
-            read(&sheet.name, &mut rows)?;
+            read(sheet, &mut rows)?;
             rows.end()?;
             if !wants_more {
                 break;
@@ -149,7 +150,7 @@ impl Workbook {
     }
 }
 
-/// The sheets that config names, or the first that is not hidden.
+/// The sheets that config names, or the first that is not hidden and holds something.
 fn choose(
     all: Vec<About>,
     layout: &Layout,
@@ -177,10 +178,14 @@ fn choose(
         })?);
     }
     if layout.sheets.is_empty() {
-        let mut found = all
-            .iter_mut()
-            .find(|sheet| sheet.as_ref().is_some_and(|sheet| !sheet.is_hidden));
-        let found = found.as_mut().and_then(|sheet| sheet.take());
+        let is_visible =
+            |sheet: &Option<About>| sheet.as_ref().is_some_and(|sheet| !sheet.is_hidden);
+        let has_cells = |sheet: &Option<About>| sheet.as_ref().is_some_and(|sheet| sheet.has_cells);
+        let filled = all
+            .iter()
+            .position(|sheet| is_visible(sheet) && has_cells(sheet));
+        let found = filled.or_else(|| all.iter().position(is_visible));
+        let found = found.and_then(|at| all.get_mut(at)).and_then(Option::take);
         chosen.push(found.ok_or_else(|| refused("the workbook has no visible sheet"))?);
     }
     let left: Vec<&About> = all.iter().flatten().collect();

@@ -21,7 +21,7 @@ pub struct Remembered(usize);
 impl Remembered {
     /// Counts a sheet whose description is complete.
     pub fn add(&mut self, about: &About) -> Result<(), Failure> {
-        self.0 += about.hidden_rows.len() + about.merged.len();
+        self.0 += about.hidden_rows.len() + about.merged.len() + about.errors.len();
         match self.0 > MOST_OF_ALL {
             true => Err(spoiled(format!(
                 "the sheets have more than {MOST_OF_ALL} merged regions or hidden rows in all"
@@ -44,6 +44,10 @@ pub struct About {
     pub merged: Vec<Merged>,
     /// The name of a cell with a formula that has no stored value.
     pub without_value: Option<String>,
+    /// Whether a cell holds something.
+    pub has_cells: bool,
+    /// Row and column of the cells of XLSX whose error its reader does not know, in the order of the file.
+    pub errors: Vec<(u32, u32)>,
 }
 
 /// Cells from 0, all included.
@@ -90,10 +94,17 @@ impl About {
         self.check()
     }
 
+    /// Notes the place of an error.
+    pub fn note_error(&mut self, place: (u32, u32)) -> Result<(), Failure> {
+        self.errors.push(place);
+        self.check()
+    }
+
     fn check(&self) -> Result<(), Failure> {
-        match self.hidden_rows.len().max(self.merged.len()) > MOST_REMEMBERED {
+        let remembered = self.hidden_rows.len().max(self.merged.len());
+        match remembered.max(self.errors.len()) > MOST_REMEMBERED {
             true => Err(spoiled(format!(
-                "sheet \"{}\": the sheet has more than {MOST_REMEMBERED} merged regions or hidden rows",
+                "sheet \"{}\": the sheet has more than {MOST_REMEMBERED} merged regions, hidden rows or errors",
                 self.name
             ))),
             false => Ok(()),

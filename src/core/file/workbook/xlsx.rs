@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use calamine::{DataRef, Reader, SheetType, SheetVisible, Xlsx};
+use calamine::{DataRef, Reader, SheetType, SheetVisible, Xlsx, XlsxError};
 use quick_xml::events::{BytesStart, Event};
 
 use super::super::row::Kind;
@@ -35,6 +35,11 @@ const NOT_OF_SHEETS: [&str; 9] = [
     "borders",
     "Relationship",
     "definedName",
+];
+
+/// Errors that `calamine` reads. At any other one it stops, and goes on behind it.
+const KNOWN_ERRORS: [&str; 7] = [
+    "#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!",
 ];
 
 /// Elements that name their own place.
@@ -201,6 +206,10 @@ fn examine_part(archive: &mut Archive, position: usize) -> Result<Option<Part>, 
                                 .unwrap_or_default();
                             cell.is_text = attribute(&element, "t").as_deref() == Some("str");
                         }
+                        if attribute(&element, "t").as_deref() == Some("e") {
+                            let name = attribute(&element, "r").unwrap_or_default();
+                            cell.error_at = place(&name);
+                        }
                     }
                     "f" => cell.is_formula = true,
                     "v" => cell.in_value = true,
@@ -235,6 +244,14 @@ fn examine_part(archive: &mut Archive, position: usize) -> Result<Option<Part>, 
             Event::Text(text) => {
                 part.text_bytes += text.len() as u64;
                 cell.has_value |= cell.in_value && !text.trim().is_empty();
+                part.about.has_cells |= part.is_sheet && !text.trim().is_empty();
+                if cell.in_value
+                    && let Some(place) = cell
+                        .error_at
+                        .take_if(|_| !KNOWN_ERRORS.iter().any(|known| **known == *text))
+                {
+                    part.about.note_error(place)?;
+                }
             }
             Event::CData(text) => part.text_bytes += text.len() as u64,
             Event::GeneralRef(_) => part.text_bytes += 1,
@@ -279,6 +296,8 @@ struct Formula {
     is_formula: bool,
     in_value: bool,
     has_value: bool,
+    /// Where it is, if it holds an error.
+    error_at: Option<(u32, u32)>,
 }
 
 impl Part {
@@ -325,15 +344,23 @@ pub fn open(content: &mut dyn Content) -> Result<Xlsx<&mut dyn Content>, Failure
 /// Passes every cell of a sheet on.
 pub fn cells(
     workbook: &mut Xlsx<&mut dyn Content>,
-    sheet: &str,
+    sheet: &About,
     rows: &mut Rows,
 ) -> Result<(), Failure> {
+    let mut errors = sheet.errors.iter();
     let mut cells = workbook
-        .worksheet_cells_reader(sheet)
+        .worksheet_cells_reader(&sheet.name)
         .map_err(|_| damaged())?;
     while !rows.is_over {
-        let Some(cell) = cells.next_cell().map_err(|_| damaged())? else {
-            break;
+        let cell = match cells.next_cell() {
+            Ok(Some(cell)) => cell,
+            Ok(None) => break,
+            Err(XlsxError::CellError(error)) => {
+                let (row, column) = errors.next().ok_or_else(damaged)?;
+                rows.cell(*row, *column, Kind::Error, &error)?;
+                continue;
+            }
+            Err(_) => return Err(damaged()),
         };
         let (row, column) = cell.get_position();
         match cell.get_value() {

@@ -25,7 +25,7 @@ macro_rules! config {
             },
             Field {
                 name: "key",
-                meaning: "list of the headings of the columns that identify a row; default: the whole row",
+                meaning: "list of the headings of the columns that identify a row, or with several sheets an object with a list for each sheet; default: the whole row",
             },
             Field {
                 name: "columns",
@@ -75,7 +75,11 @@ macro_rules! config {
 const CSV: &[Field] = config!(
     Field {
         name: "format",
-        meaning: "\"csv\" or \"json_lines\"; default: by the file's name",
+        meaning: "\"csv\", \"json\" or \"json_lines\"; default: by the file's name and beginning",
+    },
+    Field {
+        name: "records",
+        meaning: "of a JSON document: key of the list that has the records, such as \"data\" or \"result.items\"; default: the document is the list",
     },
     Field {
         name: "delimiter",
@@ -84,6 +88,10 @@ const CSV: &[Field] = config!(
     Field {
         name: "quote",
         meaning: "character that encloses values, or false; default: a double quote",
+    },
+    Field {
+        name: "escape",
+        meaning: "character in front of a delimiter or quote that is part of a value, such as a backslash; default: none",
     },
     Field {
         name: "encoding",

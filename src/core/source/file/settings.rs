@@ -4,7 +4,7 @@ use encoding_rs::Encoding;
 use serde_json::{Map, Value};
 
 use crate::error::Failure;
-use crate::file::layout::{Family, Header, Layout, Replaces};
+use crate::file::layout::{Family, Header, Layout, Replaces, TextFormat};
 use crate::file::value::{DateFormat, Marks, Type};
 use crate::source::settings::{Settings, wrong};
 
@@ -34,13 +34,14 @@ pub fn layout(settings: &Settings, family: Family) -> Result<Layout, Failure> {
             ));
         }
     };
-    let is_json_lines = match settings.text("format")? {
+    let format = match settings.text("format")? {
         None => None,
-        Some("csv") => Some(false),
-        Some("json_lines") => Some(true),
+        Some("csv") => Some(TextFormat::Delimited),
+        Some("json_lines") => Some(TextFormat::JsonLines),
+        Some("json") => Some(TextFormat::Json),
         Some(_) => {
             return Err(wrong(
-                "config's \"format\" has to be \"csv\" or \"json_lines\"",
+                "config's \"format\" has to be \"csv\", \"json\" or \"json_lines\"",
             ));
         }
     };
@@ -55,7 +56,11 @@ pub fn layout(settings: &Settings, family: Family) -> Result<Layout, Failure> {
     Ok(Layout {
         family,
         stream: stream.to_owned(),
-        key: names(settings, "key")?,
+        key: match settings.value("key") {
+            Some(Value::Object(_)) => Vec::new(),
+            _ => names(settings, "key")?,
+        },
+        keys: keys(settings, &sheets)?,
         columns: columns(settings, marks)?,
         nulls: texts(settings, "null_values")?,
         header: header(settings)?,
@@ -65,7 +70,9 @@ pub fn layout(settings: &Settings, family: Family) -> Result<Layout, Failure> {
         delimiter: delimiter(settings)?,
         encoding: encoding(settings)?,
         quote: quote(settings)?,
-        is_json_lines,
+        escape: escape(settings)?,
+        format,
+        records: records(settings)?,
         sheets,
         skip_hidden: settings.truth("skip_hidden")?,
         fill_merged: settings.truth("fill_merged")?,
@@ -93,7 +100,12 @@ fn texts(settings: &Settings, key: &str) -> Result<Vec<String>, Failure> {
 /// The same, each there once, and none empty.
 fn names(settings: &Settings, key: &str) -> Result<Vec<String>, Failure> {
     let names = texts(settings, key)?;
-    let mut sorted = names.clone();
+    check_names(&names, key)?;
+    Ok(names)
+}
+
+fn check_names(names: &[String], key: &str) -> Result<(), Failure> {
+    let mut sorted = names.to_vec();
     sorted.sort_unstable();
     sorted.dedup();
     if sorted.len() < names.len() || names.iter().any(|name| name.trim().is_empty()) {
@@ -101,7 +113,65 @@ fn names(settings: &Settings, key: &str) -> Result<Vec<String>, Failure> {
             "config's \"{key}\" has an empty name or the same name twice"
         )));
     }
-    Ok(names)
+    Ok(())
+}
+
+/// Keys by sheet: `{"Sales": "Order ID", "Stock": ["Shop", "Item"]}`.
+fn keys(settings: &Settings, sheets: &[String]) -> Result<Vec<(String, Vec<String>)>, Failure> {
+    let Some(Value::Object(keys)) = settings.value("key") else {
+        return Ok(Vec::new());
+    };
+    let of = |sheet: &String, key: &Value| {
+        if !sheets.contains(sheet) {
+            return Err(wrong(format!(
+                "config's \"key\" names the sheet \"{sheet}\", which is not among \"sheets\""
+            )));
+        }
+        let key = match key {
+            Value::Array(key) => key.as_slice(),
+            one => std::slice::from_ref(one),
+        };
+        let names: Option<Vec<String>> = key
+            .iter()
+            .map(|name| name.as_str().map(str::to_owned))
+            .collect();
+        let names = names.filter(|names| (1..=MOST_NAMES).contains(&names.len()));
+        Ok((sheet.clone(), names.ok_or_else(|| {
+            wrong(format!("config's \"key\": the key of sheet \"{sheet}\" has to be a heading or a list of headings"))
+        })?))
+    };
+    let keys: Result<Vec<_>, Failure> = keys.iter().map(|(sheet, key)| of(sheet, key)).collect();
+    for (_, names) in keys.iter().flatten() {
+        check_names(names, "key")?;
+    }
+    keys
+}
+
+/// The path to the list of records in a JSON document: `data` or `result.items`.
+fn records(settings: &Settings) -> Result<Vec<String>, Failure> {
+    let Some(path) = settings.text("records")? else {
+        return Ok(Vec::new());
+    };
+    let path = path.strip_prefix("$.").unwrap_or(path);
+    let keys: Vec<String> = path.split('.').map(str::to_owned).collect();
+    match keys.iter().any(String::is_empty) || keys.len() > 20 {
+        true => Err(wrong(
+            "config's \"records\" has to be the key of a list, such as \"data\" or \"result.items\"",
+        )),
+        false => Ok(keys),
+    }
+}
+
+fn escape(settings: &Settings) -> Result<Option<u8>, Failure> {
+    match settings.value("escape") {
+        None | Some(Value::Bool(false)) => Ok(None),
+        Some(value) => match value.as_str().map(str::as_bytes) {
+            Some([one]) if one.is_ascii_punctuation() => Ok(Some(*one)),
+            _ => Err(wrong(
+                "config's \"escape\" has to be one character, such as \"\\\", or false",
+            )),
+        },
+    }
 }
 
 fn header(settings: &Settings) -> Result<Header, Failure> {

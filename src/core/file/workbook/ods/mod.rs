@@ -41,6 +41,7 @@ pub fn examine(content: &mut dyn Content) -> Result<Vec<About>, Failure> {
                     if row.is_hidden && row.number < behind && !row.cells.is_empty() {
                         sheet.hide_rows(row.number, behind - 1)?;
                     }
+                    sheet.has_cells |= row.cells.iter().any(|cell| cell.kind != Kind::Empty);
                     for cell in &row.cells {
                         if let Some(merged) = cell.merged(row.number) {
                             sheet.merge(merged)?;

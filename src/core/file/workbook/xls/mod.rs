@@ -49,6 +49,14 @@ pub fn examine(content: &mut dyn Content) -> Result<Vec<About>, Failure> {
                     let row = u32::from(record.u16(0)?);
                     about.hide_rows(row, row)?
                 }
+                kind::NUMBER
+                | kind::PACKED
+                | kind::NUMBERS
+                | kind::TEXT_OF
+                | kind::LABEL
+                | kind::RICH_TEXT
+                | kind::TRUTH
+                | kind::FORMULA => about.has_cells = true,
                 kind::COLUMN => about.has_hidden_columns |= record.u16(8)? & 1 != 0,
                 kind::MERGED => {
                     for region in 0..usize::from(record.u16(0)?) {
@@ -159,6 +167,7 @@ fn truth(rows: &mut Rows, row: u32, column: u32, value: u8, is_error: bool) -> R
         0x17 => "#REF!",
         0x1D => "#NAME?",
         0x24 => "#NUM!",
+        0x2B => "#GETTING_DATA",
         _ => "#N/A",
     };
     rows.cell(row, column, Kind::Error, error)
