@@ -123,8 +123,8 @@ fn connector_service_prospects() -> JsonB {
 /// The texts that are most like a text, the best one first.
 #[pg_extern(schema = "_connector_service", immutable, parallel_safe, strict)]
 #[search_path(pg_catalog, pg_temp)]
-fn connector_service_similar(p_text: &str, p_known: Vec<String>) -> Vec<String> {
-    let like = similar(p_text, p_known.iter().map(String::as_str));
+fn connector_service_similar(p_text: &str, p_known: Vec<Option<String>>) -> Vec<String> {
+    let like = similar(p_text, p_known.iter().flatten().map(String::as_str));
     like.into_iter().map(str::to_owned).collect()
 }
 

@@ -172,6 +172,28 @@ fn an_unknown_name_is_answered_with_names_that_are_like_it() {
         "INSERT INTO tenants (tenant_id, is_default) VALUES ('00000000-0000-4000-8000-0000000000bb', true)",
     );
     assert_eq!(code, "42501");
+    // Whether another tenant has a name is not told either.
+    let theirs = text(
+        &mut client,
+        "SELECT tenant_id::text FROM connectors WHERE tenant_id <> '00000000-0000-4000-8000-0000000000bb'",
+    );
+    for name in ["corner shop", "no such shop"] {
+        let insert = format!(
+            "INSERT INTO connectors (tenant_id, name, type) VALUES ('{theirs}', '{name}', 'csv')"
+        );
+        let (code, _, _) = refusal(&mut guest, &insert);
+        assert_eq!(code, "42501", "{name}");
+        let update = format!(
+            "UPDATE connectors SET tenant_id = '{theirs}', name = '{name}', credentials = '{{}}'"
+        );
+        let (code, _, _) = refusal(&mut guest, &update);
+        assert_eq!(code, "42501", "{name}");
+    }
+    let (code, _, hint) = refusal(
+        &mut guest,
+        "INSERT INTO connectors (name, type) VALUES ('Corner Shop', 'csv')",
+    );
+    assert!(code == "23505" && !hint.is_empty(), "{code} {hint}");
     // Who sees both has to say which.
     let (code, message, hint) =
         refusal(&mut client, "SELECT connector_service_check('corner shop')");
