@@ -90,8 +90,8 @@ BEGIN ATOMIC
             END AS problem
         FROM (
             SELECT found.raw_id, found.mapping_id, found.item, found.version, found.tenant_id, found.connector_id, found.metric_type,
-                found.passes, found.negative, found.home_currency, found.today, found.found, found.date_text, found.category, found.currency, found.is_span,
-                found.is_money, found.aggregation, found.timezone,
+                found.passes, found.negative, found.home_currency, found.today, found.found, found.date_text, found.category, found.currency,
+                found.is_money, found.aggregation, found.timezone, found.is_span,
                 CASE WHEN found.aggregation = 'distinct_count' THEN CASE WHEN pg_catalog.jsonb_typeof(found.found -> 0) IN ('string', 'number', 'boolean') THEN 1 END
                     WHEN found.is_span THEN _connector_service.connector_service_hours(found.found ->> 0, found.until_text) * found.factor
                     WHEN found.is_plain THEN _connector_service.connector_service_amount_in(found.found ->> 0, found.currency)

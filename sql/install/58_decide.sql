@@ -236,8 +236,8 @@ DECLARE
     v_others text := (SELECT string_agg(format('"%s"', c.name), ' and ' ORDER BY array_position(p_decision.against, c.connector_id))
         FROM @extschema@.connectors c WHERE c.connector_id = ANY (p_decision.against));
     v_days text := format('from %s to %s', p_decision.compared_from, p_decision.compared_to);
-    v_found text := format('%s of %s records of %s (%s %%, %s %% of the money) %s an equal amount in %s', v_evidence ->> 'matched', v_evidence ->> 'amounts',
-        v_own, v_evidence ->> 'share', v_evidence ->> 'share_of_money', CASE v_evidence ->> 'matched' WHEN '1' THEN 'has' ELSE 'have' END, v_others);
+    v_found text := format('%s of %s records of %s (%s %%, %s %% of the money) %s an equal amount%s in %s', v_evidence ->> 'matched', v_evidence ->> 'amounts',
+        v_own, v_evidence ->> 'share', v_evidence ->> 'share_of_money', CASE v_evidence ->> 'matched' WHEN '1' THEN 'has' ELSE 'have' END, CASE WHEN v_evidence ? 'totals' THEN ', or are totals of days,' END, v_others);
     v_left text := (SELECT string_agg(format('%s %s', l.value, l.key), ', ' ORDER BY l.key) FROM jsonb_each_text(v_evidence -> 'left') AS l);
     v_call text := replace('SELECT @extschema@.connector_service_count(', '%', '%%') || format('''%%s'', ''%s'', %%s)', v_type);
     v_within uuid[];
@@ -373,10 +373,14 @@ BEGIN
         -- So much is summed at once: nobody sees a part of the days changed. More days follow in steps.
         IF coalesce(v_facts, 0) <= 500000 THEN
             PERFORM _connector_service.connector_service_settle(NULL::integer, p_tenant_id);
-            UPDATE @extschema@.count_decisions d
-            SET evidence = d.evidence || jsonb_build_object('before', v_before, 'after', _connector_service.connector_service_count_sum(p_tenant_id, p_metric_type))
-            WHERE d.tenant_id = p_tenant_id AND d.metric_type = p_metric_type AND d.connector_id = ANY (v_changed) AND d.decided_by = 'worker';
         END IF;
+        UPDATE @extschema@.count_decisions d SET evidence = d.evidence - 'after' || jsonb_build_object('before', v_before)
+        WHERE d.tenant_id = p_tenant_id AND d.metric_type = p_metric_type AND d.connector_id = ANY (v_changed) AND d.decided_by = 'worker';
+    END IF;
+    IF NOT EXISTS (SELECT FROM @extschema@.metric_days_touched t WHERE t.tenant_id = p_tenant_id AND t.metric_type = p_metric_type) THEN
+        UPDATE @extschema@.count_decisions d
+        SET evidence = d.evidence || jsonb_build_object('after', _connector_service.connector_service_count_sum(p_tenant_id, p_metric_type))
+        WHERE d.tenant_id = p_tenant_id AND d.metric_type = p_metric_type AND d.evidence ? 'before' AND NOT d.evidence ? 'after';
     END IF;
     DELETE FROM @extschema@.count_due c WHERE c.due_id = ANY (p_asked);
     -- The sums above asked for a comparison, and nothing is new.

@@ -204,22 +204,6 @@ pub fn when(text: &str) -> Option<When> {
     }
 }
 
-/// The time within a date that [`when`] reads, in a form that PostgreSQL reads in any setting: with a `Z` if it is a moment, without
-/// one if it is a time of the tenant's zone. A day without a time is its beginning.
-pub fn clock_text(text: &str) -> Option<String> {
-    let text = text.trim_matches(|c: char| c.is_ascii_whitespace());
-    let format = "%Y-%m-%d %H:%M:%S%.6f";
-    match when(text)? {
-        When::Moment(moment) => Some(format!("{}Z", moment.format(format))),
-        When::Day(day) => {
-            let time = clock_time(text)
-                .or_else(|| basic(text))
-                .map_or(NaiveTime::MIN, |(_, time, _)| time);
-            Some(day.and_time(time).format(format).to_string())
-        }
-    }
-}
-
 /// `20260131T2359`, with seconds or without, and with an offset or without.
 fn basic(text: &str) -> Option<(NaiveDate, NaiveTime, Option<FixedOffset>)> {
     let (day, rest) = text.split_at_checked(8)?;
@@ -243,6 +227,23 @@ fn basic(text: &str) -> Option<(NaiveDate, NaiveTime, Option<FixedOffset>)> {
         return Some((day, time, None));
     }
     Some((day, time, Some(self::offset(offset)?)))
+}
+
+/// The time within a date that [`when`] reads, in a form that PostgreSQL reads in any setting: with a `Z` if it is a moment, without
+/// one if it is a time of the tenant's zone. A day without a time is its beginning.
+pub fn clock_text(text: &str) -> Option<String> {
+    let text = text.trim_matches(|c: char| c.is_ascii_whitespace());
+    let format = "%Y-%m-%d %H:%M:%S%.6f";
+    match when(text)? {
+        When::Moment(moment) => Some(format!("{}Z", moment.format(format))),
+        When::Day(day) => {
+            let read = clock_time(text).or_else(|| basic(text));
+            let read = read.map(|(_, time, _)| time);
+            let time = read.or_else(|| compact(text).map(|(_, time)| time));
+            let time = time.unwrap_or(NaiveTime::MIN);
+            Some(day.and_time(time).format(format).to_string())
+        }
+    }
 }
 
 /// The seconds between two times of one kind: both with an offset, or both without one.
@@ -287,7 +288,7 @@ fn count(text: &str) -> Option<When> {
     let moment = match (whole.len(), spelled) {
         (8, _) if is_whole => return compact_day(whole).map(When::Day),
         // As a count it would be a time before 1977, or one that is not yet.
-        (12 | 14 | 17 | 20, Some(day)) if is_whole => return Some(When::Day(day)),
+        (12 | 14 | 17 | 20, Some((day, _))) if is_whole => return Some(When::Day(day)),
         // As a count it is a time from 2030 on.
         (10 | 16 | 18 | 19, Some(_)) => None,
         (9 | 10, _) => DateTime::from_timestamp(n()?, nanoseconds(fraction.as_bytes())),
@@ -299,13 +300,12 @@ fn count(text: &str) -> Option<When> {
     is_in_range(moment.date_naive()).then_some(When::Moment(moment))
 }
 
-/// The day of digits such as `2026013123`, with hours, perhaps minutes and seconds, and parts of a second.
-fn compact(digits: &str) -> Option<NaiveDate> {
+/// The day and time of digits such as `2026013123`, with hours, perhaps minutes and seconds, and parts of a second.
+fn compact(digits: &str) -> Option<(NaiveDate, NaiveTime)> {
     let (day, time) = digits.split_at_checked(8)?;
     let (time, _) = time.split_at_checked(6).unwrap_or((time, ""));
     let day = compact_day(day).filter(|day| (1900..2100).contains(&chrono::Datelike::year(day)))?;
-    compact_time(time)?;
-    Some(day)
+    Some((day, compact_time(time)?))
 }
 
 /// `20260131`.
