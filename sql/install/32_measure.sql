@@ -136,6 +136,7 @@ BEGIN
         UPDATE @extschema@.quality_rules SET metric_type = NEW.name WHERE tenant_id = NEW.tenant_id AND metric_type = OLD.name;
         UPDATE @extschema@.metric_facts SET metric_type = NEW.name WHERE tenant_id = NEW.tenant_id AND metric_type = OLD.name;
         UPDATE @extschema@.metric_days_touched SET metric_type = NEW.name WHERE tenant_id = NEW.tenant_id AND metric_type = OLD.name;
+        UPDATE @extschema@.count_decisions SET metric_type = NEW.name WHERE tenant_id = NEW.tenant_id AND metric_type = OLD.name;
         UPDATE @extschema@.metric_sources SET metric_type = NEW.name WHERE tenant_id = NEW.tenant_id AND metric_type = OLD.name;
         UPDATE @extschema@.data_quality_alerts SET metric_type = NEW.name,
             alert_key = regexp_replace(alert_key, '^([a-z]+):' || OLD.name || '(:|$)', '\1:' || NEW.name || '\2')
@@ -198,6 +199,7 @@ BEGIN
     END IF;
     DELETE FROM @extschema@.metric_facts WHERE tenant_id = OLD.tenant_id AND metric_type = OLD.name;
     DELETE FROM @extschema@.measure_values WHERE tenant_id = OLD.tenant_id AND metric_type = OLD.name;
+    DELETE FROM @extschema@.count_decisions WHERE tenant_id = OLD.tenant_id AND metric_type = OLD.name;
     DELETE FROM @extschema@.metric_days_touched WHERE tenant_id = OLD.tenant_id AND metric_type = OLD.name;
     DELETE FROM @extschema@.metric_sources WHERE tenant_id = OLD.tenant_id AND metric_type = OLD.name;
     DELETE FROM @extschema@.quality_rules WHERE tenant_id = OLD.tenant_id AND metric_type = OLD.name;
@@ -221,6 +223,7 @@ BEGIN
         JOIN @extschema@.tenants t ON t.tenant_id = used.tenant_id;
     DELETE FROM @extschema@.metric_facts WHERE metric_type NOT IN ('revenue', 'inventory', 'staffing', 'costs');
     DELETE FROM @extschema@.measure_values;
+    DELETE FROM @extschema@.count_decisions WHERE metric_type NOT IN ('revenue', 'inventory', 'staffing', 'costs');
     DELETE FROM @extschema@.metric_days_touched WHERE metric_type NOT IN ('revenue', 'inventory', 'staffing', 'costs');
     DELETE FROM @extschema@.metric_sources WHERE metric_type NOT IN ('revenue', 'inventory', 'staffing', 'costs');
     DELETE FROM @extschema@.quality_rules WHERE metric_type NOT IN ('revenue', 'inventory', 'staffing', 'costs');

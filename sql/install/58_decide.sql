@@ -200,7 +200,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM _connector_service.connector_service_count_touch(t.tenant_id, type.name)
-    FROM @extschema@.tenants t CROSS JOIN unnest('{revenue,inventory,staffing,costs}'::text[]) AS type(name);
+    FROM @extschema@.tenants t CROSS JOIN LATERAL (
+        SELECT unnest('{revenue,inventory,staffing,costs}'::text[])
+        UNION ALL SELECT own.name FROM @extschema@.measures own WHERE own.tenant_id = t.tenant_id) AS type(name);
     PERFORM _connector_service.connector_service_count_now(t.tenant_id) FROM @extschema@.tenants t;
     PERFORM _connector_service.connector_service_wake();
     RETURN NULL;
@@ -401,6 +403,16 @@ DECLARE
 BEGIN
     SELECT c.* INTO v_connector FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id;
     PERFORM _connector_service.connector_service_lock(v_connector.tenant_id);
+    IF p_metric_type NOT IN ('costs', 'inventory', 'refunds', 'revenue', 'staffing') THEN
+        -- A measure is never compared: NULL is as good as true.
+        DELETE FROM @extschema@.count_decisions d
+        WHERE d.tenant_id = v_connector.tenant_id AND d.connector_id = p_connector_id AND d.metric_type = p_metric_type;
+        INSERT INTO @extschema@.count_decisions (tenant_id, connector_id, metric_type, part, counts, decided_by)
+        SELECT v_connector.tenant_id, p_connector_id, p_metric_type, 'all', p_counts, 'person' WHERE p_counts IS NOT NULL;
+        PERFORM _connector_service.connector_service_settle(NULL::integer, v_connector.tenant_id);
+        RAISE NOTICE '% of "%" is%', p_metric_type, v_connector.name, CASE WHEN p_counts IS FALSE THEN ' not counted' ELSE ' counted' END;
+        RETURN;
+    END IF;
     v_before := _connector_service.connector_service_count_sum(v_connector.tenant_id, v_metric_type);
     IF p_counts IS NULL THEN
         -- The number stays until the comparison.

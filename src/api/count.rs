@@ -4,9 +4,9 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::store::{self, connector, count, read_uuid};
+use crate::store::{self, connector, count, metric, read_uuid};
 
-/// What a person may decide about. Refunds are a part of costs.
+/// What a person may decide about, besides measures. Refunds are a part of costs.
 pub const METRIC_TYPES: [&str; 5] = ["costs", "inventory", "refunds", "revenue", "staffing"];
 
 /// Decides whether a connector counts for a metric type. NULL gives the decision back to the upkeep process.
@@ -31,7 +31,9 @@ fn decide(
         return Err(Error::UnknownConnector(connector));
     }
     let known = metric_type.trim().to_lowercase();
-    if !METRIC_TYPES.contains(&known.as_str()) {
+    let is_known = METRIC_TYPES.contains(&known.as_str())
+        || store::as_caller(|db| metric::is_measure(db, connector, &known))?;
+    if !is_known {
         return Err(Error::UnknownMetricType(metric_type.to_owned()));
     }
     store::with(|db| count::by_person(db, connector, &known, counts))

@@ -107,7 +107,7 @@ impl Stage {
                 let of = connector_id(number, connector);
                 let config = api(&vendor.url(), &of);
                 connectors.push(format!(
-                    r#"('{of}', '{id}', 'shop', 'api', $j${config}$j$, '{{"api_key": "k"}}', 'manual')"#
+                    r#"('{of}', '{id}', 'shop {connector}', 'api', $j${config}$j$, '{{"api_key": "k"}}', 'manual')"#
                 ));
             }
         }
