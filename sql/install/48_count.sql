@@ -50,7 +50,6 @@ CREATE TABLE @extschema@.count_due (
 -- Rows come and go all the time.
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 -- Not unique: a session that asks for a comparison must not wait for another session that asked for the same.
-ALTER TABLE @extschema@.count_due REPLICA IDENTITY FULL;
 CREATE INDEX count_due_tenant ON @extschema@.count_due (tenant_id, metric_type);
 COMMENT ON TABLE @extschema@.count_due IS 'Tenants whose connectors are to be compared, because facts, connectors or mappings changed. The upkeep process deletes the rows that it saw when it has decided.';
 COMMENT ON COLUMN @extschema@.count_due.due_id IS 'Id of the row.';

@@ -78,7 +78,9 @@ BEGIN ATOMIC
                 WHERE fact.tenant_id = day.tenant_id AND fact.metric_type = day.metric_type AND fact.metric_date = day.metric_date
                 OFFSET 0) AS f
             LEFT JOIN @extschema@.fx_rates x
-                ON x.to_currency = t.currency AND x.rate_date = day.metric_date AND x.from_currency = f.currency),
+                ON x.to_currency = t.currency AND x.rate_date = day.metric_date AND x.from_currency = f.currency
+        WHERE NOT EXISTS (SELECT FROM @extschema@.count_decisions left_out
+            WHERE NOT left_out.counts AND left_out.tenant_id = day.tenant_id AND left_out.connector_id = f.connector_id AND left_out.metric_type = day.metric_type)),
     -- Three times: of the day, by category and by source.
     grouped AS (
         SELECT fact.n, fact.aggregation, fact.category, fact.connector_id, pg_catalog.sum(fact.counted) AS sum,

@@ -431,6 +431,8 @@ BEGIN
     v_after := _connector_service.connector_service_count_sum(v_connector.tenant_id, v_metric_type);
     IF p_counts IS NULL THEN
         RAISE NOTICE '% of "%" is decided by comparison again, within a minute', p_metric_type, v_connector.name;
+    ELSIF v_metric_type NOT IN ('revenue', 'inventory', 'staffing', 'costs') THEN
+        RAISE NOTICE '% of "%" is%', p_metric_type, v_connector.name, CASE WHEN p_counts THEN ' counted' ELSE ' not counted' END;
     ELSE
         RAISE NOTICE '% of "%" is%; the sum of all days of % was % and is %', p_metric_type, v_connector.name,
             CASE WHEN p_counts THEN ' counted' ELSE ' not counted' END, v_metric_type, v_before, v_after;

@@ -219,6 +219,16 @@ pub fn has_decisions(db: &mut Db, due: &Due) -> Result<bool> {
     .need(0, 1)
 }
 
+/// Whether a connector's tenant has a measure of this name.
+pub fn is_measure(db: &mut Db, connector: Uuid, name: &str) -> Result<bool> {
+    db.run(
+        "SELECT EXISTS (SELECT FROM @extschema@.measures own JOIN @extschema@.connectors c ON c.tenant_id = own.tenant_id
+                       WHERE c.connector_id = $1 AND own.name = $2)",
+        &[uuid(connector).into(), name.into()],
+    )?
+    .need(0, 1)
+}
+
 /// A person's word.
 pub fn by_person(
     db: &mut Db,
