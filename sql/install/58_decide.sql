@@ -213,10 +213,11 @@ CREATE TRIGGER count_decisions_truncated AFTER TRUNCATE ON @extschema@.count_dec
 CREATE FUNCTION _connector_service.connector_service_count_sum(p_tenant_id uuid, p_metric_type text) RETURNS numeric LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT coalesce(sum(m.metric_value), 0) FROM @extschema@.metrics m
-    WHERE m.tenant_id = p_tenant_id AND m.metric_type = p_metric_type AND m.metric_value < 'Infinity';
+    SELECT CASE WHEN scale(trim_scale(s.total)) <= 2 THEN round(s.total, 2) ELSE trim_scale(s.total) END
+    FROM (SELECT coalesce(sum(m.metric_value), 0) AS total FROM @extschema@.metrics m
+        WHERE m.tenant_id = p_tenant_id AND m.metric_type = p_metric_type AND m.metric_value < 'Infinity') AS s;
 END;
-COMMENT ON FUNCTION _connector_service.connector_service_count_sum(uuid, text) IS 'The sum of all days of a tenant''s metric type.';
+COMMENT ON FUNCTION _connector_service.connector_service_count_sum(uuid, text) IS 'The sum of all days of a tenant''s metric type, with two decimal places or as many as it needs.';
 
 CREATE FUNCTION _connector_service.connector_service_count_name(p_metric_type text, p_part text) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN CASE WHEN p_part = 'refunds' THEN 'refunds' WHEN p_part = 'rest' THEN p_metric_type || ' other than refunds' ELSE p_metric_type END;
