@@ -266,8 +266,8 @@ BEGIN
             v_what, v_own, v_others, v_is, v_evidence ->> 'amounts', v_evidence ->> 'others', v_evidence ->> 'days', CASE v_evidence ->> 'days' WHEN '1' THEN 'day' ELSE 'days' END,
             v_own, v_others, p_decision.connector_id, 'false');
     ELSIF p_decision.verdict = 'separate' THEN
-        RETURN format('%s of %s and of %s %s counted, as different sales: %s%s, %s. If they are the same sales: ' || v_call,
-            v_what, v_own, v_others, v_is, CASE WHEN (v_evidence ->> 'by_chance')::numeric >= 5 THEN '' ELSE 'only ' END || v_found,
+        RETURN format('%s of %s and of %s %s counted, as different %s: %s%s, %s. If they are the same: ' || v_call,
+            v_what, v_own, v_others, v_is, CASE v_type WHEN 'revenue' THEN 'sales' ELSE v_type END, CASE WHEN (v_evidence ->> 'by_chance')::numeric >= 5 THEN '' ELSE 'only ' END || v_found,
             CASE WHEN (v_evidence ->> 'by_chance')::numeric >= 5 THEN format(', as chance would have it (%s %%)', v_evidence ->> 'by_chance') ELSE '' END,
             v_days, p_decision.connector_id, 'false');
     END IF;
