@@ -102,6 +102,9 @@ fn fill(client: &mut Client) {
         let done: bool = client.query_one(sql, &[]).unwrap().get(0);
         done.then_some(())
     });
+    client
+        .batch_execute("SELECT refresh_monthly_revenue()")
+        .unwrap();
     for table in &READABLE {
         let sql = format!("SELECT count(*) FROM {table}");
         let sql = match *table {

@@ -50,13 +50,12 @@ CREATE TABLE @extschema@.count_due (
 -- Rows come and go all the time.
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 -- Not unique: a session that asks for a comparison must not wait for another session that asked for the same.
-ALTER TABLE @extschema@.count_due REPLICA IDENTITY FULL;
 CREATE INDEX count_due_tenant ON @extschema@.count_due (tenant_id, metric_type);
 COMMENT ON TABLE @extschema@.count_due IS 'Tenants whose connectors are to be compared, because facts, connectors or mappings changed. The upkeep process deletes the rows that it saw when it has decided.';
 COMMENT ON COLUMN @extschema@.count_due.due_id IS 'Id of the row.';
 COMMENT ON COLUMN @extschema@.count_due.tenant_id IS 'Tenant whose connectors are compared.';
 COMMENT ON COLUMN @extschema@.count_due.metric_type IS 'revenue or costs.';
-COMMENT ON COLUMN @extschema@.count_due.is_urgent IS 'Whether to compare at once: a connector was paused, resumed or deleted, a mapping changed, or a person gave a decision back. False: facts changed, for which a tenant''s metric type is compared at most once a minute, and less often where that takes long.';
+COMMENT ON COLUMN @extschema@.count_due.is_urgent IS 'Whether to compare at once: a connector was paused, resumed or deleted, a mapping changed, or a person gave a decision back. False: facts changed, for which a tenant''s metric type is compared at most every five seconds, and less often where that takes long.';
 
 CREATE FUNCTION _connector_service.connector_service_part(p_metric_type text, p_category text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN p_metric_type <> 'costs' THEN 'all' WHEN p_category = 'refunds' THEN 'refunds' ELSE 'rest' END;

@@ -215,10 +215,11 @@ CREATE TRIGGER count_decisions_truncated AFTER TRUNCATE ON @extschema@.count_dec
 CREATE FUNCTION _connector_service.connector_service_count_sum(p_tenant_id uuid, p_metric_type text) RETURNS numeric LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT coalesce(sum(m.metric_value), 0) FROM @extschema@.metrics m
-    WHERE m.tenant_id = p_tenant_id AND m.metric_type = p_metric_type AND m.metric_value < 'Infinity';
+    SELECT CASE WHEN scale(trim_scale(s.total)) <= 2 THEN round(s.total, 2) ELSE trim_scale(s.total) END
+    FROM (SELECT coalesce(sum(m.metric_value), 0) AS total FROM @extschema@.metrics m
+        WHERE m.tenant_id = p_tenant_id AND m.metric_type = p_metric_type AND m.metric_value < 'Infinity') AS s;
 END;
-COMMENT ON FUNCTION _connector_service.connector_service_count_sum(uuid, text) IS 'The sum of all days of a tenant''s metric type.';
+COMMENT ON FUNCTION _connector_service.connector_service_count_sum(uuid, text) IS 'The sum of all days of a tenant''s metric type, with two decimal places or as many as it needs.';
 
 CREATE FUNCTION _connector_service.connector_service_count_name(p_metric_type text, p_part text) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN CASE WHEN p_part = 'refunds' THEN 'refunds' WHEN p_part = 'rest' THEN p_metric_type || ' other than refunds' ELSE p_metric_type END;
@@ -267,8 +268,8 @@ BEGIN
             v_what, v_own, v_others, v_is, v_evidence ->> 'amounts', v_evidence ->> 'others', v_evidence ->> 'days', CASE v_evidence ->> 'days' WHEN '1' THEN 'day' ELSE 'days' END,
             v_own, v_others, p_decision.connector_id, 'false');
     ELSIF p_decision.verdict = 'separate' THEN
-        RETURN format('%s of %s and of %s %s counted, as different sales: %s%s, %s. If they are the same sales: ' || v_call,
-            v_what, v_own, v_others, v_is, CASE WHEN (v_evidence ->> 'by_chance')::numeric >= 5 THEN '' ELSE 'only ' END || v_found,
+        RETURN format('%s of %s and of %s %s counted, as different %s: %s%s, %s. If they are the same: ' || v_call,
+            v_what, v_own, v_others, v_is, CASE v_type WHEN 'revenue' THEN 'sales' ELSE v_type END, CASE WHEN (v_evidence ->> 'by_chance')::numeric >= 5 THEN '' ELSE 'only ' END || v_found,
             CASE WHEN (v_evidence ->> 'by_chance')::numeric >= 5 THEN format(', as chance would have it (%s %%)', v_evidence ->> 'by_chance') ELSE '' END,
             v_days, p_decision.connector_id, 'false');
     END IF;
@@ -443,6 +444,8 @@ BEGIN
     v_after := _connector_service.connector_service_count_sum(v_connector.tenant_id, v_metric_type);
     IF p_counts IS NULL THEN
         RAISE NOTICE '% of "%" is decided by comparison again, within a minute', p_metric_type, v_connector.name;
+    ELSIF v_metric_type NOT IN ('revenue', 'inventory', 'staffing', 'costs') THEN
+        RAISE NOTICE '% of "%" is%', p_metric_type, v_connector.name, CASE WHEN p_counts THEN ' counted' ELSE ' not counted' END;
     ELSE
         RAISE NOTICE '% of "%" is%; the sum of all days of % was % and is %', p_metric_type, v_connector.name,
             CASE WHEN p_counts THEN ' counted' ELSE ' not counted' END, v_metric_type, v_before, v_after;

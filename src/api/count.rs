@@ -2,6 +2,7 @@
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::store::{self, connector, count, metric, read_uuid};
@@ -17,20 +18,20 @@ fn connector_service_count(
     p_metric_type: Option<&str>,
     p_counts: Option<bool>,
 ) -> Result<(), ErrorReport> {
-    Ok(decide(p_connector_id, p_metric_type, p_counts)?)
+    let connector = read_uuid(p_connector_id.ok_or(Error::Null("p_connector_id"))?);
+    Ok(decide(connector, p_metric_type, p_counts)?)
 }
 
-fn decide(
-    connector: Option<pgrx::Uuid>,
+pub(super) fn decide(
+    connector: Uuid,
     metric_type: Option<&str>,
     counts: Option<bool>,
 ) -> Result<()> {
-    let connector = read_uuid(connector.ok_or(Error::Null("p_connector_id"))?);
     let metric_type = metric_type.ok_or(Error::Null("p_metric_type"))?;
     if !store::as_caller(|db| connector::is_visible(db, connector))? {
         return Err(Error::UnknownConnector(connector));
     }
-    let known = metric_type.trim().to_lowercase();
+    let known = metric_type.trim().to_ascii_lowercase();
     let is_known = METRIC_TYPES.contains(&known.as_str())
         || store::as_caller(|db| metric::is_measure(db, connector, &known))?;
     if !is_known {

@@ -64,7 +64,7 @@ fn always(
     expected: (Verdict, Option<Reason>),
     case: impl Fn(&mut Random) -> (Vec<Amount>, Vec<Amount>),
 ) {
-    for seed in 1..=40 {
+    for seed in 1..=12 {
         let (own, others) = case(&mut Random(seed));
         let compared = compare(&question(own, others)).expect("they share days");
         assert_eq!(
