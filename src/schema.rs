@@ -63,6 +63,7 @@ extension_sql_file!(
         connector_service_amount_in,
         connector_service_clock,
         connector_service_day,
+        connector_service_decimal,
         connector_service_hours,
         connector_service_numbers
     ]

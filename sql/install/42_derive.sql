@@ -76,7 +76,7 @@ BEGIN ATOMIC
                 WHEN pg_catalog.jsonb_array_length(read.found) > 1 THEN 'value_ambiguous'
                 WHEN read.value IS NULL THEN CASE
                     WHEN read.found IN ('[]', '[null]') THEN 'value_missing'
-                    WHEN NOT read.is_span AND _connector_service.connector_service_amount(read.found ->> 0) IS NOT NULL THEN 'value_in_other_currency'
+                    WHEN NOT read.is_span AND read.mapping_id >= 1000 AND _connector_service.connector_service_amount(read.found ->> 0) IS NOT NULL THEN 'value_in_other_currency'
                     ELSE 'value_unreadable' END
                 WHEN pg_catalog.abs(read.value) >= 1e15 THEN 'value_out_of_range'
                 WHEN read.value < 0 AND read.negative = 'reject' THEN 'negative_value'
@@ -94,8 +94,10 @@ BEGIN ATOMIC
                 found.is_money, found.aggregation, found.timezone, found.is_span,
                 CASE WHEN found.aggregation = 'distinct_count' THEN CASE WHEN pg_catalog.jsonb_typeof(found.found -> 0) IN ('string', 'number', 'boolean') THEN 1 END
                     WHEN found.is_span THEN _connector_service.connector_service_hours(found.found ->> 0, found.until_text) * found.factor
-                    WHEN found.is_plain THEN _connector_service.connector_service_amount_in(found.found ->> 0, found.currency)
-                    ELSE _connector_service.connector_service_amount_in(found.found ->> 0, found.currency) * found.factor
+                    WHEN found.is_plain THEN CASE WHEN found.mapping_id < 1000 THEN _connector_service.connector_service_decimal(found.found ->> 0)
+                        ELSE _connector_service.connector_service_amount_in(found.found ->> 0, found.currency) END
+                    ELSE CASE WHEN found.mapping_id < 1000 THEN _connector_service.connector_service_decimal(found.found ->> 0)
+                        ELSE _connector_service.connector_service_amount_in(found.found ->> 0, found.currency) END * found.factor
                         * _connector_service.connector_service_scale(found.unit, found.currency) END AS value,
                 _connector_service.connector_service_day(found.date_text, found.timezone) AS day
             FROM (

@@ -22,7 +22,13 @@ fn connector_service_amount(p_text: &str) -> Option<AnyNumeric> {
     AnyNumeric::try_from(&*mapping::amount(p_text)?).ok()
 }
 
-/// The same; NULL also for an amount that says that it is of another currency. Without a currency it is only an amount.
+/// The exact amount in a text; NULL for anything but a plain decimal number.
+#[pg_extern(schema = "_connector_service", immutable, parallel_safe, strict)]
+fn connector_service_decimal(p_text: &str) -> Option<AnyNumeric> {
+    AnyNumeric::try_from(mapping::decimal(p_text)?).ok()
+}
+
+/// The same as of connector_service_amount(); NULL also for an amount that says that it is of another currency. Without a currency it is only an amount.
 #[pg_extern(schema = "_connector_service", immutable, parallel_safe)]
 fn connector_service_amount_in(
     p_text: Option<&str>,
