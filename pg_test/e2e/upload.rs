@@ -27,7 +27,7 @@ fn stage(source: &str, config: Value) -> Stage {
 /// With the default frequency, which nobody who uploads files thinks of.
 fn connect(client: &mut Client, source: &str, config: &Value) -> String {
     let sql = "INSERT INTO connectors (tenant_id, name, type, config)
-               VALUES ('00000000-0000-4000-8000-000000000001', 'till ' || $1, $1, $2) RETURNING connector_id::text";
+               VALUES ('00000000-0000-4000-8000-000000000001', CASE $1 WHEN 'excel' THEN 'till books' ELSE 'till' END, $1, $2) RETURNING connector_id::text";
     client.query_one(sql, &[&source, config]).unwrap().get(0)
 }
 
