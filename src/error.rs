@@ -341,7 +341,7 @@ impl From<Error> for ErrorReport {
                     .set_hint("Only connectors of type csv and excel take files.")
             }
             Error::UnknownMetricType(_) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
-                .set_detail("Known metric types: costs, inventory, refunds, revenue, staffing.")
+                .set_detail("Known metric types: costs, inventory, refunds, revenue, staffing, and the measures of the tenant.")
                 .set_hint("Give refunds for the part of costs that was paid back to customers, and costs for all of them."),
             Error::Paused(_) => report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .set_hint("Set its status to active first."),

@@ -176,6 +176,7 @@ extension_sql_file!(
         connector_service_check_config,
         connector_service_check_type,
         connector_service_count,
+        connector_service_count_named,
         connector_service_key_file,
         connector_service_key_ids,
         connector_service_new_key,

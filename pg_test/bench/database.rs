@@ -102,7 +102,7 @@ fn connect(client: &mut Client, port: u16) -> String {
         "streams": [{"table": "tabSales Invoice", "name": "invoices", "key": "name", "cursor": "modified", "columns": columns}],
     });
     let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials, sync_frequency)
-               VALUES ('00000000-0000-4000-8000-000000000001', 'erp', 'mysql', $1, '{\"username\": \"root\"}', 'manual')
+               VALUES ('00000000-0000-4000-8000-000000000001', 'erp ' || gen_random_uuid(), 'mysql', $1, '{\"username\": \"root\"}', 'manual')
                RETURNING connector_id::text";
     client
         .query_one(sql, &[&config])

@@ -100,7 +100,7 @@ fn read(client: &mut Client, credentials: &Value, url: &str, records: usize) -> 
     config["manifest"]["streams"][0]["retriever"]["requester"]["authenticator"] =
         json!({"type": "NoAuth"});
     let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials, sync_frequency)
-               VALUES ('00000000-0000-4000-8000-000000000001', 'c', 'api', $1, $2, 'manual') RETURNING connector_id::text";
+               VALUES ('00000000-0000-4000-8000-000000000001', 'c ' || gen_random_uuid(), 'api', $1, $2, 'manual') RETURNING connector_id::text";
     let connector: String = client
         .query_one(sql, &[&config, credentials])
         .expect("INSERT")

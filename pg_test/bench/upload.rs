@@ -55,7 +55,7 @@ pub fn run() {
         columns.join(", ")
     );
     client.batch_execute(&tables).expect("tables");
-    let sql = "INSERT INTO connectors (tenant_id, name, type, config) VALUES ('00000000-0000-4000-8000-000000000001', 'till', 'csv', $1)
+    let sql = "INSERT INTO connectors (tenant_id, name, type, config) VALUES ('00000000-0000-4000-8000-000000000001', 'till ' || gen_random_uuid(), 'csv', $1)
                RETURNING connector_id::text";
     let config = json!({"key": "order_id"});
     let connector: String = client

@@ -41,8 +41,9 @@ fn connect(client: &mut Client, config: &Value) -> String {
     let sql = "INSERT INTO tenants (tenant_id) VALUES ('00000000-0000-4000-8000-000000000001') ON CONFLICT DO NOTHING";
     client.batch_execute(sql).unwrap();
     let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials, sync_frequency)
-               VALUES ('00000000-0000-4000-8000-000000000001', 'shop', 'postgres', $1, '{\"username\": \"postgres\", \"password\": \"not_a_real_password\"}', 'manual')
-               RETURNING connector_id::text";
+               SELECT '00000000-0000-4000-8000-000000000001', 'shop' || CASE count(*) WHEN 0 THEN '' ELSE format(' %s', count(*)) END, 'postgres', $1::jsonb,
+                   '{\"username\": \"postgres\", \"password\": \"not_a_real_password\"}', 'manual'
+               FROM connectors RETURNING connector_id::text";
     client.query_one(sql, &[config]).unwrap().get(0)
 }
 

@@ -16,6 +16,60 @@ use serde_json::{Value, json};
 const OTHER: &str = "00000000-0000-4000-8000-000000000002";
 
 #[test]
+fn a_measure_of_a_tenant_is_read_like_a_metric() {
+    let mut stage = Gateway::start("");
+    stage
+        .client
+        .batch_execute(&format!(
+            "INSERT INTO measures (tenant_id, name, unit, aggregation) VALUES
+                ('{TENANT}', 'stock turns', 'pieces', 'last'), ('{OTHER}', 'visits', 'visits', 'sum');
+             INSERT INTO measure_values (tenant_id, metric_type, metric_date, metric_value)
+             VALUES ('{TENANT}', 'stock turns', '2026-01-10', 7.25), ('{TENANT}', 'stock turns', '2026-01-11', 8);
+             INSERT INTO metrics (tenant_id, metric_type, metric_date, metric_value) VALUES ('{TENANT}', 'costs', '2026-01-11', 1)"
+        ))
+        .unwrap();
+    let own = stage.token(Some(TENANT), "read");
+    let path = format!("/metrics/{TENANT}?start_date=2026-01-01&end_date=2026-01-31");
+    let answered = stage.get(&format!("{path}&metric_type=stock%20turns"), &own);
+    let sql =
+        format!("SELECT get_metrics('{TENANT}', 'stock turns', '2026-01-01', '2026-01-31')::text");
+    let expected: String = stage.client.query_one(&sql, &[]).unwrap().get(0);
+    assert_eq!(
+        (answered.status, answered.body.as_str()),
+        (200, expected.as_str())
+    );
+    assert!(expected.contains("7.25"), "{expected}");
+    assert_eq!(
+        stage
+            .get(&format!("{path}&metric_type=visits"), &own)
+            .status,
+        400
+    );
+    // All of them, page by page.
+    let (mut types, mut after) = (vec![], String::new());
+    loop {
+        let page = stage.get(&format!("{path}&limit=1{after}"), &own).json();
+        types.extend(
+            page["metrics"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|m| m["metric_type"].as_str().unwrap().to_owned()),
+        );
+        let Some(next) = page["next"].as_str() else {
+            break;
+        };
+        after = format!("&after={}", next.replace(' ', "%20"));
+    }
+    assert_eq!(types, ["stock turns", "costs", "stock turns"]);
+    let tenants = stage.get("/tenants", &own).json();
+    assert_eq!(
+        tenants["tenants"][0]["measures"],
+        json!([{"name": "stock turns", "unit": "pieces", "aggregation": "last", "description": null}])
+    );
+}
+
+#[test]
 fn a_token_reads_only_the_metrics_of_its_tenant() {
     let mut stage = Gateway::start("");
     stage

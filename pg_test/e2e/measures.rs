@@ -128,6 +128,26 @@ fn a_day_and_a_period_of_a_measure_are_what_its_aggregation_says() {
         WHERE v.metric_value <> e.counted";
     assert_eq!(text(&mut client, sql), "");
 
+    // A person may say that a connector does not count, and take it back.
+    let before = values(&mut client);
+    for name in ["orders", "basket", "stock", "customers"] {
+        client
+            .batch_execute(&format!(
+                "SELECT connector_service_count('{SHOP}', '{name}', false)"
+            ))
+            .unwrap();
+    }
+    is_right(&mut client, "a decision");
+    assert_eq!(values(&mut client).len(), 3, "revenue is left");
+    assert_eq!(period(&mut client, "year"), "");
+    client
+        .batch_execute(&format!(
+            "SELECT connector_service_count('{SHOP}', name, NULL) FROM measures"
+        ))
+        .unwrap();
+    is_right(&mut client, "the end of a decision");
+    assert_eq!(values(&mut client), before);
+
     // A day that a person enters is the person's, and counts once in an average.
     client
         .batch_execute(&format!(

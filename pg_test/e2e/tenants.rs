@@ -14,7 +14,7 @@ const OTHERS: [&str; 2] = [
 ];
 
 /// What a tenant may read.
-const READABLE: [&str; 17] = [
+const READABLE: [&str; 18] = [
     "tenants",
     "connectors",
     "sync_runs",
@@ -26,6 +26,7 @@ const READABLE: [&str; 17] = [
     "metric_mapping_versions",
     "metric_facts",
     "metric_sources",
+    "count_decisions",
     "metrics",
     "data_quality_alerts",
     "quality_rules",
@@ -93,6 +94,16 @@ fn fill(client: &mut Client) {
              SELECT refresh_monthly_revenue();
              INSERT INTO tenant_roles VALUES ('shop_a', '{OWN}')"
         ))
+        .unwrap();
+    let decide = "SELECT connector_service_count(connector_id, 'staffing', false) FROM connectors WHERE name = 'shop 1'";
+    client.batch_execute(decide).unwrap();
+    wait_until(60, "which connectors count is decided", || {
+        let sql = "SELECT NOT EXISTS (SELECT FROM count_due) AND NOT EXISTS (SELECT FROM metric_days_touched)";
+        let done: bool = client.query_one(sql, &[]).unwrap().get(0);
+        done.then_some(())
+    });
+    client
+        .batch_execute("SELECT refresh_monthly_revenue()")
         .unwrap();
     for table in &READABLE {
         let sql = format!("SELECT count(*) FROM {table}");

@@ -28,11 +28,12 @@ DECLARE
     v_tenants uuid[];
 BEGIN
     FOR v_try IN 1 .. 3 LOOP
-        v_tenants := ARRAY(SELECT t.tenant_id FROM @extschema@.tenants t WHERE t.is_default);
+        v_tenants := ARRAY(SELECT t.tenant_id FROM @extschema@.tenants t WHERE t.is_default AND t.deleting_since IS NULL);
         IF v_tenants = '{}' THEN
-            v_tenants := ARRAY(SELECT t.tenant_id FROM @extschema@.tenants t LIMIT 2);
+            v_tenants := ARRAY(SELECT t.tenant_id FROM @extschema@.tenants t WHERE t.deleting_since IS NULL LIMIT 2);
         END IF;
         EXIT WHEN v_tenants <> '{}';
+        UPDATE @extschema@.tenants SET is_default = false WHERE is_default AND deleting_since IS NOT NULL;
         -- Another session may do the same. Then its tenant is the default, once it has committed.
         INSERT INTO @extschema@.tenants (name, is_default) VALUES ('default', true) ON CONFLICT DO NOTHING;
     END LOOP;
@@ -142,7 +143,7 @@ COMMENT ON COLUMN @extschema@.connectors.failures IS 'Number of failed runs sinc
 COMMENT ON COLUMN @extschema@.connectors.created_at IS 'Time at which the row was inserted. Rows that are older than their transaction look like a restored dump; see installation.';
 COMMENT ON COLUMN @extschema@.connectors.updated_at IS 'Time at which a person last changed the row, or its credentials were sealed with another key. A sync does not change it.';
 COMMENT ON COLUMN @extschema@.connectors.due_at_once IS 'Whether the connector is new, resumed or corrected, and has not been queued since. The sync worker then queues it, whatever connector_service.scheduler is. Written by a trigger.';
-COMMENT ON COLUMN @extschema@.connectors.name_key IS 'What makes the name unique: the name in small letters, without spaces at its ends. NULL: another connector of the tenant has had the name since an older version, or the name is longer than 1024 bytes. Written by a trigger.';
+COMMENT ON COLUMN @extschema@.connectors.name_key IS 'What makes the name unique: the name in small letters, without spaces at its ends. NULL: another connector of the tenant has had the name since an older version, the name is longer than 1024 bytes, or the connector is being deleted. Written by a trigger.';
 
 CREATE FUNCTION _connector_service.connector_service_restores() RETURNS boolean LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -313,7 +314,10 @@ BEGIN
         NEW.due_at_once := NEW.scheduler = 'database';
     END IF;
 
-    IF TG_OP = 'INSERT' OR NEW.name_key IS NULL OR (NEW.name, NEW.tenant_id) IS DISTINCT FROM (OLD.name, OLD.tenant_id) THEN
+    IF NEW.deleting_since IS NOT NULL THEN
+        -- Its name is free again.
+        NEW.name_key := NULL;
+    ELSIF TG_OP = 'INSERT' OR NEW.name_key IS NULL OR (NEW.name, NEW.tenant_id) IS DISTINCT FROM (OLD.name, OLD.tenant_id) THEN
         NEW.name_key := CASE WHEN octet_length(v_key) <= 1024 THEN v_key END;
         SELECT c.connector_id INTO v_taken_by FROM @extschema@.connectors c
         WHERE c.name_key = v_key AND c.tenant_id = NEW.tenant_id AND c.connector_id <> NEW.connector_id;
@@ -323,9 +327,14 @@ BEGIN
                 -- Two connectors that had one name before names were unique keep it.
                 NEW.name_key := NULL;
             ELSE
-                -- The index refuses it too, and is what ON CONFLICT asks. It gives no hint.
+                -- The index refuses it too, and is what ON CONFLICT asks. It gives no hint. It comes after row security, so nobody
+                -- learns from it whether another tenant has the name.
                 GET DIAGNOSTICS v_context = PG_CONTEXT;
-                IF TG_OP = 'UPDATE' OR v_context !~ E'\n' AND current_query() COLLATE "C" !~* '\mon\s+conflict\M' THEN
+                IF NOT _connector_service.connector_service_restores() AND NOT EXISTS (
+                    SELECT FROM @extschema@.tenant_roles b JOIN pg_roles r ON r.rolname = b.role_name
+                    WHERE b.tenant_id = NEW.tenant_id AND pg_has_role(coalesce(nullif(current_setting('role'), 'none'), session_user)::name, r.oid, 'USAGE')) THEN
+                    NULL;
+                ELSIF TG_OP = 'UPDATE' OR v_context !~ E'\n' AND current_query() COLLATE "C" !~* '\mon\s+conflict\M' THEN
                     RAISE EXCEPTION USING ERRCODE = 'unique_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, COLUMN = 'name',
                         CONSTRAINT = 'connectors_name_is_unique_in_tenant',
                         MESSAGE = format('the tenant already has a connector named "%s"', left(btrim(NEW.name), 200)),

@@ -16,7 +16,7 @@ CREATE TABLE @extschema@.measures (
     CONSTRAINT measures_pkey PRIMARY KEY (tenant_id, name),
     CONSTRAINT measures_name_is_new CHECK (name NOT IN ('revenue', 'inventory', 'staffing', 'costs')),
     -- Names are parts of keys, addresses and messages.
-    CONSTRAINT measures_name_is_plain CHECK (name ~ E'^[a-z0-9_\u0080-\U0010FFFF](?:[a-z0-9_ \u0080-\U0010FFFF-]{0,61}[a-z0-9_\u0080-\U0010FFFF])?$'),
+    CONSTRAINT measures_name_is_plain CHECK (name ~ E'^[a-z0-9_\\u0080-\\U0010FFFF](?:[a-z0-9_ \\u0080-\\U0010FFFF-]{0,61}[a-z0-9_\\u0080-\\U0010FFFF])?$'),
     CONSTRAINT measures_distinct_count_is_no_money CHECK (aggregation <> 'distinct_count' OR unit <> 'money')
 );
 COMMENT ON TABLE @extschema@.measures IS 'Metric types of a tenant''s own, such as orders, customers, signups or stock turns. Mappings, quality rules and entries by hand name them like revenue, costs, inventory and staffing. Their values are in measure_values. A new name is carried into everything that names the measure. A measure that mappings or entries by hand name cannot be deleted (2BP01).';
@@ -74,7 +74,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('"%s" is a metric type already', NEW.name),
             HINT = 'It needs no measure. Give a measure another name.';
-    ELSIF NEW.name !~ E'^[a-z0-9_\u0080-\U0010FFFF](?:[a-z0-9_ \u0080-\U0010FFFF-]{0,61}[a-z0-9_\u0080-\U0010FFFF])?$' THEN
+    ELSIF NEW.name !~ E'^[a-z0-9_\\u0080-\\U0010FFFF](?:[a-z0-9_ \\u0080-\\U0010FFFF-]{0,61}[a-z0-9_\\u0080-\\U0010FFFF])?$' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('"%s" cannot be the name of a measure', left(NEW.name, 100)),
             HINT = 'Use letters, digits and _, with blanks or - between them, and at most 63 characters.';
@@ -136,6 +136,7 @@ BEGIN
         UPDATE @extschema@.quality_rules SET metric_type = NEW.name WHERE tenant_id = NEW.tenant_id AND metric_type = OLD.name;
         UPDATE @extschema@.metric_facts SET metric_type = NEW.name WHERE tenant_id = NEW.tenant_id AND metric_type = OLD.name;
         UPDATE @extschema@.metric_days_touched SET metric_type = NEW.name WHERE tenant_id = NEW.tenant_id AND metric_type = OLD.name;
+        UPDATE @extschema@.count_decisions SET metric_type = NEW.name WHERE tenant_id = NEW.tenant_id AND metric_type = OLD.name;
         UPDATE @extschema@.metric_sources SET metric_type = NEW.name WHERE tenant_id = NEW.tenant_id AND metric_type = OLD.name;
         UPDATE @extschema@.data_quality_alerts SET metric_type = NEW.name,
             alert_key = regexp_replace(alert_key, '^([a-z]+):' || OLD.name || '(:|$)', '\1:' || NEW.name || '\2')
@@ -198,6 +199,7 @@ BEGIN
     END IF;
     DELETE FROM @extschema@.metric_facts WHERE tenant_id = OLD.tenant_id AND metric_type = OLD.name;
     DELETE FROM @extschema@.measure_values WHERE tenant_id = OLD.tenant_id AND metric_type = OLD.name;
+    DELETE FROM @extschema@.count_decisions WHERE tenant_id = OLD.tenant_id AND metric_type = OLD.name;
     DELETE FROM @extschema@.metric_days_touched WHERE tenant_id = OLD.tenant_id AND metric_type = OLD.name;
     DELETE FROM @extschema@.metric_sources WHERE tenant_id = OLD.tenant_id AND metric_type = OLD.name;
     DELETE FROM @extschema@.quality_rules WHERE tenant_id = OLD.tenant_id AND metric_type = OLD.name;
@@ -221,6 +223,7 @@ BEGIN
         JOIN @extschema@.tenants t ON t.tenant_id = used.tenant_id;
     DELETE FROM @extschema@.metric_facts WHERE metric_type NOT IN ('revenue', 'inventory', 'staffing', 'costs');
     DELETE FROM @extschema@.measure_values;
+    DELETE FROM @extschema@.count_decisions WHERE metric_type NOT IN ('revenue', 'inventory', 'staffing', 'costs');
     DELETE FROM @extschema@.metric_days_touched WHERE metric_type NOT IN ('revenue', 'inventory', 'staffing', 'costs');
     DELETE FROM @extschema@.metric_sources WHERE metric_type NOT IN ('revenue', 'inventory', 'staffing', 'costs');
     DELETE FROM @extschema@.quality_rules WHERE metric_type NOT IN ('revenue', 'inventory', 'staffing', 'costs');

@@ -24,7 +24,7 @@ COMMENT ON COLUMN @extschema@.raw_retention.stream IS 'Stream of the records. *:
 COMMENT ON COLUMN @extschema@.raw_retention.tenant_id IS 'Tenant of the connector.';
 COMMENT ON COLUMN @extschema@.raw_retention.keeps IS 'How long the JSON is kept.';
 COMMENT ON COLUMN @extschema@.raw_retention.definition IS 'The settings that checked_until is valid for. Others begin again.';
-COMMENT ON COLUMN @extschema@.raw_retention.checked_until IS 'Records that are older than this are dropped, but those that wait for their facts or are in quarantine.';
+COMMENT ON COLUMN @extschema@.raw_retention.checked_until IS 'Records that are older than this are dropped, but those in quarantine.';
 COMMENT ON COLUMN @extschema@.raw_retention.began_at IS 'Time at which the records were last gone through from the oldest on. This is done once a week.';
 COMMENT ON COLUMN @extschema@.raw_retention.dropped IS 'Number of records that were dropped.';
 COMMENT ON COLUMN @extschema@.raw_retention.dropped_at IS 'Time at which a record was last dropped. NULL: none was.';
@@ -161,6 +161,7 @@ DECLARE
     v_cutoff timestamptz;
     v_seen bigint;
     v_last timestamptz;
+    v_waits timestamptz;
 BEGIN
     SELECT c.* INTO v_connector FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id AND c.deleting_since IS NULL;
     IF NOT FOUND THEN
@@ -173,7 +174,7 @@ BEGIN
     FOR v_part IN SELECT k.* FROM _connector_service.connector_service_keeps(v_connector.config, p_default) k WHERE k.keeps IS NOT NULL ORDER BY k.stream LOOP
         INSERT INTO @extschema@.raw_retention AS s (connector_id, stream, tenant_id, keeps, definition)
         VALUES (p_connector_id, v_part.stream, v_connector.tenant_id, v_part.keeps, v_definition)
-        -- Once a week from the oldest on: what waited for its facts or was in quarantine is dropped later.
+        -- Once a week from the oldest on: what was in quarantine is dropped later.
         ON CONFLICT (connector_id, stream) DO UPDATE
         SET keeps = excluded.keeps, definition = excluded.definition, tenant_id = excluded.tenant_id, checked_until = '-infinity', began_at = now()
         WHERE s.definition <> excluded.definition OR s.began_at < now() - interval '7 days' OR s.tenant_id <> excluded.tenant_id;
@@ -185,16 +186,18 @@ BEGIN
         CONTINUE WHEN until >= v_cutoff - least(v_part.keeps / 50, interval '1 hour');
         LOOP
             -- A slice of the index is gone through, whatever is due in it.
-            SELECT array_agg(slice.raw_id) FILTER (WHERE slice.is_due), count(*), max(slice.ingested_at) INTO raw_ids, v_seen, v_last
+            SELECT array_agg(slice.raw_id) FILTER (WHERE slice.is_due AND slice.processed), count(*), max(slice.ingested_at),
+                min(slice.ingested_at) FILTER (WHERE slice.is_due AND NOT slice.processed)
+            INTO raw_ids, v_seen, v_last, v_waits
             FROM (
-                SELECT r.raw_id, r.ingested_at,
-                    r.connector_id = p_connector_id AND r.dropped_at IS NULL AND r.processed
+                SELECT r.raw_id, r.ingested_at, r.processed,
+                    r.connector_id = p_connector_id AND r.dropped_at IS NULL
                         AND (r.stream = v_part.stream OR v_part.stream = '*' AND r.stream <> ALL (v_others))
                         AND NOT EXISTS (SELECT FROM @extschema@.quarantine q WHERE q.raw_id = r.raw_id AND q.replayed_at IS NULL) AS is_due
                 FROM @extschema@.raw_connector_data r
                 WHERE r.tenant_id = v_connector.tenant_id AND r.ingested_at >= until AND r.ingested_at < v_cutoff
                 ORDER BY r.ingested_at LIMIT p_most) AS slice;
-            EXIT WHEN v_seen < p_most OR raw_ids IS NOT NULL;
+            EXIT WHEN v_seen < p_most OR raw_ids IS NOT NULL OR v_waits IS NOT NULL;
             IF v_last = until THEN
                 -- So many records of one moment that a slice does not get beyond them.
                 SELECT array_agg(due.raw_id) INTO raw_ids
@@ -209,7 +212,9 @@ BEGIN
             END IF;
             until := v_last;
         END LOOP;
-        until := CASE WHEN v_seen < p_most THEN v_cutoff ELSE v_last END;
+        -- Not beyond a record that still waits for its facts.
+        until := least(CASE WHEN v_seen < p_most THEN v_cutoff ELSE v_last END, v_waits);
+        CONTINUE WHEN raw_ids IS NULL AND until <= v_state.checked_until;
         raw_ids := coalesce(raw_ids, '{}');
         RETURN;
     END LOOP;

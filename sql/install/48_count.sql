@@ -36,7 +36,7 @@ COMMENT ON COLUMN @extschema@.count_decisions.last_date IS 'With counts false: t
 COMMENT ON COLUMN @extschema@.count_decisions.decided_by IS 'worker: the upkeep process compared the amounts, and decides again when there is more evidence. person: connector_service_count(), which wins.';
 COMMENT ON COLUMN @extschema@.count_decisions.verdict IS 'What the comparison says. same: most amounts are in the connectors of "against" too, so they do not count here. separate: few are, so all count. unclear: some are; all count, and a person is asked. too_early: too few amounts or days to compare; all count. NULL: a person decided.';
 COMMENT ON COLUMN @extschema@.count_decisions.against IS 'Connectors that the facts were compared with; with counts false, those that count instead.';
-COMMENT ON COLUMN @extschema@.count_decisions.evidence IS 'JSON object. "amounts" and "others": numbers of records on both sides in the compared days. "matched": records with the same amount and currency on the other side within two days, or in a total of its days. "share" and "share_of_money": what matched, in percent. "by_chance" and "money_by_chance": the same shares with days that do not belong together. "others_share": how much of the other side matched, in percent. "days": compared days. "left": {currency: amount} that matched nothing. "samples": some amounts that matched or not. "partners": {connector_id: records that matched}.';
+COMMENT ON COLUMN @extschema@.count_decisions.evidence IS 'JSON object. "amounts" and "others": numbers of records on both sides in the compared days. "matched": records with the same amount and currency on the other side within two days, or in a total of its days. "share" and "share_of_money": what matched, in percent. "by_chance" and "money_by_chance": the same shares with days that do not belong together. "others_share": {connector_id: how much of it matched, in percent}. "totals": whether some records are totals of others. "days": compared days. "left": {currency: amount} that matched nothing. "samples": some amounts that matched or not. "partners": {connector_id: records that matched}. "reason": why a verdict is unclear. "stopped": connectors that have nothing new, while others go on. "before" and "after": the sum of all days when the decision was applied.';
 COMMENT ON COLUMN @extschema@.count_decisions.compared_from IS 'First compared day. NULL: nothing was compared.';
 COMMENT ON COLUMN @extschema@.count_decisions.compared_to IS 'Last compared day. NULL: nothing was compared.';
 COMMENT ON COLUMN @extschema@.count_decisions.decided_at IS 'Time at which counts, the days or the verdict last changed.';
@@ -50,13 +50,12 @@ CREATE TABLE @extschema@.count_due (
 -- Rows come and go all the time.
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 -- Not unique: a session that asks for a comparison must not wait for another session that asked for the same.
-ALTER TABLE @extschema@.count_due REPLICA IDENTITY FULL;
 CREATE INDEX count_due_tenant ON @extschema@.count_due (tenant_id, metric_type);
 COMMENT ON TABLE @extschema@.count_due IS 'Tenants whose connectors are to be compared, because facts, connectors or mappings changed. The upkeep process deletes the rows that it saw when it has decided.';
 COMMENT ON COLUMN @extschema@.count_due.due_id IS 'Id of the row.';
 COMMENT ON COLUMN @extschema@.count_due.tenant_id IS 'Tenant whose connectors are compared.';
 COMMENT ON COLUMN @extschema@.count_due.metric_type IS 'revenue or costs.';
-COMMENT ON COLUMN @extschema@.count_due.is_urgent IS 'Whether to compare at once: a connector was paused, resumed or deleted, a mapping changed, or a person gave a decision back. False: facts changed, for which a tenant''s metric type is compared at most once a minute, and less often where that takes long.';
+COMMENT ON COLUMN @extschema@.count_due.is_urgent IS 'Whether to compare at once: a connector was paused, resumed or deleted, a mapping changed, or a person gave a decision back. False: facts changed, for which a tenant''s metric type is compared at most every five seconds, and less often where that takes long.';
 
 CREATE FUNCTION _connector_service.connector_service_part(p_metric_type text, p_category text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN p_metric_type <> 'costs' THEN 'all' WHEN p_category = 'refunds' THEN 'refunds' ELSE 'rest' END;

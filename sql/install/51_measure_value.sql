@@ -78,7 +78,11 @@ BEGIN ATOMIC
                 WHERE fact.tenant_id = day.tenant_id AND fact.metric_type = day.metric_type AND fact.metric_date = day.metric_date
                 OFFSET 0) AS f
             LEFT JOIN @extschema@.fx_rates x
-                ON x.to_currency = t.currency AND x.rate_date = day.metric_date AND x.from_currency = f.currency),
+                ON x.to_currency = t.currency AND x.rate_date = day.metric_date AND x.from_currency = f.currency
+        -- A person said that the connector does not count.
+        WHERE NOT EXISTS (SELECT FROM @extschema@.count_decisions left_out
+            WHERE NOT left_out.counts AND left_out.tenant_id = day.tenant_id AND left_out.connector_id = f.connector_id AND left_out.metric_type = day.metric_type
+                AND left_out.part = 'all' AND day.metric_date >= coalesce(left_out.first_date, '-infinity') AND day.metric_date <= coalesce(left_out.last_date, 'infinity'))),
     -- Three times: of the day, by category and by source.
     grouped AS (
         SELECT fact.n, fact.aggregation, fact.category, fact.connector_id, pg_catalog.sum(fact.counted) AS sum,
@@ -88,15 +92,15 @@ BEGIN ATOMIC
     last AS (
         (SELECT DISTINCT ON (fact.n) fact.n, NULL::text AS category, NULL::uuid AS connector_id, fact.counted
         FROM fact WHERE fact.aggregation = 'last' AND fact.counted IS NOT NULL
-        ORDER BY fact.n, fact.metric_time DESC, fact.raw_id DESC, fact.mapping_id DESC, fact.item DESC)
+        ORDER BY fact.n, fact.metric_time DESC NULLS LAST, fact.raw_id DESC, fact.mapping_id DESC, fact.item DESC)
         UNION ALL
         (SELECT DISTINCT ON (fact.n, fact.category) fact.n, fact.category, NULL, fact.counted
         FROM fact WHERE fact.aggregation = 'last' AND fact.counted IS NOT NULL
-        ORDER BY fact.n, fact.category, fact.metric_time DESC, fact.raw_id DESC, fact.mapping_id DESC, fact.item DESC)
+        ORDER BY fact.n, fact.category, fact.metric_time DESC NULLS LAST, fact.raw_id DESC, fact.mapping_id DESC, fact.item DESC)
         UNION ALL
         (SELECT DISTINCT ON (fact.n, fact.connector_id) fact.n, NULL, fact.connector_id, fact.counted
         FROM fact WHERE fact.aggregation = 'last' AND fact.counted IS NOT NULL
-        ORDER BY fact.n, fact.connector_id, fact.metric_time DESC, fact.raw_id DESC, fact.mapping_id DESC, fact.item DESC)),
+        ORDER BY fact.n, fact.connector_id, fact.metric_time DESC NULLS LAST, fact.raw_id DESC, fact.mapping_id DESC, fact.item DESC)),
     valued AS MATERIALIZED (
         SELECT g.n, g.category, g.connector_id, g.sum, g.counted, g.facts,
             CASE g.aggregation

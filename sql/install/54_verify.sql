@@ -75,6 +75,14 @@ BEGIN
     FROM @extschema@.metric_facts f
     WHERE (p_tenant_id IS NULL OR f.tenant_id = p_tenant_id)
         AND NOT EXISTS (SELECT FROM @extschema@.raw_connector_data r WHERE r.raw_id = f.raw_id);
+    -- A connector that is left out for others that have nothing any more would be missing in silence.
+    RETURN QUERY
+    SELECT d.tenant_id, d.metric_type, NULL::date, format('decision on connector %s, %s', d.connector_id, d.part), 'left out for others', 'counted, because they have no facts'
+    FROM @extschema@.count_decisions d
+    WHERE (p_tenant_id IS NULL OR d.tenant_id = p_tenant_id) AND NOT d.counts AND d.decided_by = 'worker'
+        AND NOT EXISTS (SELECT FROM @extschema@.count_due c WHERE c.tenant_id = d.tenant_id AND c.metric_type = d.metric_type)
+        AND NOT EXISTS (SELECT FROM @extschema@.metric_facts f
+            WHERE f.tenant_id = d.tenant_id AND f.metric_type = d.metric_type AND f.connector_id = ANY (d.against));
     RETURN QUERY
     WITH day AS (
         SELECT array_agg(d.tenant_id) AS tenant_ids, array_agg(d.metric_type) AS metric_types, array_agg(d.metric_date) AS metric_dates

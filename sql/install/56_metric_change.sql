@@ -170,6 +170,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM _connector_service.connector_service_lock(NULL::uuid);
+    IF EXISTS (SELECT FROM @extschema@.raw_connector_data r WHERE r.dropped_at IS NOT NULL AND NOT r.deleted) THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = 'metric_facts holds what records came to whose JSON was dropped',
+            DETAIL = 'These facts could not be derived again.',
+            HINT = format('To derive all others again: SELECT %I.connector_service_reprocess(connector_id) FROM %I.connectors;', TG_TABLE_SCHEMA, TG_TABLE_SCHEMA);
+    END IF;
     UPDATE @extschema@.raw_connector_data SET processed = false WHERE processed AND NOT deleted;
     INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
     SELECT m.tenant_id, m.metric_type, m.metric_date FROM @extschema@.all_metrics m WHERE m.derived_value IS NOT NULL;
@@ -177,7 +183,7 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION _connector_service.connector_service_facts_truncated() IS 'Trigger of metric_facts: has all records processed again after TRUNCATE.';
+COMMENT ON FUNCTION _connector_service.connector_service_facts_truncated() IS 'Trigger of metric_facts: has all records processed again after TRUNCATE. Raises 55000 if some of them have no JSON any more.';
 CREATE TRIGGER metric_facts_truncated AFTER TRUNCATE ON @extschema@.metric_facts
     FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_facts_truncated();
 

@@ -93,20 +93,44 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION _connector_service.connector_service_count_sources(uuid, text) IS 'The connectors of a tenant, the closest to the sale first: of several classes of mappings, the closest counts.';
 
+CREATE FUNCTION _connector_service.connector_service_fact_days(p_tenant_id uuid, p_metric_type text) RETURNS SETOF date LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    WITH RECURSIVE day (metric_date) AS (
+        SELECT (SELECT min(f.metric_date) FROM @extschema@.metric_facts f WHERE f.tenant_id = p_tenant_id AND f.metric_type = p_metric_type)
+        UNION ALL
+        -- From one day to the next by the index: a day may have millions of facts.
+        SELECT (SELECT min(f.metric_date) FROM @extschema@.metric_facts f
+            WHERE f.tenant_id = p_tenant_id AND f.metric_type = p_metric_type AND f.metric_date > day.metric_date)
+        FROM day WHERE day.metric_date IS NOT NULL)
+    SELECT day.metric_date FROM day WHERE day.metric_date IS NOT NULL;
+END;
+COMMENT ON FUNCTION _connector_service.connector_service_fact_days(uuid, text) IS 'The days on which a tenant''s metric type has facts.';
+
 CREATE FUNCTION _connector_service.connector_service_count_days(p_tenant_id uuid, p_metric_type text)
 RETURNS TABLE (connector_id text, day integer, facts bigint) LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT s.key, m.metric_date - '2000-01-01'::date,
+    WITH told AS MATERIALIZED (
+        SELECT m.metric_date, m.data FROM @extschema@.metrics m
+        WHERE m.tenant_id = p_tenant_id AND m.metric_type = p_metric_type AND NOT m.by_hand AND jsonb_typeof(m.data -> 'sources') = 'object')
+    SELECT s.key, t.metric_date - '2000-01-01'::date,
         coalesce((s.value ->> 'facts')::bigint, 0) + coalesce((s.value #>> '{not_counted,facts}')::bigint, 0)
-    FROM @extschema@.metrics m CROSS JOIN LATERAL jsonb_each(CASE jsonb_typeof(m.data -> 'sources') WHEN 'object' THEN m.data -> 'sources' END) AS s
-    WHERE m.tenant_id = p_tenant_id AND m.metric_type = p_metric_type AND NOT m.by_hand AND jsonb_typeof(s.value -> 'facts') = 'number';
+    FROM told t CROSS JOIN LATERAL jsonb_each(t.data -> 'sources') AS s
+    UNION ALL
+    -- A day that has no metric, or one of a person's.
+    SELECT f.connector_id::text, day.metric_date - '2000-01-01'::date, f.facts
+    FROM (SELECT d.metric_date FROM _connector_service.connector_service_fact_days(p_tenant_id, p_metric_type) AS d(metric_date)
+            EXCEPT SELECT t.metric_date FROM told t) AS day
+        CROSS JOIN LATERAL (
+            SELECT f.connector_id, count(*) AS facts FROM @extschema@.metric_facts f
+            WHERE f.tenant_id = p_tenant_id AND f.metric_type = p_metric_type AND f.metric_date = day.metric_date GROUP BY 1) AS f;
 END;
 COMMENT ON FUNCTION _connector_service.connector_service_count_days(uuid, text) IS 'How many facts each connector has on each day, in days since 2000-01-01, as the metrics tell: quicker than to count them.';
 
 CREATE FUNCTION _connector_service.connector_service_count_amounts(p_tenant_id uuid, p_metric_type text, p_from integer, p_to integer)
-RETURNS TABLE (connector_id uuid, part text, day integer, currency text, value text, net text, records bigint) LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET jit = off
+RETURNS TABLE (connector_id uuid, part text, day integer, currency text, value text, net text) LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp SET enable_hashjoin = on SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
     WITH fee AS (
         -- What was kept of a payment is a fact of the same record.
@@ -129,41 +153,73 @@ BEGIN ATOMIC
             AND f.metric_date BETWEEN '2000-01-01'::date + p_from AND '2000-01-01'::date + p_to
         GROUP BY 1, 4, 5)
     SELECT r.connector_id, r.part, r.metric_date - '2000-01-01'::date, r.currency,
-        trunc(r.value * 1000000000)::text, trunc((r.value - fee.value) * 1000000000)::text, count(*)
+        trunc(r.value * 1000000000)::text, trunc((r.value - fee.value) * 1000000000)::text
     FROM record r LEFT JOIN fee ON fee.raw_id = r.raw_id AND fee.currency = r.currency
-    WHERE r.value <> 0
-    GROUP BY 1, 2, 3, 4, 5, 6;
+    WHERE r.value <> 0;
 END;
 COMMENT ON FUNCTION _connector_service.connector_service_count_amounts(uuid, text, integer, integer) IS 'The amounts of a tenant''s records between two days (in days since 2000-01-01), in 10^-9 of their currency: one for each record, however many facts it has. net is the amount without the fees that were kept of it; NULL: there are none. The part paid_back has the refunds of a day.';
 
 -- What was found.
 
-CREATE FUNCTION _connector_service.connector_service_count_touch(p_tenant_id uuid, p_metric_types text[]) RETURNS bigint LANGUAGE sql
+CREATE FUNCTION _connector_service.connector_service_count_touch(p_tenant_id uuid, p_metric_type text) RETURNS void LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    WITH RECURSIVE day (metric_type, metric_date) AS (
-        SELECT type.name, (SELECT min(f.metric_date) FROM @extschema@.metric_facts f WHERE f.tenant_id = p_tenant_id AND f.metric_type = type.name)
-        FROM unnest(p_metric_types) AS type(name)
-        UNION ALL
-        -- From one day to the next by the index: a day may have millions of facts.
-        SELECT day.metric_type, (SELECT min(f.metric_date) FROM @extschema@.metric_facts f
-            WHERE f.tenant_id = p_tenant_id AND f.metric_type = day.metric_type AND f.metric_date > day.metric_date)
-        FROM day WHERE day.metric_date IS NOT NULL),
-    touched AS (
-        INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
-        SELECT p_tenant_id, day.metric_type, day.metric_date FROM day WHERE day.metric_date IS NOT NULL
-        RETURNING 1)
-    SELECT count(*) FROM touched;
+    INSERT INTO @extschema@.metric_days_touched (tenant_id, metric_type, metric_date)
+    SELECT p_tenant_id, p_metric_type, d.metric_date FROM _connector_service.connector_service_fact_days(p_tenant_id, p_metric_type) AS d(metric_date)
+    WHERE NOT EXISTS (SELECT FROM @extschema@.metric_days_touched t
+        WHERE t.tenant_id = p_tenant_id AND t.metric_type = p_metric_type AND t.metric_date = d.metric_date);
 END;
-COMMENT ON FUNCTION _connector_service.connector_service_count_touch(uuid, text[]) IS 'Has all days of a tenant''s metric types summed again; returns their number.';
+COMMENT ON FUNCTION _connector_service.connector_service_count_touch(uuid, text) IS 'Has all days of a tenant''s metric type summed again.';
+
+CREATE FUNCTION _connector_service.connector_service_decision_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF TG_OP <> 'INSERT' AND NOT OLD.counts THEN
+        PERFORM _connector_service.connector_service_count_touch(OLD.tenant_id, OLD.metric_type);
+    END IF;
+    IF TG_OP <> 'DELETE' AND NOT NEW.counts THEN
+        PERFORM _connector_service.connector_service_count_touch(NEW.tenant_id, NEW.metric_type);
+    END IF;
+    PERFORM _connector_service.connector_service_wake();
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION _connector_service.connector_service_decision_changed() IS 'Trigger of count_decisions: has the days summed again that a decision changes.';
+CREATE TRIGGER count_decisions_inserted AFTER INSERT ON @extschema@.count_decisions
+    FOR EACH ROW WHEN (NOT NEW.counts) EXECUTE FUNCTION _connector_service.connector_service_decision_changed();
+CREATE TRIGGER count_decisions_deleted AFTER DELETE ON @extschema@.count_decisions
+    FOR EACH ROW WHEN (NOT OLD.counts) EXECUTE FUNCTION _connector_service.connector_service_decision_changed();
+CREATE TRIGGER count_decisions_changed AFTER UPDATE ON @extschema@.count_decisions
+    FOR EACH ROW WHEN ((OLD.tenant_id, OLD.connector_id, OLD.metric_type, OLD.part, OLD.counts, OLD.first_date, OLD.last_date)
+        IS DISTINCT FROM (NEW.tenant_id, NEW.connector_id, NEW.metric_type, NEW.part, NEW.counts, NEW.first_date, NEW.last_date))
+    EXECUTE FUNCTION _connector_service.connector_service_decision_changed();
+
+CREATE FUNCTION _connector_service.connector_service_decisions_truncated() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM _connector_service.connector_service_count_touch(t.tenant_id, type.name)
+    FROM @extschema@.tenants t CROSS JOIN LATERAL (
+        SELECT unnest('{revenue,inventory,staffing,costs}'::text[])
+        UNION ALL SELECT own.name FROM @extschema@.measures own WHERE own.tenant_id = t.tenant_id) AS type(name);
+    PERFORM _connector_service.connector_service_count_now(t.tenant_id) FROM @extschema@.tenants t;
+    PERFORM _connector_service.connector_service_wake();
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION _connector_service.connector_service_decisions_truncated() IS 'Trigger of count_decisions: after TRUNCATE everything counts, until it is compared again.';
+CREATE TRIGGER count_decisions_truncated AFTER TRUNCATE ON @extschema@.count_decisions
+    FOR EACH STATEMENT EXECUTE FUNCTION _connector_service.connector_service_decisions_truncated();
 
 CREATE FUNCTION _connector_service.connector_service_count_sum(p_tenant_id uuid, p_metric_type text) RETURNS numeric LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT coalesce(sum(m.metric_value), 0) FROM @extschema@.metrics m
-    WHERE m.tenant_id = p_tenant_id AND m.metric_type = p_metric_type AND m.metric_value < 'Infinity';
+    SELECT CASE WHEN scale(trim_scale(s.total)) <= 2 THEN round(s.total, 2) ELSE trim_scale(s.total) END
+    FROM (SELECT coalesce(sum(m.metric_value), 0) AS total FROM @extschema@.metrics m
+        WHERE m.tenant_id = p_tenant_id AND m.metric_type = p_metric_type AND m.metric_value < 'Infinity') AS s;
 END;
-COMMENT ON FUNCTION _connector_service.connector_service_count_sum(uuid, text) IS 'The sum of all days of a tenant''s metric type.';
+COMMENT ON FUNCTION _connector_service.connector_service_count_sum(uuid, text) IS 'The sum of all days of a tenant''s metric type, with two decimal places or as many as it needs.';
 
 CREATE FUNCTION _connector_service.connector_service_count_name(p_metric_type text, p_part text) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN CASE WHEN p_part = 'refunds' THEN 'refunds' WHEN p_part = 'rest' THEN p_metric_type || ' other than refunds' ELSE p_metric_type END;
@@ -181,8 +237,8 @@ DECLARE
     v_others text := (SELECT string_agg(format('"%s"', c.name), ' and ' ORDER BY array_position(p_decision.against, c.connector_id))
         FROM @extschema@.connectors c WHERE c.connector_id = ANY (p_decision.against));
     v_days text := format('from %s to %s', p_decision.compared_from, p_decision.compared_to);
-    v_found text := format('%s of %s records of %s (%s %%, %s %% of the money) %s an equal amount in %s', v_evidence ->> 'matched', v_evidence ->> 'amounts',
-        v_own, v_evidence ->> 'share', v_evidence ->> 'share_of_money', CASE v_evidence ->> 'matched' WHEN '1' THEN 'has' ELSE 'have' END, v_others);
+    v_found text := format('%s of %s records of %s (%s %%, %s %% of the money) %s an equal amount%s in %s', v_evidence ->> 'matched', v_evidence ->> 'amounts',
+        v_own, v_evidence ->> 'share', v_evidence ->> 'share_of_money', CASE v_evidence ->> 'matched' WHEN '1' THEN 'has' ELSE 'have' END, CASE WHEN v_evidence ? 'totals' THEN ', or are totals of days,' END, v_others);
     v_left text := (SELECT string_agg(format('%s %s', l.value, l.key), ', ' ORDER BY l.key) FROM jsonb_each_text(v_evidence -> 'left') AS l);
     v_call text := replace('SELECT @extschema@.connector_service_count(', '%', '%%') || format('''%%s'', ''%s'', %%s)', v_type);
     v_within uuid[];
@@ -212,8 +268,8 @@ BEGIN
             v_what, v_own, v_others, v_is, v_evidence ->> 'amounts', v_evidence ->> 'others', v_evidence ->> 'days', CASE v_evidence ->> 'days' WHEN '1' THEN 'day' ELSE 'days' END,
             v_own, v_others, p_decision.connector_id, 'false');
     ELSIF p_decision.verdict = 'separate' THEN
-        RETURN format('%s of %s and of %s %s counted, as different sales: %s%s, %s. If they are the same sales: ' || v_call,
-            v_what, v_own, v_others, v_is, CASE WHEN (v_evidence ->> 'by_chance')::numeric >= 5 THEN '' ELSE 'only ' END || v_found,
+        RETURN format('%s of %s and of %s %s counted, as different %s: %s%s, %s. If they are the same: ' || v_call,
+            v_what, v_own, v_others, v_is, CASE v_type WHEN 'revenue' THEN 'sales' ELSE v_type END, CASE WHEN (v_evidence ->> 'by_chance')::numeric >= 5 THEN '' ELSE 'only ' END || v_found,
             CASE WHEN (v_evidence ->> 'by_chance')::numeric >= 5 THEN format(', as chance would have it (%s %%)', v_evidence ->> 'by_chance') ELSE '' END,
             v_days, p_decision.connector_id, 'false');
     END IF;
@@ -315,14 +371,17 @@ BEGIN
         DELETE FROM @extschema@.metric_sources s USING @extschema@.count_decisions d
         WHERE s.tenant_id = p_tenant_id AND s.metric_type = p_metric_type AND d.tenant_id = s.tenant_id AND d.metric_type = s.metric_type
             AND d.connector_id = s.connector_id AND d.part <> 'refunds' AND NOT d.counts;
-        PERFORM _connector_service.connector_service_count_touch(p_tenant_id, ARRAY[p_metric_type]);
         -- So much is summed at once: nobody sees a part of the days changed. More days follow in steps.
         IF coalesce(v_facts, 0) <= 500000 THEN
             PERFORM _connector_service.connector_service_settle(NULL::integer, p_tenant_id);
-            UPDATE @extschema@.count_decisions d
-            SET evidence = d.evidence || jsonb_build_object('before', v_before, 'after', _connector_service.connector_service_count_sum(p_tenant_id, p_metric_type))
-            WHERE d.tenant_id = p_tenant_id AND d.metric_type = p_metric_type AND d.connector_id = ANY (v_changed) AND d.decided_by = 'worker';
         END IF;
+        UPDATE @extschema@.count_decisions d SET evidence = d.evidence - 'after' || jsonb_build_object('before', v_before)
+        WHERE d.tenant_id = p_tenant_id AND d.metric_type = p_metric_type AND d.connector_id = ANY (v_changed) AND d.decided_by = 'worker';
+    END IF;
+    IF NOT EXISTS (SELECT FROM @extschema@.metric_days_touched t WHERE t.tenant_id = p_tenant_id AND t.metric_type = p_metric_type) THEN
+        UPDATE @extschema@.count_decisions d
+        SET evidence = d.evidence || jsonb_build_object('after', _connector_service.connector_service_count_sum(p_tenant_id, p_metric_type))
+        WHERE d.tenant_id = p_tenant_id AND d.metric_type = p_metric_type AND d.evidence ? 'before' AND NOT d.evidence ? 'after';
     END IF;
     DELETE FROM @extschema@.count_due c WHERE c.due_id = ANY (p_asked);
     -- The sums above asked for a comparison, and nothing is new.
@@ -345,6 +404,16 @@ DECLARE
 BEGIN
     SELECT c.* INTO v_connector FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id;
     PERFORM _connector_service.connector_service_lock(v_connector.tenant_id);
+    IF p_metric_type NOT IN ('costs', 'inventory', 'refunds', 'revenue', 'staffing') THEN
+        -- A measure is never compared: NULL is as good as true.
+        DELETE FROM @extschema@.count_decisions d
+        WHERE d.tenant_id = v_connector.tenant_id AND d.connector_id = p_connector_id AND d.metric_type = p_metric_type;
+        INSERT INTO @extschema@.count_decisions (tenant_id, connector_id, metric_type, part, counts, decided_by)
+        SELECT v_connector.tenant_id, p_connector_id, p_metric_type, 'all', p_counts, 'person' WHERE p_counts IS NOT NULL;
+        PERFORM _connector_service.connector_service_settle(NULL::integer, v_connector.tenant_id);
+        RAISE NOTICE '% of "%" is%', p_metric_type, v_connector.name, CASE WHEN p_counts IS FALSE THEN ' not counted' ELSE ' counted' END;
+        RETURN;
+    END IF;
     v_before := _connector_service.connector_service_count_sum(v_connector.tenant_id, v_metric_type);
     IF p_counts IS NULL THEN
         -- The number stays until the comparison.
@@ -368,7 +437,6 @@ BEGIN
             WHERE s.tenant_id = v_connector.tenant_id AND s.metric_type = v_metric_type AND s.connector_id = p_connector_id AND v_parts <> '{refunds}';
         END IF;
     END IF;
-    PERFORM _connector_service.connector_service_count_touch(v_connector.tenant_id, ARRAY[v_metric_type]);
     PERFORM _connector_service.connector_service_settle(NULL::integer, v_connector.tenant_id);
     PERFORM _connector_service.connector_service_count_alert(v_connector.tenant_id, v_metric_type);
     PERFORM _connector_service.connector_service_count_now(v_connector.tenant_id);
@@ -376,6 +444,8 @@ BEGIN
     v_after := _connector_service.connector_service_count_sum(v_connector.tenant_id, v_metric_type);
     IF p_counts IS NULL THEN
         RAISE NOTICE '% of "%" is decided by comparison again, within a minute', p_metric_type, v_connector.name;
+    ELSIF v_metric_type NOT IN ('revenue', 'inventory', 'staffing', 'costs') THEN
+        RAISE NOTICE '% of "%" is%', p_metric_type, v_connector.name, CASE WHEN p_counts THEN ' counted' ELSE ' not counted' END;
     ELSE
         RAISE NOTICE '% of "%" is%; the sum of all days of % was % and is %', p_metric_type, v_connector.name,
             CASE WHEN p_counts THEN ' counted' ELSE ' not counted' END, v_metric_type, v_before, v_after;

@@ -121,7 +121,11 @@ BEGIN ATOMIC
             WHERE f.tenant_id = p_tenant_id AND f.metric_type = p_metric_type AND f.metric_date BETWEEN p_from AND p_until
                 AND NOT EXISTS (
                     SELECT FROM @extschema@.measure_values v
-                    WHERE v.tenant_id = p_tenant_id AND v.metric_type = p_metric_type AND v.metric_date = f.metric_date AND v.by_hand))
+                    WHERE v.tenant_id = p_tenant_id AND v.metric_type = p_metric_type AND v.metric_date = f.metric_date AND v.by_hand)
+                AND NOT EXISTS (
+                    SELECT FROM @extschema@.count_decisions d
+                    WHERE NOT d.counts AND d.tenant_id = p_tenant_id AND d.connector_id = f.connector_id AND d.metric_type = p_metric_type AND d.part = 'all'
+                        AND f.metric_date >= coalesce(d.first_date, '-infinity') AND f.metric_date <= coalesce(d.last_date, 'infinity')))
         + coalesce((SELECT pg_catalog.sum(v.metric_value) FROM @extschema@.measure_values v
             WHERE v.tenant_id = p_tenant_id AND v.metric_type = p_metric_type AND v.metric_date BETWEEN p_from AND p_until AND v.by_hand), 0);
 END;
@@ -254,9 +258,9 @@ BEGIN
         f.category, f.currency, f.value, rated.rate,
         -- Of a text only the first record counts, and of the last value only that record.
         CASE WHEN d.connector_id IS NOT NULL THEN 0
-            WHEN v_aggregation = 'distinct_count' AND row_number() OVER (PARTITION BY f.distinct_value ORDER BY r.source_record_id, f.raw_id, f.mapping_id, f.item) > 1 THEN 0
+            WHEN v_aggregation = 'distinct_count' AND row_number() OVER (PARTITION BY f.distinct_value, d.connector_id IS NULL ORDER BY r.source_record_id, f.raw_id, f.mapping_id, f.item) > 1 THEN 0
             WHEN v_aggregation = 'last' AND rated.rate IS NOT NULL AND row_number() OVER (
-                PARTITION BY rated.rate IS NULL ORDER BY f.metric_time DESC, f.raw_id DESC, f.mapping_id DESC, f.item DESC) > 1 THEN 0
+                PARTITION BY rated.rate IS NULL, d.connector_id IS NULL ORDER BY f.metric_time DESC NULLS LAST, f.raw_id DESC, f.mapping_id DESC, f.item DESC) > 1 THEN 0
             ELSE f.value * rated.rate END,
         CASE WHEN r.dropped_at IS NULL THEN r.data END, r.ingested_at, r.run_id, run.finished_at,
         CASE d.decided_by

@@ -352,7 +352,7 @@ BEGIN
     FROM (
         SELECT c.connector_id, left(c.name, 900) AS name, format('%s (%s)', left(c.name, 200), left(c.connector_id::text, 8)) AS new_name,
             row_number() OVER (ORDER BY c.name, c.connector_id) AS place
-        FROM @extschema@.connectors c WHERE c.name_key IS NULL) AS c;
+        FROM @extschema@.connectors c WHERE c.name_key IS NULL AND c.deleting_since IS NULL) AS c;
     ok := v_count = 0;
     detail := CASE WHEN ok THEN 'each connector of a tenant has a name of its own'
         ELSE format('%s no name of its own, such as "%s", so functions that take a name may not find it', CASE v_count WHEN 1 THEN '1 connector has' ELSE v_count || ' connectors have' END, left(v_text, 200)) END;

@@ -162,12 +162,46 @@ END
 $$;
 COMMENT ON FUNCTION _connector_service.connector_service_delete_rows(regclass, name, uuid, integer) IS 'Deletes at most p_rows rows of a connector or a tenant from a table; returns how many.';
 
+CREATE FUNCTION _connector_service.connector_service_delete_tenant_batch(p_tenant_id uuid, p_rows integer, p_last uuid DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_table regclass;
+    v_rows bigint := 0;
+BEGIN
+    IF NOT EXISTS (SELECT FROM @extschema@.tenants t WHERE t.tenant_id = p_tenant_id AND t.deleting_since IS NOT NULL)
+        OR EXISTS (SELECT FROM @extschema@.connectors c WHERE c.tenant_id = p_tenant_id AND c.connector_id IS DISTINCT FROM p_last) THEN
+        RETURN 0;
+    END IF;
+    DELETE FROM @extschema@.metric_facts f WHERE f.tenant_id = p_tenant_id;
+    -- They keep the text of mappings that are gone.
+    DELETE FROM @extschema@.metric_mappings m WHERE m.tenant_id = p_tenant_id;
+    DELETE FROM @extschema@.metric_mapping_versions v WHERE v.mapping_id >= 1000 AND (v.definition ->> 'tenant_id')::uuid = p_tenant_id;
+    FOR v_table IN SELECT _connector_service.connector_service_tables_of('tenant_id') LOOP
+        v_rows := v_rows + _connector_service.connector_service_delete_rows(v_table, 'tenant_id', p_tenant_id, p_rows);
+        IF v_rows >= p_rows THEN
+            RETURN v_rows;
+        END IF;
+    END LOOP;
+    -- Deleting metrics marks days.
+    DELETE FROM @extschema@.metric_days_touched t WHERE t.tenant_id = p_tenant_id;
+    IF p_last IS NOT NULL THEN
+        RETURN v_rows;
+    END IF;
+    DELETE FROM @extschema@.tenants t WHERE t.tenant_id = p_tenant_id;
+    RETURN v_rows + 1;
+END
+$$;
+COMMENT ON FUNCTION _connector_service.connector_service_delete_tenant_batch(uuid, integer, uuid) IS 'Deletes the next rows of a tenant that is being deleted and has no connector any more, and in the end the tenant; returns how many, 0 if it is gone. p_last: a connector that it still has; then the tenant stays. The caller holds the lock of the tenant''s facts.';
+
+
 CREATE FUNCTION _connector_service.connector_service_delete_batch(p_connector_id uuid, p_after text, p_rows integer, OUT rows bigint, OUT last text) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
     v_raw_ids uuid[];
     v_table regclass;
+    v_tenant_id uuid;
 BEGIN
     IF NOT EXISTS (SELECT FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id AND c.deleting_since IS NOT NULL) THEN
         rows := 0;
@@ -201,41 +235,17 @@ BEGIN
         rows := _connector_service.connector_service_settle(200, (SELECT c.tenant_id FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id));
     END IF;
     IF rows = 0 THEN
+        SELECT c.tenant_id INTO v_tenant_id FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id;
+        rows := _connector_service.connector_service_delete_tenant_batch(v_tenant_id, p_rows, p_connector_id);
+    END IF;
+    IF rows = 0 THEN
         DELETE FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id;
-        rows := 1;
+        -- With its last connector a tenant goes that is being deleted: nothing else would look for it.
+        rows := 1 + _connector_service.connector_service_delete_tenant_batch(v_tenant_id, p_rows);
     END IF;
 END
 $$;
 COMMENT ON FUNCTION _connector_service.connector_service_delete_batch(uuid, text, integer) IS 'Deletes the next rows of a connector that is being deleted, about p_rows of them, and in the end, when its metrics are summed, the connector itself; returns how many, 0 if it is gone. p_after and last: the last record that was deleted. The caller holds the lock of the tenant''s facts.';
-
-CREATE FUNCTION _connector_service.connector_service_delete_tenant_batch(p_tenant_id uuid, p_rows integer) RETURNS bigint LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    v_table regclass;
-    v_rows bigint := 0;
-BEGIN
-    IF NOT EXISTS (SELECT FROM @extschema@.tenants t WHERE t.tenant_id = p_tenant_id AND t.deleting_since IS NOT NULL)
-        OR EXISTS (SELECT FROM @extschema@.connectors c WHERE c.tenant_id = p_tenant_id) THEN
-        RETURN 0;
-    END IF;
-    DELETE FROM @extschema@.metric_facts f WHERE f.tenant_id = p_tenant_id;
-    -- They keep the text of mappings that are gone.
-    DELETE FROM @extschema@.metric_mappings m WHERE m.tenant_id = p_tenant_id;
-    DELETE FROM @extschema@.metric_mapping_versions v WHERE v.mapping_id >= 1000 AND (v.definition ->> 'tenant_id')::uuid = p_tenant_id;
-    FOR v_table IN SELECT _connector_service.connector_service_tables_of('tenant_id') LOOP
-        v_rows := v_rows + _connector_service.connector_service_delete_rows(v_table, 'tenant_id', p_tenant_id, p_rows);
-        IF v_rows >= p_rows THEN
-            RETURN v_rows;
-        END IF;
-    END LOOP;
-    -- Deleting metrics marks days.
-    DELETE FROM @extschema@.metric_days_touched t WHERE t.tenant_id = p_tenant_id;
-    DELETE FROM @extschema@.tenants t WHERE t.tenant_id = p_tenant_id;
-    RETURN v_rows + 1;
-END
-$$;
-COMMENT ON FUNCTION _connector_service.connector_service_delete_tenant_batch(uuid, integer) IS 'Deletes the next rows of a tenant that is being deleted and has no connector any more, and in the end the tenant; returns how many, 0 if it is gone. The caller holds the lock of the tenant''s facts.';
 
 COMMENT ON FUNCTION @extschema@.connector_service_delete(uuid, boolean) IS 'Tells what the deletion of connector p_connector_id deletes: the number of rows of each table, and how many metrics change. With p_dry_run => false it deletes all of this: the connector is paused at once, its runs are cancelled, and the upkeep process deletes the rows in batches; metrics follow. CALL connector_service_delete_wait() does it in the session. Raises 42704 for a connector that is unknown or another tenant''s, 42501 for a caller who may not delete connectors.';
 COMMENT ON FUNCTION @extschema@.connector_service_delete(text, boolean) IS 'connector_service_delete() with the name or id of a connector. Raises 42704 for an unknown one, 21000 if connectors of several tenants have the name.';

@@ -155,6 +155,19 @@ BEGIN
         RETURNING erasures.erasure_id INTO v_erasure_id;
     END IF;
 
+    -- What could not be stored. Where a record is no JSON, its text is searched for the texts of the expression.
+    FOR v_found IN
+        SELECT q.connector_id, q.stream, count(*) AS records, array_agg(q.quarantine_id) AS ids
+        FROM @extschema@.quarantine q CROSS JOIN LATERAL (SELECT _connector_service.connector_service_read_text(q.raw) AS data OFFSET 0) AS text
+        WHERE q.tenant_id = p_tenant_id AND (p_connector_id IS NULL OR q.connector_id = p_connector_id)
+            AND (_connector_service.connector_service_is_named(text.data, v_expression)
+                OR _connector_service.connector_service_holds(q.raw, v_literals) OR _connector_service.connector_service_holds(q.reason, v_literals))
+        GROUP BY 1, 2 ORDER BY 1, 2
+    LOOP
+        v_quarantine := v_quarantine || v_found.ids;
+        RETURN QUERY SELECT v_found.connector_id, v_found.stream, 'quarantine'::text, v_found.records;
+    END LOOP;
+
     FOR v_found IN
         SELECT r.connector_id, r.stream, count(*) AS records, array_agg(r.raw_id) AS raw_ids, array_agg(r.raw_id) FILTER (WHERE NOT r.processed) AS waiting
         FROM @extschema@.raw_connector_data r
@@ -179,19 +192,6 @@ BEGIN
             PERFORM _connector_service.connector_service_erase_rows(v_found.raw_ids, v_erasure_id, p_facts, v_literals);
         END IF;
         v_raw_ids := v_raw_ids || v_found.raw_ids;
-    END LOOP;
-
-    -- What could not be stored. Where a record is no JSON, its text is searched for the texts of the expression.
-    FOR v_found IN
-        SELECT q.connector_id, q.stream, count(*) AS records, array_agg(q.quarantine_id) AS ids
-        FROM @extschema@.quarantine q CROSS JOIN LATERAL (SELECT _connector_service.connector_service_read_text(q.raw) AS data OFFSET 0) AS text
-        WHERE q.tenant_id = p_tenant_id AND (p_connector_id IS NULL OR q.connector_id = p_connector_id)
-            AND (_connector_service.connector_service_is_named(text.data, v_expression)
-                OR _connector_service.connector_service_holds(q.raw, v_literals) OR _connector_service.connector_service_holds(q.reason, v_literals))
-        GROUP BY 1, 2 ORDER BY 1, 2
-    LOOP
-        v_quarantine := v_quarantine || v_found.ids;
-        RETURN QUERY SELECT v_found.connector_id, v_found.stream, 'quarantine'::text, v_found.records;
     END LOOP;
 
     -- Bytes of files that are not stored yet. What a run still reads is stored, and kept out then.

@@ -310,7 +310,7 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.connector_service_sync(text), @extschema@.connector_service_refresh(text, text), @extschema@.connector_service_cancel(text),
     @extschema@.connector_service_backfill(text, timestamptz, timestamptz, interval), @extschema@.connector_service_check(text), @extschema@.connector_service_preview(text),
     @extschema@.connector_service_upload(text, text, bytea), @extschema@.connector_service_preview_upload(text, text, bytea),
-    @extschema@.connector_service_reprocess(text), @extschema@.connector_service_replay(text),
+    @extschema@.connector_service_reprocess(text), @extschema@.connector_service_replay(text), @extschema@.connector_service_count(text, text, boolean),
     @extschema@.connector_service_backfill(uuid, timestamptz, timestamptz, interval), @extschema@.connector_service_check(uuid), @extschema@.connector_service_preview(uuid),
     @extschema@.connector_service_upload(uuid, text, bytea), @extschema@.connector_service_preview_upload(uuid, text, bytea),
     @extschema@.connector_service_catalog(), @extschema@.connector_service_cancel(uuid), @extschema@.connector_service_reprocess(uuid),

@@ -6,7 +6,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use uuid::Uuid;
 
-use super::{delete, fact, need_worker, run, upload};
+use super::{count, delete, fact, need_worker, run, upload};
 use crate::error::{Error, Result};
 use crate::store::run::Kind;
 use crate::store::{self, connector, uuid};
@@ -176,6 +176,17 @@ fn connector_service_replay_named(p_connector: &str) -> Result<i64, ErrorReport>
         find(p_connector)?,
         store::fact::replay,
     )?)
+}
+
+#[pg_extern(name = "connector_service_count", volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn connector_service_count_named(
+    p_connector: Option<&str>,
+    p_metric_type: Option<&str>,
+    p_counts: Option<bool>,
+) -> Result<(), ErrorReport> {
+    let named = p_connector.ok_or(Error::Null("p_connector"))?;
+    Ok(count::decide(find(named)?, p_metric_type, p_counts)?)
 }
 
 #[pg_extern(name = "connector_service_delete", volatile, parallel_unsafe, strict)]

@@ -17,8 +17,10 @@ static IS_SET: AtomicBool = AtomicBool::new(false);
 /// Statement trigger, which 88_restore.sql declares for statements of pg_restore: begins to load rows as they are.
 #[pg_extern(sql = false)]
 fn connector_service_restore_begins() -> Result<(), ErrorReport> {
+    // It does not fire in a session whose role is replica already. A statement that failed before left the mark behind.
     // SAFETY: inside a transaction. Nobody else may go round the triggers.
-    if unsafe { pg_sys::superuser() } && !IS_SET.swap(true, Relaxed) {
+    if unsafe { pg_sys::superuser() } {
+        IS_SET.store(true, Relaxed);
         set_role(c"replica");
     }
     Ok(())

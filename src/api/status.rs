@@ -1,6 +1,7 @@
 //! The state of the set-up that only the server's memory knows.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use connector_service_core::similar::similar;
 use pgrx::JsonB;
@@ -10,7 +11,13 @@ use serde_json::json;
 use crate::guc::Scheduler;
 use crate::store::schedule::{self, Covered};
 use crate::store::{self, installation, key};
+use crate::wait::Waiter;
 use crate::{board, guc, trouble};
+
+/// How long an INSERT waits for a worker that is starting. Longer: where none can start, the first INSERT of a session takes longer.
+/// Shorter: more of them say that no worker runs yet.
+const STEP: Duration = Duration::from_millis(10);
+const STEPS: u32 = 50;
 
 /// Whether the library was preloaded, which workers run in this database, how many should, and what is wrong with the
 /// key file, for `connector_service_doctor()`.
@@ -90,7 +97,7 @@ fn connector_service_prospects() -> JsonB {
     // SAFETY: fixed for the life of a session.
     let database = unsafe { pg_sys::MyDatabaseId };
     let workers = match is_preloaded {
-        true => board::sync_workers(database).len(),
+        true => started_workers(database),
         false => 0,
     };
     let name = store::with(installation::database).unwrap_or_default();
@@ -116,9 +123,31 @@ fn connector_service_prospects() -> JsonB {
 /// The texts that are most like a text, the best one first.
 #[pg_extern(schema = "_connector_service", immutable, parallel_safe, strict)]
 #[search_path(pg_catalog, pg_temp)]
-fn connector_service_similar(p_text: &str, p_known: Vec<String>) -> Vec<String> {
-    let like = similar(p_text, p_known.iter().map(String::as_str));
+fn connector_service_similar(p_text: &str, p_known: Vec<Option<String>>) -> Vec<String> {
+    let like = similar(p_text, p_known.iter().flatten().map(String::as_str));
     like.into_iter().map(str::to_owned).collect()
+}
+
+/// The number of sync workers of this database. Just after CREATE EXTENSION the first one is still starting: a session waits for it
+/// once, and not for long.
+fn started_workers(database: pg_sys::Oid) -> usize {
+    thread_local! {
+        static HAS_WAITED: Cell<bool> = const { Cell::new(false) };
+    }
+    let count = || board::sync_workers(database).len();
+    if count() > 0 || HAS_WAITED.replace(true) {
+        return count();
+    }
+    if let Ok(mut waiter) = Waiter::new() {
+        for _ in 0..STEPS {
+            if count() > 0 {
+                break;
+            }
+            pgrx::check_for_interrupts!();
+            waiter.sleep(STEP);
+        }
+    }
+    count()
 }
 
 /// How often this was called within the running statement: many rows of one statement must not be many notices.

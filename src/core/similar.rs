@@ -63,10 +63,10 @@ mod tests {
 
     #[test]
     fn names_with_a_slip_or_a_part_are_found() {
-        let names = ["shop", "shop eu", "bank", "Büro", "payroll"];
+        let names = ["shop", "shop eu", "bank", "Zürich", "payroll"];
         assert_eq!(similar("shp", names), ["shop"]);
         assert_eq!(similar("SHOP EU ", names), ["shop eu", "shop"]);
-        assert_eq!(similar("buro", names), ["Büro"]);
+        assert_eq!(similar("zurich", names), ["Zürich"]);
         assert_eq!(similar("ayroll", names), ["payroll"]);
         assert_eq!(similar("zebra", names), [""; 0]);
         assert_eq!(similar("", names), [""; 0]);

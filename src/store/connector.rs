@@ -40,7 +40,7 @@ pub fn named(db: &mut Db, name: &str) -> Result<Vec<(Uuid, String)>> {
     let rows = db.run(
         "SELECT c.connector_id, c.name FROM @extschema@.connectors c
          WHERE c.name_key = $1
-            OR c.name_key IS NULL AND lower(btrim(c.name, E' \\t\\n\\r\\f\\v') COLLATE \"C\") = $1
+            OR c.name_key IS NULL AND c.deleting_since IS NULL AND lower(btrim(c.name, E' \\t\\n\\r\\f\\v') COLLATE \"C\") = $1
          ORDER BY c.created_at LIMIT 10",
         &[key.into()],
     )?;
@@ -52,7 +52,7 @@ pub fn named(db: &mut Db, name: &str) -> Result<Vec<(Uuid, String)>> {
 /// Names that the caller sees, for a suggestion.
 pub fn names(db: &mut Db) -> Result<Vec<String>> {
     let rows = db.run(
-        "SELECT DISTINCT c.name FROM @extschema@.connectors c LIMIT 5000",
+        "SELECT DISTINCT c.name FROM @extschema@.connectors c WHERE c.deleting_since IS NULL LIMIT 5000",
         &[],
     )?;
     (0..rows.count).map(|row| rows.need(row, 1)).collect()

@@ -156,7 +156,7 @@ pub fn decisions(db: &mut Db, due: &Due) -> Result<BTreeMap<(Uuid, String), Deci
 /// The amounts of all connectors of a tenant between two days.
 pub fn amounts(db: &mut Db, due: &Due, (from, to): (i32, i32)) -> Result<Amounts> {
     let rows = db.run(
-        "SELECT a.connector_id, a.part, a.day, a.currency, a.value, a.net, a.records
+        "SELECT a.connector_id, a.part, a.day, a.currency, a.value, a.net
          FROM _connector_service.connector_service_count_amounts($1, $2, $3, $4) a",
         &[
             uuid(due.tenant).into(),
@@ -188,12 +188,7 @@ pub fn amounts(db: &mut Db, due: &Due, (from, to): (i32, i32)) -> Result<Amounts
             net: net.and_then(|net| net.parse().ok()),
         };
         let key = (read_uuid(rows.need(row, 1)?), rows.need(row, 2)?);
-        let records = usize::try_from(rows.need::<i64>(row, 7)?).unwrap_or(0);
-        found
-            .of
-            .entry(key)
-            .or_default()
-            .extend(std::iter::repeat_n(amount, records));
+        found.of.entry(key).or_default().push(amount);
     }
     Ok(found)
 }

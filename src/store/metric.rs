@@ -55,6 +55,16 @@ pub fn settle(db: &mut Db, tenant: Uuid, most: i32) -> Result<Option<u64>> {
     Ok(Some(rows.need::<i64>(0, 1)?.unsigned_abs()))
 }
 
+/// Whether the tenant of a connector has a measure of this name.
+pub fn is_measure(db: &mut Db, connector: Uuid, name: &str) -> Result<bool> {
+    db.run(
+        "SELECT EXISTS (SELECT FROM @extschema@.connectors c JOIN @extschema@.measures m ON m.tenant_id = c.tenant_id
+                       WHERE c.connector_id = $1 AND m.name = $2)",
+        &[uuid(connector).into(), name.into()],
+    )?
+    .need(0, 1)
+}
+
 /// Updates `metric_sources` of a tenant after deletions. Needs the lock of its facts.
 pub fn prune_sources(db: &mut Db, tenant: Uuid) -> Result<()> {
     db.run(

@@ -108,7 +108,9 @@ fn preview_summary(found: &Value) -> String {
     let facts = of(found, "/facts");
     let facts = facts.as_array().into_iter().flatten().map(|fact| {
         let (kind, currency) = (text(fact, "/metric_type"), text(fact, "/currency"));
-        format!("{kind} {} {currency}", of(fact, "/total"))
+        let fact = format!("{kind} {} {currency}", of(fact, "/total"));
+        // A measure that is not money has no currency.
+        fact.trim_end().to_owned()
     });
     let facts: Vec<String> = facts.collect();
     let mut line = format!("{} new, {} changed", count("/inserted"), count("/updated"));

@@ -231,8 +231,8 @@ fn a_mapping_of_a_stream_that_nothing_has_is_answered_with_those_that_are_known(
             }
         )
     };
-    let shown = cluster.script("app", &mapping("id", "ordres", "$.total"));
-    assert!(shown.contains("NOTICE:  mapping 1000 counts nothing as long as no connector that it is for has a stream \"ordres\""), "{shown}");
+    let shown = cluster.script("app", &mapping("id", "order", "$.total"));
+    assert!(shown.contains("NOTICE:  mapping 1000 counts nothing as long as no connector that it is for has a stream \"order\""), "{shown}");
     assert!(shown.contains("DETAIL:  Known streams: orders."), "{shown}");
     assert!(
         shown.contains(

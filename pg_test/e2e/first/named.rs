@@ -172,6 +172,28 @@ fn an_unknown_name_is_answered_with_names_that_are_like_it() {
         "INSERT INTO tenants (tenant_id, is_default) VALUES ('00000000-0000-4000-8000-0000000000bb', true)",
     );
     assert_eq!(code, "42501");
+    // Whether another tenant has a name is not told either.
+    let theirs = text(
+        &mut client,
+        "SELECT tenant_id::text FROM connectors WHERE tenant_id <> '00000000-0000-4000-8000-0000000000bb'",
+    );
+    for name in ["corner shop", "no such shop"] {
+        let insert = format!(
+            "INSERT INTO connectors (tenant_id, name, type) VALUES ('{theirs}', '{name}', 'csv')"
+        );
+        let (code, _, _) = refusal(&mut guest, &insert);
+        assert_eq!(code, "42501", "{name}");
+        let update = format!(
+            "UPDATE connectors SET tenant_id = '{theirs}', name = '{name}', credentials = '{{}}'"
+        );
+        let (code, _, _) = refusal(&mut guest, &update);
+        assert_eq!(code, "42501", "{name}");
+    }
+    let (code, _, hint) = refusal(
+        &mut guest,
+        "INSERT INTO connectors (name, type) VALUES ('Corner Shop', 'csv')",
+    );
+    assert!(code == "23505" && !hint.is_empty(), "{code} {hint}");
     // Who sees both has to say which.
     let (code, message, hint) =
         refusal(&mut client, "SELECT connector_service_check('corner shop')");
@@ -245,6 +267,19 @@ fn connectors_of_one_tenant_have_names_of_their_own() {
     std::thread::sleep(std::time::Duration::from_millis(500));
     client.batch_execute("COMMIT").unwrap();
     assert_eq!(waiting.join().unwrap(), "23505");
+
+    // The name of a connector that is being deleted is free.
+    client
+        .batch_execute("SELECT connector_service_delete((SELECT connector_id FROM connectors WHERE name = 'race'), false)")
+        .unwrap();
+    client
+        .batch_execute(&format!(
+            "INSERT INTO connectors (tenant_id, name, type) SELECT {tenant}, 'race', 'csv'"
+        ))
+        .unwrap();
+    client
+        .batch_execute("SELECT connector_service_reprocess('race')")
+        .unwrap();
 
     // What had one name before names were unique keeps it, also through a dump, and the doctor names it.
     client

@@ -81,6 +81,7 @@ impl World {
                 records: vec![BTreeMap::new(); connectors],
                 mappings: vec![],
                 measures: BTreeMap::new(),
+                decisions: BTreeMap::new(),
                 by_hand: BTreeMap::new(),
                 log: vec![],
             });
@@ -143,7 +144,8 @@ impl World {
             79..87 => ("change a rate", Some(self.change_rate(tenant))),
             87..88 => ("change a time zone", self.change_zone(tenant)),
             88..90 => ("change a currency", self.change_currency(tenant)),
-            90..96 => ("enter a metric", self.enter_metric(tenant)),
+            90..94 => ("enter a metric", self.enter_metric(tenant)),
+            94..98 => ("decide what counts", Some(self.decide(tenant, connector))),
             _ => ("delete a metric", self.delete_metric(tenant)),
         };
         let Some(sql) = sql else {
@@ -303,6 +305,7 @@ impl World {
             is_minor: random.percent(25),
             is_active: random.percent(95),
             counts_texts: false,
+            class: random.pick(&[None, None, Some("sales"), Some("books")]),
         };
         self.next_mapping += 1;
         mapping.fit(self.tenants[tenant].measure(kind));
@@ -328,7 +331,8 @@ impl World {
         let random = &mut self.random;
         let of = &mut self.tenants[tenant];
         let mapping = &mut of.mappings[place];
-        match random.below(8) {
+        match random.below(9) {
+            8 => mapping.class = other.class,
             0 => mapping.value = other.value,
             1 => mapping.category = other.category,
             2 => mapping.has_currency = !mapping.has_currency,
@@ -501,6 +505,31 @@ impl World {
             "UPDATE tenants SET currency = '{currency}' WHERE tenant_id = '{}'",
             tenant_id(tenant)
         )])
+    }
+
+    /// A person says whether a connector counts, or leaves it to the comparison: that finds nothing among a few random amounts.
+    fn decide(&mut self, tenant: usize, connector: usize) -> Vec<String> {
+        let random = &mut self.random;
+        let kind = random.pick(&["revenue", "revenue", "costs", "refunds", "staffing"]);
+        let word = random.pick(&[Some(false), Some(false), Some(true), None]);
+        let parts: &[(Kind, &str)] = match kind {
+            "costs" => &[("costs", "refunds"), ("costs", "rest")],
+            "refunds" => &[("costs", "refunds")],
+            "revenue" => &[("revenue", "all")],
+            _ => &[("staffing", "all")],
+        };
+        for (kind, part) in parts {
+            let decisions = &mut self.tenants[tenant].decisions;
+            match word {
+                Some(counts) => _ = decisions.insert((connector, kind, part), counts),
+                None => _ = decisions.remove(&(connector, *kind, *part)),
+            }
+        }
+        let word = word.map_or_else(|| "NULL".to_owned(), |word| word.to_string());
+        let id = connector_id(tenant, connector);
+        vec![format!(
+            "SELECT connector_service_count('{id}', '{kind}', {word})"
+        )]
     }
 
     /// A day of a history, with or without records.
@@ -701,6 +730,7 @@ impl Mapping {
             ("factor", self.factor.to_string()),
             ("unit", text(if self.is_minor { "minor" } else { "major" })),
             ("active", self.is_active.to_string()),
+            ("class", self.class.map_or_else(null, text)),
         ]
     }
 

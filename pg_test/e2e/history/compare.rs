@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use crate::Stage;
 use crate::change::{connector_id, tenant_id};
 use crate::exact::Exact;
-use crate::model::{Data, Metric, Outcome, Rows};
+use crate::model::{Data, Metric, Outcome, Rows, Source};
 
 /// Histories of which a failure shows everything that happened to them.
 const SHOWN: usize = 2;
@@ -157,11 +157,25 @@ fn data(json: &str) -> Data {
             .collect()
     };
     let count = |json: &RawValue| json.get().parse().expect("a count");
+    let value = |of: &Object| {
+        let value = of["value"].get();
+        (value != "null").then(|| Exact::read(value))
+    };
     let sources = object("sources").into_iter().map(|(key, json)| {
         let source: Object = serde_json::from_str(json.get()).expect("an object");
-        let value = source["value"].get();
-        let value = (value != "null").then(|| Exact::read(value));
-        (key, (value, count(&source["facts"])))
+        let left = source.get("not_counted").map(|json| {
+            let left: Object = serde_json::from_str(json.get()).expect("an object");
+            (value(&left), count(&left["facts"]))
+        });
+        let known = Source {
+            value: value(&source),
+            facts: count(&source["facts"]),
+            is_left_out: source
+                .get("counted")
+                .is_some_and(|json| json.get() == "false"),
+            not_counted: left,
+        };
+        (key, known)
     });
     Data {
         category: text("category"),

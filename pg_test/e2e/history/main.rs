@@ -107,7 +107,7 @@ impl Stage {
                 let of = connector_id(number, connector);
                 let config = api(&vendor.url(), &of);
                 connectors.push(format!(
-                    r#"('{of}', '{id}', 'shop', 'api', $j${config}$j$, '{{"api_key": "k"}}', 'manual')"#
+                    r#"('{of}', '{id}', 'shop {connector}', 'api', $j${config}$j$, '{{"api_key": "k"}}', 'manual')"#
                 ));
             }
         }
@@ -328,12 +328,13 @@ impl Stage {
     fn wait_until_settled(&mut self) {
         let sql = "SELECT (SELECT count(*) FROM sync_runs WHERE finished_at IS NULL),
                           (SELECT count(*) FROM raw_connector_data WHERE NOT processed),
-                          (SELECT count(*) FROM metric_days_touched)";
+                          (SELECT count(*) FROM metric_days_touched),
+                          (SELECT count(*) FROM count_due WHERE is_urgent)";
         let mut deadline = Instant::now() + SOON;
         loop {
             let row = self.client.query_one(sql, &[]).unwrap();
-            let open: [i64; 3] = [row.get(0), row.get(1), row.get(2)];
-            if open == [0; 3] {
+            let open: [i64; 4] = std::array::from_fn(|at| row.get(at));
+            if open == [0; 4] {
                 break;
             }
             if open[0] > 0 {
@@ -341,7 +342,7 @@ impl Stage {
             }
             assert!(
                 Instant::now() < deadline,
-                "{SOON:?} after the last run, records and days still open: {open:?}"
+                "{SOON:?} after the last run, records, days and comparisons still open: {open:?}"
             );
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -98,6 +98,8 @@ pub struct Mapping {
     pub is_minor: bool,
     pub is_active: bool,
     pub counts_texts: bool,
+    /// How close its source is to the sale.
+    pub class: Option<&'static str>,
 }
 
 /// A record and what became of it.
@@ -118,6 +120,8 @@ pub struct Tenant {
     pub records: Vec<BTreeMap<usize, Record>>,
     pub mappings: Vec<Mapping>,
     pub measures: BTreeMap<Kind, Measure>,
+    /// What somebody decided: by connector, metric type and part, whether it counts.
+    pub decisions: BTreeMap<(usize, Kind, &'static str), bool>,
     /// Metrics that a person entered.
     pub by_hand: BTreeMap<(Kind, Day), Exact>,
     /// Everything that happened, for the report of a failure.
@@ -141,6 +145,17 @@ struct Fact {
     place: (i64, String, i32, usize),
 }
 
+/// What one connector has of a day.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Source {
+    pub value: Option<Exact>,
+    pub facts: usize,
+    /// Nothing of it counts.
+    pub is_left_out: bool,
+    /// What of it does not count, where something else does.
+    pub not_counted: Option<(Option<Exact>, usize)>,
+}
+
 /// What `metrics.data` says of a derived metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Data {
@@ -150,7 +165,7 @@ pub struct Data {
     /// Of an average: the sum, and of how many.
     pub average_of: Option<(Exact, usize)>,
     pub categories: BTreeMap<String, Exact>,
-    pub sources: BTreeMap<String, (Option<Exact>, usize)>,
+    pub sources: BTreeMap<String, Source>,
     pub unconverted: BTreeMap<String, Exact>,
 }
 
@@ -474,7 +489,7 @@ impl Tenant {
         let mut data = Data {
             category: String::new(),
             currency: measure.is_money.then(|| self.currency.into()),
-            facts: facts.len(),
+            facts: 0,
             average_of: None,
             categories: BTreeMap::new(),
             sources: BTreeMap::new(),
@@ -483,6 +498,7 @@ impl Tenant {
         let mut all = Gathered::default();
         let mut categories: BTreeMap<String, Gathered> = BTreeMap::new();
         let mut sources: BTreeMap<String, Gathered> = BTreeMap::new();
+        let mut left_out: BTreeMap<String, (Option<Exact>, usize)> = BTreeMap::new();
         for fact in facts {
             let rate = rates
                 .iter()
@@ -494,8 +510,19 @@ impl Tenant {
                 true => Some(fact.value),
                 false => rate.map(|rate| fact.value.times(rate)),
             };
-            let source = sources.entry(name_of(fact.connector)).or_default();
+            let name = name_of(fact.connector);
+            let part = part(fact.kind, &fact.category);
+            if self.decisions.get(&(fact.connector, fact.kind, part)) == Some(&false) {
+                let (left, facts) = left_out.entry(name).or_insert((None, 0));
+                *facts += 1;
+                if let Some(counted) = counted {
+                    *left = Some(left.unwrap_or(Exact::ZERO).plus(counted));
+                }
+                continue;
+            }
+            let source = sources.entry(name).or_default();
             source.facts += 1;
+            data.facts += 1;
             match counted {
                 Some(counted) => {
                     all.add(fact, counted);
@@ -516,8 +543,22 @@ impl Tenant {
                 .extend(gathered.value(of).map(|value| (name, value)));
         }
         for (name, gathered) in sources {
-            data.sources
-                .insert(name, (gathered.value(of), gathered.facts));
+            let source = Source {
+                value: gathered.value(of),
+                facts: gathered.facts,
+                is_left_out: false,
+                not_counted: left_out.remove(&name),
+            };
+            data.sources.insert(name, source);
+        }
+        for (name, (value, facts)) in left_out {
+            let source = Source {
+                value,
+                facts,
+                is_left_out: true,
+                not_counted: None,
+            };
+            data.sources.insert(name, source);
         }
         data.category = match data.categories.keys().next() {
             Some(only) if data.categories.len() == 1 => only.clone(),
@@ -569,5 +610,14 @@ impl Gathered {
             Aggregation::Average => Some(self.sum.shared_by(self.counted)),
             Aggregation::DistinctCount => Some(Exact::new(self.texts.len() as i128, 0)),
         }
+    }
+}
+
+/// The part of a metric type that is decided by itself.
+fn part(kind: Kind, category: &str) -> &'static str {
+    match (kind, category) {
+        ("costs", "refunds") => "refunds",
+        ("costs", _) => "rest",
+        _ => "all",
     }
 }

@@ -2,6 +2,7 @@
 //! refuse, changes while it is read, and keeps its own books. After every sync, each day's numbers must equal the
 //! books, to the cent and in the tenant's time zone.
 
+mod count;
 mod erpnext;
 mod judged;
 mod look;

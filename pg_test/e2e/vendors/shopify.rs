@@ -136,7 +136,7 @@ fn gid(kind: &str, id: usize) -> String {
 }
 
 impl Shopify {
-    fn new() -> Shopify {
+    pub fn new() -> Shopify {
         Shopify {
             clock: Clock::start(),
             orders: Vec::new(),
@@ -159,6 +159,20 @@ impl Shopify {
             said: Vec::new(),
             asks: VERSION,
         }
+    }
+
+    pub fn sell(&mut self, at: DateTime<Utc>, cents: i64) {
+        self.number += 1;
+        self.orders.push(Order {
+            id: self.number,
+            updated: at,
+            processed: at,
+            cents,
+            cancelled: false,
+            test: false,
+            refunds: Vec::new(),
+            lines: 1,
+        });
     }
 
     /// The orders of a filter.

@@ -157,6 +157,20 @@ pub struct Hosted<F> {
     complaints: Vec<Complaint>,
 }
 
+impl<F> Hosted<F> {
+    fn of(fake: F) -> Hosted<F> {
+        Hosted {
+            fake,
+            busy: None,
+            faults: VecDeque::new(),
+            reshape: None,
+            closed: None,
+            streams: BTreeSet::new(),
+            complaints: Vec::new(),
+        }
+    }
+}
+
 pub struct Stage<F: Fake> {
     pub cluster: Cluster,
     pub client: Client,
@@ -175,15 +189,7 @@ impl<F: Fake> Stage<F> {
     pub fn with(fake: F, settings: &str) -> Stage<F> {
         let cluster = Cluster::start(settings);
         let mut client = cluster.database("app");
-        let hosted = Arc::new(Mutex::new(Hosted {
-            fake,
-            busy: None,
-            faults: VecDeque::new(),
-            reshape: None,
-            closed: None,
-            streams: BTreeSet::new(),
-            complaints: Vec::new(),
-        }));
+        let hosted = Arc::new(Mutex::new(Hosted::of(fake)));
         let serving = hosted.clone();
         let vendor = Vendor::start(move |asked| answer(&mut serving.lock().unwrap(), asked));
         let (config, credentials) = {
@@ -206,6 +212,28 @@ impl<F: Fake> Stage<F> {
             connector,
             beside: "false",
         }
+    }
+
+    /// Another vendor of the same tenant: what it has, its server, and its connector.
+    pub fn beside<G: Fake>(
+        &mut self,
+        name: &str,
+        fake: G,
+    ) -> (Arc<Mutex<Hosted<G>>>, Vendor, String) {
+        let hosted = Arc::new(Mutex::new(Hosted::of(fake)));
+        let serving = hosted.clone();
+        let vendor = Vendor::start(move |asked| answer(&mut serving.lock().unwrap(), asked));
+        let (config, credentials) = {
+            let hosted = hosted.lock().unwrap();
+            (hosted.fake.config(&vendor.url()), hosted.fake.credentials())
+        };
+        let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials, sync_frequency)
+                   VALUES ('00000000-0000-4000-8000-000000000001', $1, $2, $3, $4, 'manual') RETURNING connector_id::text";
+        let row = self
+            .client
+            .query_one(sql, &[&name, &G::KIND, &config, &credentials]);
+        let connector = row.expect("INSERT INTO connectors").get(0);
+        (hosted, vendor, connector)
     }
 
     pub fn hosted(&self) -> MutexGuard<'_, Hosted<F>> {

@@ -195,7 +195,12 @@ impl Stripe {
 
     fn sell(&mut self, random: &mut Random) {
         let at = self.clock.tick(random);
-        let (id, amount) = (self.id("ch"), 100 + random.below(90_000) as i64);
+        let amount = 100 + random.below(90_000) as i64;
+        self.charge(random, at, amount);
+    }
+
+    pub fn charge(&mut self, random: &mut Random, at: DateTime<Utc>, amount: i64) {
+        let id = self.id("ch");
         let charge = json!({
             "id": id, "object": "charge", "amount": amount, "amount_captured": amount, "amount_refunded": 0,
             "currency": "usd", "created": at.timestamp(), "disputed": false, "livemode": true, "metadata": {},

@@ -6,13 +6,11 @@ use super::pairs::Pairs;
 use super::totals::Totals;
 use super::{Amount, WINDOW, money_share, share};
 
-/// Shortest time in days for which days that do not belong together can be compared.
-const DAYS: i32 = 10;
-/// Most comparisons of days that do not belong together.
-const CONTROLS: usize = 8;
+/// How often amounts are compared that do not belong together.
+const CONTROLS: u64 = 8;
 /// Records from which on fewer of them say as much.
 const MANY: usize = 50_000;
-const CONTROLS_OF_MANY: usize = 3;
+const CONTROLS_OF_MANY: u64 = 2;
 /// Shares closer to chance than this many standard deviations are taken for chance.
 const DISTANCE: f64 = 3.0;
 /// Where chance explains more than this, amounts say nothing.
@@ -47,9 +45,11 @@ pub struct Found {
     pub of_others: Vec<usize>,
 }
 
-/// What was found on days that belong together, and on days that do not.
+/// What was found, and what is found by chance.
 pub struct Measured {
     pub real: Found,
+    /// By how often the amounts are there. It is all that a few days can tell.
+    by_frequency: Chance,
     share: Chance,
     money: Chance,
     of_others: Vec<Chance>,
@@ -112,31 +112,29 @@ impl Sides<'_> {
         }
     }
 
-    /// Finds records on the days that belong together, and on days that do not.
+    /// Finds records, and what would be found by chance.
     pub fn measure(&self, how: How) -> Measured {
         let real = self.find(how);
         let sizes = self.sizes(real.of_others.len());
-        let controls: Vec<Found> = self.shifts().map(|by| self.shifted(by, how)).collect();
+        let controls = match self.own.len().max(self.others.len()) > MANY {
+            true => CONTROLS_OF_MANY,
+            false => CONTROLS,
+        };
+        let controls: Vec<Found> = (1..=controls)
+            .map(|seed| self.shuffled(seed, how))
+            .collect();
         let chance = |of: &dyn Fn(&Found) -> f64, count: usize| {
             let shares: Vec<f64> = controls.iter().map(of).collect();
             Chance::of(&shares, count)
         };
         let count = self.own.len();
-        if controls.is_empty() {
-            let alone = Chance::of(&[self.by_frequency(&real)], count);
-            return Measured {
-                share: alone,
-                money: alone,
-                of_others: vec![alone; real.of_others.len()],
-                real,
-            };
-        }
         let of_other = |at: usize, size: usize| {
             let part =
                 move |found: &Found| share(found.of_others.get(at).copied().unwrap_or(0), size);
             chance(&part, size)
         };
         Measured {
+            by_frequency: Chance::of(&[self.by_frequency(&real)], count),
             share: chance(&|found| found.share, count),
             money: chance(&|found| found.money, count),
             of_others: sizes
@@ -159,32 +157,18 @@ impl Sides<'_> {
         sizes
     }
 
-    /// By how many days the others are shifted so that no day meets one that it belongs to. Whole weeks first: weekdays differ.
-    fn shifts(&self) -> impl Iterator<Item = i32> {
-        let length = self.length();
-        let most = if self.own.len().max(self.others.len()) > MANY {
-            CONTROLS_OF_MANY
-        } else {
-            CONTROLS
+    /// What is found where the others keep their amounts and their days, but not which belongs to which.
+    fn shuffled(&self, seed: u64, how: How) -> Found {
+        let mut random = Shuffle(seed);
+        let mut shuffle = |amounts: &[Amount]| -> Vec<Amount> {
+            let mut days: Vec<i32> = amounts.iter().map(|it| it.day).collect();
+            for at in (1..days.len()).rev() {
+                days.swap(at, random.below(at + 1));
+            }
+            let with = |(it, day): (&Amount, i32)| Amount { day, ..*it };
+            amounts.iter().zip(days).map(with).collect()
         };
-        let far = move || (2 * WINDOW + 1)..=(length - 2 * WINDOW - 1);
-        let weeks = far().filter(|shift| shift % 7 == 0);
-        let others = far().filter(|shift| shift % 7 != 0);
-        let is_long = length >= DAYS;
-        weeks.chain(others).filter(move |_| is_long).take(most)
-    }
-
-    fn shifted(&self, by: i32, how: How) -> Found {
-        let (from, _) = self.days;
-        let length = self.length();
-        let shift = |amounts: &[Amount]| -> Vec<Amount> {
-            let around = |it: &Amount| Amount {
-                day: from + (it.day - from + by).rem_euclid(length),
-                ..*it
-            };
-            amounts.iter().map(around).collect()
-        };
-        let (others, refunds) = (shift(self.others), shift(self.refunds));
+        let (others, refunds) = (shuffle(self.others), shuffle(self.refunds));
         let sides = Sides {
             others: &others,
             refunds: &refunds,
@@ -217,11 +201,20 @@ impl Measured {
         (self.share.mean, self.money.mean)
     }
 
+    /// Whether chance finds most of the records within the window, however rare their amounts are.
+    pub fn is_wide(&self, share: f64) -> bool {
+        self.share.mean > share && self.by_frequency.mean > share
+    }
+
     /// What the records say, and what their money says.
     pub fn told(&self) -> (Told, Told) {
+        let told = |chance: Chance, share: f64| match chance.told(share) {
+            Told::Nothing => self.by_frequency.told(share),
+            told => told,
+        };
         (
-            self.share.told(self.real.share),
-            self.money.told(self.real.money),
+            told(self.share, self.real.share),
+            told(self.money, self.real.money),
         )
     }
 
@@ -261,6 +254,20 @@ impl Chance {
             return Told::Share(0.0);
         }
         Told::Share((share - self.mean) / (1.0 - self.mean))
+    }
+}
+
+/// Random numbers that are always the same: a verdict must not depend on luck.
+struct Shuffle(u64);
+
+impl Shuffle {
+    fn below(&mut self, bound: usize) -> usize {
+        // SplitMix64.
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let bound = u64::try_from(bound).unwrap_or(1).max(1);
+        usize::try_from((z ^ (z >> 31)) % bound).unwrap_or(0)
     }
 }
 

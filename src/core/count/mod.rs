@@ -3,8 +3,8 @@
 //! A shop has the order, a payment service its payment, the books their booking: one sale, three records. Nothing in the records
 //! says that they belong together, so their amounts are compared: records with the same amount and currency within two days are
 //! paired one to one (`pairs`), and what is left is looked for among the totals of days, weekends, weeks and months, as books are
-//! kept (`totals`). Where many prices are equal, many records pair by chance. So the same is done with days that do not
-//! belong together (`chance`), and only what goes beyond that is evidence.
+//! kept (`totals`). Where many prices are equal, many records pair by chance. So the same is done after the days of one side
+//! were shuffled (`chance`), and only what goes beyond that is evidence.
 //!
 //! The question is always about one source: how much of it do the sources that are closer to the sale have already? The
 //! thresholds are in `verdict`, and `span` says for which days the answer holds.

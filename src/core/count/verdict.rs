@@ -25,6 +25,8 @@ const DAYS_WITH_ENDS: i32 = 14;
 const WIDE_CHANCE: f64 = 0.5;
 /// Where more than this is left, totals are tried.
 const LEFT_FOR_TOTALS: f64 = 0.1;
+/// From this share on, what both have is all of it.
+const ALL: f64 = 0.95;
 /// Most samples of each kind.
 const SAMPLES: usize = 5;
 
@@ -137,7 +139,7 @@ fn judged(sides: &Sides, days: usize, was_same: bool) -> Comparison {
             measured = with_totals;
         }
     }
-    if measured.by_chance().0 > WIDE_CHANCE {
+    if measured.is_wide(WIDE_CHANCE) {
         measured = sides.measure(How::SameDay);
     }
     let mut comparison = described(sides, &measured, days);
@@ -145,6 +147,10 @@ fn judged(sides: &Sides, days: usize, was_same: bool) -> Comparison {
     let most = if was_same { STILL_MOST } else { MOST };
     let (verdict, reason) = match (told, told_of_money) {
         (Told::Nothing, _) if measured.real.share < 0.5 => (Verdict::Separate, None),
+        // Equal prices: the numbers of records of each day tell.
+        (Told::Nothing, _) if measured.real.share >= ALL && is_alike(sides) => {
+            (Verdict::Same, None)
+        }
         (Told::Nothing, _) if sides.days.1 - sides.days.0 + 1 < DAYS_OF_EQUAL => {
             (Verdict::TooEarly, None)
         }
@@ -200,19 +206,7 @@ fn unlike(sides: &Sides, told: f64, comparison: &Comparison) -> (Verdict, Option
     if comparison.partners.iter().any(|(_, share)| *share >= FEW) {
         return (Verdict::Unclear, Some(Reason::PartOfOthers));
     }
-    let (own, others) = (by_day(sides, sides.own), by_day(sides, sides.others));
-    let ends = own.iter().position(|count| *count > 0).unwrap_or(0);
-    let trimmed = |days: &[usize]| -> Vec<usize> {
-        let length = days
-            .len()
-            .saturating_sub(2 * ends.min(WINDOW.unsigned_abs() as usize));
-        days.iter()
-            .skip(ends.min(WINDOW.unsigned_abs() as usize))
-            .take(length)
-            .copied()
-            .collect()
-    };
-    if !are_alike(&trimmed(&own), &trimmed(&others)) {
+    if !is_alike(sides) {
         return (Verdict::Separate, None);
     }
     let currencies = |amounts: &[Amount]| {
@@ -228,6 +222,17 @@ fn unlike(sides: &Sides, told: f64, comparison: &Comparison) -> (Verdict, Option
         Reason::Currencies
     };
     (Verdict::Unclear, Some(reason))
+}
+
+/// Whether both have their records on the same days. The source's records of the first and last days are left out, and so are
+/// those days.
+fn is_alike(sides: &Sides) -> bool {
+    let (own, others) = (by_day(sides, sides.own), by_day(sides, sides.others));
+    let first = own.iter().position(|count| *count > 0).unwrap_or(0);
+    let last = own.iter().rposition(|count| *count > 0).unwrap_or(0);
+    let middle =
+        |days: &[usize]| -> Vec<usize> { days.get(first..=last).unwrap_or_default().to_vec() };
+    are_alike(&middle(&own), &middle(&others))
 }
 
 /// The numbers of records by day.

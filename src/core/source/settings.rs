@@ -46,7 +46,7 @@ pub const OF_RUNS: &[Field] = &[PARALLEL_STREAMS, TRACE];
 /// Keys of config that every type has. They say nothing about what is read.
 pub const RAW_RETENTION: Field = Field {
     name: "raw_retention",
-    meaning: "how long the JSON of a record is kept after its latest version was stored, such as \"90 days\", or an object with one for each stream (\"*\": all others); facts and metrics stay; default: connector_service.raw_retention",
+    meaning: "how long the JSON of a record is kept, such as \"90 days\", or one for each stream; default: connector_service.raw_retention",
 };
 pub const OF_ALL: &[Field] = &[RAW_RETENTION];
 

@@ -391,8 +391,13 @@ fn evidence(
         Reason::Currencies => "currencies",
         Reason::EqualAmounts => "equal_amounts",
     });
-    if let (Some(reason), Some(evidence)) = (reason, evidence.as_object_mut()) {
-        evidence.insert("reason".into(), json!(reason));
+    if let Some(evidence) = evidence.as_object_mut() {
+        if let Some(reason) = reason {
+            evidence.insert("reason".into(), json!(reason));
+        }
+        if comparison.has_totals {
+            evidence.insert("totals".into(), json!(true));
+        }
     }
     evidence
 }

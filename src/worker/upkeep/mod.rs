@@ -57,11 +57,13 @@ const REST: u32 = 20;
 
 /// Shortest time between two comparisons of a tenant's connectors. Longer: an edited record is compared later. Shorter: while
 /// records come, the same is compared again and again.
-const COMPARE_AT_MOST_EVERY: Duration = Duration::from_secs(60);
+const COMPARE_AT_MOST_EVERY: Duration = Duration::from_secs(5);
+/// The same, as a multiple of the time that a comparison takes.
+const COMPARE_REST: u32 = 100;
 /// The same where nothing was there to compare, and a second source may come at any time.
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_secs(2);
 /// Connectors are not compared while their records are being stored, for this long.
-const COMPARE_WHILE_BUSY: Duration = Duration::from_secs(5 * 60);
+const COMPARE_WHILE_BUSY: Duration = Duration::from_secs(60);
 /// Days of the first comparison. Fewer follow where it exceeds its limits.
 const COMPARED_DAYS: i32 = 90;
 
@@ -431,7 +433,10 @@ impl Upkeep {
                     self.metrics_changed();
                     board::wake(self.database);
                 }
-                (COMPARE_AT_MOST_EVERY.max(began.elapsed() * REST), days)
+                (
+                    COMPARE_AT_MOST_EVERY.max(began.elapsed() * COMPARE_REST),
+                    days,
+                )
             }
             Ok(Compared::Locked) => (FIRST_PAUSE, days),
             // Fewer days say less, but something.

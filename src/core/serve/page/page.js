@@ -215,7 +215,7 @@ function choose(id) {
   if (!tenant) return;
   sessionStorage.setItem(CHOSEN, id);
   $("tenant").value = id;
-  const type = picked("type"), types = ["revenue", "costs", "inventory", "staffing", ...tenant.measures.map(m => m.name)];
+  const before = document.querySelector("input[name=type]:checked"), type = before && before.value, types = ["revenue", "costs", "inventory", "staffing", ...tenant.measures.map(m => m.name)];
   $("types").querySelectorAll("label").forEach(label => label.remove());
   radios("types", "type", types.map(t => [t, capital(t)]), types.includes(type) ? type : types[0]);
   say($("only"), tenant.name || id);
