@@ -160,9 +160,7 @@ fn judged(sides: &Sides, days: usize, was_same: bool) -> Comparison {
                 Told::Share(money) => money,
                 Told::Nothing => records,
             };
-            if records.min(money) >= most {
-                (Verdict::Same, None)
-            } else if is_within(sides, &comparison.span, &measured, most) {
+            if records.min(money) >= most || is_within(sides, &comparison.span, &measured, most) {
                 (Verdict::Same, None)
             } else {
                 comparison.span = Span::default();
