@@ -5,7 +5,8 @@
 # SERVE       of `make demo`: 1 keeps the page up until Enter is typed, 0 does not   (default: 1 in a terminal)
 # KEEP=1      leaves the temporary servers' folders for a look
 # PART, ROUNDS   of `make bench`: sync (RECORDS, PAGES), settle (FACTS), read (METRICS), seal (CONNECTORS), database (ROWS),
-#             upload (MEGABYTES), schedule (DUE, AT_ONCE), gateway (SECONDS), tenants (RECORDS, STORED)
+#             upload (MEGABYTES), schedule (DUE, AT_ONCE), gateway (SECONDS), tenants (RECORDS, STORED),
+#             retention (KEPT)
 
 SHELL := /bin/bash
 export PATH := $(CURDIR)/target/tools/bin:$(PATH):$(HOME)/.cargo/bin
@@ -19,7 +20,7 @@ INSTALL = cargo pgrx install --release --pg-config $(PGRX_PG_CONFIG_PATH) $(FEAT
 
 # One profile and one selection of packages for everything that is tested: nothing is built twice.
 TESTED = -p connector_service_core -p connector_service_test
-E2E = --test sync --test identity --test streams --test upstream --test guard --test life --test standdown --test apart --test hostile --test kill --test machine --test load --test backup --test mapping --test count --test history --test secret --test oauth --test canary --test access --test random_calls --test tenants --test upgrade --test vendors --test database --test mysql --test keyset --test upload --test control --test schedule --test gateway --test flood --test page --test observe --test fortnight --test docs --test airflow
+E2E = $(shell sed -n '/^\[\[test/,/^name/s/^name = "\(.*\)"/--test \1/p' pg_test/Cargo.toml | grep -v regress)
 
 .PHONY: help prepare prepare-test install install-test demo test test-core test-regress test-e2e upgrade bench pgspot lint
 

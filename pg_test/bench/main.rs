@@ -5,11 +5,12 @@
 //!
 //! All parts run, or those that are named: `sync` (RECORDS, PAGES), `settle` (FACTS), `read` (METRICS),
 //! `seal` (CONNECTORS, PAGES_SEALED), `database` (ROWS), `upload` (MEGABYTES), `schedule` (DUE, AT_ONCE),
-//! `gateway` (SECONDS), `tenants` (RECORDS, STORED). ROUNDS (3) is for all of them but `schedule`.
+//! `gateway` (SECONDS), `tenants` (RECORDS, STORED), `retention` (KEPT). ROUNDS (3) is for all of them but `schedule`.
 
 mod database;
 mod gateway;
 mod read;
+mod retention;
 mod schedule;
 mod seal;
 mod settle;
@@ -17,7 +18,7 @@ mod sync;
 mod tenants;
 mod upload;
 
-const PARTS: [(&str, fn()); 9] = [
+const PARTS: [(&str, fn()); 10] = [
     ("sync", sync::run),
     ("settle", settle::run),
     ("read", read::run),
@@ -27,6 +28,7 @@ const PARTS: [(&str, fn()); 9] = [
     ("schedule", schedule::run),
     ("gateway", gateway::run),
     ("tenants", tenants::run),
+    ("retention", retention::run),
 ];
 
 fn main() {
