@@ -163,6 +163,8 @@ DECLARE
     v_last timestamptz;
     v_waits timestamptz;
 BEGIN
+    -- With none at once the loop below would not get on.
+    p_most := greatest(p_most, 1);
     SELECT c.* INTO v_connector FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id AND c.deleting_since IS NULL;
     IF NOT FOUND THEN
         RETURN;
