@@ -184,7 +184,8 @@ fn the_length_of_a_unix_time_decides_its_unit() {
             let by = match text.len() {
                 9..=11 => DateTime::from_timestamp(number, 0),
                 12..=14 => DateTime::from_timestamp_millis(number),
-                _ => DateTime::from_timestamp_micros(number),
+                15..=17 => DateTime::from_timestamp_micros(number),
+                _ => Some(DateTime::from_timestamp_nanos(number)),
             };
             assert_eq!(Some(at), by, "{text}");
         }
