@@ -511,7 +511,7 @@ fn a_connector_and_a_tenant_are_deleted_by_who_may_write_them() {
     );
     let shown = stage.cluster.script(
         "app",
-        &format!("SET ROLE mine; CALL connector_service_delete_wait('SHOP');"),
+        "SET ROLE mine; CALL connector_service_delete_wait('SHOP');",
     );
     assert!(shown.contains("is deleted: "), "{shown}");
     nothing_left(&mut stage.client, "connector_id", &connector);
