@@ -37,7 +37,10 @@ pub struct Business {
     pub costs: Option<i64>,
 }
 
-pub const KINDS: [(&str, fn(&mut Random) -> Business); 25] = [
+/// A name, and what makes a business of the kind.
+type Kind = (&'static str, fn(&mut Random) -> Business);
+
+pub const KINDS: [Kind; 25] = [
     ("the same sales", same),
     ("another business", none),
     ("half of the payments are of the shop", half),
