@@ -32,8 +32,8 @@ fn with_measures(client: &mut Client) {
              SELECT '{SHOP}', 'orders', m.name, m.path, '$.at', '$.ch', '$.cur'
              FROM (VALUES ('orders', '1'), ('stock', '$.left'), ('basket', '$.total'), ('customers', '$.who'), ('revenue', '$.total')) AS m(name, path);
              INSERT INTO fx_rates VALUES ('EUR', 'USD', '2025-07-01', 2);
-             INSERT INTO raw_connector_data (tenant_id, connector_id, source_type, stream, source_record_id, data)
-             SELECT '{TENANT}', '{SHOP}', 'webhook', 'orders', 'orders/' || r.id, jsonb_build_object('at', r.at, 'ch', r.ch, 'cur', r.cur, 'total', r.total, 'left', r.stock, 'who', r.who)
+             INSERT INTO raw_connector_data (raw_id, tenant_id, connector_id, source_type, stream, source_record_id, data)
+             SELECT lpad(r.id::text, 32, '0')::uuid, '{TENANT}', '{SHOP}', 'webhook', 'orders', 'orders/' || r.id, jsonb_build_object('at', r.at, 'ch', r.ch, 'cur', r.cur, 'total', r.total, 'left', r.stock, 'who', r.who)
              FROM (VALUES
                 (1, '2025-07-01T10:00:00Z', 'web', 'USD', 10, 5, 'ann'), (2, '2025-07-01T09:00:00Z', 'till', 'EUR', 10, 7, 'ann'),
                 (3, '2025-07-01T10:00:00.001Z', 'web', 'USD', 5, 8, 'bob'), (4, '2025-07-02T08:00:00Z', 'web', 'USD', 1, 9, 'ann'),

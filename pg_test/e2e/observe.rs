@@ -25,7 +25,7 @@ const SETTINGS: &str =
 /// A connector of a Stripe account, whose events are signed with any of these secrets.
 fn stripe(client: &mut Client, vendor: &Vendor, secrets: &Value) -> String {
     let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials, sync_frequency)
-        VALUES ($1::text::uuid, 'payments', 'stripe', $2, $3, 'manual') RETURNING connector_id::text";
+        SELECT $1::text::uuid, concat('payments ', count(*)), 'stripe', $2::jsonb, $3::jsonb, 'manual' FROM connectors RETURNING connector_id::text";
     let config = json!({"base_url": vendor.url(), "streams": ["charges"]});
     let credentials = json!({"api_key": "sk_test_not_a_real_key", "webhook_secret": secrets});
     let row = client.query_one(sql, &[&TENANT, &config, &credentials]);

@@ -296,7 +296,7 @@ BEGIN
         NEW.due_at_once := true;
     END IF;
     IF is_corrected THEN
-        IF NEW.next_sync_at IS NOT DISTINCT FROM OLD.next_sync_at THEN
+        IF NEW.next_sync_at IS NULL OR NEW.next_sync_at IS NOT DISTINCT FROM OLD.next_sync_at THEN
             NEW.next_sync_at := now();
         END IF;
         NEW.failures := 0;
