@@ -223,6 +223,26 @@ fn the_json_of_old_records_is_dropped_and_their_facts_stay() {
         3_000
     );
 
+    // Marked by mistake: nothing is left to count, but what the source shows next, although it is what it was.
+    for deleted in [true, false] {
+        let sql = format!(
+            "UPDATE raw_connector_data SET deleted = {deleted} WHERE source_record_id = 'orders/101'"
+        );
+        stage.client.batch_execute(&sql).unwrap();
+        settled(&mut stage.client);
+        assert_eq!(
+            one::<i64>(&mut stage.client, "SELECT count(*) FROM metric_facts"),
+            2_999
+        );
+    }
+    let run = stage.synced(&connector);
+    assert_eq!(run["updated"].as_i64(), Some(1), "{run}");
+    settled(&mut stage.client);
+    assert_eq!(
+        one::<i64>(&mut stage.client, "SELECT count(*) FROM metric_facts"),
+        3_000
+    );
+
     // Deleting a record deletes its fact as always.
     stage
         .client

@@ -19,6 +19,10 @@ BEGIN
     IF NEW.data IS DISTINCT FROM OLD.data AND NEW.content_hash IS NOT DISTINCT FROM OLD.content_hash THEN
         NEW.content_hash := NULL;
     END IF;
+    -- Nothing is left that could tell its facts again but the source, which is to be heard although it has nothing new to say.
+    IF OLD.deleted AND NOT NEW.deleted AND NEW.dropped_at IS NOT NULL THEN
+        NEW.content_hash := NULL;
+    END IF;
     RETURN NEW;
 END
 $$;

@@ -399,13 +399,14 @@ DECLARE
     v_metric_type text := CASE p_metric_type WHEN 'refunds' THEN 'costs' ELSE p_metric_type END;
     v_parts text[] := CASE p_metric_type WHEN 'costs' THEN '{refunds,rest}' WHEN 'refunds' THEN '{refunds}' ELSE '{all}' END;
     v_connector @extschema@.connectors;
+    -- All else is as good as counted with NULL.
+    v_is_compared boolean := v_metric_type IN ('revenue', 'costs');
     v_before numeric;
     v_after numeric;
 BEGIN
     SELECT c.* INTO v_connector FROM @extschema@.connectors c WHERE c.connector_id = p_connector_id;
     PERFORM _connector_service.connector_service_lock(v_connector.tenant_id);
     IF p_metric_type NOT IN ('costs', 'inventory', 'refunds', 'revenue', 'staffing') THEN
-        -- A measure is never compared: NULL is as good as true.
         DELETE FROM @extschema@.count_decisions d
         WHERE d.tenant_id = v_connector.tenant_id AND d.connector_id = p_connector_id AND d.metric_type = p_metric_type;
         INSERT INTO @extschema@.count_decisions (tenant_id, connector_id, metric_type, part, counts, decided_by)
@@ -415,7 +416,10 @@ BEGIN
         RETURN;
     END IF;
     v_before := _connector_service.connector_service_count_sum(v_connector.tenant_id, v_metric_type);
-    IF p_counts IS NULL THEN
+    IF p_counts IS NULL AND NOT v_is_compared THEN
+        DELETE FROM @extschema@.count_decisions d
+        WHERE d.tenant_id = v_connector.tenant_id AND d.connector_id = p_connector_id AND d.metric_type = v_metric_type;
+    ELSIF p_counts IS NULL THEN
         -- The number stays until the comparison.
         UPDATE @extschema@.count_decisions d SET decided_by = 'worker', decided_at = now()
         WHERE d.tenant_id = v_connector.tenant_id AND d.connector_id = p_connector_id AND d.metric_type = v_metric_type AND d.part = ANY (v_parts)
@@ -442,13 +446,11 @@ BEGIN
     PERFORM _connector_service.connector_service_count_now(v_connector.tenant_id);
     PERFORM _connector_service.connector_service_wake();
     v_after := _connector_service.connector_service_count_sum(v_connector.tenant_id, v_metric_type);
-    IF p_counts IS NULL THEN
+    IF p_counts IS NULL AND v_is_compared THEN
         RAISE NOTICE '% of "%" is decided by comparison again, within a minute', p_metric_type, v_connector.name;
-    ELSIF v_metric_type NOT IN ('revenue', 'inventory', 'staffing', 'costs') THEN
-        RAISE NOTICE '% of "%" is%', p_metric_type, v_connector.name, CASE WHEN p_counts THEN ' counted' ELSE ' not counted' END;
     ELSE
         RAISE NOTICE '% of "%" is%; the sum of all days of % was % and is %', p_metric_type, v_connector.name,
-            CASE WHEN p_counts THEN ' counted' ELSE ' not counted' END, v_metric_type, v_before, v_after;
+            CASE WHEN p_counts IS FALSE THEN ' not counted' ELSE ' counted' END, v_metric_type, v_before, v_after;
     END IF;
     IF NOT p_counts AND v_after = 0 AND v_before <> 0 THEN
         RAISE WARNING USING

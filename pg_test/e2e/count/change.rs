@@ -135,6 +135,31 @@ fn a_person_has_the_last_word() {
     );
 }
 
+/// Hours and stock are not compared: to give the decision back is to count them.
+#[test]
+fn what_is_not_compared_counts_again_when_it_is_given_back() {
+    let cluster = Cluster::start("");
+    let mut client = cluster.database("app");
+    let (tenant, shop) = (tenant_id(1), connector_id(1, 0));
+    let sql = format!(
+        "INSERT INTO tenants (tenant_id, currency) VALUES ('{tenant}', 'EUR');
+         INSERT INTO connectors (connector_id, tenant_id, name, type) VALUES ('{shop}', '{tenant}', 'shop', 'webhook');
+         INSERT INTO metric_mappings (connector_id, stream, metric_type, value_path, date_path)
+         SELECT '{shop}', 'events', kind, '$.value', '$.day' FROM unnest('{{staffing,inventory}}'::text[]) AS kind;
+         INSERT INTO raw_connector_data (tenant_id, connector_id, source_type, stream, source_record_id, data)
+         VALUES ('{tenant}', '{shop}', 'webhook', 'events', 'events/1', jsonb_build_object('value', 8, 'day', '2025-07-01'));
+         SELECT connector_service_process()"
+    );
+    client.batch_execute(&sql).unwrap();
+    for metric_type in ["staffing", "inventory"] {
+        for (word, total) in [("true", "8.00"), ("false", "0.00"), ("NULL", "8.00")] {
+            count(&mut client, 0, metric_type, word);
+            assert_eq!(sum(&mut client, 1, metric_type), total, "{word}");
+        }
+    }
+    verified(&mut client);
+}
+
 /// A tenant decides for its own connectors, and sees its own decisions.
 #[test]
 fn a_tenant_decides_for_itself_alone() {

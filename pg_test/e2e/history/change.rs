@@ -8,6 +8,7 @@ use crate::model::{
     Tenant, Value,
 };
 use crate::order::{self, DAYS, Order};
+use crate::retention::Tally;
 use connector_service_test::Random;
 
 pub const CURRENCIES: [&str; 3] = ["USD", "EUR", "JPY"];
@@ -23,6 +24,9 @@ const MEASURES: [(Kind, Aggregation, bool, bool); 6] = [
     ("customers", Aggregation::DistinctCount, false, false),
 ];
 const NAMES: [Kind; 2] = ["orders", "purchases"];
+
+/// How many in a hundred histories have a retention.
+const RETENTION: usize = 35;
 
 /// When a change is made.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,6 +45,7 @@ pub struct World {
     next_record: usize,
     /// How often each change was made.
     pub made: BTreeMap<&'static str, usize>,
+    pub tally: Tally,
 }
 
 pub fn tenant_id(tenant: usize) -> String {
@@ -61,6 +66,7 @@ impl World {
             next_mapping: FIRST_MAPPING,
             next_record: 1,
             made: BTreeMap::new(),
+            tally: Tally::default(),
         };
         let mut statements = vec![];
         for number in 0..histories {
@@ -69,6 +75,7 @@ impl World {
             let count = 2 + random.below(4);
             let connectors = random.pick(&[1, 1, 1, 1, 2, 2, 3]);
             world.tenants.push(Tenant {
+                has_retention: random.percent(RETENTION),
                 zone: random.pick(&Zone::ALL),
                 currency: random.pick(&CURRENCIES),
                 days: DAYS
@@ -184,15 +191,21 @@ impl World {
         (!ids.is_empty()).then(|| self.random.pick(&ids))
     }
 
-    /// A record that is stored.
+    /// A record that is stored; in half of the cases one without its JSON, if there is any.
     fn stored(&mut self, tenant: usize, connector: usize) -> Option<usize> {
         let records = &self.tenants[tenant].records[connector];
-        let ids: Vec<usize> = records
+        let rows = records
             .iter()
-            .filter(|(_, record)| record.stored.is_some())
-            .map(|(id, _)| *id)
+            .filter_map(|(id, record)| Some((*id, record.stored.as_ref()?)));
+        let ids: Vec<usize> = rows.clone().map(|(id, _)| id).collect();
+        let dropped: Vec<usize> = rows
+            .filter(|(_, stored)| stored.kept.is_some())
+            .map(|(id, _)| id)
             .collect();
-        (!ids.is_empty()).then(|| self.random.pick(&ids))
+        match !dropped.is_empty() && self.random.percent(50) {
+            true => Some(self.random.pick(&dropped)),
+            false => (!ids.is_empty()).then(|| self.random.pick(&ids)),
+        }
     }
 
     /// The vendor shows a record that differs in one thing.
@@ -210,17 +223,27 @@ impl World {
         // The next sync brings back what the vendor goes on to show.
         let goes_on = self.random.percent(25);
         let record = self.tenants[tenant].records[connector].get_mut(&id)?;
-        let (order, deleted) = record.stored.as_mut()?;
-        *deleted = !*deleted;
-        if *deleted && !goes_on {
+        let stored = record.stored.as_mut()?;
+        let deleted = !stored.deleted;
+        stored.deleted = deleted;
+        self.tally.marked(stored);
+        if deleted && !goes_on {
             record.served = None;
-        } else if !*deleted && record.served.is_none() {
-            record.served = Some(order.clone());
+        } else if !deleted && record.served.is_none() {
+            record.served = Some(stored.order.clone());
         }
-        Some(vec![format!(
-            "UPDATE raw_connector_data SET deleted = {deleted} WHERE {}",
-            row(tenant, connector, id)
-        )])
+        let set = |deleted: bool| {
+            let row = row(tenant, connector, id);
+            format!("UPDATE raw_connector_data SET deleted = {deleted} WHERE {row}")
+        };
+        let mut statements = vec![set(deleted)];
+        // By mistake.
+        if deleted && goes_on && self.random.percent(50) {
+            stored.deleted = false;
+            self.tally.marked(stored);
+            statements.push(set(false));
+        }
+        Some(statements)
     }
 
     fn delete_raw(&mut self, tenant: usize, connector: usize) -> Option<Vec<String>> {
@@ -228,7 +251,8 @@ impl World {
         let goes_on = self.random.percent(25);
         let records = &mut self.tenants[tenant].records[connector];
         let record = records.get_mut(&id)?;
-        record.stored = None;
+        let stored = record.stored.take()?;
+        self.tally.row_deleted += usize::from(stored.kept.is_some());
         if !goes_on || record.served.is_none() {
             records.remove(&id);
         }
@@ -242,8 +266,14 @@ impl World {
         let id = self.stored(tenant, connector)?;
         let of = &mut self.tenants[tenant];
         let record = of.records[connector].get_mut(&id)?;
-        let (order, _) = record.stored.as_mut()?;
-        edit(order, &mut self.random, &of.days, of.currency);
+        let stored = record.stored.as_mut()?;
+        let before = order::canonical(&stored.order.json(id));
+        edit(&mut stored.order, &mut self.random, &of.days, of.currency);
+        let order = &stored.order;
+        if stored.kept.is_some() || order::canonical(&order.json(id)) != before {
+            stored.text = None;
+        }
+        self.tally.by_hand += usize::from(stored.kept.take().is_some());
         // In some cases the vendor goes on to show its own, which the next sync takes.
         if record.served.is_some() && self.random.percent(75) {
             record.served = Some(order.clone());
@@ -401,6 +431,12 @@ impl World {
             of.measures.insert(new, measure);
             for mapping in of.mappings.iter_mut().filter(|m| m.kind == old) {
                 mapping.kind = new;
+            }
+            for record in of.records.iter_mut().flat_map(BTreeMap::values_mut) {
+                let kept = record.stored.as_mut().and_then(|it| it.kept.as_mut());
+                for fact in kept.into_iter().flatten().filter(|f| f.kind == old) {
+                    fact.kind = new;
+                }
             }
             let entered = std::mem::take(&mut of.by_hand).into_iter();
             of.by_hand = entered

@@ -77,6 +77,8 @@ fn difference(found: &Outcome, expected: &Outcome) -> String {
     compare("metric", text(found), text(expected));
     let text = |one: &Outcome| one.quarantine.iter().map(|q| format!("{q:?}")).collect();
     compare("quarantine", text(found), text(expected));
+    let text = |one: &Outcome| one.dropped.iter().map(|d| format!("{d:?}")).collect();
+    compare("dropped", text(found), text(expected));
     let text = |one: &Outcome| one.alerts.iter().cloned().collect();
     compare("alert", text(found), text(expected));
     compare(
@@ -115,6 +117,13 @@ fn outcomes(client: &mut Client) -> BTreeMap<String, Outcome> {
     let sql = "SELECT tenant_id::text, count(*) FROM metric_facts GROUP BY 1";
     for row in client.query(sql, &[]).unwrap() {
         outcomes.entry(row.get(0)).or_default().facts = row.get::<_, i64>(1) as usize;
+    }
+    let sql = "SELECT tenant_id::text, connector_id::text, source_record_id, data = '{}' FROM raw_connector_data
+               WHERE dropped_at IS NOT NULL OR data = '{}'";
+    for row in client.query(sql, &[]).unwrap() {
+        let of = outcomes.entry(row.get(0)).or_default();
+        of.dropped.insert((row.get(1), row.get(2)));
+        assert!(row.get::<_, bool>(3), "what is dropped has no JSON");
     }
     let sql = "SELECT tenant_id::text, connector_id::text, source_record_id, reason_code FROM quarantine WHERE replayed_at IS NULL";
     for row in client.query(sql, &[]).unwrap() {

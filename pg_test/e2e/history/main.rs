@@ -2,13 +2,15 @@
 //! model ([`model`]) and the extension's own recomputation derive from the records, mappings and rates.
 //!
 //! One history is one tenant. All advance together, in rounds: changes, then syncs during which more changes are
-//! made, the worker is killed, or the lock of facts is held; then everything is compared.
+//! made, the worker is killed, or the lock of facts is held; then everything is compared. A third of the histories have a
+//! retention ([`retention`]): what its records count once their JSON is dropped, later changes must leave alone.
 
 mod change;
 mod compare;
 mod exact;
 mod model;
 mod order;
+mod retention;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use change::{Moment, World, connector_id, tenant_id};
 use connector_service_test::*;
+use model::Tenant;
 use postgres::Client;
 
 const HISTORIES: usize = 500;
@@ -59,12 +62,26 @@ const ROUNDS: [During; 7] = [
 /// What the vendor shows at each path, record by record.
 type Shelves = Arc<Mutex<BTreeMap<String, Vec<String>>>>;
 
+const INSERT_CONNECTORS: &str = "INSERT INTO connectors (connector_id, tenant_id, name, type, config, credentials, sync_frequency) VALUES";
+
+fn connector_row(vendor: &str, tenant: &Tenant, (number, connector): (usize, usize)) -> String {
+    let id = connector_id(number, connector);
+    let mut config = api(vendor, &id);
+    if tenant.has_retention {
+        config["raw_retention"] = retention::KEEPS.into();
+    }
+    format!(
+        r#"('{id}', '{}', 'shop {connector}', 'api', $j${config}$j$, '{{"api_key": "k"}}', 'manual')"#,
+        tenant_id(number)
+    )
+}
+
 struct Stage {
     cluster: Cluster,
     client: Client,
     world: World,
     shelves: Shelves,
-    _vendor: Vendor,
+    vendor: Vendor,
     seed: u64,
     kills: usize,
     processed: usize,
@@ -72,6 +89,8 @@ struct Stage {
     runs: usize,
     /// Records that the vendor showed to all syncs.
     shown: usize,
+    /// Records of runs that were deleted with their connectors.
+    forgotten: i64,
 }
 
 impl Stage {
@@ -104,11 +123,7 @@ impl Stage {
                 tenant.currency
             ));
             for connector in 0..tenant.records.len() {
-                let of = connector_id(number, connector);
-                let config = api(&vendor.url(), &of);
-                connectors.push(format!(
-                    r#"('{of}', '{id}', 'shop {connector}', 'api', $j${config}$j$, '{{"api_key": "k"}}', 'manual')"#
-                ));
+                connectors.push(connector_row(&vendor.url(), tenant, (number, connector)));
             }
         }
         // The check of a zone's name reads all zone files, for each tenant; these names are right.
@@ -116,7 +131,7 @@ impl Stage {
             "ALTER TABLE tenants DISABLE TRIGGER tenants_before_insert;
              INSERT INTO tenants (tenant_id, timezone, currency) VALUES {};
              ALTER TABLE tenants ENABLE TRIGGER tenants_before_insert;
-             INSERT INTO connectors (connector_id, tenant_id, name, type, config, credentials, sync_frequency) VALUES {}",
+             {INSERT_CONNECTORS} {}",
             tenants.join(","),
             connectors.join(",")
         );
@@ -128,13 +143,14 @@ impl Stage {
             client,
             world,
             shelves,
-            _vendor: vendor,
+            vendor,
             seed,
             kills: 0,
             processed: 0,
             compared: 0,
             runs: 0,
             shown: 0,
+            forgotten: 0,
         }
     }
 
@@ -162,6 +178,10 @@ impl Stage {
         }
         let (table, emptied) = self.world.truncate(number);
         Stage::run(&mut self.client, &[emptied]);
+        let emptied = started.elapsed();
+        if retention::ROUNDS.contains(&number) {
+            self.drop_old(number);
+        }
         let changed = started.elapsed();
         self.queue(if is_last { 100 } else { SYNCED });
         match during {
@@ -173,7 +193,8 @@ impl Stage {
         let settled = started.elapsed();
         self.compare();
         println!(
-            "{during:?}, TRUNCATE {table}: {changed:.1?} for changes, {:.1?} for syncs, {:.1?} to compare",
+            "{during:?}, TRUNCATE {table}: {emptied:.1?} for changes, {:.1?} to drop what is old, {:.1?} for syncs, {:.1?} to compare",
+            changed - emptied,
             settled - changed,
             started.elapsed() - settled
         );
@@ -192,10 +213,7 @@ impl Stage {
                     let id = connector_id(number, connector);
                     let mut shelf = vec![];
                     for (id, record) in records.iter_mut() {
-                        if let Some(order) = &record.served {
-                            shelf.push(order.json(*id));
-                            record.stored = Some((order.clone(), false));
-                        }
+                        shelf.extend(self.world.tally.read(*id, record));
                     }
                     self.shown += shelf.len();
                     shelves.insert(format!("/{id}"), shelf);
@@ -287,17 +305,21 @@ impl Stage {
                     continue;
                 }
             }
-            self.kills += 1;
-            wait_until(30, "the server has noticed", || {
-                let noticed = self
-                    .cluster
-                    .log()
-                    .matches("was terminated by signal 9")
-                    .count();
-                (noticed == self.kills).then_some(())
-            });
-            self.client = self.cluster.wait_ready_in("app");
+            self.wait_until_killed(30);
         }
+    }
+
+    fn wait_until_killed(&mut self, seconds: u64) {
+        self.kills += 1;
+        wait_until(seconds, "the server has noticed", || {
+            let noticed = self
+                .cluster
+                .log()
+                .matches("was terminated by signal 9")
+                .count();
+            (noticed == self.kills).then_some(())
+        });
+        self.client = self.cluster.wait_ready_in("app");
     }
 
     /// The place is armed for the worker's `passes`th time there. False: the runs ended before.
@@ -361,10 +383,22 @@ fn five_hundred_random_histories_end_with_metrics_equal_to_a_recomputation() {
         stage.round(number, during);
     }
     ledger_holds(&mut stage.client);
+    stage.world.tally.holds();
     let sql = "SELECT sum(received)::bigint FROM sync_runs";
     let received: i64 = stage.client.query_one(sql, &[]).unwrap().get(0);
+    let received = received + stage.forgotten;
     assert_eq!(received, stage.shown as i64, "each record is counted once");
     let changes: usize = stage.world.made.values().sum();
+    println!(
+        "{:?} of {} histories with a retention",
+        stage.world.tally,
+        stage
+            .world
+            .tenants
+            .iter()
+            .filter(|tenant| tenant.has_retention)
+            .count()
+    );
     println!(
         "{HISTORIES} histories, {changes} changes, {} syncs, {} kills, {} calls from another session, {} comparisons: {:?}",
         stage.runs, stage.kills, stage.processed, stage.compared, stage.world.made

@@ -107,12 +107,28 @@ pub struct Mapping {
 pub struct Record {
     /// What the vendor shows; `None`: it is not shown any more.
     pub served: Option<Order>,
-    /// What the raw table holds, and whether the row says deleted.
-    pub stored: Option<(Order, bool)>,
+    /// What the raw table holds.
+    pub stored: Option<Stored>,
+}
+
+/// A row of the raw table.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// What its JSON says, or said before it was dropped.
+    pub order: Order,
+    pub deleted: bool,
+    /// The text of the last sync that wrote it, which tells later ones that nothing is new. `None`: a person wrote it last.
+    pub text: Option<String>,
+    /// Older than what is kept.
+    pub is_old: bool,
+    /// Its JSON was dropped: these facts are what it goes on to count.
+    pub kept: Option<Vec<Fact>>,
 }
 
 #[derive(Debug)]
 pub struct Tenant {
+    /// The JSON of its old records is dropped.
+    pub has_retention: bool,
     pub zone: Zone,
     pub currency: &'static str,
     pub days: Vec<Day>,
@@ -132,18 +148,22 @@ pub struct Tenant {
 pub type Rates = BTreeMap<(&'static str, Day, &'static str), Exact>;
 
 #[derive(Debug, Clone)]
-struct Fact {
+pub struct Fact {
     connector: usize,
-    kind: Kind,
+    pub kind: Kind,
     day: Day,
     category: String,
     currency: String,
     value: Exact,
     /// What is counted where texts are.
     text: Option<String>,
-    /// What decides which of two facts is the later one: its moment, its record's row, its mapping and its part.
-    place: (i64, String, i32, usize),
+    /// What decides which of two facts is the later one.
+    place: Place,
 }
+
+/// The moment, the record's row, the mapping and the part. A fact has a moment where its measure was the last of a day when it
+/// was derived; all others are earlier.
+type Place = (Option<i64>, String, i32, usize);
 
 /// What one connector has of a day.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -183,6 +203,8 @@ pub struct Metric {
 pub struct Outcome {
     pub metrics: BTreeMap<(String, String), Metric>,
     pub facts: usize,
+    /// Records without their JSON, by connector and id.
+    pub dropped: BTreeSet<(String, String)>,
     /// Why a record is in quarantine, by connector and id.
     pub quarantine: BTreeMap<(String, String), String>,
     /// Keys of the open alerts over rates and negative sums.
@@ -223,22 +245,18 @@ impl Tenant {
         for (connector, records) in self.records.iter().enumerate() {
             let mappings = self.mappings_of(connector);
             for (id, record) in records {
-                let Some((order, false)) = &record.stored else {
+                let Some(stored) = &record.stored else {
                     continue;
                 };
                 let key = (name_of(connector), format!("orders/{id}"));
                 let row = rows.get(&key).map_or("", |row| row);
-                let mut problem = None;
-                for mapping in &mappings {
-                    match self.facts(mapping, connector, order, row) {
-                        Ok(facts) => {
-                            for fact in facts {
-                                outcome.facts += 1;
-                                days.entry((fact.kind, fact.day)).or_default().push(fact);
-                            }
-                        }
-                        Err(found) => problem = problem.or(Some(found)),
-                    }
+                let (facts, problem) = self.count(&mappings, connector, stored, row);
+                for fact in facts {
+                    outcome.facts += 1;
+                    days.entry((fact.kind, fact.day)).or_default().push(fact);
+                }
+                if stored.kept.is_some() {
+                    outcome.dropped.insert(key.clone());
                 }
                 if let Some(problem) = problem {
                     outcome.quarantine.insert(key, problem.into());
@@ -281,6 +299,54 @@ impl Tenant {
             outcome.metrics.insert(key, metric);
         }
         outcome
+    }
+
+    /// What a row counts, and why it is in quarantine.
+    fn count(
+        &self,
+        mappings: &[&Mapping],
+        connector: usize,
+        stored: &Stored,
+        row: &str,
+    ) -> (Vec<Fact>, Option<&'static str>) {
+        let (mut all, mut problem) = (vec![], None);
+        if let Some(kept) = &stored.kept {
+            all.extend(kept.iter().cloned().map(|mut fact| {
+                fact.place.1 = row.to_owned();
+                fact
+            }));
+        } else if !stored.deleted {
+            for mapping in mappings {
+                match self.facts(mapping, connector, &stored.order, row) {
+                    Ok(facts) => all.extend(facts),
+                    Err(found) => problem = problem.or(Some(found)),
+                }
+            }
+        }
+        (all, problem)
+    }
+
+    /// The old rows of a connector lose their JSON, but those in quarantine; returns how many.
+    pub fn drop_old(&mut self, connector: usize) -> usize {
+        let mappings = self.mappings_of(connector);
+        let mut dropped = vec![];
+        for (id, record) in &self.records[connector] {
+            let due = |stored: &&Stored| stored.is_old && stored.kept.is_none();
+            let Some(stored) = record.stored.as_ref().filter(due) else {
+                continue;
+            };
+            if let (facts, None) = self.count(&mappings, connector, stored, "") {
+                dropped.push((*id, facts));
+            }
+        }
+        let count = dropped.len();
+        for (id, facts) in dropped {
+            let record = self.records[connector].get_mut(&id);
+            if let Some(stored) = record.and_then(|record| record.stored.as_mut()) {
+                stored.kept = Some(facts);
+            }
+        }
+        count
     }
 
     /// A record of which one part is wrong counts with no part.
@@ -461,6 +527,8 @@ impl Tenant {
         if is_money && currency.len() != 3 {
             return Err("currency_unreadable");
         }
+        let is_last = self.measure(mapping.kind).aggregation == Aggregation::Last;
+        let moment = is_last.then_some(moment);
         let is_refund = value.is_negative() && mapping.negative == Negative::Costs;
         Ok(Fact {
             connector,
@@ -474,7 +542,7 @@ impl Tenant {
             currency: currency.to_owned(),
             value: if is_refund { value.negated() } else { value },
             text,
-            place: (moment, row, id, item),
+            place: (moment.filter(|_| !is_refund), row, id, item),
         })
     }
 
@@ -584,7 +652,7 @@ struct Gathered {
     facts: usize,
     counted: usize,
     sum: Exact,
-    last: Option<((i64, String, i32, usize), Exact)>,
+    last: Option<(Place, Exact)>,
     texts: BTreeSet<String>,
 }
 

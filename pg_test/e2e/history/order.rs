@@ -120,6 +120,32 @@ impl Line {
     }
 }
 
+/// The text with each number in one form: jsonb takes 1.5 and 1.50 for the same.
+pub fn canonical(json: &str) -> String {
+    let (mut text, mut number) = (String::new(), String::new());
+    let (mut in_string, mut is_escaped) = (false, false);
+    for next in json.chars() {
+        if !in_string
+            && (next.is_ascii_digit() || "+-.e".contains(next) && !number.is_empty() || next == '-')
+        {
+            number.push(next);
+            continue;
+        }
+        text += &one_form(&std::mem::take(&mut number));
+        in_string ^= next == '"' && !is_escaped;
+        is_escaped = next == '\\' && !is_escaped;
+        text.push(next);
+    }
+    text
+}
+
+fn one_form(number: &str) -> String {
+    match number.is_empty() || number.contains('e') {
+        true => number.to_owned(),
+        false => Exact::read(number).to_string(),
+    }
+}
+
 fn shown<T>(json: impl Into<String>, means: T) -> Shown<T> {
     Shown {
         json: Some(json.into()),

@@ -54,24 +54,10 @@ struct Found {
     next: usize,
 }
 
-/// The next old records of any connector.
-fn find(default: Option<Duration>) -> Result<Option<Found>> {
-    for (tenant, connector) in tx(|db| drop::connectors(db, default))? {
-        signals::answer();
-        if let Some(old) = bounded(FOUND_WITHIN, |db| drop::find(db, connector, default))? {
-            return Ok(Some(Found {
-                tenant,
-                connector,
-                old,
-                next: 0,
-            }));
-        }
-    }
-    Ok(None)
-}
-
 pub struct Removal {
     found: Option<Found>,
+    /// Connectors, with their tenants, that are still to be gone through for old records; the last one is next.
+    ahead: Vec<(Uuid, Uuid)>,
     /// The last record that was deleted of each connector.
     deleted: HashMap<Uuid, String>,
     drop_at: Instant,
@@ -87,6 +73,7 @@ impl Removal {
         let now = Instant::now();
         Removal {
             found: None,
+            ahead: Vec::new(),
             deleted: HashMap::new(),
             drop_at: now,
             room_at: now + MAKE_ROOM_EVERY,
@@ -212,14 +199,35 @@ impl Removal {
     fn drop_until(&mut self, until: Instant) -> Result<Option<Duration>> {
         let default = guc::retention().raw;
         let busy = tx(run::busy_tenants)?;
+        if self.found.is_none() && self.ahead.is_empty() {
+            self.ahead = tx(|db| drop::connectors(db, default))?;
+            self.ahead.reverse();
+        }
         loop {
             signals::answer();
             let found = match self.found.take() {
                 Some(found) => found,
-                None => match find(default)? {
-                    Some(found) => found,
-                    None => return Ok(None),
-                },
+                None => {
+                    let Some(&(tenant, connector)) = self.ahead.last() else {
+                        return Ok(None);
+                    };
+                    // To look takes time too, where there are many connectors.
+                    if Instant::now() >= until {
+                        return Ok(Some(BETWEEN_TURNS));
+                    }
+                    match bounded(FOUND_WITHIN, |db| drop::find(db, connector, default))? {
+                        Some(old) => Found {
+                            tenant,
+                            connector,
+                            old,
+                            next: 0,
+                        },
+                        None => {
+                            self.ahead.pop();
+                            continue;
+                        }
+                    }
+                }
             };
             let Found {
                 tenant,
