@@ -390,7 +390,7 @@ fn each_failure_has_a_code_and_says_what_to_do() {
             "statement_timeout",
         ),
     ] {
-        let sql = "UPDATE connectors SET status = 'active', config = (config || jsonb_build_object('statement_timeout', 20, 'username', NULL, 'streams', jsonb_build_array($1::jsonb))) || $2::jsonb";
+        let sql = "UPDATE connectors SET status = 'active', config = ((config || jsonb_build_object('statement_timeout', 20, 'streams', jsonb_build_array($1::jsonb))) || $2::jsonb) - 'username', credentials = $3";
         let mut change = change.clone();
         for (key, usual) in [
             ("database", json!("shop")),
@@ -405,9 +405,11 @@ fn each_failure_has_a_code_and_says_what_to_do() {
             Some(user) => json!({"username": user, "password": "not_a_real_password"}),
             None => json!({"username": "postgres", "password": "not_a_real_password"}),
         };
-        stage.client.execute(sql, &[&plain, &change]).unwrap();
-        let sql = "UPDATE connectors SET config = config - 'username', credentials = $1";
-        stage.client.execute(sql, &[&given]).unwrap();
+        // In one statement: what is corrected is synced at once.
+        stage
+            .client
+            .execute(sql, &[&plain, &change, &given])
+            .unwrap();
         let run = stage.sync_anyhow();
         assert_eq!(run["error_code"], code, "{change}: {run}");
         let message = run["error_message"].as_str().unwrap();
