@@ -101,7 +101,9 @@ fn no_spelling_of_this_host_is_connected_to() {
                 (_, true) => "https_required",
                 (_, false) => "address_not_allowed",
             };
-            match try_insert(&mut client, &base, &base) {
+            // Names are the same whatever their capitals.
+            let name = format!("{} {base}", runs.len() + refused);
+            match try_insert(&mut client, &name, &base) {
                 Ok(connector) => runs.push((base, sync(&mut client, &connector), expected)),
                 Err(code) => {
                     // A user name, or a blank where the path is to follow.
