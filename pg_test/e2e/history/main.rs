@@ -2,7 +2,7 @@
 //! model ([`model`]) and the extension's own recomputation derive from the records, mappings and rates.
 //!
 //! One history is one tenant. All advance together, in rounds: changes, then syncs during which more changes are
-//! made, the worker is killed, or the lock of facts is held; then everything is compared. A third of the histories have a
+//! made, the worker is killed, or the lock of facts is held; then everything is compared. Many of the histories have a
 //! retention ([`retention`]): what its records count once their JSON is dropped, later changes must leave alone.
 
 mod change;

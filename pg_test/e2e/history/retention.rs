@@ -19,7 +19,8 @@ const RECORDS: usize = 40;
 /// Connectors that are deleted at such a moment, and made again.
 const DELETED: usize = 3;
 
-/// The rounds in which records are dropped, and those in which the upkeep process is killed over it. TRUNCATE of the facts comes before.
+/// The rounds in which records are dropped, and those in which the upkeep process is killed over it. The facts are emptied
+/// before: that is refused as soon as a record is dropped.
 pub const ROUNDS: [usize; 5] = [1, 2, 3, 4, 6];
 const KILLS: [usize; 2] = [2, 4];
 
