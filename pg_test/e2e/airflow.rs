@@ -361,7 +361,7 @@ fn insert(client: &mut Client, scheduler: &str, tenant: i32, path: &str, url: &s
     let mut config = Shop::config(url);
     config["manifest"]["streams"][0]["retriever"]["requester"]["path"] = path.into();
     let sql = "INSERT INTO connectors (tenant_id, name, type, config, credentials, sync_frequency, next_sync_at, scheduler)
-        SELECT ('00000000-0000-4000-8000-' || lpad($1::integer::text, 12, '0'))::uuid, $2 || ' ' || i, 'api', $3,
+        SELECT ('00000000-0000-4000-8000-' || lpad($1::integer::text, 12, '0'))::uuid, concat_ws(' ', $2::text, (SELECT count(*) FROM connectors) + i), 'api', $3,
             '{\"api_key\": \"sk_test_not_a_real_key\"}', 'manual', now(), $4 FROM generate_series(1, $5::bigint) AS i";
     client
         .execute(sql, &[&tenant, &path, &config, &scheduler, &count])

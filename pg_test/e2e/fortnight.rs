@@ -161,23 +161,38 @@ mod model {
         }
         let [paused, resumed] = pause();
         let is_paused = |at: &Moment| name == "paused" && (paused..resumed).contains(at);
-        // What is new or resumed is due at once.
-        let mut slots = slots(zone, frequency, asks);
-        slots.push(begin());
+        // What is new or resumed is due at once, whoever keeps the schedule.
+        let mut at_once = vec![begin()];
         if name == "paused" {
-            slots.push(resumed);
+            at_once.push(resumed);
         }
-        slots.sort();
-        let mut slots = slots.into_iter().peekable();
+        let mut at_once = at_once.into_iter().peekable();
+        let mut slots = slots(zone, frequency, asks).into_iter().peekable();
         let is_open = |at: &Moment| {
             frequency == "hourly" || at.with_timezone(&zone).hour() >= asks.first_hour()
         };
-        looks
-            .iter()
-            .filter(|at| is_open(at) && !is_paused(at))
-            .filter(|at| std::iter::from_fn(|| slots.next_if(|slot| slot <= at)).count() > 0)
-            .copied()
-            .collect()
+        // The next day or week is another one.
+        let period = |at: Moment| {
+            let day = at.with_timezone(&zone).date_naive();
+            let is_weekly = frequency == "weekly";
+            (day.iso_week(), (!is_weekly).then_some(day))
+        };
+        let mut runs = Vec::new();
+        for at in looks.iter().copied().filter(|at| !is_paused(at)) {
+            let is_first = at_once.next_if(|slot| *slot <= at).is_some();
+            if is_first && !is_open(&at) {
+                while slots
+                    .next_if(|slot| *slot <= at || period(*slot) == period(at))
+                    .is_some()
+                {}
+            }
+            let is_due = is_open(&at)
+                && std::iter::from_fn(|| slots.next_if(|slot| *slot <= at)).count() > 0;
+            if is_first || is_due {
+                runs.push(at);
+            }
+        }
+        runs
     }
 }
 
@@ -256,11 +271,11 @@ impl Database {
         }
     }
 
-    /// What the worker has to queue by itself. Where pg_cron asks, that is what failed.
+    /// What the worker has to queue by itself. Where pg_cron asks, that is what failed, and what is new or resumed.
     fn due(&mut self) -> i64 {
         let mine = match self.asks {
             Asks::Worker => "true",
-            Asks::PgCron => "failures > 0",
+            Asks::PgCron => "(failures > 0 OR due_at_once)",
         };
         self.number(&format!(
             "SELECT count(*) FROM connectors WHERE status <> 'paused' AND scheduler = 'database' AND next_sync_at <= now() AND {mine}"
@@ -322,7 +337,14 @@ fn set_up(cluster: &Cluster, vendor: &Vendor, name: &'static str, asks: Asks) ->
     let mut jobs = Vec::new();
     if asks == Asks::PgCron {
         client.batch_execute("CREATE EXTENSION pg_cron").unwrap();
-        // pg_cron itself does not follow a clock that jumps, so its jobs are not installed but played.
+        // pg_cron itself does not follow a clock that jumps, so its jobs are not installed but played. Jobs of a day that never
+        // comes tell the worker who keeps the schedule.
+        client
+            .batch_execute(
+                "SELECT cron.schedule(f, '0 0 31 2 *', format('SELECT count(*) FROM connector_service_sync_due(%L)', f))
+                 FROM unnest('{hourly,daily,weekly}'::text[]) AS f",
+            )
+            .unwrap();
         let sql = "SELECT schedule, command FROM _connector_service.connector_service_jobs()";
         let rows = client.query(sql, &[]).unwrap();
         jobs = rows.iter().map(|row| (row.get(0), row.get(1))).collect();

@@ -155,8 +155,14 @@ fn one_hostile_tenant_hardly_slows_twenty_ordinary_ones() {
         Reply::Json(format!("{{\"data\": [{records}], \"next\": {next}}}"))
     });
     let mut mean_ones = Vec::new();
-    for path in ["nulls", "deep", "long", "fresh", "fresh"] {
-        let id = connector(&mut hostile, HOSTILE, path, "api", &api(&mean.url(), path));
+    for (name, path) in [
+        ("nulls", "nulls"),
+        ("deep", "deep"),
+        ("long", "long"),
+        ("fresh", "fresh"),
+        ("fresh too", "fresh"),
+    ] {
+        let id = connector(&mut hostile, HOSTILE, name, "api", &api(&mean.url(), path));
         for filter in [
             r#"$.note like_regex "(ab)*(ab)*(ab)*c""#,
             r#"exists($.** ? (@ == "nothing"))"#,
