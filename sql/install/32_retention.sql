@@ -23,7 +23,7 @@ COMMENT ON COLUMN @extschema@.raw_retention.connector_id IS 'Connector whose rec
 COMMENT ON COLUMN @extschema@.raw_retention.stream IS 'Stream of the records. *: all streams without a row of their own.';
 COMMENT ON COLUMN @extschema@.raw_retention.tenant_id IS 'Tenant of the connector.';
 COMMENT ON COLUMN @extschema@.raw_retention.keeps IS 'How long the JSON is kept.';
-COMMENT ON COLUMN @extschema@.raw_retention.definition IS 'The settings that checked_until is valid for. Others begin again.';
+COMMENT ON COLUMN @extschema@.raw_retention.definition IS 'The settings that checked_until is valid for. Others begin again. Empty: a record came with an old date, so the records are gone through again.';
 COMMENT ON COLUMN @extschema@.raw_retention.checked_until IS 'Records that are older than this are dropped, but those in quarantine.';
 COMMENT ON COLUMN @extschema@.raw_retention.began_at IS 'Time at which the records were last gone through from the oldest on. This is done once a week.';
 COMMENT ON COLUMN @extschema@.raw_retention.dropped IS 'Number of records that were dropped.';
@@ -126,8 +126,9 @@ CREATE FUNCTION _connector_service.connector_service_raw_made_older() RETURNS tr
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    UPDATE @extschema@.raw_retention SET checked_until = '-infinity'
-    WHERE connector_id = NEW.connector_id AND checked_until > NEW.ingested_at;
+    -- Whatever checked_until is: the upkeep process may be about to note what it looked at before this record was there.
+    UPDATE @extschema@.raw_retention SET checked_until = '-infinity', definition = ''
+    WHERE connector_id = NEW.connector_id AND definition <> '';
     RETURN NULL;
 END
 $$;

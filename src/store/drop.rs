@@ -80,10 +80,10 @@ pub fn some(
     Ok(Some(dropped.unsigned_abs()))
 }
 
-/// Notes how far a stream is done.
+/// Notes how far a stream is done. Not if a record came with an old date since [`find`] looked.
 pub fn advance(db: &mut Db, connector: Uuid, old: &Old) -> Result<()> {
     db.run(
-        "UPDATE @extschema@.raw_retention SET checked_until = $3::timestamptz WHERE connector_id = $1 AND stream = $2",
+        "UPDATE @extschema@.raw_retention SET checked_until = $3::timestamptz WHERE connector_id = $1 AND stream = $2 AND definition <> ''",
         &[
             uuid(connector).into(),
             old.stream.as_str().into(),
