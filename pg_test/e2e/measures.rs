@@ -390,8 +390,8 @@ fn a_metric_that_is_given_back_on_a_day_without_one_is_gone() {
 }
 
 /// The worker has nothing to do meanwhile: each change wakes the upkeep process by itself.
-#[test]
-fn the_monthly_aggregate_follows_whatever_a_session_changes() {
+/// Changes what monthly_revenue is made of, and waits for it. Each wait may take a minute: the tests of it run side by side.
+fn the_monthly_aggregate_follows(changes: &[&str], after: &str) {
     let cluster = Cluster::start("");
     let mut client = cluster.database("app");
     shop(&mut client, "UTC");
@@ -405,28 +405,42 @@ fn the_monthly_aggregate_follows_whatever_a_session_changes() {
         wait_until(75, &what, || (behind(client) == 0).then_some(()));
     };
     follows(&mut client, "the first records");
+    for change in changes {
+        client.batch_execute(change).unwrap();
+    }
+    follows(&mut client, after);
+}
+
+#[test]
+fn the_monthly_aggregate_follows_rates_records_and_mappings() {
     let changes = [
         "UPDATE fx_rates SET rate = 3",
         "DELETE FROM raw_connector_data WHERE source_record_id = 'orders/4'",
         "UPDATE metric_mappings SET factor = 2 WHERE metric_type = 'revenue' AND NOT builtin; SELECT connector_service_reprocess(connector_id) FROM connectors",
+    ];
+    the_monthly_aggregate_follows(&changes, "rates, records and mappings");
+}
+
+#[test]
+fn the_monthly_aggregate_follows_an_entry_by_hand_and_a_currency() {
+    let changes = [
         "UPDATE metrics SET metric_value = 3.335 WHERE metric_date = '2025-08-01'",
         "UPDATE tenants SET currency = 'EUR'; TRUNCATE fx_rates",
     ];
-    // One after the other would take as many minutes.
-    client.batch_execute(&changes[..3].join(";")).unwrap();
-    follows(&mut client, "rates, records and mappings");
-    client.batch_execute(&changes[3..].join(";")).unwrap();
-    follows(&mut client, "an entry by hand and a currency");
-    // Metrics are entered by hand where there is no connector, too.
-    client
-        .batch_execute("TRUNCATE tenants CASCADE; TRUNCATE metrics CASCADE")
-        .unwrap();
-    client
-        .batch_execute(&format!(
-            "INSERT INTO metrics (tenant_id, metric_type, metric_value, metric_date) VALUES ('{TENANT}', 'revenue', 5, '2025-07-01')"
-        ))
-        .unwrap();
-    follows(&mut client, "an entry by hand without a connector");
+    the_monthly_aggregate_follows(&changes, "an entry by hand and a currency");
+}
+
+#[test]
+fn the_monthly_aggregate_follows_an_entry_by_hand_without_a_connector() {
+    let enter = format!(
+        "INSERT INTO metrics (tenant_id, metric_type, metric_value, metric_date) VALUES ('{TENANT}', 'revenue', 5, '2025-07-01')"
+    );
+    let changes = [
+        "TRUNCATE tenants CASCADE",
+        "TRUNCATE metrics CASCADE",
+        enter.as_str(),
+    ];
+    the_monthly_aggregate_follows(&changes, "an entry by hand without a connector");
 }
 
 #[test]
