@@ -45,7 +45,7 @@ COMMENT ON COLUMN @extschema@.daily_metrics_by_category.tenant_id IS 'Tenant of 
 COMMENT ON COLUMN @extschema@.daily_metrics_by_category.metric_type IS 'revenue, inventory, staffing, costs, or a measure of the tenant.';
 COMMENT ON COLUMN @extschema@.daily_metrics_by_category.metric_date IS 'Day in the tenant''s time zone.';
 COMMENT ON COLUMN @extschema@.daily_metrics_by_category.category IS 'Category; uncategorized where the record names none.';
-COMMENT ON COLUMN @extschema@.daily_metrics_by_category.metric_value IS 'Sum, last value, average or number of different texts of the category.';
+COMMENT ON COLUMN @extschema@.daily_metrics_by_category.metric_value IS 'Sum, last value, average or count of different texts of the category.';
 
 -- Averages of money are rounded as money is.
 CREATE FUNCTION _connector_service.connector_service_round(p_average numeric, p_currency text) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE
