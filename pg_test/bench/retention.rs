@@ -39,10 +39,10 @@ pub fn run() {
         &format!("SELECT count(*) = {old} FROM raw_connector_data WHERE dropped_at IS NOT NULL"),
     );
     let dropped = started.elapsed();
-    // The rest is VACUUM's and the upkeep process's. When the table is no smaller after half a minute, it is done.
+    // The rest is VACUUM's and the upkeep process's, in turns. When the table is no smaller after two minutes, it is done.
     let mut sizes = Sizes::of(&mut client);
     let mut shrunk_at = Instant::now();
-    while shrunk_at.elapsed() < Duration::from_secs(30) && started.elapsed() < PATIENCE {
+    while shrunk_at.elapsed() < Duration::from_secs(120) && started.elapsed() < PATIENCE {
         std::thread::sleep(Duration::from_secs(1));
         let now = Sizes::of(&mut client);
         if now.rows < sizes.rows {
