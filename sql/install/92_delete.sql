@@ -294,7 +294,8 @@ BEGIN
     WHERE c.deleting_since IS NOT NULL
         AND (c.connector_id::pg_catalog.text OPERATOR(pg_catalog.=) pg_catalog.lower(pg_catalog.btrim(p_connector))
             OR pg_catalog.lower(pg_catalog.btrim(c.name) COLLATE "C") OPERATOR(pg_catalog.=) pg_catalog.lower(pg_catalog.btrim(p_connector) COLLATE "C"))
-    LIMIT 1;
+    -- One of the same name may be on its way already: this is the one that was just marked.
+    ORDER BY c.deleting_since DESC LIMIT 1;
     CALL @extschema@.connector_service_delete_wait(v_connector_id);
 END
 $$;

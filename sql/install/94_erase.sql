@@ -170,9 +170,12 @@ BEGIN
 
     FOR v_found IN
         SELECT r.connector_id, r.stream, count(*) AS records, array_agg(r.raw_id) AS raw_ids, array_agg(r.raw_id) FILTER (WHERE NOT r.processed) AS waiting
-        FROM @extschema@.raw_connector_data r
-        WHERE r.tenant_id = p_tenant_id AND (p_connector_id IS NULL OR r.connector_id = p_connector_id) AND r.erasure_id IS NULL
-            AND _connector_service.connector_service_is_named(r.data, v_expression)
+        FROM (
+            SELECT raw.connector_id, raw.stream, raw.raw_id, raw.processed FROM @extschema@.raw_connector_data raw
+            WHERE raw.tenant_id = p_tenant_id AND (p_connector_id IS NULL OR raw.connector_id = p_connector_id) AND raw.erasure_id IS NULL
+                AND _connector_service.connector_service_is_named(raw.data, v_expression)
+            -- One more is refused below.
+            LIMIT 100001) AS r
         GROUP BY 1, 2 ORDER BY 1, 2
     LOOP
         v_total := v_total + v_found.records;

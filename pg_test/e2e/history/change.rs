@@ -8,7 +8,7 @@ use crate::model::{
     Tenant, Value,
 };
 use crate::order::{self, DAYS, Order};
-use crate::retention::Tally;
+use crate::tally::Tally;
 use connector_service_test::Random;
 
 pub const CURRENCIES: [&str; 3] = ["USD", "EUR", "JPY"];

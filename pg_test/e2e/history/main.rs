@@ -11,6 +11,7 @@ mod exact;
 mod model;
 mod order;
 mod retention;
+mod tally;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -73,6 +73,17 @@ impl Sides<'_> {
         self.days.1 - self.days.0 + 1
     }
 
+    /// The numbers of records by day.
+    pub fn by_day(&self, amounts: &[Amount]) -> Vec<usize> {
+        let mut days = vec![0; self.length().unsigned_abs() as usize];
+        for it in amounts {
+            if let Some(count) = days.get_mut((it.day - self.days.0).unsigned_abs() as usize) {
+                *count += 1;
+            }
+        }
+        days
+    }
+
     fn find(&self, how: How) -> Found {
         let (pairs, totals) = match how {
             How::Window { totals } => {

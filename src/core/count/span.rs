@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use super::chance::Sides;
 use super::share;
-use super::verdict::by_day;
 
 /// Where the other side has less than this part of what it usually has for one record of the source, it does not have the money.
 const THIN: f64 = 0.3;
@@ -35,7 +34,7 @@ impl From<(Option<i32>, Option<i32>)> for Span {
 /// records that have a partner, and the fewest that have none; outside of them the other side must have little.
 pub fn of_matches(sides: &Sides, explained: &[bool]) -> (Span, Option<i32>) {
     let (from, _) = sides.days;
-    let (all, others) = (by_day(sides, sides.own), by_day(sides, sides.others));
+    let (all, others) = (sides.by_day(sides.own), sides.by_day(sides.others));
     let mut found = vec![0_usize; all.len()];
     for (it, _) in sides
         .own

@@ -225,24 +225,12 @@ fn unlike(sides: &Sides, told: f64, comparison: &Comparison) -> (Verdict, Option
 /// Whether both have their records on the same days. The source's records of the first and last days are left out, and so are
 /// those days.
 fn is_alike(sides: &Sides) -> bool {
-    let (own, others) = (by_day(sides, sides.own), by_day(sides, sides.others));
+    let (own, others) = (sides.by_day(sides.own), sides.by_day(sides.others));
     let first = own.iter().position(|count| *count > 0).unwrap_or(0);
     let last = own.iter().rposition(|count| *count > 0).unwrap_or(0);
     let middle =
         |days: &[usize]| -> Vec<usize> { days.get(first..=last).unwrap_or_default().to_vec() };
     are_alike(&middle(&own), &middle(&others))
-}
-
-/// The numbers of records by day.
-pub fn by_day(sides: &Sides, amounts: &[Amount]) -> Vec<usize> {
-    let (from, to) = sides.days;
-    let mut days = vec![0; (to - from + 1).unsigned_abs() as usize];
-    for it in amounts {
-        if let Some(count) = days.get_mut((it.day - from).unsigned_abs() as usize) {
-            *count += 1;
-        }
-    }
-    days
 }
 
 fn described(sides: &Sides, measured: &Measured, days: usize) -> Comparison {

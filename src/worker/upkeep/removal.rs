@@ -20,7 +20,6 @@ const DROPPED_AT_ONCE: usize = 500;
 
 /// Longest time of a step.
 const STEP_WITHIN: Duration = Duration::from_secs(30);
-const FOUND_WITHIN: Duration = Duration::from_secs(120);
 
 /// Time between two looks for old records, and for room to give back.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
@@ -190,6 +189,8 @@ impl Removal {
             Err(error) => {
                 trouble::failed(COULD_NOT_DROP, &error);
                 self.found = None;
+                // The connectors behind it do not wait for it.
+                self.ahead.pop();
                 super::AFTER_TROUBLE
             }
         }
@@ -215,7 +216,7 @@ impl Removal {
                     if Instant::now() >= until {
                         return Ok(Some(BETWEEN_TURNS));
                     }
-                    match bounded(FOUND_WITHIN, |db| drop::find(db, connector, default))? {
+                    match bounded(STEP_WITHIN, |db| drop::find(db, connector, default))? {
                         Some(old) => Found {
                             tenant,
                             connector,
